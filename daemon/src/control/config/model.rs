@@ -1,0 +1,257 @@
+//! The configuration as the daemon uses it: every value validated, every default filled in, every reference resolved.
+//!
+//! Made only by [`super::load`]; read by the gateway's wiring and by `check` and `explain`. It holds no secret in a form that
+//! can be printed.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU16, NonZeroUsize};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use regex::bytes::Regex;
+
+use super::secret::PasswordSource;
+use super::template::LogTemplate;
+use crate::message::{BrokerId, Qos};
+use crate::topic::{TopicFilter, TopicName};
+
+/// One configuration: the main file and `conf.d/*.toml` beside it, merged.
+#[derive(Debug)]
+pub struct Config {
+    /// Where the daemon keeps what must survive it.
+    pub state_dir: PathBuf,
+    /// Where handlers' plugins are.
+    pub plugins_dir: PathBuf,
+    /// What is logged, and how.
+    pub log: LogSettings,
+    /// How long a stop waits for messages in progress.
+    pub shutdown_grace: Duration,
+    /// The HTTP server for metrics and health.
+    pub admin: Admin,
+    /// In the order of the files; a broker's place is its [`BrokerId`].
+    pub brokers: Vec<Arc<Broker>>,
+    /// In the order of the files.
+    pub subscriptions: Vec<Arc<Subscription>>,
+    /// In the order of the files.
+    pub handlers: Vec<Arc<Handler>>,
+}
+
+impl Config {
+    /// The broker with this name.
+    pub fn broker_id(&self, name: &str) -> Option<BrokerId> {
+        let place = self.brokers.iter().position(|broker| &*broker.name == name)?;
+        u32::try_from(place).ok().map(BrokerId)
+    }
+}
+
+/// `log = { level, format }`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Lines below this level are not written.
+    pub level: tracing::Level,
+    /// How a line is written.
+    pub format: LogFormat,
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, Default)]
+pub struct Admin {
+    /// Where `/metrics`, `/healthz` and `/readyz` are served: a loopback address, or off.
+    pub listen: Option<SocketAddr>,
+}
+
+/// The version of MQTT that a session speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// MQTT 3.1.1.
+    V311,
+    /// MQTT 5.
+    V5,
+}
+
+/// Which of the matching subscriptions run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DispatchMode {
+    /// The best-ranked one.
+    Best,
+    /// Each, a handler at most once.
+    All,
+}
+
+/// `[brokers.NAME]`.
+#[derive(Debug)]
+pub struct Broker {
+    /// Its name everywhere.
+    pub name: Arc<str>,
+    /// IP address or host name, without brackets.
+    pub address: String,
+    /// TCP port.
+    pub port: NonZeroU16,
+    /// The version spoken.
+    pub protocol: Protocol,
+    /// MQTT client identifier.
+    pub client_id: String,
+    /// User name of the CONNECT packet.
+    pub username: Option<String>,
+    /// Where its password comes from; present only with a user name on 3.1.1.
+    pub password: Option<PasswordSource>,
+    /// Seconds, 30..=64800.
+    pub keep_alive: u16,
+    /// Connect at start and for ever after a loss; otherwise only when something is to be published.
+    pub auto_connect: bool,
+    /// The broker forgets the session when the connection ends.
+    pub clean_session: bool,
+    /// How long the broker keeps the session of a lost connection; protocol 5 only. Zero with `clean_session`.
+    pub session_expiry: Duration,
+    /// Messages with QoS ≥ 1 taken in and not yet acknowledged.
+    pub receive_maximum: NonZeroU16,
+    /// Largest packet taken in, in bytes.
+    pub max_packet: u32,
+    /// Handler calls for this broker's messages at the same time, 3..=1000; none is no limit.
+    pub parallel_limit: Option<u16>,
+    /// Which of the matching subscriptions run.
+    pub dispatch: DispatchMode,
+    /// Published by the broker when the connection is lost.
+    pub will: Option<StatusMessage>,
+    /// Published after connecting.
+    pub birth: Option<StatusMessage>,
+    /// Published before disconnecting.
+    pub close: Option<StatusMessage>,
+}
+
+/// `will`, `birth` and `close`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusMessage {
+    /// The topic to publish to.
+    pub topic: TopicName,
+    /// The payload.
+    pub message: Bytes,
+    /// MQTT quality of service.
+    pub qos: Qos,
+    /// The broker keeps it for later subscribers.
+    pub retain: bool,
+}
+
+/// `[[subscriptions]]`.
+#[derive(Debug)]
+pub struct Subscription {
+    /// Unique; `BROKER:TOPIC` unless given.
+    pub name: Arc<str>,
+    /// Where it subscribes.
+    pub broker: BrokerId,
+    /// What it subscribes to; never a shared subscription.
+    pub topic: TopicFilter,
+    /// As configured; the wire asks for at most QoS 1.
+    pub qos: Qos,
+    /// What runs.
+    pub on_message: Option<OnMessage>,
+    /// The condition under which it runs.
+    pub when: Option<When>,
+}
+
+/// What a subscription does with a message.
+#[derive(Clone, Debug)]
+pub enum OnMessage {
+    /// Calls a handler.
+    Handler(Arc<Handler>),
+    /// Writes a log line.
+    Log(LogTemplate),
+}
+
+/// `when = {…}`: every given condition must hold.
+#[derive(Clone, Debug)]
+pub struct When {
+    /// Must match somewhere in the payload.
+    pub payload: Option<Regex>,
+    /// Smallest payload, in bytes.
+    pub min_bytes: Option<u64>,
+    /// Whether the message must, or must not, be a replayed retained one.
+    pub retained: Option<bool>,
+    /// What happens when a condition does not hold.
+    pub otherwise: Otherwise,
+}
+
+/// What happens when a condition does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Otherwise {
+    /// Nothing runs.
+    Stop,
+    /// The next subscription by rank is tried.
+    Next,
+}
+
+/// Whether instances live on between calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// One warm instance for many calls.
+    Reuse,
+    /// A new instance for each call.
+    PerMessage,
+}
+
+/// Which QoS 0 message goes when a handler's queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overload {
+    /// The arriving one.
+    DropNewest,
+    /// The oldest waiting one.
+    DropOldest,
+}
+
+/// `[handlers.NAME]`.
+#[derive(Debug)]
+pub struct Handler {
+    /// Its name everywhere.
+    pub name: Arc<str>,
+    /// The plugin's path: `plugins-dir` joined with the configured file name.
+    pub plugin: PathBuf,
+    /// How many instances run beside each other.
+    pub instances: NonZeroUsize,
+    /// Whether instances live on between calls.
+    pub isolation: Isolation,
+    /// Wall clock limit of one call, host calls included.
+    pub call_deadline: Duration,
+    /// Linear memory of an instance, in bytes.
+    pub max_memory: usize,
+    /// Messages that may wait; QoS ≥ 1 messages wait beyond it, unacknowledged, within their broker's receive maximum.
+    pub queue: usize,
+    /// Payload and topic bytes that may wait; the same exception holds.
+    pub queue_bytes: usize,
+    /// Which QoS 0 message goes when the queue is full.
+    pub overload: Overload,
+    /// Publishes of one call.
+    pub max_publishes: usize,
+    /// Payload and topic bytes of one call's publishes.
+    pub max_publish_bytes: usize,
+    /// What it may do.
+    pub allow: Allow,
+    /// `[handlers.NAME.config]`, given to the handler.
+    pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+/// `allow = {…}`: nothing unless given.
+#[derive(Clone, Debug, Default)]
+pub struct Allow {
+    /// Where it may publish.
+    pub publish: Vec<PublishGrant>,
+}
+
+/// One entry of `allow.publish`: `BROKER:FILTER`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishGrant {
+    /// On this broker,
+    pub broker: BrokerId,
+    /// to topics that match.
+    pub filter: TopicFilter,
+}

@@ -1,0 +1,127 @@
+//! The messages that flow through the gateway, in both directions.
+//!
+//! Owns: the protocol-neutral form of an application message. Fed by `path/session`, which translates from the wire
+//! types of both protocol versions; read by every later stage. It deliberately knows neither the wire nor WebAssembly.
+
+use std::fmt;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+
+use crate::topic::TopicName;
+
+/// A broker's number in this process: assigned at start in the order of the configuration, never reused.
+///
+/// The name stands in the configuration; stages carry this number because it is copied with every message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BrokerId(pub u32);
+
+impl BrokerId {
+    /// The place of this broker in tables that have an entry for each.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// MQTT quality of service (MQTT 5 §4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Qos {
+    /// QoS 0.
+    AtMostOnce,
+    /// QoS 1.
+    AtLeastOnce,
+    /// QoS 2.
+    ExactlyOnce,
+}
+
+impl Qos {
+    /// All of them, by number.
+    pub const ALL: [Qos; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
+
+    /// The value of the metric label `qos`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Qos::AtMostOnce => "0",
+            Qos::AtLeastOnce => "1",
+            Qos::ExactlyOnce => "2",
+        }
+    }
+
+    /// The number on the wire: 0, 1 or 2.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The quality of service with this number on the wire, if it is one.
+    pub fn from_number(number: u8) -> Option<Qos> {
+        Qos::ALL.get(usize::from(number)).copied()
+    }
+}
+
+impl fmt::Display for Qos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.number().fmt(f)
+    }
+}
+
+/// The MQTT 5 properties of an application message (MQTT 5 §3.3.2.3). A 3.1.1 session has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Properties {
+    /// MIME type of the payload.
+    pub content_type: Option<String>,
+    /// Where an answer is expected.
+    pub response_topic: Option<String>,
+    /// Tells the asker which request an answer belongs to.
+    pub correlation_data: Option<Bytes>,
+    /// Seconds left before the message expires.
+    pub message_expiry: Option<u32>,
+    /// The payload is declared to be UTF-8 (payload format indicator 1).
+    pub utf8_payload: bool,
+    /// In order; keys may repeat.
+    pub user: Vec<(String, String)>,
+}
+
+/// A message received from a broker.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// The broker that it came from.
+    pub broker: BrokerId,
+    /// The topic that it was published to.
+    pub topic: TopicName,
+    /// The application payload. Owns its memory: never a slice of a read buffer.
+    pub payload: Bytes,
+    /// As received on the wire: never [`Qos::ExactlyOnce`], since subscriptions ask for at most QoS 1.
+    pub qos: Qos,
+    /// A retained message that the broker replayed because of a new subscription (MQTT 5 §3.3.1.3).
+    pub retain: bool,
+    /// The broker says that it may have sent this message before (MQTT 5 §3.3.1.1).
+    pub dup: bool,
+    /// Wall clock time of arrival, for people and handlers.
+    pub received: SystemTime,
+    /// Monotonic time of arrival, for durations.
+    pub arrived: Instant,
+    /// Present on protocol 5 when the message carries any.
+    pub properties: Option<Box<Properties>>,
+}
+
+/// A message to publish to some broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The topic to publish to.
+    pub topic: TopicName,
+    /// The application payload.
+    pub payload: Bytes,
+    /// As asked for; a session without clean start sends QoS 2 as QoS 1.
+    pub qos: Qos,
+    /// The broker keeps it for later subscribers.
+    pub retain: bool,
+    /// Sent on protocol 5 only.
+    pub properties: Option<Box<Properties>>,
+}
+
+impl Outgoing {
+    /// Bytes that this message counts in limits: topic and payload.
+    pub fn weight(&self) -> usize {
+        self.topic.as_str().len() + self.payload.len()
+    }
+}

@@ -1,0 +1,295 @@
+//! The Prometheus families that the daemon exports, and handles to their children.
+//!
+//! Every label is bounded by the configuration: broker, handler, subscription, qos, result and outcome; never a topic or
+//! a client identifier. Stages hold handles ([`BrokerMeters`], [`HandlerMeters`]) so that counting costs one atomic
+//! addition. The admin server renders [`Metrics::render`].
+
+use std::sync::Arc;
+
+use prometheus::{
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::message::Qos;
+use crate::path::handler::CallResult;
+use crate::path::receipt::Outcome;
+
+/// Upper bounds of the buckets of both histograms, in seconds: a warm call takes microseconds, a call deadline seconds.
+const SECONDS: [f64; 14] =
+    [0.000_01, 0.000_03, 0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
+
+/// All families of one daemon.
+pub struct Metrics {
+    registry: Registry,
+    broker_connected: IntGaugeVec,
+    broker_connects: IntCounterVec,
+    broker_ack_stalled: GaugeVec,
+    received: IntCounterVec,
+    finished: IntCounterVec,
+    in_progress: IntGaugeVec,
+    published: IntCounterVec,
+    subscription_last_message: GaugeVec,
+    handler_calls: IntCounterVec,
+    handler_duration: HistogramVec,
+    end_to_end: HistogramVec,
+    handler_queue: IntGaugeVec,
+    handler_instances: IntGaugeVec,
+    outbox_messages: IntGaugeVec,
+    outbox_bytes: IntGaugeVec,
+}
+
+impl Metrics {
+    /// Registers every family.
+    ///
+    /// # Errors
+    /// A family is named twice or badly: a defect of this file, which a test finds.
+    pub fn new() -> Result<Metrics, prometheus::Error> {
+        let families = Families { registry: Registry::new() };
+        let metrics = Metrics {
+            broker_connected: families.gauge("broker_connected", "1 while the session is connected.", &["broker"])?,
+            broker_connects: families.counter(
+                "broker_connects_total",
+                "Connection attempts by result.",
+                &["broker", "result"],
+            )?,
+            broker_ack_stalled: families.seconds(
+                "broker_ack_stalled_seconds",
+                "Age of the oldest received message that is not acknowledged yet.",
+                &["broker"],
+            )?,
+            received: families.counter("messages_received_total", "Messages taken in.", &["broker", "qos"])?,
+            finished: families.counter(
+                "messages_finished_total",
+                "Messages that reached their end, by outcome.",
+                &["broker", "outcome"],
+            )?,
+            in_progress: families.gauge(
+                "messages_in_progress",
+                "Messages taken in that have not reached their end.",
+                &["broker"],
+            )?,
+            published: families.counter(
+                "messages_published_total",
+                "Messages delivered to a broker: acknowledged by it, at QoS 0 written.",
+                &["broker", "qos"],
+            )?,
+            subscription_last_message: families.seconds(
+                "subscription_last_message_timestamp_seconds",
+                "When the last message for this subscription came, in Unix time; 0 before the first.",
+                &["broker", "subscription"],
+            )?,
+            handler_calls: families.counter("handler_calls_total", "Handler calls by result.", &["handler", "result"])?,
+            handler_duration: families.histogram("handler_duration_seconds", "Time in the handler's call.")?,
+            end_to_end: families.histogram(
+                "end_to_end_seconds",
+                "From a message's arrival until its outcome is safe.",
+            )?,
+            handler_queue: families.gauge("handler_queue_messages", "Messages waiting for the handler.", &["handler"])?,
+            handler_instances: families.gauge("handler_instances", "Instances ready to be called.", &["handler"])?,
+            outbox_messages: families.gauge("outbox_messages", "Messages waiting to be delivered.", &["broker"])?,
+            outbox_bytes: families.gauge("outbox_bytes", "Bytes waiting to be delivered.", &["broker"])?,
+            registry: families.registry.clone(),
+        };
+        families.build_info()?;
+        #[cfg(target_os = "linux")]
+        families.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        Ok(metrics)
+    }
+
+    /// Handles for one broker. Its children appear at once, with zeros.
+    pub fn broker(&self, name: &str) -> Arc<BrokerMeters> {
+        let qos = |family: &IntCounterVec| Qos::ALL.map(|qos| family.with_label_values(&[name, qos.label()]));
+        Arc::new(BrokerMeters {
+            connected: self.broker_connected.with_label_values(&[name]),
+            connects: ConnectResult::ALL.map(|result| self.broker_connects.with_label_values(&[name, result.label()])),
+            ack_stalled: self.broker_ack_stalled.with_label_values(&[name]),
+            received: qos(&self.received),
+            finished: Outcome::ALL.map(|outcome| self.finished.with_label_values(&[name, outcome.label()])),
+            in_progress: self.in_progress.with_label_values(&[name]),
+            published: qos(&self.published),
+            outbox_messages: self.outbox_messages.with_label_values(&[name]),
+            outbox_bytes: self.outbox_bytes.with_label_values(&[name]),
+        })
+    }
+
+    /// The timestamp gauge of one subscription.
+    pub fn subscription(&self, broker: &str, subscription: &str) -> prometheus::Gauge {
+        self.subscription_last_message.with_label_values(&[broker, subscription])
+    }
+
+    /// Handles for one handler. Its children appear at once, with zeros.
+    pub fn handler(&self, name: &str) -> Arc<HandlerMeters> {
+        Arc::new(HandlerMeters {
+            calls: CallResult::ALL.map(|result| self.handler_calls.with_label_values(&[name, result.label()])),
+            duration: self.handler_duration.with_label_values(&[name]),
+            end_to_end: self.end_to_end.with_label_values(&[name]),
+            queue: self.handler_queue.with_label_values(&[name]),
+            instances: self.handler_instances.with_label_values(&[name]),
+        })
+    }
+
+    /// The text exposition format, version 0.0.4.
+    ///
+    /// # Errors
+    /// A family cannot be encoded.
+    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut page = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
+        Ok(page)
+    }
+}
+
+/// Makes families in one registry, all with the prefix `tidegate_`.
+struct Families {
+    registry: Registry,
+}
+
+impl Families {
+    fn opts(name: &str, help: &str) -> Opts {
+        Opts::new(name, help).namespace("tidegate")
+    }
+
+    fn counter(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        let family = IntCounterVec::new(Self::opts(name, help), labels)?;
+        self.registry.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+
+    fn gauge(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+        let family = IntGaugeVec::new(Self::opts(name, help), labels)?;
+        self.registry.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+
+    fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
+        let family = GaugeVec::new(Self::opts(name, help), labels)?;
+        self.registry.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+
+    fn histogram(&self, name: &str, help: &str) -> Result<HistogramVec, prometheus::Error> {
+        let opts = HistogramOpts::from(Self::opts(name, help)).buckets(SECONDS.to_vec());
+        let family = HistogramVec::new(opts, &["handler"])?;
+        self.registry.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+
+    fn build_info(&self) -> Result<(), prometheus::Error> {
+        let opts = Self::opts("build_info", "1, with the version as a label.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
+        let gauge = IntGauge::with_opts(opts)?;
+        gauge.set(1);
+        self.registry.register(Box::new(gauge))
+    }
+}
+
+/// How an attempt to connect ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectResult {
+    /// CONNACK with success.
+    Accepted,
+    /// CONNACK with a refusal: credentials, client identifier, quota.
+    Refused,
+    /// No CONNACK: unreachable, reset, no answer in time, not MQTT.
+    Failed,
+}
+
+impl ConnectResult {
+    /// All results, in the order of [`BrokerMeters::connects`].
+    pub const ALL: [ConnectResult; 3] = [ConnectResult::Accepted, ConnectResult::Refused, ConnectResult::Failed];
+
+    /// The value of the label `result`.
+    pub fn label(self) -> &'static str {
+        match self {
+            ConnectResult::Accepted => "accepted",
+            ConnectResult::Refused => "refused",
+            ConnectResult::Failed => "failed",
+        }
+    }
+}
+
+/// What is counted for one broker. Written by its session, its router and its messages' receipts.
+pub struct BrokerMeters {
+    /// 1 while connected.
+    pub connected: IntGauge,
+    /// By [`ConnectResult`].
+    connects: [IntCounter; ConnectResult::ALL.len()],
+    /// Seconds since the oldest unacknowledged message came.
+    pub ack_stalled: prometheus::Gauge,
+    /// By QoS.
+    received: [IntCounter; 3],
+    /// By [`Outcome`].
+    finished: [IntCounter; Outcome::ALL.len()],
+    /// Received minus finished.
+    pub in_progress: IntGauge,
+    /// By QoS.
+    published: [IntCounter; 3],
+    /// Messages in the outbox.
+    pub outbox_messages: IntGauge,
+    /// Bytes in the outbox.
+    pub outbox_bytes: IntGauge,
+}
+
+impl BrokerMeters {
+    /// Counts an attempt to connect.
+    pub fn connect(&self, result: ConnectResult) {
+        self.connects[result as usize].inc();
+    }
+
+    /// Counts a message taken in; it is in progress from now on.
+    pub fn received(&self, qos: Qos) {
+        self.in_progress.inc();
+        self.received[qos as usize].inc();
+    }
+
+    /// Counts a message's end.
+    pub fn finished(&self, outcome: Outcome) {
+        self.finished[outcome as usize].inc();
+        self.in_progress.dec();
+    }
+
+    /// Counts a delivered publish.
+    pub fn published(&self, qos: Qos) {
+        self.published[qos as usize].inc();
+    }
+}
+
+/// What is counted for one handler. Written by its queue and its instances' tasks.
+pub struct HandlerMeters {
+    /// By [`CallResult`].
+    calls: [IntCounter; CallResult::ALL.len()],
+    /// Seconds in the call.
+    pub duration: Histogram,
+    /// Seconds from arrival until the outcome is safe.
+    pub end_to_end: Histogram,
+    /// Messages waiting.
+    pub queue: IntGauge,
+    /// Instances ready to be called.
+    pub instances: IntGauge,
+}
+
+impl HandlerMeters {
+    /// Counts a call.
+    pub fn call(&self, result: CallResult) {
+        self.calls[result as usize].inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_family_is_well_formed_and_prefixed() {
+        let metrics = Metrics::new().expect("families are well formed");
+        metrics.broker("plant").received(Qos::AtLeastOnce);
+        metrics.handler("celsius").call(CallResult::Ok);
+        let page = String::from_utf8(metrics.render().expect("renders")).expect("UTF-8");
+        assert!(page.contains("tidegate_messages_received_total{broker=\"plant\",qos=\"1\"} 1"), "{page}");
+        assert!(page.contains("tidegate_handler_calls_total{handler=\"celsius\",result=\"ok\"} 1"), "{page}");
+        for line in page.lines().filter(|line| !line.starts_with('#')) {
+            assert!(line.starts_with("tidegate_") || line.starts_with("process_"), "{line}");
+        }
+    }
+}

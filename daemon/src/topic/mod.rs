@@ -1,0 +1,14 @@
+//! MQTT topics: validated names and filters, their order of rank, and the trie that finds a name's filters.
+//!
+//! Pure: no I/O, no clock, no knowledge of brokers or handlers. Fed by the configuration (filters) and the sessions
+//! (names); used by the router, by grants and by `tidegate topic match`.
+
+mod filter;
+mod name;
+mod rank;
+mod trie;
+
+pub use filter::{FilterError, TopicFilter};
+pub use name::{NameError, TopicName};
+pub use rank::Rank;
+pub use trie::Trie;
