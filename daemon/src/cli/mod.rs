@@ -33,7 +33,7 @@ enum Command {
     /// Tell which subscriptions match a topic and which handler runs
     Explain(explain::Explain),
     /// Work with topic names and filters
-    Topic(topic::Topic),
+    Topic(topic::TopicArgs),
 }
 
 impl Cli {
