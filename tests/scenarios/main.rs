@@ -22,6 +22,7 @@ mod handler_limits;
 mod handler_samples;
 
 mod outbox_acknowledgement;
+mod outbox_bridges;
 
 mod control_explain;
 mod control_stop;

@@ -16,7 +16,7 @@ on_both_protocols!(
 fn gateway(broker: &Mosquitto, protocol: Protocol, guest: &str) -> Config {
     Config::new()
         .broker("plant", broker.port(), protocol, "client-id = \"gateway\"")
-        .guest("echo", "plant", guest, "")
+        .guest("echo", "plant", guest, "instances = 1")
         .subscription("plant", "in/#", 1, "echo", "")
 }
 
@@ -46,16 +46,16 @@ fn acknowledged_for_good(protocol: Protocol, guest: &str, outcome: &str) {
 
 fn a_daemon_killed_in_mid_stream_loses_nothing_and_keeps_the_order(protocol: Protocol) {
     const TOPICS: usize = 4;
-    const COUNT: usize = 400;
+    const COUNT: usize = 200;
     let broker = Mosquitto::start();
-    let mut daemon = Daemon::start(&gateway(&broker, protocol, "mode = \"slow\", ms = 3"));
+    let mut daemon = Daemon::start(&gateway(&broker, protocol, "mode = \"slow\", ms = 10"));
     let collector = broker.client(protocol);
     collector.subscribe("out/#", 1);
     let messages: Vec<_> =
         (0..COUNT).map(|n| Message::new(format!("in/{}", n % TOPICS), format!("{}", n / TOPICS))).collect();
     broker.client(protocol).publish_all(&messages);
 
-    let mut came = collector.collect(COUNT / 8);
+    let mut came = collector.collect(COUNT / 10);
     daemon.kill();
     daemon.restart();
 
@@ -64,7 +64,7 @@ fn a_daemon_killed_in_mid_stream_loses_nothing_and_keeps_the_order(protocol: Pro
     for message in &came {
         missing.remove(&(message.topic.clone(), message.payload.clone()));
     }
-    assert!(missing.len() > COUNT / 2, "the daemon was killed in mid-stream");
+    assert!(!missing.is_empty(), "the daemon was killed too late to show anything");
     came.extend(collector.collect_until("the missing messages", |message| {
         missing.remove(&(message.topic.clone(), message.payload.clone()));
         missing.is_empty()
