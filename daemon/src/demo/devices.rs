@@ -66,9 +66,10 @@ impl Devices {
     /// Switches them on, one after the other within [`PACE`].
     pub fn start(broker: SocketAddr) -> Devices {
         let devices = Devices { stop: CancellationToken::new(), tasks: TaskTracker::new() };
-        let first = Instant::now();
-        for (device, place) in DEVICES.iter().zip(0_u32..) {
-            let first = first + PACE * place / DEVICES.len() as u32;
+        let now = Instant::now();
+        // Not at once: the gateway has yet to subscribe.
+        for (device, place) in DEVICES.iter().zip(1_u32..) {
+            let first = now + PACE * place / DEVICES.len() as u32;
             devices.tasks.spawn(live(device, broker, first, devices.stop.clone()));
         }
         devices.tasks.close();
@@ -121,7 +122,12 @@ async fn converse(device: &Device, mut events: EventLoop, stop: &CancellationTok
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use rumqttc::{Event, Incoming};
+
     use super::*;
+    use crate::demo::broker::Broker;
 
     #[test]
     fn the_oven_crosses_its_limit_and_comes_back_within_ten_seconds() {
@@ -133,6 +139,28 @@ mod tests {
         assert!(readings[above..].iter().any(|&c| c < 78.0), "{readings:?}");
     }
 
+    #[tokio::test]
+    async fn every_device_reaches_the_broker_and_leaves_it() {
+        let broker = Broker::start().await.expect("a loopback port is free");
+        let options = MqttOptions::new("observer", broker.address().ip().to_string(), broker.address().port());
+        let (client, mut events) = AsyncClient::new(options, QUEUE);
+        client.try_subscribe("plant/#", QoS::AtMostOnce).expect("room for one");
+        let devices = Devices::start(broker.address());
+        let mut silent: HashSet<&str> = DEVICES.iter().map(|device| device.topic).collect();
+        let all_heard = async {
+            while !silent.is_empty() {
+                if let Event::Incoming(Incoming::Publish(message)) = events.poll().await.expect("connected") {
+                    silent.remove(message.topic.as_str());
+                }
+            }
+        };
+        timeout(PACE * 5, all_heard).await.expect("each device publishes every two seconds");
+        let stopping = Instant::now();
+        devices.stop().await;
+        assert!(stopping.elapsed() < STOP_LIMIT, "they disconnect by themselves");
+        broker.stop().await;
+    }
+
     #[test]
     fn readings_wander() {
         for device in &DEVICES {
@@ -140,7 +168,7 @@ mod tests {
                 let reading = device.reading(number);
                 assert!((reading - device.base).abs() <= device.swing * 1.05 + 0.05, "{}: {reading}", device.name);
             }
-            let distinct = (0..4).map(|number| device.payload(number)).collect::<std::collections::HashSet<_>>();
+            let distinct = (0..4).map(|number| device.payload(number)).collect::<HashSet<_>>();
             assert!(distinct.len() >= 3, "{distinct:?}");
         }
         assert_eq!(DEVICES[0].payload(0), r#"{"c":21.4}"#);
