@@ -4,8 +4,8 @@
 
 mod check;
 mod explain;
-mod output;
-mod run;
+pub mod output;
+pub mod run;
 mod topic;
 
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ enum Command {
     /// Tell which subscriptions match a topic and which handler runs
     Explain(explain::Explain),
     /// Work with topic names and filters
-    Topic(topic::Topic),
+    Topic(topic::TopicArgs),
 }
 
 impl Cli {
@@ -51,9 +51,9 @@ impl Cli {
 }
 
 /// The answer is no.
-const NO: u8 = 1;
+pub const NO: u8 = 1;
 /// Wrong use.
-const WRONG_USE: u8 = 2;
+pub const WRONG_USE: u8 = 2;
 
 /// The configuration file to use: the one that was named, else the first default that exists, else the first default.
 fn configuration_file(named: Option<PathBuf>) -> PathBuf {

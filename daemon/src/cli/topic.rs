@@ -4,17 +4,12 @@
 //! reason into words.
 
 use std::fmt;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::{NO, WRONG_USE, output};
 use crate::topic::{TopicFilter, TopicName};
-
-/// Exit code: the filter does not match.
-const NO_MATCH: u8 = 1;
-/// Exit code: the filter or the name is not valid.
-const INVALID: u8 = 2;
 
 /// Answers questions about MQTT topics.
 #[derive(Debug, clap::Args)]
@@ -50,25 +45,17 @@ impl TopicArgs {
         let TopicCommand::Match(args) = self.command;
         let answer = match answer(&args.filter, &args.topic) {
             Ok(answer) => answer,
-            Err(problem) => return complain(&problem),
+            Err(problem) => {
+                output::notice(format_args!("error: {problem}"));
+                return ExitCode::from(WRONG_USE);
+            }
         };
-        let text = match args.json {
-            true => serde_json::to_string(&answer).expect("strings and a boolean are valid JSON"),
-            false => answer.to_string(),
-        };
-        match writeln!(io::stdout().lock(), "{text}") {
-            // The reader has seen enough, `head` for instance: the exit code is still the answer.
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => complain(&format!("cannot write: {error}")),
-            _ if answer.matches => ExitCode::SUCCESS,
-            _ => ExitCode::from(NO_MATCH),
+        match args.json {
+            true => output::data(serde_json::to_string(&answer).expect("strings and a boolean become JSON")),
+            false => output::data(&answer),
         }
+        if answer.matches { ExitCode::SUCCESS } else { ExitCode::from(NO) }
     }
-}
-
-fn complain(problem: &str) -> ExitCode {
-    // Nobody is left to tell when standard error is closed; the exit code says it too.
-    let _ = writeln!(io::stderr().lock(), "error: {problem}");
-    ExitCode::from(INVALID)
 }
 
 /// The answer, as `--json` prints it.

@@ -80,40 +80,6 @@ impl<V> Trie<V> {
         leaf.get_or_insert_with(|| Box::new(Leaf { rank: Rank::of(filter), values: Vec::new() })).values.push(value);
     }
 
-    /// Takes the first equal value away from a filter and gives it back. The memory of levels that lead nowhere any more is
-    /// kept for later filters.
-    pub fn remove(&mut self, filter: &TopicFilter, value: &V) -> Option<V>
-    where
-        V: PartialEq,
-    {
-        let mut at = ROOT;
-        let mut path = Vec::new();
-        for level in node_levels(filter) {
-            path.push((at, level));
-            at = self.nodes[at].child(level)?;
-        }
-        let leaf = self.nodes[at].leaf_mut(filter);
-        let values = &mut leaf.as_mut()?.values;
-        let removed = values.remove(values.iter().position(|kept| kept == value)?);
-        if values.is_empty() {
-            *leaf = None;
-        }
-        while let Some((parent, level)) = path.pop()
-            && self.nodes[at].is_empty()
-        {
-            self.remove_child(parent, level);
-            self.free.push(at);
-            at = parent;
-        }
-        Some(removed)
-    }
-
-    /// Visits every value of every matching filter: the values of one filter in the order of insertion, the filters in no
-    /// particular order.
-    pub fn matches<'t>(&'t self, topic: &TopicName, mut visit: impl FnMut(&'t V)) {
-        self.visit_leaves(topic, |leaf| leaf.values.iter().for_each(&mut visit));
-    }
-
     /// Every value of every matching filter: best rank first, within a filter in the order of insertion.
     pub fn ranked(&self, topic: &TopicName) -> SmallVec<[&V; 8]> {
         let mut leaves: SmallVec<[&Leaf<V>; 8]> = SmallVec::new();
@@ -121,17 +87,6 @@ impl<V> Trie<V> {
         // Two filters that match the same name never rank alike: stability would change nothing.
         leaves.sort_unstable_by(|a, b| a.rank.cmp(&b.rank));
         leaves.into_iter().flat_map(|leaf| &leaf.values).collect()
-    }
-
-    /// The value of the best-ranked matching filter, the first inserted of several.
-    pub fn best(&self, topic: &TopicName) -> Option<&V> {
-        let mut best: Option<&Leaf<V>> = None;
-        self.visit_leaves(topic, |leaf| {
-            if best.is_none_or(|best| leaf.rank < best.rank) {
-                best = Some(leaf);
-            }
-        });
-        best.and_then(|leaf| leaf.values.first())
     }
 
     fn visit_leaves<'t>(&'t self, topic: &TopicName, mut visit: impl FnMut(&'t Leaf<V>)) {
@@ -172,6 +127,55 @@ impl<V> Trie<V> {
             node.literals.insert(level.into(), child);
         }
         child
+    }
+}
+
+// A running router only asks for the order: its table is built once and replaced as a whole.
+#[cfg_attr(not(test), expect(dead_code, reason = "for subscriptions that change while the daemon runs"))]
+impl<V> Trie<V> {
+    /// Takes the first equal value away from a filter and gives it back. The memory of levels that lead nowhere any more is
+    /// kept for later filters.
+    pub fn remove(&mut self, filter: &TopicFilter, value: &V) -> Option<V>
+    where
+        V: PartialEq,
+    {
+        let mut at = ROOT;
+        let mut path = Vec::new();
+        for level in node_levels(filter) {
+            path.push((at, level));
+            at = self.nodes[at].child(level)?;
+        }
+        let leaf = self.nodes[at].leaf_mut(filter);
+        let values = &mut leaf.as_mut()?.values;
+        let removed = values.remove(values.iter().position(|kept| kept == value)?);
+        if values.is_empty() {
+            *leaf = None;
+        }
+        while let Some((parent, level)) = path.pop()
+            && self.nodes[at].is_empty()
+        {
+            self.remove_child(parent, level);
+            self.free.push(at);
+            at = parent;
+        }
+        Some(removed)
+    }
+
+    /// Visits every value of every matching filter: the values of one filter in the order of insertion, the filters in no
+    /// particular order.
+    pub fn matches<'t>(&'t self, topic: &TopicName, mut visit: impl FnMut(&'t V)) {
+        self.visit_leaves(topic, |leaf| leaf.values.iter().for_each(&mut visit));
+    }
+
+    /// The value of the best-ranked matching filter, the first inserted of several.
+    pub fn best(&self, topic: &TopicName) -> Option<&V> {
+        let mut best: Option<&Leaf<V>> = None;
+        self.visit_leaves(topic, |leaf| {
+            if best.is_none_or(|best| leaf.rank < best.rank) {
+                best = Some(leaf);
+            }
+        });
+        best.and_then(|leaf| leaf.values.first())
     }
 
     fn remove_child(&mut self, parent: usize, level: &str) {

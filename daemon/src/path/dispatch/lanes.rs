@@ -208,8 +208,8 @@ mod tests {
     #[test]
     fn drop_newest_refuses_the_arriving_message() {
         let mut lanes = lanes(2, 100, Overload::DropNewest);
-        assert_eq!(lanes.push(0, A, Delivery::Droppable, 1, 1), []);
-        assert_eq!(lanes.push(1, A, Delivery::Droppable, 1, 2), []);
+        assert!(lanes.push(0, A, Delivery::Droppable, 1, 1).is_empty());
+        assert!(lanes.push(1, A, Delivery::Droppable, 1, 2).is_empty());
         assert_eq!(lanes.push(0, A, Delivery::Droppable, 1, 3), [3]);
         assert_eq!(take_all(&mut lanes, 0), [1]);
     }
@@ -235,8 +235,8 @@ mod tests {
     #[test]
     fn kept_messages_wait_beyond_the_limits() {
         let mut lanes = lanes(1, 1, Overload::DropNewest);
-        assert_eq!(lanes.push(0, A, Delivery::Kept, 5, 1), []);
-        assert_eq!(lanes.push(0, A, Delivery::Kept, 5, 2), []);
+        assert!(lanes.push(0, A, Delivery::Kept, 5, 1).is_empty());
+        assert!(lanes.push(0, A, Delivery::Kept, 5, 2).is_empty());
         assert_eq!(lanes.push(0, A, Delivery::Droppable, 0, 3), [3]);
         assert_eq!(take_all(&mut lanes, 0), [1, 2]);
     }

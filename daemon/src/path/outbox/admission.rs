@@ -201,7 +201,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::message::Qos;
+    use crate::message::{Outgoing, Qos};
     use crate::topic::TopicName;
 
     const CAPACITY: Capacity = Capacity { messages: 4, bytes: 1000 };

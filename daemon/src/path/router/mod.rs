@@ -103,7 +103,7 @@ impl BrokerRoutes {
                     queue.push(Job { message, subscription, part });
                 }
                 (Some(OnMessage::Log(template)), _) => {
-                    let line = template.render(message, subscription, &self.table.broker.name);
+                    let line = template.render(message, &self.table.broker.name, &subscription.name);
                     tracing::info!(target: "tidegate::on_message", subscription = %subscription.name, "{line}");
                     part.end(Outcome::Logged);
                 }

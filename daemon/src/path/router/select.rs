@@ -112,7 +112,7 @@ mod tests {
             broker: BrokerId(0),
             topic: TopicFilter::new("#").expect("valid"),
             qos: Qos::AtMostOnce,
-            on_message: acts.then(|| OnMessage::Log(LogTemplate::parse("{payload}").expect("valid"))),
+            on_message: acts.then(|| OnMessage::Log(LogTemplate::new("{payload}").expect("valid"))),
             when,
         }
     }

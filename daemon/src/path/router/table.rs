@@ -34,8 +34,6 @@ impl RouteTable {
 
     /// The places of the subscriptions whose filters match, best rank first.
     pub fn ranked(&self, topic: &TopicName) -> Places {
-        let mut places = Places::new();
-        self.trie.ranked(topic, &mut places);
-        places
+        self.trie.ranked(topic).into_iter().copied().collect()
     }
 }
