@@ -217,7 +217,11 @@ mod tests {
             true,
             "the host name \"plant.example\" is not found (Name or service not known)",
         );
-        check(ErrorKind::ConnectionRefused.into(), true, "nothing listens at this address and port (connection refused)");
+        check(
+            ErrorKind::ConnectionRefused.into(),
+            true,
+            "nothing listens at this address and port (connection refused)",
+        );
         check(Error::from_raw_os_error(113), true, "the broker cannot be reached (No route to host (os error 113))");
         check(
             ErrorKind::ConnectionReset.into(),

@@ -3,6 +3,7 @@
 //! Fed by the outbox and by the poller's progress; feeds the request channel. It owns the order of publishes and the send
 //! window. It never touches the link, and never waits with a lock held.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -78,24 +79,27 @@ impl Feeder {
     /// Subscribes and waits for the answers, so that no publish shares a packet identifier with a SUBSCRIBE, and the birth
     /// message is true.
     async fn subscribe(&self) -> Result<(), Interrupt> {
-        let filters = self.connection.core.wires.filters();
-        let window = subscribe_window(&self.welcome);
-        for batch in self.connection.client.batches(filters.len()) {
-            loop {
-                let mut flight = self.connection.flight();
-                if flight.subscribing.len() < window
-                    && self.connection.client.try_subscribe(&filters[batch.clone()], &self.welcome).is_ok()
-                {
-                    flight.subscribing.queued(batch, Instant::now());
-                    break;
-                }
-                drop(flight);
+        let filters = self.connection.core.wires.filters().len();
+        for batch in self.connection.client.batches(filters) {
+            while self.ask(&batch).is_err() {
                 self.progress().await?;
             }
         }
         while self.connection.flight().subscribing.len() > 0 {
             self.progress().await?;
         }
+        Ok(())
+    }
+
+    /// Sends one SUBSCRIBE.
+    fn ask(&self, batch: &Range<usize>) -> Result<(), NoRoom> {
+        let mut flight = self.connection.flight();
+        if flight.subscribing.len() >= subscribe_window(&self.welcome) {
+            return Err(NoRoom);
+        }
+        let filters = &self.connection.core.wires.filters()[batch.clone()];
+        self.connection.client.try_subscribe(filters, &self.welcome)?;
+        flight.subscribing.queued(batch.clone(), Instant::now());
         Ok(())
     }
 

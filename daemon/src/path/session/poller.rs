@@ -145,7 +145,8 @@ impl Poller {
         let mut refused = Vec::new();
         let mut granted = 0;
         for (place, wire) in filters.clone().zip(&core.wires.filters()[filters.clone()]) {
-            let reason = reasons.get(place - filters.start).copied().unwrap_or(Err("the broker gives no answer for it"));
+            let reason =
+                reasons.get(place - filters.start).copied().unwrap_or(Err("the broker gives no answer for it"));
             let subscriptions = wire.places.iter().map(|place| &core.subscriptions[*place]);
             match reason {
                 Ok(qos) => {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::SessionState;
-use super::backoff::{Backoff, Pace};
+use super::backoff::Backoff;
 use super::connection::{Connection, Core, Deadlines};
 use super::failure::{Failure, shortened};
 use super::feeder::{self, CLOSE_DEADLINE};
@@ -24,7 +24,6 @@ use super::report::Report;
 use crate::control::config::model::Protocol;
 use crate::control::config::secret::Secret;
 use crate::message::Qos;
-use crate::telemetry::metrics::ConnectResult;
 
 /// How often the deadlines of a connection are checked.
 const TICK: Duration = Duration::from_secs(1);
@@ -138,7 +137,8 @@ impl Supervisor {
     async fn password(&self) -> Result<Option<Secret>, Failure> {
         let broker = Arc::clone(&self.core.broker);
         // Reading a file may take long, on a network file system for instance.
-        let read = tokio::task::spawn_blocking(move || broker.password.as_ref().map(|source| source.read()).transpose());
+        let read =
+            tokio::task::spawn_blocking(move || broker.password.as_ref().map(|source| source.read()).transpose());
         match read.await {
             Ok(Ok(password)) => Ok(password),
             Ok(Err(error)) => Err(Failure::Password(shortened(&error.to_string()))),

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, Incoming, LastWill, MqttOptions, NetworkOptions, Outgoing as Sent,
-    Packet, PubAck, Publish, QoS, StateError, SubscribeFilter, SubscribeReasonCode, mqttbytes,
+    AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, Incoming, LastWill, MqttOptions, NetworkOptions,
+    Outgoing as Sent, Packet, PubAck, Publish, QoS, StateError, SubscribeFilter, SubscribeReasonCode, mqttbytes,
 };
 use smallvec::SmallVec;
 
@@ -40,8 +40,7 @@ pub(super) fn open(opening: &Opening<'_>) -> (Client, Link) {
     if opening.expect_releases {
         expect_releases(&mut events);
     }
-    let link =
-        Link { events, connecting: true, host: broker.address.clone(), max_packet: broker.max_packet };
+    let link = Link { events, connecting: true, host: broker.address.clone(), max_packet: broker.max_packet };
     (Client(client), link)
 }
 
@@ -64,9 +63,8 @@ pub(super) struct Client(AsyncClient);
 
 impl Client {
     pub(super) fn try_subscribe(&self, filters: &[WireFilter]) -> Result<(), NoRoom> {
-        let filters = filters
-            .iter()
-            .map(|wire| SubscribeFilter::new(wire.filter.as_str().to_owned(), wire_qos(wire.qos)));
+        let filters =
+            filters.iter().map(|wire| SubscribeFilter::new(wire.filter.as_str().to_owned(), wire_qos(wire.qos)));
         self.0.try_subscribe_many(filters).map_err(|_| NoRoom)
     }
 
@@ -144,7 +142,9 @@ impl Link {
             StateError::ConnectionAborted => Failure::Closed,
             StateError::AwaitPingResp | StateError::CollisionTimeout => Failure::KeepAlive,
             // rumqttc tells the packet only by the event that it has queued before.
-            StateError::Unsolicited(_) if matches!(self.events.state.events.back(), Some(rumqttc::Event::Incoming(Packet::PubRel(_)))) => {
+            StateError::Unsolicited(_)
+                if matches!(self.events.state.events.back(), Some(rumqttc::Event::Incoming(Packet::PubRel(_)))) =>
+            {
                 Failure::ForeignRelease
             }
             error => Failure::BrokenProtocol(shortened(&error.to_string())),

@@ -189,7 +189,9 @@ impl Link {
             StateError::ConnectionAborted if self.connecting => Failure::ClosedOnConnect(Protocol::V5),
             StateError::ConnectionAborted => Failure::Closed,
             StateError::AwaitPingResp | StateError::CollisionTimeout => Failure::KeepAlive,
-            StateError::ServerDisconnect { reason_code, reason_string } => self.disconnected(reason_code, reason_string),
+            StateError::ServerDisconnect { reason_code, reason_string } => {
+                self.disconnected(reason_code, reason_string)
+            }
             // rumqttc tells the packet only by the event that it has queued before.
             StateError::Unsolicited(_) if self.releases() => Failure::ForeignRelease,
             error => Failure::BrokenProtocol(shortened(&error.to_string())),
@@ -214,7 +216,9 @@ impl Link {
             DisconnectReasonCode::AdministrativeAction => "an administrator closed it",
             DisconnectReasonCode::ConnectionRateExceeded => "too many connections in a short time",
             DisconnectReasonCode::MaximumConnectTime => "the longest connection time is over",
-            DisconnectReasonCode::UseAnotherServer | DisconnectReasonCode::ServerMoved => "it has moved to another address",
+            DisconnectReasonCode::UseAnotherServer | DisconnectReasonCode::ServerMoved => {
+                "it has moved to another address"
+            }
             _ => return Failure::Disconnected(worded(&format!("{code:?} (0x{:02x})", code as u8), text)),
         };
         Failure::Disconnected(worded(reason, text))
@@ -378,8 +382,12 @@ fn refusal(code: ConnectReturnCode) -> Failure {
         ConnectReturnCode::BadAuthenticationMethod => Failure::Refused("the authentication method is not supported"),
         ConnectReturnCode::TopicNameInvalid => Failure::Refused("the topic of the will is not accepted"),
         ConnectReturnCode::PacketTooLarge => Failure::Refused("the CONNECT packet is too large for it"),
-        ConnectReturnCode::PayloadFormatInvalid => Failure::Refused("the will's payload has another format than declared"),
-        ConnectReturnCode::RetainNotSupported => Failure::Refused("it keeps no retained messages; set will.retain = false"),
+        ConnectReturnCode::PayloadFormatInvalid => {
+            Failure::Refused("the will's payload has another format than declared")
+        }
+        ConnectReturnCode::RetainNotSupported => {
+            Failure::Refused("it keeps no retained messages; set will.retain = false")
+        }
         ConnectReturnCode::QoSNotSupported => Failure::Refused("it does not support the will's QoS; lower will.qos"),
         ConnectReturnCode::UseAnotherServer | ConnectReturnCode::ServerMoved => {
             Failure::Refused("it has moved to another address")

@@ -63,7 +63,8 @@ impl WireSet {
             filters[wire].places.push(place);
             assigned.push(wire);
         }
-        let mut identifiers: Vec<_> = filters.iter().enumerate().map(|(place, wire)| (wire.identifier, place)).collect();
+        let mut identifiers: Vec<_> =
+            filters.iter().enumerate().map(|(place, wire)| (wire.identifier, place)).collect();
         identifiers.sort_unstable();
         WireSet { filters, assigned, identifiers }
     }
