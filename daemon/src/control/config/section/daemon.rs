@@ -1,0 +1,84 @@
+//! The keys outside of brokers, subscriptions and handlers: folders, logging, shutdown, the admin server.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{path, single};
+use crate::control::config::interpolate::Environment;
+use crate::control::config::model::{Admin, LogFormat, LogSettings};
+use crate::control::config::reader::{Table, Value};
+
+const STATE_DIR: &str = "tidegate-state";
+const PLUGINS_DIR: &str = "plugins";
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+const LONGEST_GRACE: Duration = Duration::from_secs(3_600);
+const LOG: LogSettings = LogSettings { level: tracing::Level::INFO, format: LogFormat::Text };
+
+/// Words of `log.level`.
+const LEVELS: [(&str, tracing::Level); 5] = [
+    ("trace", tracing::Level::TRACE),
+    ("debug", tracing::Level::DEBUG),
+    ("info", tracing::Level::INFO),
+    ("warn", tracing::Level::WARN),
+    ("error", tracing::Level::ERROR),
+];
+
+/// Words of `log.format`.
+const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+/// What these keys say.
+pub(in super::super) struct Daemon {
+    pub(in super::super) state_dir: PathBuf,
+    pub(in super::super) plugins_dir: PathBuf,
+    pub(in super::super) log: LogSettings,
+    pub(in super::super) shutdown_grace: Duration,
+    pub(in super::super) admin: Admin,
+}
+
+/// Reads them from all files; each may stand in one of them.
+pub(in super::super) fn read(roots: &[Table<'_>], environment: &Environment) -> Daemon {
+    Daemon {
+        state_dir: single(roots, "state-dir")
+            .and_then(|value| path(&value))
+            .unwrap_or_else(|| default_state_dir(environment)),
+        plugins_dir: single(roots, "plugins-dir").and_then(|value| path(&value)).unwrap_or_else(|| PLUGINS_DIR.into()),
+        log: single(roots, "log").and_then(|value| log(&value)).unwrap_or(LOG),
+        shutdown_grace: single(roots, "shutdown-grace")
+            .and_then(|value| value.duration(Duration::ZERO..=LONGEST_GRACE))
+            .unwrap_or(SHUTDOWN_GRACE),
+        admin: single(roots, "admin").and_then(|value| admin(&value)).unwrap_or_default(),
+    }
+}
+
+/// systemd names the folder that it made for the service; of several the first counts.
+fn default_state_dir(environment: &Environment) -> PathBuf {
+    let named = (environment.variable)("STATE_DIRECTORY").and_then(|folders| std::env::split_paths(&folders).next());
+    named.filter(|folder| *folder != Path::new("")).unwrap_or_else(|| STATE_DIR.into())
+}
+
+fn log(value: &Value<'_>) -> Option<LogSettings> {
+    value.table("log = { level = \"info\" }", |table| LogSettings {
+        level: table.get("level").and_then(|value| value.choice(&LEVELS)).unwrap_or(LOG.level),
+        format: table.get("format").and_then(|value| value.choice(&FORMATS)).unwrap_or(LOG.format),
+    })
+}
+
+fn admin(value: &Value<'_>) -> Option<Admin> {
+    value.table("[admin]", |table| Admin { listen: table.get("listen").and_then(|value| listen(&value)) })
+}
+
+fn listen(value: &Value<'_>) -> Option<SocketAddr> {
+    let text = value.text()?.value;
+    let Ok(address) = text.parse::<SocketAddr>() else {
+        let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()).unwrap_or(9883);
+        value.error("not an IP address with a port", format!("use \"127.0.0.1:{port}\""));
+        return None;
+    };
+    if !address.ip().is_loopback() {
+        let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port());
+        value.error("not a loopback address: whoever reaches it needs no token", format!("use \"{local}\""));
+        return None;
+    }
+    Some(address)
+}
