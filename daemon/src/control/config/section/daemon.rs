@@ -15,6 +15,9 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 const LONGEST_GRACE: Duration = Duration::from_secs(3_600);
 const LOG: LogSettings = LogSettings { level: tracing::Level::INFO, format: LogFormat::Text };
 
+/// The port that remedies recommend for `admin.listen`.
+const USUAL_PORT: u16 = 9883;
+
 /// Words of `log.level`.
 const LEVELS: [(&str, tracing::Level); 5] = [
     ("trace", tracing::Level::TRACE),
@@ -69,14 +72,20 @@ fn admin(value: &Value<'_>) -> Option<Admin> {
 }
 
 fn listen(value: &Value<'_>) -> Option<SocketAddr> {
-    let text = value.text()?.value;
-    let Ok(address) = text.parse::<SocketAddr>() else {
-        let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()).unwrap_or(9883);
+    if value.as_written().is_none() {
+        value.wrong_type("a string", format!("use \"127.0.0.1:{USUAL_PORT}\""));
+        return None;
+    }
+    let text = value.text()?;
+    let Ok(address) = text.value.parse::<SocketAddr>() else {
+        let port = text.value.rsplit(':').next().filter(|_| !text.interpolated);
+        let port = port.and_then(|port| port.parse::<u16>().ok()).unwrap_or(USUAL_PORT);
         value.error("not an IP address with a port", format!("use \"127.0.0.1:{port}\""));
         return None;
     };
     if !address.ip().is_loopback() {
-        let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port());
+        let port = if text.interpolated { USUAL_PORT } else { address.port() };
+        let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
         value.error("not a loopback address: whoever reaches it needs no token", format!("use \"{local}\""));
         return None;
     }
