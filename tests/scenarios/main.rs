@@ -19,6 +19,7 @@ mod dispatch_when;
 mod handler_failures_stay_apart;
 mod handler_grants;
 mod handler_limits;
+mod handler_log;
 mod handler_samples;
 
 mod outbox_acknowledgement;
@@ -29,4 +30,5 @@ mod control_stop;
 mod control_topic_match;
 
 mod telemetry_health;
+mod telemetry_log;
 mod telemetry_metrics;

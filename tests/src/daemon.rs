@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::config::Config;
@@ -230,6 +231,22 @@ impl Daemon {
     pub fn wait_log(&self, words: &[&str]) -> String {
         wait::until(format!("a log line with {words:?}"), || {
             self.log_lines(words).into_iter().next().ok_or("no such line")
+        })
+    }
+
+    /// The lines of the log that are JSON objects: all of them, once the daemon has read its configuration.
+    pub fn events(&self) -> Vec<Value> {
+        self.log().iter().filter_map(|line| serde_json::from_str(line).ok()).filter(Value::is_object).collect()
+    }
+
+    /// Waits for a log line with this message, and with this text somewhere in each of these fields.
+    #[track_caller]
+    pub fn wait_event(&self, message: &str, fields: &[(&str, &str)]) -> Value {
+        let has =
+            |event: &Value, (field, text): &(&str, &str)| event[field].as_str().is_some_and(|has| has.contains(text));
+        wait::until(format!("a log line \"{message}\" with {fields:?}"), || {
+            let mut events = self.events().into_iter().filter(|event| event["message"] == message);
+            events.find(|event| fields.iter().all(|field| has(event, field))).ok_or("no such line")
         })
     }
 
