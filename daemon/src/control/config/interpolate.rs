@@ -111,6 +111,9 @@ fn read(path: &str, folder: &Path) -> Result<String, InterpolationError> {
     Ok(without_newline(text))
 }
 
+/// The remedy for a `${…}` that is none.
+const KNOWN_SOURCES: &str = "use \"${env:NAME}\" or \"${file:PATH}\", or \"$${\" for the characters themselves";
+
 /// Why a `${…}` cannot be replaced. The text is `problem; remedy`.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InterpolationError {

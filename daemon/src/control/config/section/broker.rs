@@ -39,7 +39,7 @@ const PROTOCOLS: [(&str, Protocol); 2] = [("5", Protocol::V5), ("3.1.1", Protoco
 const DISPATCHES: [(&str, DispatchMode); 2] = [("best", DispatchMode::Best), ("all", DispatchMode::All)];
 
 /// Reads the brokers of all files, in their order.
-pub(in super::super) fn read<'a>(roots: &[Table<'a>]) -> Vec<Named<'a, Arc<Broker>>> {
+pub(in crate::control::config) fn read<'a>(roots: &[Table<'a>]) -> Vec<Named<'a, Arc<Broker>>> {
     let mut clients = Vec::new();
     let entries = named(roots, "brokers");
     // Brokers that are no table have been told by now.

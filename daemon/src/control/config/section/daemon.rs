@@ -31,16 +31,16 @@ const LEVELS: [(&str, tracing::Level); 5] = [
 const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 /// What these keys say.
-pub(in super::super) struct Daemon {
-    pub(in super::super) state_dir: PathBuf,
-    pub(in super::super) plugins_dir: PathBuf,
-    pub(in super::super) log: LogSettings,
-    pub(in super::super) shutdown_grace: Duration,
-    pub(in super::super) admin: Admin,
+pub(in crate::control::config) struct Daemon {
+    pub(in crate::control::config) state_dir: PathBuf,
+    pub(in crate::control::config) plugins_dir: PathBuf,
+    pub(in crate::control::config) log: LogSettings,
+    pub(in crate::control::config) shutdown_grace: Duration,
+    pub(in crate::control::config) admin: Admin,
 }
 
 /// Reads them from all files; each may stand in one of them.
-pub(in super::super) fn read(roots: &[Table<'_>], environment: &Environment) -> Daemon {
+pub(in crate::control::config) fn read(roots: &[Table<'_>], environment: &Environment) -> Daemon {
     Daemon {
         state_dir: single(roots, "state-dir")
             .and_then(|value| path(&value))

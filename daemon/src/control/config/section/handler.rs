@@ -37,10 +37,10 @@ const ISOLATIONS: [(&str, Isolation); 2] = [("reuse", Isolation::Reuse), ("per-m
 const OVERLOADS: [(&str, Overload); 2] = [("drop-newest", Overload::DropNewest), ("drop-oldest", Overload::DropOldest)];
 
 /// A handler with the places that later checks need.
-pub(in super::super) type Placed = (Arc<Handler>, HandlerOrigins);
+pub(in crate::control::config) type Placed = (Arc<Handler>, HandlerOrigins);
 
 /// Reads the handlers of all files, in their order.
-pub(in super::super) fn read<'a>(
+pub(in crate::control::config) fn read<'a>(
     roots: &[Table<'a>],
     brokers: &[Named<'_, Arc<Broker>>],
     plugins_dir: &Path,

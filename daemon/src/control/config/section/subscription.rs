@@ -31,7 +31,7 @@ const ON_MESSAGE: &str = "on-message = \"HANDLER\" or { log = \"TEMPLATE\" }";
 
 /// Reads the subscriptions of all files, in their order, each with the place of its topic. Tells about handlers that
 /// none of them uses.
-pub(in super::super) fn read(
+pub(in crate::control::config) fn read(
     roots: &[Table<'_>],
     brokers: &[Named<'_, Arc<Broker>>],
     handlers: &[Named<'_, handler::Placed>],
@@ -72,6 +72,13 @@ struct Seen {
     /// None where `on-message` has errors.
     runs: Option<Runs>,
     place: Place,
+}
+
+impl Seen {
+    /// Whether it takes part in the dispatch.
+    fn acts(&self) -> bool {
+        self.runs != Some(Runs::Nothing)
+    }
 }
 
 /// The conditions of a `when`, comparable; without one, none and nothing to hand on.
@@ -166,7 +173,9 @@ impl Section<'_> {
         let dispatch = self.brokers[new.broker].item.as_ref().map(|broker| broker.dispatch);
         let mut equal = self.seen.iter().filter(|seen| seen.broker == new.broker && seen.filter == new.filter);
         let same_condition = equal.clone().find(|seen| seen.condition.holds == new.condition.holds);
-        let same_work = equal.clone().find(|seen| seen.condition.holds == new.condition.holds && seen.runs == new.runs);
+        let same_work = equal
+            .clone()
+            .find(|seen| seen.condition.holds == new.condition.holds && seen.runs.is_some() && seen.runs == new.runs);
         let collides = match dispatch {
             Some(DispatchMode::Best) => {
                 if let Some(seen) = same_condition {
@@ -174,7 +183,9 @@ impl Section<'_> {
                         format!("the same filter as at {}, under the same condition", seen.place),
                         "give them different \"when\" conditions, or set dispatch = \"all\" for the broker to run both",
                     );
-                } else if let Some(seen) = equal.find(|seen| !seen.condition.hands_on) {
+                } else if let (true, Some(seen)) =
+                    (new.acts(), equal.find(|seen| seen.acts() && !seen.condition.hands_on))
+                {
                     topic.warn(
                         format!("never runs: the same filter at {} keeps every message", seen.place),
                         "add otherwise = \"next\" to the \"when\" of that one, or put it last",

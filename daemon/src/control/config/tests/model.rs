@@ -204,3 +204,12 @@ fn warnings() {
         ],
     );
 }
+
+#[test]
+fn a_subscription_without_on_message_keeps_nothing_from_others() {
+    let idle = subscription_text("a", "name = \"idle\"\nwhen = { min-bytes = 1 }");
+    let log = subscription_text("a", "name = \"log\"\non-message = { log = \"x\" }");
+    let loaded = good(&format!("{BROKER}{idle}{log}"));
+    let [warning] = loaded.warnings.as_slice() else { panic!("{:?}", lines(&loaded.warnings)) };
+    assert!(warning.message.starts_with("has no on-message"), "{warning}");
+}
