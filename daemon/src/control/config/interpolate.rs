@@ -60,11 +60,7 @@ pub(super) struct Text {
 ///
 /// # Errors
 /// Each `${…}` that cannot be replaced.
-pub(super) fn expand(
-    text: &str,
-    environment: &Environment,
-    folder: &Path,
-) -> Result<Text, Vec<InterpolationError>> {
+pub(super) fn expand(text: &str, environment: &Environment, folder: &Path) -> Result<Text, Vec<InterpolationError>> {
     let mut expanded = Text { value: String::new(), interpolated: false };
     let mut errors = Vec::new();
     let mut rest = text;
@@ -115,14 +111,21 @@ fn read(path: &str, folder: &Path) -> Result<String, InterpolationError> {
     Ok(without_newline(text))
 }
 
+/// The remedy for a `${…}` that is none.
+const KNOWN_SOURCES: &str = "use \"${env:NAME}\" or \"${file:PATH}\", or \"$${\" for the characters themselves";
+
 /// Why a `${…}` cannot be replaced. The text is `problem; remedy`.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InterpolationError {
     /// The end of the string came first.
-    #[error("\"${{\" has no closing brace; use \"${{env:NAME}}\" or \"${{file:PATH}}\", or \"$${{\" for the characters themselves")]
+    #[error(
+        "\"${{\" has no closing brace; use \"${{env:NAME}}\" or \"${{file:PATH}}\", or \"$${{\" for the characters themselves"
+    )]
     Unclosed,
     /// Neither `env:NAME` nor `file:PATH`.
-    #[error("\"${{{0}}}\" names no known source; use \"${{env:NAME}}\" or \"${{file:PATH}}\", or \"$${{\" for the characters themselves")]
+    #[error(
+        "\"${{{0}}}\" names no known source; use \"${{env:NAME}}\" or \"${{file:PATH}}\", or \"$${{\" for the characters themselves"
+    )]
     UnknownSource(String),
     /// The environment has no such variable.
     #[error("the environment variable {0} is not set; set it for the daemon")]

@@ -118,9 +118,6 @@ fn assemble(files: &[SourceFile], environment: &Environment) -> Result<Loaded, P
     let brokers = broker::read(&roots);
     let handlers = handler::read(&roots, &brokers, &settings.plugins_dir);
     let subscriptions = subscription::read(&roots, &brokers, &handlers);
-    if let (true, false, Some(main)) = (brokers.is_empty(), reading.is_incomplete(), files.first()) {
-        reading.error(main.origin().problem("no broker is configured", "add [brokers.NAME] with address = \"HOST\""));
-    }
     roots.into_iter().for_each(Table::finish);
 
     let broker_origins = brokers.iter().map(|named| named.value.origin()).collect();
@@ -138,3 +135,5 @@ fn assemble(files: &[SourceFile], environment: &Environment) -> Result<Loaded, P
     let origins = Origins { brokers: broker_origins, subscriptions: subscription_origins, handlers: handler_origins };
     Ok(Loaded { config, warnings, origins })
 }
+#[cfg(test)]
+mod tests;

@@ -100,8 +100,15 @@ impl Serialize for Problem {
             text: String,
         }
         let Origin { place, field, value } = &self.origin;
-        Json { place, field, value: value.as_deref(), message: &self.message, remedy: &self.remedy, text: self.to_string() }
-            .serialize(serializer)
+        Json {
+            place,
+            field,
+            value: value.as_deref(),
+            message: &self.message,
+            remedy: &self.remedy,
+            text: self.to_string(),
+        }
+        .serialize(serializer)
     }
 }
 

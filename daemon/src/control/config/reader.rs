@@ -47,11 +47,6 @@ impl<'a> Reading<'a> {
         table
     }
 
-    /// Records an error without a value of its own.
-    pub(super) fn error(&self, problem: Problem) {
-        self.push((0, 0), true, problem);
-    }
-
     fn push(&self, order: (usize, usize), error: bool, problem: Problem) {
         self.found.borrow_mut().push(Found { order, error, problem });
     }
@@ -65,7 +60,8 @@ impl<'a> Reading<'a> {
     pub(super) fn into_problems(self) -> (Vec<Problem>, Vec<Problem>) {
         let mut found = self.found.into_inner();
         found.sort_by_key(|found| found.order);
-        let broken: Vec<Place> = found.iter().filter(|found| is_syntax(found)).map(|found| line_of(&found.problem)).collect();
+        let broken: Vec<Place> =
+            found.iter().filter(|found| is_syntax(found)).map(|found| line_of(&found.problem)).collect();
         // A line with broken syntax is read as something that nobody wrote: its other problems are noise.
         found.retain(|found| is_syntax(found) || !broken.contains(&line_of(&found.problem)));
         let (errors, warnings): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|found| found.error);
@@ -140,6 +136,13 @@ impl<'a> Table<'a> {
         self.reading.push((self.order, self.start), true, origin.problem(message, remedy));
     }
 
+    /// Reports what the whole file lacks.
+    pub(super) fn error_file(&self, message: &str, remedy: &str) {
+        if !self.reading.is_incomplete() {
+            self.reading.push((self.order, 0), true, self.file.origin().problem(message, remedy));
+        }
+    }
+
     /// Every entry, in the order of the file, with its key as the file's user chose it.
     pub(super) fn entries(&self) -> Vec<(&'a str, Value<'a>)> {
         let mut entries: Vec<_> = self.entries.iter().collect();
@@ -154,12 +157,17 @@ impl<'a> Table<'a> {
 
     /// Reports every key that nobody asked for. Values are not shown: a misspelled `password` may be one of them.
     pub(super) fn finish(self) {
+        if self.reading.is_incomplete() {
+            // The keys below a broken header belong to another table.
+            return;
+        }
         let mut known = self.known.take();
         known.sort_unstable();
         known.dedup();
         for (key, _) in self.entries.iter().filter(|(key, _)| !known.contains(&key.get_ref().as_ref())) {
             let offset = key.span().start;
-            let origin = Origin { place: self.file.place(offset), field: join(&self.field, key.get_ref()), value: None };
+            let origin =
+                Origin { place: self.file.place(offset), field: join(&self.field, key.get_ref()), value: None };
             let list = known.join(", ");
             let remedy = match nearest(key.get_ref(), known.iter().copied()) {
                 Some(meant) => format!("did you mean \"{meant}\"? known here: {list}"),
@@ -289,7 +297,7 @@ impl<'a> Value<'a> {
             let meant = self.as_written().and_then(|text| text.trim().parse::<u64>().ok());
             let remedy = match meant {
                 Some(number) => format!("use {number}"),
-                None => format!("use a number without quotes, such as {}", range.start()),
+                None => format!("use a number from {} to {}{unit}, without quotes", range.start(), range.end()),
             };
             self.wrong_type("an integer", remedy);
             return None;
@@ -299,7 +307,8 @@ impl<'a> Value<'a> {
         if value.is_some_and(|value| range.contains(&value)) {
             return value;
         }
-        let nearest = if number.as_str().starts_with('-') || value.is_some_and(|value| value < low) { low } else { high };
+        let nearest =
+            if number.as_str().starts_with('-') || value.is_some_and(|value| value < low) { low } else { high };
         self.error(format!("must be {low} to {high}{unit}"), format!("use {nearest}"));
         None
     }
@@ -319,11 +328,16 @@ impl<'a> Value<'a> {
 
     /// A duration within a range.
     pub(super) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
-        if let Some(number) = self.value.get_ref().as_integer() {
-            self.wrong_type("a duration", format!("use \"{number}ms\", \"{number}s\" or \"{number}m\""));
+        if self.as_written().is_none() {
+            let remedy = match self.value.get_ref().as_integer() {
+                Some(number) => format!("use \"{number}ms\", \"{number}s\" or \"{number}m\""),
+                None => "use a number and a unit, such as \"250ms\"".to_owned(),
+            };
+            self.wrong_type("a duration", remedy);
             return None;
         }
-        let value = self.told(parse_duration(&self.text()?.value))?;
+        let text = self.text()?;
+        let value = self.told_of(&text, parse_duration(&text.value))?;
         if range.contains(&value) {
             return Some(value);
         }
@@ -335,15 +349,16 @@ impl<'a> Value<'a> {
 
     /// A size within a range, in bytes.
     pub(super) fn size(&self, range: RangeInclusive<u64>) -> Option<u64> {
-        if let Some(number) = self.value.get_ref().as_integer() {
-            let remedy = match integer_value(number) {
+        if self.as_written().is_none() {
+            let remedy = match self.value.get_ref().as_integer().and_then(integer_value) {
                 Some(bytes) => format!("use \"{}\"", format_size(bytes)),
-                None => "use a size such as \"64KiB\"".to_owned(),
+                None => "use a number and a unit, such as \"64KiB\"".to_owned(),
             };
             self.wrong_type("a size", remedy);
             return None;
         }
-        let value = self.told(parse_size(&self.text()?.value))?;
+        let text = self.text()?;
+        let value = self.told_of(&text, parse_size(&text.value))?;
         if range.contains(&value) {
             return Some(value);
         }
@@ -353,9 +368,14 @@ impl<'a> Value<'a> {
         None
     }
 
-    /// Reports an error told as `problem; remedy`.
-    pub(super) fn told<T, E: ToString>(&self, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| self.error_told(&error.to_string())).ok()
+    /// Reports an error with what this text stands for. The remedy repeats parts of it, which it must not do with what
+    /// came from outside the file.
+    fn told_of<T>(&self, text: &Text, result: Result<T, String>) -> Option<T> {
+        let report = |told: String| match told.split_once("; ") {
+            Some((message, _)) if text.interpolated => self.error(message, "change what it stands for"),
+            _ => self.error_told(&told),
+        };
+        result.map_err(report).ok()
     }
 
     /// One of several words.

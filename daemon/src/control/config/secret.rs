@@ -142,7 +142,10 @@ mod tests {
     #[test]
     fn a_secret_cannot_be_printed() {
         let secret = Secret::new("hunter2");
-        assert_eq!(format!("{secret} {secret:?} {:?}", PasswordSource::Literal(secret.clone())), "*** *** Literal(***)");
+        assert_eq!(
+            format!("{secret} {secret:?} {:?}", PasswordSource::Literal(secret.clone())),
+            "*** *** Literal(***)"
+        );
         assert_eq!(secret.expose(), "hunter2");
     }
 

@@ -99,7 +99,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<SourceFile>, Vec<Problem>> {
         }
         Err(error) => {
             let origin = whole_file(&folder.to_string_lossy());
-            problems.push(origin.problem(format!("cannot be listed: {}", plain(&error)), "let the daemon's user read it"));
+            problems
+                .push(origin.problem(format!("cannot be listed: {}", plain(&error)), "let the daemon's user read it"));
         }
     }
     if problems.is_empty() { Ok(files) } else { Err(problems) }
@@ -149,6 +150,7 @@ pub(super) fn plain(error: &io::Error) -> String {
         io::ErrorKind::NotFound => "it does not exist".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
+        io::ErrorKind::NotADirectory => "it is not a folder".to_owned(),
         _ => error.to_string(),
     }
 }

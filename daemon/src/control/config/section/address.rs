@@ -12,12 +12,18 @@ const MAX_LABEL: usize = 63;
 
 /// Checks an address.
 pub(super) fn read(value: &Value<'_>) -> Option<String> {
+    // A user name may have a password behind it.
+    let value =
+        if value.as_written().is_some_and(|text| text.contains('@')) { value.clone().secret() } else { value.clone() };
     let text = value.text()?;
     match check(&text.value) {
         Ok(()) => Some(text.value),
         Err((message, remedy)) => {
             // What came from outside the file is not repeated.
-            value.error(message, if text.interpolated { "use a host name or an IP address alone".to_owned() } else { remedy });
+            value.error(
+                message,
+                if text.interpolated { "use a host name or an IP address alone".to_owned() } else { remedy },
+            );
             None
         }
     }
@@ -39,7 +45,7 @@ fn check(text: &str) -> Result<(), Mistake> {
     if text.starts_with('[') {
         return Err(("has brackets", written(host, port)));
     }
-    if let Some((_, host)) = text.split_once('@') {
+    if let Some((_, host)) = text.rsplit_once('@') {
         return Err(("has a user name", format!("use \"{}\" and username = \"…\"", split(host).0)));
     }
     if let Some((host, _)) = text.split_once('/') {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use toml::de::DeValue;
 
 use super::{Named, address, mqtt_string, named, path, qos, topic_name};
 use crate::control::config::interpolate::Environment;
@@ -38,13 +39,19 @@ const PROTOCOLS: [(&str, Protocol); 2] = [("5", Protocol::V5), ("3.1.1", Protoco
 const DISPATCHES: [(&str, DispatchMode); 2] = [("best", DispatchMode::Best), ("all", DispatchMode::All)];
 
 /// Reads the brokers of all files, in their order.
-pub(in super::super) fn read<'a>(roots: &[Table<'a>]) -> Vec<Named<'a, Arc<Broker>>> {
+pub(in crate::control::config) fn read<'a>(roots: &[Table<'a>]) -> Vec<Named<'a, Arc<Broker>>> {
     let mut clients = Vec::new();
-    let entries = named(roots, "brokers").into_iter().map(|(name, value)| {
+    let entries = named(roots, "brokers");
+    // Brokers that are no table have been told by now.
+    let absent = |root: &Table<'_>| root.get("brokers").is_none_or(|value| matches!(value.raw(), DeValue::Table(_)));
+    if let (true, true, [main, ..]) = (entries.is_empty(), roots.iter().all(absent), roots) {
+        main.error_file("no broker is configured", "add [brokers.NAME] with address = \"HOST\"");
+    }
+    let brokers = entries.into_iter().map(|(name, value)| {
         let broker = value.table("[brokers.NAME]", |table| broker(name, table, &value, &mut clients)).flatten();
         Named { name: name.into(), value, item: broker.map(Arc::new) }
     });
-    entries.collect()
+    brokers.collect()
 }
 
 /// Who connects where: two sessions with one client identifier end each other for ever (MQTT 5 §3.1.4).
@@ -62,7 +69,8 @@ fn broker(name: &str, table: &Table<'_>, value: &Value<'_>, clients: &mut Vec<Cl
     let clean_session = flag("clean-session", CLEAN_SESSION);
     let username = table.get("username").and_then(|value| mqtt_string(&value));
     let client_id = client_id(name, table, environment);
-    let address = table.require("address", || "add address = \"HOST\"".to_owned()).and_then(|value| address::read(&value));
+    let address =
+        table.require("address", || "add address = \"HOST\"".to_owned()).and_then(|value| address::read(&value));
     let broker = Broker {
         name: name.into(),
         port: number16(table, "port", PORT),
@@ -129,7 +137,10 @@ fn password(table: &Table<'_>, protocol: Protocol) -> Option<PasswordSource> {
             );
         }
         if protocol == Protocol::V311 && table.get("username").is_none() {
-            first.error("a password without a user name (MQTT 3.1.1 §3.1.2.9)", "add username = \"…\", or use protocol = \"5\"");
+            first.error(
+                "a password without a user name (MQTT 3.1.1 §3.1.2.9)",
+                "add username = \"…\", or use protocol = \"5\"",
+            );
         }
     }
     let literal = literal.and_then(|value| {
@@ -139,7 +150,9 @@ fn password(table: &Table<'_>, protocol: Protocol) -> Option<PasswordSource> {
         }
         Some(PasswordSource::Literal(Secret::new(text)))
     });
-    literal.or_else(|| file.and_then(|value| password_file(&value))).or_else(|| variable.and_then(|value| password_variable(&value)))
+    literal
+        .or_else(|| file.and_then(|value| password_file(&value)))
+        .or_else(|| variable.and_then(|value| password_variable(&value)))
 }
 
 fn password_file(value: &Value<'_>) -> Option<PasswordSource> {
@@ -153,6 +166,9 @@ fn password_file(value: &Value<'_>) -> Option<PasswordSource> {
 
 fn password_variable(value: &Value<'_>) -> Option<PasswordSource> {
     let name = value.text()?;
+    // Who writes the password itself here must not find it in a log.
+    let usual = name.value.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+    let value = if usual { value.clone() } else { value.clone().secret() };
     if (value.reading.environment.variable)(&name.value).is_none() {
         value.error("this environment variable is not set", "set it for the daemon");
         return None;
@@ -181,13 +197,13 @@ fn session_expiry(table: &Table<'_>, protocol: Protocol, clean_session: bool) ->
 
 fn parallel_limit(table: &Table<'_>) -> Option<u16> {
     let Some(value) = table.get("parallel-limit") else { return Some(PARALLEL_LIMIT) };
-    match value.as_written() {
-        Some("off") => None,
-        Some(text) if text.parse::<u64>().is_err() => {
-            value.error("not a number or \"off\"", "use \"off\" or a number from 3 to 1000");
+    match value.raw() {
+        DeValue::String(text) if text == "off" => None,
+        DeValue::Integer(_) => u16::try_from(value.integer(3..=1000, ", or \"off\"")?).ok(),
+        _ => {
+            value.wrong_type("an integer or \"off\"", "use \"off\", or a number from 3 to 1000 without quotes");
             None
         }
-        _ => u16::try_from(value.integer(3..=1000, ", or \"off\"")?).ok(),
     }
 }
 
@@ -214,7 +230,9 @@ fn status_message(value: &Value<'_>, longest: Option<usize>) -> Option<StatusMes
 fn refuse_takeover(broker: &Broker, table: &Table<'_>, value: &Value<'_>, clients: &mut Vec<Client>) {
     let at = table.get("client-id").unwrap_or_else(|| value.clone());
     let same = |client: &&Client| {
-        client.id == broker.client_id && client.port == broker.port && client.address.eq_ignore_ascii_case(&broker.address)
+        client.id == broker.client_id
+            && client.port == broker.port
+            && client.address.eq_ignore_ascii_case(&broker.address)
     };
     if let Some(other) = clients.iter().find(same) {
         at.error(

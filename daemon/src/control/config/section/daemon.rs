@@ -15,6 +15,9 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 const LONGEST_GRACE: Duration = Duration::from_secs(3_600);
 const LOG: LogSettings = LogSettings { level: tracing::Level::INFO, format: LogFormat::Text };
 
+/// The port that remedies recommend for `admin.listen`.
+const USUAL_PORT: u16 = 9883;
+
 /// Words of `log.level`.
 const LEVELS: [(&str, tracing::Level); 5] = [
     ("trace", tracing::Level::TRACE),
@@ -28,16 +31,16 @@ const LEVELS: [(&str, tracing::Level); 5] = [
 const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 /// What these keys say.
-pub(in super::super) struct Daemon {
-    pub(in super::super) state_dir: PathBuf,
-    pub(in super::super) plugins_dir: PathBuf,
-    pub(in super::super) log: LogSettings,
-    pub(in super::super) shutdown_grace: Duration,
-    pub(in super::super) admin: Admin,
+pub(in crate::control::config) struct Daemon {
+    pub(in crate::control::config) state_dir: PathBuf,
+    pub(in crate::control::config) plugins_dir: PathBuf,
+    pub(in crate::control::config) log: LogSettings,
+    pub(in crate::control::config) shutdown_grace: Duration,
+    pub(in crate::control::config) admin: Admin,
 }
 
 /// Reads them from all files; each may stand in one of them.
-pub(in super::super) fn read(roots: &[Table<'_>], environment: &Environment) -> Daemon {
+pub(in crate::control::config) fn read(roots: &[Table<'_>], environment: &Environment) -> Daemon {
     Daemon {
         state_dir: single(roots, "state-dir")
             .and_then(|value| path(&value))
@@ -69,14 +72,20 @@ fn admin(value: &Value<'_>) -> Option<Admin> {
 }
 
 fn listen(value: &Value<'_>) -> Option<SocketAddr> {
-    let text = value.text()?.value;
-    let Ok(address) = text.parse::<SocketAddr>() else {
-        let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()).unwrap_or(9883);
+    if value.as_written().is_none() {
+        value.wrong_type("a string", format!("use \"127.0.0.1:{USUAL_PORT}\""));
+        return None;
+    }
+    let text = value.text()?;
+    let Ok(address) = text.value.parse::<SocketAddr>() else {
+        let port = text.value.rsplit(':').next().filter(|_| !text.interpolated);
+        let port = port.and_then(|port| port.parse::<u16>().ok()).unwrap_or(USUAL_PORT);
         value.error("not an IP address with a port", format!("use \"127.0.0.1:{port}\""));
         return None;
     };
     if !address.ip().is_loopback() {
-        let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port());
+        let port = if text.interpolated { USUAL_PORT } else { address.port() };
+        let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
         value.error("not a loopback address: whoever reaches it needs no token", format!("use \"{local}\""));
         return None;
     }

@@ -37,10 +37,10 @@ const ISOLATIONS: [(&str, Isolation); 2] = [("reuse", Isolation::Reuse), ("per-m
 const OVERLOADS: [(&str, Overload); 2] = [("drop-newest", Overload::DropNewest), ("drop-oldest", Overload::DropOldest)];
 
 /// A handler with the places that later checks need.
-pub(in super::super) type Placed = (Arc<Handler>, HandlerOrigins);
+pub(in crate::control::config) type Placed = (Arc<Handler>, HandlerOrigins);
 
 /// Reads the handlers of all files, in their order.
-pub(in super::super) fn read<'a>(
+pub(in crate::control::config) fn read<'a>(
     roots: &[Table<'a>],
     brokers: &[Named<'_, Arc<Broker>>],
     plugins_dir: &Path,
@@ -103,11 +103,13 @@ fn plugin_file(value: &Value<'_>) -> Option<String> {
     let text = value.text()?;
     let name = text.value;
     let base = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let shown = |name: &str| if text.interpolated { "a file name in plugins-dir".to_owned() } else { format!("\"{name}\"") };
+    let shown =
+        |name: &str| if text.interpolated { "a file name in plugins-dir".to_owned() } else { format!("\"{name}\"") };
     if base.ends_with(".so") {
         value.error("native plugins are not supported", "use a WebAssembly component (.wasm)");
     } else if base != name || matches!(base, "" | "." | "..") {
-        let remedy = if base.ends_with(".wasm") { format!("use {}", shown(base)) } else { "use \"NAME.wasm\"".to_owned() };
+        let remedy =
+            if base.ends_with(".wasm") { format!("use {}", shown(base)) } else { "use \"NAME.wasm\"".to_owned() };
         value.error("not a file name in plugins-dir", remedy);
     } else if name.contains('\0') {
         value.error("has the character U+0000", "use \"NAME.wasm\"");

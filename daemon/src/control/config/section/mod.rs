@@ -85,7 +85,7 @@ fn choose<T>(name: &str, known: &[Named<'_, T>], kind: &str) -> String {
 
 /// A topic filter, not shared. `text` is the value or its part that holds the filter.
 fn filter(value: &Value<'_>, text: &str, interpolated: bool) -> Option<TopicFilter> {
-    if text.starts_with("$share/") || text == "$share" {
+    if text.starts_with("$share/") {
         let remedy = match TopicFilter::new(text) {
             Ok(filter) if !interpolated => format!("use \"{}\" without \"$share/…/\"", filter.unshared()),
             _ => "use the filter without \"$share/…/\"".to_owned(),
@@ -106,7 +106,8 @@ fn filter(value: &Value<'_>, text: &str, interpolated: bool) -> Option<TopicFilt
         }
         Err(error) => {
             let told = error.to_string();
-            let (message, remedy) = told.split_once("; ").unwrap_or((&told, "use a topic filter such as \"a/+/b\" or \"a/#\""));
+            let (message, remedy) =
+                told.split_once("; ").unwrap_or((&told, "use a topic filter such as \"a/+/b\" or \"a/#\""));
             value.error(message, remedy);
             None
         }

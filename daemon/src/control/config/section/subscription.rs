@@ -31,12 +31,13 @@ const ON_MESSAGE: &str = "on-message = \"HANDLER\" or { log = \"TEMPLATE\" }";
 
 /// Reads the subscriptions of all files, in their order, each with the place of its topic. Tells about handlers that
 /// none of them uses.
-pub(in super::super) fn read(
+pub(in crate::control::config) fn read(
     roots: &[Table<'_>],
     brokers: &[Named<'_, Arc<Broker>>],
     handlers: &[Named<'_, handler::Placed>],
 ) -> Vec<(Arc<Subscription>, Origin)> {
-    let mut section = Section { brokers, handlers, used: vec![false; handlers.len()], seen: Vec::new(), names: Vec::new() };
+    let mut section =
+        Section { brokers, handlers, used: vec![false; handlers.len()], seen: Vec::new(), names: Vec::new() };
     let mut subscriptions = Vec::new();
     for root in roots {
         let Some(array) = root.get("subscriptions") else { continue };
@@ -45,7 +46,9 @@ pub(in super::super) fn read(
             subscriptions.extend(read.flatten());
         }
     }
-    for (handler, _) in handlers.iter().zip(section.used).filter(|(_, used)| !used) {
+    let unused =
+        handlers.iter().zip(section.used).filter(|(handler, used)| !used && !handler.value.reading.is_incomplete());
+    for (handler, _) in unused {
         handler.value.warn("no subscription runs it", format!("add on-message = \"{}\" to one", handler.name));
     }
     subscriptions
@@ -69,6 +72,13 @@ struct Seen {
     /// None where `on-message` has errors.
     runs: Option<Runs>,
     place: Place,
+}
+
+impl Seen {
+    /// Whether it takes part in the dispatch.
+    fn acts(&self) -> bool {
+        self.runs != Some(Runs::Nothing)
+    }
 }
 
 /// The conditions of a `when`, comparable; without one, none and nothing to hand on.
@@ -103,7 +113,8 @@ impl Section<'_> {
         let given = table.get("on-message");
         let runs = given.as_ref().map_or(Some(Runs::Nothing), |value| self.on_message(value));
         if given.is_none() && !table.reading.is_incomplete() {
-            value.warn("has no on-message: its messages are acknowledged and nothing runs", format!("add {ON_MESSAGE}"));
+            value
+                .warn("has no on-message: its messages are acknowledged and nothing runs", format!("add {ON_MESSAGE}"));
         }
         let (when, condition) = match table.get("when") {
             None => (None, Some(Condition::default())),
@@ -112,7 +123,9 @@ impl Section<'_> {
         let name = table.get("name");
         let (broker, topic, filter) = (broker?, topic?, filter?);
         let on_message = match &runs {
-            Some(Runs::Handler(place)) => self.handlers[*place].item.as_ref().map(|(handler, _)| handler.clone()).map(OnMessage::Handler),
+            Some(Runs::Handler(place)) => {
+                self.handlers[*place].item.as_ref().map(|(handler, _)| handler.clone()).map(OnMessage::Handler)
+            }
             Some(Runs::Log(template)) => Some(OnMessage::Log(template.clone())),
             Some(Runs::Nothing) | None => None,
         };
@@ -143,7 +156,9 @@ impl Section<'_> {
                 Some(Runs::Handler(place))
             }
             DeValue::Table(_) => {
-                let log = |table: &Table<'_>| table.require("log", || "add log = \"TEMPLATE\"".to_owned()).and_then(|value| template(&value));
+                let log = |table: &Table<'_>| {
+                    table.require("log", || "add log = \"TEMPLATE\"".to_owned()).and_then(|value| template(&value))
+                };
                 value.table(ON_MESSAGE, log).flatten().map(Runs::Log)
             }
             _ => {
@@ -158,7 +173,9 @@ impl Section<'_> {
         let dispatch = self.brokers[new.broker].item.as_ref().map(|broker| broker.dispatch);
         let mut equal = self.seen.iter().filter(|seen| seen.broker == new.broker && seen.filter == new.filter);
         let same_condition = equal.clone().find(|seen| seen.condition.holds == new.condition.holds);
-        let same_work = equal.clone().find(|seen| seen.condition.holds == new.condition.holds && seen.runs == new.runs);
+        let same_work = equal
+            .clone()
+            .find(|seen| seen.condition.holds == new.condition.holds && seen.runs.is_some() && seen.runs == new.runs);
         let collides = match dispatch {
             Some(DispatchMode::Best) => {
                 if let Some(seen) = same_condition {
@@ -166,7 +183,9 @@ impl Section<'_> {
                         format!("the same filter as at {}, under the same condition", seen.place),
                         "give them different \"when\" conditions, or set dispatch = \"all\" for the broker to run both",
                     );
-                } else if let Some(seen) = equal.find(|seen| !seen.condition.hands_on) {
+                } else if let (true, Some(seen)) =
+                    (new.acts(), equal.find(|seen| seen.acts() && !seen.condition.hands_on))
+                {
                     topic.warn(
                         format!("never runs: the same filter at {} keeps every message", seen.place),
                         "add otherwise = \"next\" to the \"when\" of that one, or put it last",
@@ -176,7 +195,8 @@ impl Section<'_> {
             }
             Some(DispatchMode::All) => {
                 if let Some(seen) = same_work {
-                    topic.error(format!("does the same as the subscription at {}", seen.place), "remove one of the two");
+                    topic
+                        .error(format!("does the same as the subscription at {}", seen.place), "remove one of the two");
                 }
                 same_work.is_some()
             }
@@ -187,13 +207,22 @@ impl Section<'_> {
     }
 
     /// The given name or the default, which no other subscription has.
-    fn name(&mut self, given: Option<Value<'_>>, default: String, topic: &Value<'_>, table: &Table<'_>) -> Option<Arc<str>> {
+    fn name(
+        &mut self,
+        given: Option<Value<'_>>,
+        default: String,
+        topic: &Value<'_>,
+        table: &Table<'_>,
+    ) -> Option<Arc<str>> {
         let name: Arc<str> = match &given {
             None => default.into(),
             Some(value) => {
                 let text = value.text()?.value;
                 if text.is_empty() || text.len() > MAX_NAME || text.contains(char::is_control) {
-                    value.error(format!("not a name: 1 to {MAX_NAME} bytes without control characters"), "use another name");
+                    value.error(
+                        format!("not a name: 1 to {MAX_NAME} bytes without control characters"),
+                        "use another name",
+                    );
                     return None;
                 }
                 text.into()
@@ -202,7 +231,9 @@ impl Section<'_> {
         let taken = self.names.iter().find(|(known, _)| *known == name).map(|(_, place)| place);
         match (taken, &given) {
             (None, _) => {}
-            (Some(place), Some(value)) => value.error(format!("also the name of the subscription at {place}"), "use another name"),
+            (Some(place), Some(value)) => {
+                value.error(format!("also the name of the subscription at {place}"), "use another name")
+            }
             (Some(place), None) => table.error_absent(
                 "name",
                 &format!("the default, BROKER:TOPIC, is also the name of the subscription at {place}"),
@@ -223,7 +254,10 @@ fn template(value: &Value<'_>) -> Option<LogTemplate> {
             value.error("has an unknown placeholder", format!("use {}", LogTemplate::placeholders()));
             None
         }
-        Err(error) => value.told(Err(error)),
+        Err(error) => {
+            value.error_told(&error.to_string());
+            None
+        }
     }
 }
 
@@ -269,14 +303,20 @@ fn expression(value: &Value<'_>) -> Option<Regex> {
         Ok(regex) => Some(regex),
         Err(regex::Error::CompiledTooBig(_)) => {
             let limit = format_size(MAX_REGEX as u64);
-            value.error(format!("compiles to more than {limit}"), "use smaller repetitions, or \\x in place of Unicode classes");
+            value.error(
+                format!("compiles to more than {limit}"),
+                "use smaller repetitions, or \\x in place of Unicode classes",
+            );
             None
         }
         Err(error) => {
             // The lines before draw the expression with a marker under it; the last one tells what is wrong.
             let told = error.to_string();
             let told = told.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            value.error(format!("not a regular expression: {told}"), "mend it; a literal character of ()[]{}.*+?|^$\\ needs a \\ before it");
+            value.error(
+                format!("not a regular expression: {told}"),
+                "write a \\ before each of .+*?()|[]{}^$\\ that stands for itself",
+            );
             None
         }
     }
