@@ -30,6 +30,7 @@ fn a_broker_that_connects_on_demand_is_no_obstacle() {
 
 #[test]
 fn an_unknown_page_is_not_found() {
-    let daemon = Daemon::start(&Config::new());
+    let broker = Config::new().broker("plant", 1883, Protocol::V5, "auto-connect = false");
+    let daemon = Daemon::start(&broker);
     assert_eq!(daemon.get("/nothing").status, 404);
 }
