@@ -103,8 +103,7 @@ fn plugin_file(value: &Value<'_>) -> Option<String> {
     let text = value.text()?;
     let name = text.value;
     let base = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let shown =
-        |name: &str| if text.interpolated { "a file name in plugins-dir".to_owned() } else { format!("\"{name}\"") };
+    let shown = |name: &str| if text.hidden { "a file name in plugins-dir".to_owned() } else { format!("\"{name}\"") };
     if base.ends_with(".so") {
         value.error("native plugins are not supported", "use a WebAssembly component (.wasm)");
     } else if base != name || matches!(base, "" | "." | "..") {
@@ -115,7 +114,7 @@ fn plugin_file(value: &Value<'_>) -> Option<String> {
         value.error("has the character U+0000", "use \"NAME.wasm\"");
     } else if !name.ends_with(".wasm") || name == ".wasm" {
         let stem = base.split('.').next().unwrap_or_default();
-        let stem = if stem.is_empty() || text.interpolated { "NAME" } else { stem };
+        let stem = if stem.is_empty() || text.hidden { "NAME" } else { stem };
         value.error("a plugin's name ends in \".wasm\"", format!("use \"{stem}.wasm\""));
     } else {
         return Some(name);
@@ -145,6 +144,6 @@ fn grant(value: &Value<'_>, brokers: &[Named<'_, Arc<Broker>>]) -> Option<Publis
     if place.is_none() && !value.reading.is_incomplete() {
         value.error("no such broker", choose(broker, brokers, "broker"));
     }
-    let filter = filter(value, topics, text.interpolated)?;
+    let filter = filter(value, topics, text.hidden)?;
     Some(PublishGrant { broker: BrokerId(u32::try_from(place?).ok()?), filter })
 }

@@ -107,7 +107,7 @@ impl Section<'_> {
         let topic = table.require("topic", || "add topic = \"FILTER\"".to_owned());
         let filter = topic.as_ref().and_then(|value| {
             let text = value.text()?;
-            filter(value, &text.value, text.interpolated)
+            filter(value, &text.value, text.hidden)
         });
         let qos = qos(table);
         let given = table.get("on-message");
@@ -249,7 +249,7 @@ fn template(value: &Value<'_>) -> Option<LogTemplate> {
     let text = value.text()?;
     match LogTemplate::new(&text.value) {
         Ok(template) => Some(template),
-        Err(TemplateError::Unknown { .. }) if text.interpolated => {
+        Err(TemplateError::Unknown { .. }) if text.hidden => {
             // What came from outside the file is not repeated.
             value.error("has an unknown placeholder", format!("use {}", LogTemplate::placeholders()));
             None

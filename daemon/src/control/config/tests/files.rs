@@ -202,6 +202,8 @@ fn no_secret_shows_anywhere() {
         "[[subscriptions]]\nbroker = \"${env:SECRET}\"\ntopic = \"${env:BAD_LEVEL}\"\non-message = \"${env:SECRET}\"",
         "[handlers.a]\nplugin = \"${env:SECRET}\"\nconfig = { token = \"hunter2${env:NONE}\", nan = [nan, \"hunter2\"] }",
         "[handlers.a]\nplugin = \"a.wasm\"\nallow.publish = [\"plant:${env:BAD_FILTER}\", \"${env:SECRET}:a\"]",
+        "[brokers]\npassword = \"hunter2\"",
+        "[handlers]\ntoken = \"hunter2\"",
         "[admin]\nlisten = \"${env:SECRET}\"",
     ] {
         let address = if mistake.starts_with("address") { "" } else { "address = \"mqtt.example\"\n" };
