@@ -46,7 +46,7 @@ fn one_brokers_limit_holds_up_no_other_broker(protocol: Protocol) {
 
     let collector = cloud.client(protocol);
     collector.subscribe("out/#", 1);
-    let messages: Vec<_> = (0..64).map(|n| Message::new(format!("in/{n}"), "x")).collect();
+    let messages: Vec<_> = (0..64).map(|n| Message::new(format!("in/{n}"), "x").qos(0)).collect();
     cloud.client(protocol).publish_all(&messages);
     // At most 3 of the 8 instances are taken: what the others got comes back.
     assert!(collector.collect(8).iter().all(|message| message.text() == "x"));

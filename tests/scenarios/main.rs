@@ -25,6 +25,7 @@ mod handler_samples;
 mod outbox_acknowledgement;
 mod outbox_bridges;
 
+mod control_check;
 mod control_explain;
 mod control_stop;
 mod control_topic_match;
