@@ -116,20 +116,19 @@ fn read(path: &str, folder: &Path) -> Result<String, InterpolationError> {
     Ok(without_newline(text))
 }
 
-/// The remedy for a `${…}` that is none.
-const KNOWN_SOURCES: &str = "use \"${env:NAME}\" or \"${file:PATH}\", or \"$${\" for the characters themselves";
-
 /// Why a `${…}` cannot be replaced. The text is `problem; remedy`.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InterpolationError {
     /// The end of the string came first.
     #[error(
-        "\"${{\" has no closing brace; use \"${{env:NAME}}\" or \"${{file:PATH}}\", or \"$${{\" for the characters themselves"
+        "\"${{\" has no closing brace; \
+         use \"${{env:NAME}}\" or \"${{file:PATH}}\", or \"$${{\" for the characters themselves"
     )]
     Unclosed,
     /// Neither `env:NAME` nor `file:PATH`.
     #[error(
-        "\"${{{0}}}\" names no known source; use \"${{env:NAME}}\" or \"${{file:PATH}}\", or \"$${{\" for the characters themselves"
+        "\"${{{0}}}\" names no known source; \
+         use \"${{env:NAME}}\" or \"${{file:PATH}}\", or \"$${{\" for the characters themselves"
     )]
     UnknownSource(String),
     /// The environment has no such variable.

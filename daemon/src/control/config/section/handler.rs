@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::{Named, choose, filter, json, named};
 use crate::control::config::HandlerOrigins;
 use crate::control::config::model::{Allow, Broker, Handler, Isolation, Overload, PublishGrant};
-use crate::control::config::problem::Origin;
 use crate::control::config::reader::{Table, Value};
 use crate::message::BrokerId;
 
@@ -55,7 +54,6 @@ pub(in crate::control::config) fn read<'a>(
 fn handler(name: &str, table: &Table<'_>, brokers: &[Named<'_, Arc<Broker>>], plugins_dir: &Path) -> Option<Placed> {
     let plugin = table.require("plugin", || format!("add plugin = \"{name}.wasm\""));
     let file = plugin.as_ref().and_then(plugin_file);
-    let (allow, grants) = allow(table, brokers);
     let size = |key, range, default| table.get(key).and_then(|value: Value<'_>| value.size(range)).unwrap_or(default);
     let handler = Handler {
         name: name.into(),
@@ -80,12 +78,12 @@ fn handler(name: &str, table: &Table<'_>, brokers: &[Named<'_, Arc<Broker>>], pl
                 .unwrap_or(MAX_PUBLISHES),
         ),
         max_publish_bytes: addressable(max_publish_bytes(table)),
-        allow,
+        allow: allow(table, brokers),
         config: table.get("config").and_then(|value| json::object(&value)).unwrap_or_default(),
         plugin: plugins_dir.join(file?),
     };
     let plugin = plugin.expect("a handler without one is not made").origin();
-    Some((Arc::new(handler), HandlerOrigins { plugin, grants }))
+    Some((Arc::new(handler), HandlerOrigins { plugin }))
 }
 
 /// A size in memory; more than the machine can address is all of it.
@@ -122,16 +120,15 @@ fn plugin_file(value: &Value<'_>) -> Option<String> {
     None
 }
 
-/// `allow = { publish = […] }`, with the place of each grant.
-fn allow(table: &Table<'_>, brokers: &[Named<'_, Arc<Broker>>]) -> (Allow, Vec<Origin>) {
+/// `allow = { publish = […] }`.
+fn allow(table: &Table<'_>, brokers: &[Named<'_, Arc<Broker>>]) -> Allow {
     let grants = table.get("allow").and_then(|value| {
         value.table("allow = { publish = [\"BROKER:FILTER\"] }", |table| {
             let items = table.get("publish")?.items("[\"BROKER:FILTER\"]")?;
-            Some(items.iter().filter_map(|item| Some((grant(item, brokers)?, item.origin()))).collect::<Vec<_>>())
+            Some(items.iter().filter_map(|item| grant(item, brokers)).collect())
         })
     });
-    let (publish, origins) = grants.flatten().unwrap_or_default().into_iter().unzip();
-    (Allow { publish }, origins)
+    Allow { publish: grants.flatten().unwrap_or_default() }
 }
 
 fn grant(value: &Value<'_>, brokers: &[Named<'_, Arc<Broker>>]) -> Option<PublishGrant> {

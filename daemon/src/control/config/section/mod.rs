@@ -89,16 +89,17 @@ fn choose<T>(name: &str, known: &[Named<'_, T>], kind: &str) -> String {
 
 /// A topic filter, not shared. `text` is the value or its part that holds the filter.
 fn filter(value: &Value<'_>, text: &str, hidden: bool) -> Option<TopicFilter> {
-    if text.starts_with("$share/") {
-        let remedy = match TopicFilter::new(text) {
-            Ok(filter) if !hidden => format!("use \"{}\" without \"$share/…/\"", filter.unshared()),
-            _ => "use the filter without \"$share/…/\"".to_owned(),
-        };
-        value.error("shared subscriptions are not supported", remedy);
-        return None;
-    }
+    const SHARED: &str = "shared subscriptions are not supported";
     match TopicFilter::new(text) {
-        Ok(filter) => Some(filter),
+        Ok(filter) if filter.share().is_none() => Some(filter),
+        Ok(filter) if !hidden => {
+            value.error(SHARED, format!("use \"{}\" without \"$share/…/\"", filter.unshared()));
+            None
+        }
+        Ok(_) | Err(FilterError::ShareName | FilterError::ShareWithoutFilter) => {
+            value.error(SHARED, "use the filter without \"$share/…/\"");
+            None
+        }
         // What came from outside the file is not repeated.
         Err(FilterError::HashNotLast { .. }) if hidden => {
             value.error("'#' must be the last level (MQTT 5 §4.7.1.2)", "use a topic filter");

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use super::{Named, filter, handler, qos, resolve};
 use crate::control::config::model::{Broker, DispatchMode, OnMessage, Otherwise, Subscription, When};
-use crate::control::config::problem::{Origin, Place};
+use crate::control::config::problem::Place;
 use crate::control::config::reader::{Table, Value};
 use crate::control::config::scalar::format_size;
 use crate::control::config::suggest::either;
@@ -29,13 +29,12 @@ const OTHERWISE: [(&str, Otherwise); 2] = [("stop", Otherwise::Stop), ("next", O
 
 const ON_MESSAGE: &str = "on-message = \"HANDLER\" or { log = \"TEMPLATE\" }";
 
-/// Reads the subscriptions of all files, in their order, each with the place of its topic. Tells about handlers that
-/// none of them uses.
+/// Reads the subscriptions of all files, in their order. Tells about handlers that none of them uses.
 pub(in crate::control::config) fn read(
     roots: &[Table<'_>],
     brokers: &[Named<'_, Arc<Broker>>],
     handlers: &[Named<'_, handler::Placed>],
-) -> Vec<(Arc<Subscription>, Origin)> {
+) -> Vec<Arc<Subscription>> {
     let mut section =
         Section { brokers, handlers, used: vec![false; handlers.len()], seen: Vec::new(), names: Vec::new() };
     let mut subscriptions = Vec::new();
@@ -99,7 +98,7 @@ enum Runs {
 }
 
 impl Section<'_> {
-    fn subscription(&mut self, table: &Table<'_>, value: &Value<'_>) -> Option<(Arc<Subscription>, Origin)> {
+    fn subscription(&mut self, table: &Table<'_>, value: &Value<'_>) -> Option<Arc<Subscription>> {
         let broker = table.require("broker", || self.broker_remedy()).and_then(|value| {
             let name = value.text()?;
             resolve(&value, &name, self.brokers, "broker")
@@ -136,7 +135,7 @@ impl Section<'_> {
         let default_name = format!("{}:{filter}", self.brokers[broker].name);
         let name = if collides { default_name.into() } else { self.name(name, default_name, &topic, table)? };
         let broker = BrokerId(u32::try_from(broker).ok()?);
-        Some((Arc::new(Subscription { name, broker, topic: filter, qos, on_message, when }), topic.origin()))
+        Some(Arc::new(Subscription { name, broker, topic: filter, qos, on_message, when }))
     }
 
     fn broker_remedy(&self) -> String {

@@ -136,7 +136,7 @@ fn keys_of_a_subscription() {
     assert_eq!((&*second.name, second.topic.as_str()), ("plant:b/#", "b/#"));
     assert!(matches!(second.on_message, Some(OnMessage::Log(_))));
     assert_eq!(lines(&loaded.warnings), Vec::<String>::new());
-    assert_eq!(loaded.origins.subscriptions[1].place.to_string(), "tidegate.toml:14:9");
+    assert_eq!(loaded.origins.handlers[0].plugin.place.to_string(), "tidegate.toml:4:10");
 }
 
 #[test]
@@ -144,7 +144,6 @@ fn settings_of_the_daemon() {
     let keys = "state-dir = \"/s\"\nshutdown-grace = \"1m 30s\"\nlog = { level = \"warn\", format = \"json\" }\nadmin.listen = \"[::1]:0\"\n";
     let config = good(&format!("{keys}{BROKER}")).config;
     assert_eq!(config.state_dir, Path::new("/s"));
-    assert_eq!(config.plugins_dir, Path::new("plugins"));
     assert_eq!(config.shutdown_grace, Duration::from_secs(90));
     assert_eq!((config.log.level, config.log.format), (tracing::Level::WARN, LogFormat::Json));
     assert_eq!(config.admin.listen, "[::1]:0".parse().ok());
