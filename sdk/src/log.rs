@@ -98,7 +98,10 @@ mod tests {
     use super::*;
     use crate::testing::{Host, LogLine};
 
-    fn check(host: Host, write: impl FnOnce(), expected: &[(Level, &str, &[(&str, &str)])]) {
+    /// Level, text, and fields by name and value.
+    type Line<'a> = (Level, &'a str, &'a [(&'a str, &'a str)]);
+
+    fn check(host: Host, write: impl FnOnce(), expected: &[Line<'_>]) {
         let lines = host.run(write).logs;
         let expected = expected.iter().map(|(level, message, fields)| LogLine {
             level: *level,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::ack::Received;
+use super::ring::Received;
 use super::failure::Failure;
 use super::wire::WireFilter;
 use super::{v4, v5};

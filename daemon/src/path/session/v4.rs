@@ -7,7 +7,7 @@ use rumqttc::{
 };
 use smallvec::SmallVec;
 
-use super::ack::Received;
+use super::ring::Received;
 use super::failure::{Failure, shortened};
 use super::link::{Arrival, CONNECT_DEADLINE, Event, INFLIGHT_LIMIT, LARGEST_PACKET, NoRoom, Opening, Welcome};
 use super::wire::WireFilter;
