@@ -275,7 +275,7 @@ fn when(value: &Value<'_>) -> Option<(When, Condition)> {
         let min_bytes = min_bytes.map(|value| value.integer(0..=LARGEST_PAYLOAD, " bytes"));
         let retained = retained.map(|value| value.boolean());
         // A condition with an error is reported, and makes the whole unknown.
-        let (payload, min_bytes, retained) = (both(payload)?, both(min_bytes)?, both(retained)?);
+        let (payload, min_bytes, retained) = (unbroken(payload)?, unbroken(min_bytes)?, unbroken(retained)?);
         let condition = Condition {
             holds: (payload.as_ref().map(|regex| regex.as_str().to_owned()), min_bytes, retained),
             hands_on: otherwise == Otherwise::Next,
@@ -285,14 +285,9 @@ fn when(value: &Value<'_>) -> Option<(When, Condition)> {
     value.table(EXAMPLE, read).flatten()
 }
 
-/// Absent is fine, present with an error is not.
-#[expect(clippy::option_option, reason = "given or not, and good or not, are two questions")]
-fn both<T>(value: Option<Option<T>>) -> Option<Option<T>> {
-    match value {
-        None => Some(None),
-        Some(None) => None,
-        Some(good) => Some(good),
-    }
+/// None if a condition is given and has an error; not to be given is fine.
+fn unbroken<T>(condition: Option<Option<T>>) -> Option<Option<T>> {
+    condition.map_or(Some(None), |good| good.map(Some))
 }
 
 /// A regular expression on bytes.

@@ -12,8 +12,7 @@ fn load_reference(text: &str) -> Result<Loaded, Problems> {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("reference.password"), "hunter2\n").expect("writes");
     let file = folder.path().join("tidegate.toml");
-    let name = file.to_string_lossy().into_owned();
-    assemble_with(variable, &[SourceFile::new(name, text)])
+    assemble_with(variable, &[SourceFile::new(file, text)])
 }
 
 #[test]
