@@ -80,6 +80,27 @@ fn the_reference_marks_the_defaults() {
     assert!(marked > 20, "{marked} defaults are marked");
 }
 
+/// The configurations that readers copy.
+#[test]
+fn the_documentation_shows_good_configurations() {
+    let pages = [
+        include_str!("../../../../../README.md"),
+        include_str!("../../../../../docs/writing-handlers.md"),
+        include_str!("../../../../../plugins/celsius/README.md"),
+        include_str!("../../../../../plugins/envelope/README.md"),
+        include_str!("../../../../../plugins/relay/README.md"),
+        include_str!("../../../../../plugins/threshold/README.md"),
+    ];
+    for page in pages {
+        let blocks = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let configurations: Vec<&str> = blocks.filter(|block| block.contains("[brokers.")).collect();
+        assert!(!configurations.is_empty(), "{page}");
+        for configuration in configurations {
+            assert_eq!(lines(&good(configuration).warnings), Vec::<String>::new(), "{configuration}");
+        }
+    }
+}
+
 /// Pieces that damage a file in ways that people do.
 fn piece() -> impl Strategy<Value = &'static str> {
     let pieces =
