@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::SessionStatus;
-use super::ack::Standing;
+use super::ack::{SLACK_MESSAGES, Standing};
 use super::failure::Failure;
 use super::inflight::Inflight;
 use super::link::{Client, Link, Opening, Welcome, open};
@@ -128,7 +128,7 @@ impl Connection {
     pub(super) fn open(core: &Arc<Core>, password: Option<Secret>, expect_releases: bool) -> (Arc<Connection>, Link) {
         let broker = &core.broker;
         let window = broker.receive_maximum.get();
-        let capacity = usize::from(window) + SEND_WINDOW + SPARE_REQUESTS;
+        let capacity = usize::from(window) + SLACK_MESSAGES + SEND_WINDOW + SPARE_REQUESTS;
         let (client, link) = open(&Opening { broker, password, capacity, expect_releases });
         let flight = Flight { inflight: Inflight::new(), subscribing: Subscribing::default() };
         let connection = Connection {

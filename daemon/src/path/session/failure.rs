@@ -99,8 +99,8 @@ pub enum Failure {
     PublishUnanswered(u64),
     /// More unacknowledged messages than `receive-maximum`.
     #[error(
-        "the broker sends more than receive-maximum = {limit} unacknowledged messages; set a larger receive-maximum, \
-         limit the broker's in-flight messages, or use protocol = \"5\""
+        "the broker sends far more unacknowledged messages than receive-maximum = {limit}; limit its in-flight messages, \
+         or set a larger receive-maximum"
     )]
     ReceiveWindow {
         /// `receive-maximum`.

@@ -53,8 +53,8 @@ impl Drop for Poller {
 
 impl Poller {
     async fn poll(&mut self) -> Failure {
+        let standing = Arc::clone(&self.connection.standing);
         loop {
-            let standing = &self.connection.standing;
             // The poll is cancelled only to end the connection, so it does not matter what a cancelled poll loses.
             let polled = tokio::select! {
                 biased;
@@ -67,8 +67,8 @@ impl Poller {
             }
             self.connection.polls.fetch_add(1, Ordering::Relaxed);
             // The branch above is not reached while a busy broker keeps the link ready.
-            if let Some(reason) = self.connection.standing.reason() {
-                return reason;
+            if standing.is_over() {
+                return standing.reason().unwrap_or(Failure::Closed);
             }
         }
     }
@@ -108,11 +108,14 @@ impl Poller {
         let now = Instant::now();
         let token = match arrival.qos {
             Qos::AtMostOnce => None,
-            qos => match standing.admit(Received { packet: arrival.packet, qos }, now) {
-                Some(token) => Some(token),
-                // Beyond the receive window: left to the broker, which sends it again on the next connection.
-                None => return,
-            },
+            qos => {
+                let received = Received { packet: arrival.packet, qos, bytes: arrival.payload.len() };
+                match standing.admit(received, now) {
+                    Some(token) => Some(token),
+                    // Beyond the receive window: left to the broker, which sends it again on the next connection.
+                    None => return,
+                }
+            }
         };
         let topic = match arrival.topic {
             Ok(topic) => topic,
