@@ -289,7 +289,7 @@ impl Handlers {
             self.instances.push(self.workers.handle(shard).spawn(serve(parts, shard, instance)));
         }
         tracing::info!(
-            handler = %handler.name, plugin = %handler.plugin.display(), version = parts.plugin.short_hash(),
+            handler = %handler.name, plugin = %handler.plugin.display(), version = %parts.plugin.hash(),
             instances = handler.instances, "handler started",
         );
         Ok(())

@@ -9,7 +9,10 @@ use std::time::Duration;
 /// What a handler returns: nothing, or why the message was not handled.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 
-/// Why a message was not handled. The publishes of its call are dropped.
+/// Why a message was not handled.
+///
+/// The daemon logs and counts it and drops the publishes of the call. It does not try a message again yet: after either
+/// error the message ends as `dropped_failed`. Tell them apart all the same, since the log and the metrics do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// This message will never work, however often it is tried.
@@ -20,7 +23,7 @@ pub enum Error {
     Retry {
         /// For the daemon's log.
         reason: String,
-        /// Not before this much time, to the millisecond; `None` leaves it to the handler's backoff.
+        /// Not before this much time, to the millisecond; `None` leaves it to the daemon.
         after: Option<Duration>,
     },
 }

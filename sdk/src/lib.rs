@@ -44,9 +44,9 @@
 //! - A call gets one message and returns [`Ok`] or an [`Error`]. Publishes are held back until it has returned: `Ok` sends
 //!   them, in order; an error or a panic drops them. A QoS ≥ 1 message is acknowledged once its publishes are.
 //! - [`Error::Reject`] says that this message will never work, [`Error::Retry`] that it may later. `?` picks the right one
-//!   for the SDK's own errors; [`OrFail`] picks it for any other.
+//!   for the SDK's own errors; for any other, [`OrFail`] lets the author pick.
 //! - Calls of one instance never overlap, but there may be several instances, each with its own memory, and an instance is
-//!   replaced after a panic, a missed call deadline or a reload. Messages of one topic reach one instance, in order.
+//!   replaced after a panic or a missed call deadline. Messages of one topic reach one instance, in order.
 //!
 //! # Testing one
 //!
@@ -105,7 +105,7 @@ pub fn publish(message: Outgoing) -> Result<(), PublishError> {
 /// | form | when |
 /// |---|---|
 /// | `handler!(handle)` | `handle` is a `fn(&Message) -> Result` |
-/// | `handler!(handle, init = check)` | `check`, a `fn() -> Result<(), impl Display>`, runs before an instance's first call; its error refuses the load or the reload, and the old version stays |
+/// | `handler!(handle, init = check)` | `check`, a `fn() -> Result<(), impl Display>`, runs before an instance's first call; its error refuses the plugin |
 /// | `handler!(handle, state = start)` | `start`, a `fn() -> Result<State, impl Display>`, makes what `handle`, a `fn(&mut State, &Message) -> Result`, keeps between calls. State lives and dies with its instance |
 ///
 /// ```
@@ -137,9 +137,12 @@ macro_rules! handler {
         $crate::handler!(@start || $crate::__private::stateful($handle, $start));
     };
     (@start $start:expr) => {
+        // Natively there is nothing to export, but the functions are checked, and are in use.
+        #[cfg(not(target_family = "wasm"))]
+        const _: $crate::__private::Start = $start;
+        #[cfg(target_family = "wasm")]
         const _: () = {
             const START: $crate::__private::Start = $start;
-            #[cfg(target_family = "wasm")]
             $crate::__private::export_component!(START);
         };
     };
@@ -156,3 +159,8 @@ pub mod __private {
         wasm::{bindings, failure},
     };
 }
+
+/// The guide's examples, compiled with this crate's own.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/writing-handlers.md")]
+struct Guide;

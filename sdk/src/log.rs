@@ -1,6 +1,6 @@
 //! Lines in the daemon's log, with the handler's name added there.
 //!
-//! Use the macros [`error!`](crate::error), [`warn!`](crate::warn), [`info!`](crate::info), [`debug!`](crate::debug) and
+//! Use the macros [`error!`](crate::error!), [`warn!`](crate::warn), [`info!`](crate::info), [`debug!`](crate::debug) and
 //! [`trace!`](crate::trace): they format nothing unless the line would be kept. Fields come first, each `name = value` with a
 //! value that is [`Display`](std::fmt::Display), then `;` and the text.
 //!
@@ -42,7 +42,7 @@ pub fn write(level: Level, message: &str, fields: &[(String, String)]) {
     host::log(level, message, fields);
 }
 
-/// Writes a line of the given [`Level`], formatted only if it would be kept. See [`log`](crate::log).
+/// Writes a line of the given [`Level`], formatted only if it would be kept. See [`log`](mod@crate::log).
 #[macro_export]
 macro_rules! log {
     ($level:expr, $($name:ident $(= $value:expr)?),+ ; $($text:tt)+) => {
@@ -63,31 +63,31 @@ macro_rules! log {
     };
 }
 
-/// Writes a line of level error: something was lost, or a person is needed. See [`log`](crate::log).
+/// Writes a line of level error: something was lost, or a person is needed. See [`log`](mod@crate::log).
 #[macro_export]
 macro_rules! error {
     ($($line:tt)+) => { $crate::log!($crate::log::Level::Error, $($line)+) };
 }
 
-/// Writes a line of level warn: something went wrong and was mended. See [`log`](crate::log).
+/// Writes a line of level warn: something went wrong and was mended. See [`log`](mod@crate::log).
 #[macro_export]
 macro_rules! warn {
     ($($line:tt)+) => { $crate::log!($crate::log::Level::Warn, $($line)+) };
 }
 
-/// Writes a line of level info: things that happen seldom, and should. See [`log`](crate::log).
+/// Writes a line of level info: things that happen seldom, and should. See [`log`](mod@crate::log).
 #[macro_export]
 macro_rules! info {
     ($($line:tt)+) => { $crate::log!($crate::log::Level::Info, $($line)+) };
 }
 
-/// Writes a line of level debug: for finding a fault. See [`log`](crate::log).
+/// Writes a line of level debug: for finding a fault. See [`log`](mod@crate::log).
 #[macro_export]
 macro_rules! debug {
     ($($line:tt)+) => { $crate::log!($crate::log::Level::Debug, $($line)+) };
 }
 
-/// Writes a line of level trace: each step. See [`log`](crate::log).
+/// Writes a line of level trace: each step. See [`log`](mod@crate::log).
 #[macro_export]
 macro_rules! trace {
     ($($line:tt)+) => { $crate::log!($crate::log::Level::Trace, $($line)+) };
@@ -98,7 +98,10 @@ mod tests {
     use super::*;
     use crate::testing::{Host, LogLine};
 
-    fn check(host: Host, write: impl FnOnce(), expected: &[(Level, &str, &[(&str, &str)])]) {
+    /// Level, text, and fields by name and value.
+    type Line<'a> = (Level, &'a str, &'a [(&'a str, &'a str)]);
+
+    fn check(host: Host, write: impl FnOnce(), expected: &[Line<'_>]) {
         let lines = host.run(write).logs;
         let expected = expected.iter().map(|(level, message, fields)| LogLine {
             level: *level,

@@ -59,7 +59,7 @@ pub struct Message {
     pub dup: bool,
     /// When the daemon received it.
     pub received: SystemTime,
-    /// 1 at the handler's first try of this message, then counting up with each retry.
+    /// Which try of this message it is, from 1.
     pub attempt: u32,
     /// What the subscription's wildcards matched, in order: a level for each `+`, and one entry for all that `#` matched,
     /// empty for the parent level itself.

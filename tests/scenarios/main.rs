@@ -19,14 +19,17 @@ mod dispatch_when;
 mod handler_failures_stay_apart;
 mod handler_grants;
 mod handler_limits;
+mod handler_log;
 mod handler_samples;
 
 mod outbox_acknowledgement;
 mod outbox_bridges;
 
+mod control_check;
 mod control_explain;
 mod control_stop;
 mod control_topic_match;
 
 mod telemetry_health;
+mod telemetry_log;
 mod telemetry_metrics;

@@ -14,15 +14,15 @@ on_both_protocols!(
     a_server_that_resets_each_connection_holds_up_no_other,
 );
 
-/// Echoes on the broker `here`; `away` has a subscription too.
-fn here_and_away(here: &Mosquitto, away: u16, protocol: Protocol) -> Config {
+/// Echoes on the broker `plant`; `cloud` has a subscription too.
+fn plant_and_cloud(plant: &Mosquitto, cloud: u16, protocol: Protocol) -> Config {
     Config::new()
-        .broker("here", here.port(), protocol, "")
-        .broker("away", away, protocol, "")
-        .guest("echo", "here", ECHO, "")
-        .guest("echo-away", "away", ECHO, "")
-        .subscription("here", "in/#", 1, "echo", "")
-        .subscription("away", "in/#", 1, "echo-away", "")
+        .broker("plant", plant.port(), protocol, "")
+        .broker("cloud", cloud, protocol, "")
+        .guest("echo", "plant", ECHO, "")
+        .guest("echo-cloud", "cloud", ECHO, "")
+        .subscription("plant", "in/#", 1, "echo", "")
+        .subscription("cloud", "in/#", 1, "echo-cloud", "")
 }
 
 fn wait_connected(daemon: &Daemon, broker: &str) {
@@ -42,50 +42,51 @@ fn works(broker: &Mosquitto, protocol: Protocol) {
 }
 
 fn a_broker_that_is_down_at_start_is_connected_when_it_comes(protocol: Protocol) {
-    let here = Mosquitto::start();
+    let plant = Mosquitto::start();
     let port = ports::free();
-    let daemon = Daemon::launch(&here_and_away(&here, port, protocol));
-    wait_connected(&daemon, "here");
-    daemon.wait_metrics("attempts fail", |metrics| metrics.connects("away", "failed") >= 3.0);
-    works(&here, protocol);
-    let ready = daemon.get("/readyz");
-    assert_eq!(ready.status, 503);
-    assert!(ready.body.contains("away") && !ready.body.contains("here"), "{}", ready.body);
-    assert_eq!(daemon.log_lines(&["WARN", "\"away\""]).len(), 1, "said once, not at each attempt");
+    let daemon = Daemon::launch(&plant_and_cloud(&plant, port, protocol));
+    wait_connected(&daemon, "plant");
+    daemon.wait_metrics("attempts fail", |metrics| metrics.connects("cloud", "failed") >= 3.0);
+    works(&plant, protocol);
+    let said = daemon.wait_not_ready();
+    assert!(said.contains("cloud") && !said.contains("plant"), "{said}");
+    let warnings = daemon.warnings("cloud");
+    assert_eq!(warnings.len(), 1, "said once, not at each attempt: {warnings:?}");
+    assert_eq!(warnings[0]["reason"], "nothing listens at this address and port (connection refused)");
 
-    let away = Mosquitto::on(port, Options::default());
+    let cloud = Mosquitto::on(port, Options::default());
     daemon.wait_ready();
-    works(&away, protocol);
-    daemon.settle("here", 10);
-    daemon.settle("away", 10);
+    works(&cloud, protocol);
+    daemon.settle("plant", 10);
+    daemon.settle("cloud", 10);
 }
 
 fn a_server_that_accepts_and_never_answers_holds_up_neither_others_nor_a_stop(protocol: Protocol) {
-    let here = Mosquitto::start();
+    let plant = Mosquitto::start();
     let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = server.local_addr().expect("is bound").port();
     let (accepted, connections) = mpsc::channel::<TcpStream>();
     thread::spawn(move || server.incoming().flatten().try_for_each(|stream| accepted.send(stream)));
 
-    let mut daemon = Daemon::launch(&here_and_away(&here, port, protocol));
+    let mut daemon = Daemon::launch(&plant_and_cloud(&plant, port, protocol));
     let _held_open = connections.recv().expect("the daemon connects");
-    wait_connected(&daemon, "here");
-    works(&here, protocol);
-    let ready = daemon.get("/readyz");
-    assert!(ready.status == 503 && ready.body.contains("away"), "{}", ready.body);
-    daemon.settle("here", 10);
+    wait_connected(&daemon, "plant");
+    works(&plant, protocol);
+    let said = daemon.wait_not_ready();
+    assert!(said.contains("cloud"), "{said}");
+    daemon.settle("plant", 10);
     daemon.terminate();
 }
 
 fn a_server_that_resets_each_connection_holds_up_no_other(protocol: Protocol) {
-    let here = Mosquitto::start();
+    let plant = Mosquitto::start();
     let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = server.local_addr().expect("is bound").port();
     thread::spawn(move || server.incoming().flatten().for_each(drop));
 
-    let daemon = Daemon::launch(&here_and_away(&here, port, protocol));
-    wait_connected(&daemon, "here");
-    daemon.wait_metrics("attempts fail", |metrics| metrics.connects("away", "failed") >= 3.0);
-    works(&here, protocol);
-    daemon.settle("here", 10);
+    let daemon = Daemon::launch(&plant_and_cloud(&plant, port, protocol));
+    wait_connected(&daemon, "plant");
+    daemon.wait_metrics("attempts fail", |metrics| metrics.connects("cloud", "failed") >= 3.0);
+    works(&plant, protocol);
+    daemon.settle("plant", 10);
 }

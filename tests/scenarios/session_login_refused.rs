@@ -32,12 +32,12 @@ fn a_wrong_password_is_said_once_and_the_other_broker_works(protocol: Protocol) 
     open.client(protocol).publish(&Message::new("in/a", "x"));
     assert_eq!(collector.collect(1)[0].text(), "x");
 
-    let said = daemon.log_lines(&["guarded", "password"]);
-    assert_eq!(said.len(), 1, "said once: {said:?}");
-    let ready = daemon.get("/readyz");
-    assert_eq!(ready.status, 503);
-    assert!(ready.body.contains("guarded") && !ready.body.contains("open"), "{}", ready.body);
-    for text in daemon.log().iter().chain([&ready.body]) {
+    daemon.wait_event("cannot connect", &[("level", "WARN"), ("broker", "guarded"), ("reason", "password")]);
+    let warnings = daemon.warnings("guarded");
+    assert_eq!(warnings.len(), 1, "said once: {warnings:?}");
+    let said = daemon.wait_not_ready();
+    assert!(said.contains("guarded") && !said.contains("open"), "{said}");
+    for text in daemon.log().iter().chain([&said]) {
         assert!(!text.contains(WRONG), "a secret: {text}");
     }
     daemon.balance();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::config::Config;
@@ -168,6 +169,12 @@ impl Daemon {
         wait::until("/readyz answers 200", || expect_status(self.admin, "/readyz", 200));
     }
 
+    /// Waits until `/readyz` answers 503, and returns what it says.
+    #[track_caller]
+    pub fn wait_not_ready(&self) -> String {
+        wait::until("/readyz answers 503", || expect_status(self.admin, "/readyz", 503))
+    }
+
     /// Fetches a page of the admin server.
     #[track_caller]
     pub fn get(&self, path: &str) -> http::Response {
@@ -233,6 +240,29 @@ impl Daemon {
         })
     }
 
+    /// The lines of the log that are JSON objects: all of them, once the daemon has read its configuration.
+    pub fn events(&self) -> Vec<Value> {
+        self.log().iter().filter_map(|line| serde_json::from_str(line).ok()).filter(Value::is_object).collect()
+    }
+
+    /// The warnings and errors about a broker.
+    pub fn warnings(&self, broker: &str) -> Vec<Value> {
+        let warns =
+            |event: &Value| event["broker"] == broker && (event["level"] == "WARN" || event["level"] == "ERROR");
+        self.events().into_iter().filter(warns).collect()
+    }
+
+    /// Waits for a log line with this message, and with this text somewhere in each of these fields.
+    #[track_caller]
+    pub fn wait_event(&self, message: &str, fields: &[(&str, &str)]) -> Value {
+        let has =
+            |event: &Value, (field, text): &(&str, &str)| event[field].as_str().is_some_and(|has| has.contains(text));
+        wait::until(format!("a log line \"{message}\" with {fields:?}"), || {
+            let mut events = self.events().into_iter().filter(|event| event["message"] == message);
+            events.find(|event| fields.iter().all(|field| has(event, field))).ok_or("no such line")
+        })
+    }
+
     /// Sends a signal by its name.
     pub fn signal(&self, signal: &str) {
         self.process.signal(signal);
@@ -264,9 +294,10 @@ fn launch(home: &Home) -> Process {
     Process::start("tidegate", &mut command)
 }
 
-fn expect_status(port: u16, path: &str, status: u16) -> Result<(), String> {
+/// The body of an answer with this status.
+fn expect_status(port: u16, path: &str, status: u16) -> Result<String, String> {
     let response = http::get(port, path).map_err(|error| error.to_string())?;
-    if response.status == status { Ok(()) } else { Err(format!("{}: {}", response.status, response.body)) }
+    if response.status == status { Ok(response.body) } else { Err(format!("{}: {}", response.status, response.body)) }
 }
 
 /// The counters of messages, for a failed test.

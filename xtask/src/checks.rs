@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::plugins;
@@ -46,7 +46,7 @@ impl fmt::Display for Step {
 /// Runs the steps that are asked for; with arguments for the scenarios, only those.
 ///
 /// # Errors
-/// What a step needs is missing, or a step fails: with its name and how to run it alone.
+/// What a step needs is missing, or a step fails; it is named before.
 pub fn run(options: &Options) -> Result<()> {
     let steps = match (&*options.only, &*options.scenarios) {
         ([], []) => Step::value_variants(),
@@ -63,10 +63,11 @@ pub fn run(options: &Options) -> Result<()> {
             Step::Deny => deny(),
             Step::Test => test(&options.scenarios),
         };
-        done.with_context(|| {
+        if done.is_err() {
             let after = shown(start.elapsed());
-            format!("step {step} failed after {after}; to run it alone: cargo xtask test --only {step}\n")
-        })?;
+            say!("\n{step} failed after {after}; to run it alone: cargo xtask test --only {step}");
+        }
+        done?;
     }
     Ok(())
 }

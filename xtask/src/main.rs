@@ -63,3 +63,23 @@ fn demo(arguments: Vec<OsString>) -> Result<()> {
     let daemon = target_dir().join("release").join("tidegate");
     shell::Program::new(daemon).arg("demo").arg("--plugins-dir").arg(plugins).args(arguments).become_it()
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_arguments_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_of_the_demo_are_passed_on() {
+        let parsed =
+            Arguments::try_parse_from(["xtask", "demo", "--for", "10s", "-v"]).expect("they are not ours to refuse");
+        let Command::Demo { arguments } = parsed.command else { panic!("another command") };
+        assert_eq!(arguments, ["--for", "10s", "-v"]);
+    }
+}

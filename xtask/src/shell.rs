@@ -3,7 +3,8 @@
 //! Owns: the ways in which a program is run, and where the project's files are. Progress goes to standard error, as cargo's
 //! does.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
+use std::fmt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,14 +13,15 @@ use anyhow::{Context, Result, bail};
 
 /// Writes a line for the person who waits.
 macro_rules! say {
-    ($($line:tt)*) => {{
-        #[expect(clippy::print_stderr, reason = "progress is what xtask is there to show")]
-        {
-            eprintln!($($line)*);
-        }
-    }};
+    ($($line:tt)*) => { crate::shell::say_line(format_args!($($line)*)) };
 }
 pub(crate) use say;
+
+/// What [`say!`] calls.
+#[expect(clippy::print_stderr, reason = "progress is for the terminal")]
+pub fn say_line(line: fmt::Arguments<'_>) {
+    eprintln!("{line}");
+}
 
 /// The top of the repository.
 pub fn root() -> &'static Path {
@@ -122,7 +124,7 @@ impl Program {
 
 /// The program's path, if it is in `PATH` or in one of these folders.
 pub fn find(program: &str, also_in: &[&str]) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_else(OsString::new);
+    let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(also_in.iter().map(PathBuf::from));
     folders.map(|folder| folder.join(program)).find(|file| file.is_file())
 }

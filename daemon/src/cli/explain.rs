@@ -79,7 +79,7 @@ impl Explain {
         let config = match config::load(&configuration_file(self.config.clone())) {
             Ok(loaded) => loaded.config,
             Err(problems) => {
-                problems.iter().for_each(output::notice);
+                output::notice(problems);
                 return ExitCode::from(WRONG_USE);
             }
         };

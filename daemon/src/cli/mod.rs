@@ -8,10 +8,12 @@ pub mod output;
 pub mod run;
 mod topic;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::control::config;
 
 /// An MQTT gateway that runs your code on every message.
 #[derive(Parser)]
@@ -55,9 +57,7 @@ pub const NO: u8 = 1;
 /// Wrong use.
 pub const WRONG_USE: u8 = 2;
 
-/// The configuration file to use: the one that was named, else the first default that exists, else the first default.
+/// The configuration file to use: the one that was named, else the first default that exists.
 fn configuration_file(named: Option<PathBuf>) -> PathBuf {
-    const DEFAULTS: [&str; 2] = ["tidegate.toml", "/etc/tidegate/tidegate.toml"];
-    let existing = || DEFAULTS.iter().map(Path::new).find(|path| path.exists());
-    named.unwrap_or_else(|| existing().unwrap_or(Path::new(DEFAULTS[0])).to_owned())
+    named.unwrap_or_else(config::default_file)
 }

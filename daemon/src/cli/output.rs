@@ -1,5 +1,6 @@
 //! Writing to standard output and standard error, for every command.
 
+use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -15,9 +16,9 @@ pub fn notice(line: impl std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Says why a command fails, with every cause, and gives its exit code.
-pub fn failure(error: &dyn std::error::Error, code: u8) -> ExitCode {
-    let mut text = format!("error: {error}");
+/// An error and its causes, in one line.
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
@@ -27,6 +28,11 @@ pub fn failure(error: &dyn std::error::Error, code: u8) -> ExitCode {
         }
         source = cause.source();
     }
-    notice(text);
+    text
+}
+
+/// Says why a command fails, with every cause, and gives its exit code.
+pub fn failure(error: &dyn Error, code: u8) -> ExitCode {
+    notice(format_args!("error: {}", with_causes(error)));
     ExitCode::from(code)
 }

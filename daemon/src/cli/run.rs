@@ -31,7 +31,7 @@ impl Run {
         let loaded = match config::load(&file) {
             Ok(loaded) => loaded,
             Err(problems) => {
-                problems.iter().for_each(output::notice);
+                output::notice(problems);
                 return ExitCode::from(NO);
             }
         };

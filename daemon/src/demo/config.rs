@@ -70,6 +70,7 @@ pub fn missing_plugins(plugins_dir: &Path) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::config::load;
 
     fn filled_in() -> toml::Table {
         let usual = Values::usual(Path::new("plugins"));
@@ -85,6 +86,16 @@ mod tests {
         assert_eq!(table["brokers"]["plant"]["port"].as_integer(), Some(1883));
         assert_eq!(table["brokers"]["cloud"]["port"].as_integer(), Some(1884));
         assert_eq!(table["admin"]["listen"].as_str(), Some("127.0.0.1:9883"));
+    }
+
+    #[test]
+    fn the_text_is_a_valid_configuration_without_warnings() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("tidegate.toml");
+        std::fs::write(&file, Values::usual(Path::new("plugins")).fill_in()).expect("writable");
+        let loaded = load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(loaded.warnings, []);
+        assert_eq!(loaded.config.subscriptions.len(), 4);
     }
 
     #[test]

@@ -72,6 +72,6 @@ mod tests {
     fn a_mistake_in_the_template_is_found_at_the_start() {
         let host = Host::new().config(&json!({ "broker": "cloud", "topic": "{device}" }));
         let error = host.run(init).result.expect_err("the gap is unknown").to_string();
-        assert!(error.starts_with("the handler's config: {device} is not known"), "{error}");
+        assert!(error.starts_with("the handler's config: topic: {device} is not known"), "{error}");
     }
 }

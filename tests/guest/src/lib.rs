@@ -3,7 +3,7 @@
 //! Fed by the scenario tests, through `[handlers.NAME.config]`. Deliberately one plugin for all faults: what differs between
 //! two handlers of a scenario is then the fault alone.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use tidegate_sdk::{Message, Outgoing, Result, clock, config, error, info, publish, reject, retry};
@@ -16,7 +16,7 @@ struct Config {
     mode: Mode,
     /// It goes wrong only for payloads that contain this text; other messages are echoed.
     trigger: Option<String>,
-    /// `slow`: how long a call takes. `retry`: the least delay that is asked for. Milliseconds.
+    /// `slow` and `interval`: how long a call takes. `retry`: the least delay that is asked for. Milliseconds.
     #[serde(default)]
     ms: u64,
     /// `many`: publishes of one call.
@@ -58,6 +58,8 @@ enum Mode {
     Retry,
     /// Spins for `ms`, then echoes.
     Slow,
+    /// Spins for `ms`, then publishes its first and last moment, `START END` in nanoseconds since the Unix epoch.
+    Interval,
     /// Publishes where it is not allowed to and logs the refusal.
     Denied,
     /// Publishes `count` messages of `bytes` bytes to `out/TOPIC/N`.
@@ -108,19 +110,18 @@ fn misbehave(config: &Config, message: &Message) -> Result {
             Err(if config.ms > 0 { error.after(Duration::from_millis(config.ms)) } else { error })
         }
         Mode::Slow => {
-            let end = clock::monotonic() + Duration::from_millis(config.ms);
-            while clock::monotonic() < end {
-                std::hint::spin_loop();
-            }
+            spin_for(config.ms);
             echo(message)
+        }
+        Mode::Interval => {
+            let start = clock::now();
+            spin_for(config.ms);
+            interval(message, start, clock::now())
         }
         Mode::Denied => denied(config),
         Mode::Many => many(config, message),
         Mode::Log => {
-            info!(topic = message.topic, attempt = message.attempt; "a line with fields");
-            error!("a line without fields");
-            println!("a line on standard output");
-            eprintln!("a line on standard error");
+            log_in_every_way(message);
             echo(message)
         }
     }
@@ -128,6 +129,21 @@ fn misbehave(config: &Config, message: &Message) -> Result {
 
 fn echo(message: &Message) -> Result {
     publish(Outgoing::new(format!("out/{}", message.topic), message.payload.clone()).qos(message.qos))?;
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the daemon must log these too")]
+fn log_in_every_way(message: &Message) {
+    info!(topic = message.topic, attempt = message.attempt; "a line with fields");
+    error!("a line without fields");
+    println!("a line on standard output");
+    eprintln!("a line on standard error");
+}
+
+fn interval(message: &Message, start: SystemTime, end: SystemTime) -> Result {
+    let nanos = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let payload = format!("{} {}", nanos(start), nanos(end));
+    publish(Outgoing::new(format!("out/{}", message.topic), payload).qos(message.qos))?;
     Ok(())
 }
 
@@ -155,6 +171,13 @@ fn many(config: &Config, message: &Message) -> Result {
 fn spin() -> ! {
     loop {
         std::hint::black_box(());
+    }
+}
+
+fn spin_for(milliseconds: u64) {
+    let end = clock::monotonic() + Duration::from_millis(milliseconds);
+    while clock::monotonic() < end {
+        std::hint::spin_loop();
     }
 }
 

@@ -89,7 +89,7 @@ impl Slot<'_> {
         }
         let instance = self.instance.as_mut().expect("made above where there was none");
         let captures = job.subscription.topic.captures(&job.message.topic).unwrap_or_default();
-        let result = instance.call(&job.message, &job.subscription.name, captures, 1).await;
+        let result = instance.call(&job.message, &job.subscription.name, &captures, 1).await;
         let reusable = result.as_ref().map_or_else(CallError::keeps_instance, |_| true);
         if !reusable || self.parts.handler.isolation == Isolation::PerMessage {
             self.instance = None;

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::SessionStatus;
-use super::ack::{SLACK_MESSAGES, Standing};
+use super::ack::Standing;
 use super::failure::Failure;
 use super::inflight::Inflight;
 use super::link::{Client, Link, Opening, Welcome, open};
+use super::ring::Window;
 use super::subscribing::Subscribing;
 use super::wire::WireSet;
 use crate::control::config::model::{Broker, Subscription};
@@ -127,8 +128,9 @@ impl Connection {
     /// Prepares a connection; nothing is sent before the link is polled.
     pub(super) fn open(core: &Arc<Core>, password: Option<Secret>, expect_releases: bool) -> (Arc<Connection>, Link) {
         let broker = &core.broker;
-        let window = broker.receive_maximum.get();
-        let capacity = usize::from(window) + SLACK_MESSAGES + SEND_WINDOW + SPARE_REQUESTS;
+        let messages = usize::from(broker.receive_maximum.get());
+        let window = Window { messages, bytes: messages.saturating_mul(broker.max_packet as usize) };
+        let capacity = messages + SEND_WINDOW + SPARE_REQUESTS;
         let (client, link) = open(&Opening { broker, password, capacity, expect_releases });
         let flight = Flight { inflight: Inflight::new(), subscribing: Subscribing::default() };
         let connection = Connection {

@@ -6,6 +6,7 @@
 use std::io;
 
 use super::backoff::Pace;
+use super::ring::Window;
 use crate::control::config::model::Protocol;
 use crate::telemetry::metrics::ConnectResult;
 
@@ -97,15 +98,14 @@ pub enum Failure {
     /// No PUBACK in time.
     #[error("the broker did not acknowledge a message within {0} s")]
     PublishUnanswered(u64),
-    /// More unacknowledged messages than `receive-maximum`.
+    /// More unacknowledged messages than the configuration has memory for.
     #[error(
-        "the broker sends far more unacknowledged messages than receive-maximum = {limit}; limit its in-flight messages, \
-         or set a larger receive-maximum"
+        "the broker sends more than {} unacknowledged bytes (receive-maximum = {} times max-packet); raise one of them, or \
+         limit the broker's in-flight messages",
+        .0.bytes,
+        .0.messages
     )]
-    ReceiveWindow {
-        /// `receive-maximum`.
-        limit: usize,
-    },
+    ReceiveWindow(Window),
     /// The kept session holds QoS 2 messages whose first half an earlier client received.
     #[error("the kept session owes QoS 2 messages to an earlier client of this client-id")]
     ForeignRelease,
@@ -177,7 +177,7 @@ impl Failure {
             | Failure::Refused(_)
             | Failure::TakenOver(_)
             | Failure::PacketTooLarge { .. } => Pace::Slow,
-            Failure::ReceiveWindow { .. } | Failure::ForeignRelease => Pace::Quick,
+            Failure::ReceiveWindow(_) | Failure::ForeignRelease => Pace::Quick,
             _ => Pace::Growing,
         }
     }
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(Failure::Credentials.pace(), Pace::Slow);
         assert_eq!(Failure::TakenOver("gw".to_owned()).pace(), Pace::Slow);
         assert_eq!(Failure::ConnectionRefused.pace(), Pace::Growing);
-        assert_eq!(Failure::ReceiveWindow { limit: 8 }.pace(), Pace::Quick);
+        assert_eq!(Failure::ReceiveWindow(Window { messages: 8, bytes: 1024 }).pace(), Pace::Quick);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! - the poller (`poller.rs`), one for each connection: polls and never waits for anything else;
 //! - the feeder (`feeder.rs`), one for each connection: may wait for room.
 //!
-//! The rest is pure: `wire.rs` (what is subscribed), `ack.rs` (what may be acknowledged), `inflight.rs` and
+//! The rest is pure: `wire.rs` (what is subscribed), `ring.rs` (what may be acknowledged), `inflight.rs` and
 //! `subscribing.rs` (what the broker's answers belong to), `backoff.rs`. `link.rs` hides the difference between `v4.rs`
 //! and `v5.rs`.
 
@@ -21,6 +21,7 @@ mod inflight;
 mod link;
 mod poller;
 mod report;
+mod ring;
 mod subscribing;
 mod supervisor;
 mod v4;

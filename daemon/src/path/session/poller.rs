@@ -11,10 +11,11 @@ use std::time::{Instant, SystemTime};
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
-use super::ack::Received;
+use super::ack::Admitted;
 use super::connection::{Connection, Origin, Sent, send_window};
 use super::failure::Failure;
 use super::link::{Arrival, Event, INFLIGHT_LIMIT, Link, Welcome};
+use super::ring::Received;
 use super::wire::WireCopy;
 use crate::message::{Message, Qos};
 use crate::telemetry::metrics::ConnectResult;
@@ -109,11 +110,16 @@ impl Poller {
         let token = match arrival.qos {
             Qos::AtMostOnce => None,
             qos => {
-                let received = Received { packet: arrival.packet, qos, bytes: arrival.payload.len() };
-                match standing.admit(received, now) {
-                    Some(token) => Some(token),
-                    // Beyond the receive window: left to the broker, which sends it again on the next connection.
-                    None => return,
+                let weight = arrival.topic.as_ref().map_or(0, |topic| topic.as_str().len()) + arrival.payload.len();
+                match standing.admit(Received { packet: arrival.packet, qos, weight }, now) {
+                    Admitted::Yes(token) => Some(token),
+                    Admitted::FirstBeyond(token) => {
+                        warn!(broker = %core.broker.name, receive_maximum = core.broker.receive_maximum,
+                            "the broker sends more unacknowledged messages than receive-maximum; they are taken in while \
+                             they take less memory than receive-maximum × max-packet");
+                        Some(token)
+                    }
+                    Admitted::No => return,
                 }
             }
         };

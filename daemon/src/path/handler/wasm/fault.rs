@@ -1,0 +1,115 @@
+//! Why a guest did not come back, in plain words.
+//!
+//! Pure. Fed by wasmtime's errors; feeds the errors of calls and of starts. After any of these the instance is gone.
+
+use std::time::Duration;
+
+use wasmtime::Trap;
+use wasmtime_wasi::I32Exit;
+
+use super::printable::printable;
+use super::state::State;
+
+/// Bytes kept of the guest's own words.
+pub(super) const MAX_WORDS_BYTES: usize = 1024;
+
+/// The store's epoch callback found that the call deadline has passed.
+#[derive(Debug, thiserror::Error)]
+#[error("the call deadline passed")]
+pub(super) struct DeadlinePassed;
+
+/// A host function that has no error for it stops the guest.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    /// Too much of `random.bytes`.
+    #[error("it asked for {asked} random bytes at once, more than {most}")]
+    Random {
+        /// Bytes.
+        asked: u32,
+        /// Bytes.
+        most: u32,
+    },
+    /// The operating system has none.
+    #[error("the operating system gave no random bytes: {0}")]
+    NoRandom(getrandom::Error),
+}
+
+/// How a guest ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Did not return within this call deadline.
+    Deadline(Duration),
+    /// Needs more than these bytes.
+    Memory(usize),
+    /// Anything else, in plain words.
+    Trap(String),
+}
+
+impl Fault {
+    /// The fault of a call that wasmtime ended with this error.
+    pub(super) fn new(error: &wasmtime::Error, state: &State) -> Fault {
+        if error.is::<DeadlinePassed>() {
+            return Fault::Deadline(state.host.call_deadline);
+        }
+        // Guests rarely say that they ran out of memory: most abort.
+        if state.limits.refused_memory() {
+            return Fault::Memory(state.host.max_memory);
+        }
+        let mut reason = reason(error);
+        if gave_up(error)
+            && let Some(words) = state.console.last_words()
+        {
+            reason = format!("{reason}: {}", printable(words.trim_end(), MAX_WORDS_BYTES));
+        }
+        Fault::Trap(reason)
+    }
+}
+
+/// Whether the guest ended itself, so that what it said last tells why.
+fn gave_up(error: &wasmtime::Error) -> bool {
+    error.is::<I32Exit>() || error.downcast_ref::<Trap>() == Some(&Trap::UnreachableCodeReached)
+}
+
+/// What happened, without the guest's own words.
+fn reason(error: &wasmtime::Error) -> String {
+    if let Some(refusal) = error.downcast_ref::<Refusal>() {
+        return refusal.to_string();
+    }
+    if let Some(I32Exit(status)) = error.downcast_ref::<I32Exit>() {
+        return format!("it exited with status {status}");
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(trap) => trap_in_words(*trap),
+        None => printable(&error.root_cause().to_string(), MAX_WORDS_BYTES).into_owned(),
+    }
+}
+
+fn trap_in_words(trap: Trap) -> String {
+    match trap {
+        Trap::UnreachableCodeReached => "it panicked or aborted".to_owned(),
+        Trap::StackOverflow => "its call stack is exhausted, as by endless recursion".to_owned(),
+        Trap::MemoryOutOfBounds => {
+            "it accessed memory out of bounds, as by a bad pointer or endless recursion".to_owned()
+        }
+        Trap::TableOutOfBounds | Trap::IndirectCallToNull | Trap::BadSignature => {
+            "it called a function through a bad pointer".to_owned()
+        }
+        Trap::IntegerDivisionByZero => "it divided an integer by zero".to_owned(),
+        Trap::IntegerOverflow => "it divided integers with a result out of range".to_owned(),
+        Trap::BadConversionToInteger => "it converted a number out of range to an integer".to_owned(),
+        Trap::CannotEnterComponent => "it was called again after it had trapped".to_owned(),
+        // The canonical ABI: what the guest returned or passed is not what its type says.
+        Trap::StringOutOfBounds
+        | Trap::ListOutOfBounds
+        | Trap::UnalignedPointer
+        | Trap::InvalidDiscriminant
+        | Trap::InvalidChar => format!("it passed a malformed value to the daemon ({})", text(trap)),
+        other => text(other),
+    }
+}
+
+/// Wasmtime's text without its prefix.
+fn text(trap: Trap) -> String {
+    let text = trap.to_string();
+    text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned()
+}

@@ -1,0 +1,94 @@
+//! What the daemon grants one handler.
+//!
+//! Owns: the handler's settings in the form that host functions need, and its log. Built once per handler from the
+//! configuration; shared by all its instances.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+
+use super::log::HandlerLog;
+use crate::control::config::model::{Handler, PublishGrant};
+
+/// One handler's grants, limits and configuration.
+pub struct Host {
+    /// The handler's name.
+    pub(super) name: Arc<str>,
+    /// Brokers' names by their identifiers.
+    pub(super) brokers: Arc<[Arc<str>]>,
+    /// Where it may publish.
+    pub(super) allow: Vec<PublishGrant>,
+    /// Wall clock limit of one call.
+    pub(super) call_deadline: Duration,
+    /// Linear memory of an instance, in bytes.
+    pub(super) max_memory: usize,
+    /// Publishes of one call.
+    pub(super) max_publishes: usize,
+    /// Payload and topic bytes of one call's publishes.
+    pub(super) max_publish_bytes: usize,
+    /// The zero of the guests' monotonic clock.
+    pub(super) started: Instant,
+    /// Where its lines go.
+    pub(super) log: HandlerLog,
+    config: Map<String, Value>,
+    /// [`Host::config`] as JSON.
+    config_json: String,
+}
+
+impl Host {
+    /// What the configuration grants this handler. `brokers` holds every broker's name by its
+    /// [`BrokerId`](crate::message::BrokerId).
+    pub fn new(handler: &Handler, brokers: Arc<[Arc<str>]>) -> Host {
+        Host {
+            name: Arc::clone(&handler.name),
+            brokers,
+            allow: handler.allow.publish.clone(),
+            call_deadline: handler.call_deadline,
+            max_memory: handler.max_memory,
+            max_publishes: handler.max_publishes,
+            max_publish_bytes: handler.max_publish_bytes,
+            started: Instant::now(),
+            log: HandlerLog::new(Arc::clone(&handler.name)),
+            config: handler.config.clone(),
+            config_json: Value::Object(handler.config.clone()).to_string(),
+        }
+    }
+
+    /// A value of the handler's configuration: a string as it is, anything else as JSON.
+    pub(super) fn config(&self, key: &str) -> Option<String> {
+        self.config.get(key).map(|value| match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        })
+    }
+
+    /// The handler's whole configuration as a JSON object.
+    pub(super) fn config_json(&self) -> &str {
+        &self.config_json
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::path::handler::wasm::testing::handler;
+
+    #[test]
+    fn configuration_reaches_the_guest_as_strings_or_json() {
+        let host = handler().config(r#"{"unit":"F","limit":3.5,"on":true,"list":[1,"a"],"table":{"k":"v"}}"#).host();
+        let check = |key: &str, expected: Option<&str>| assert_eq!(host.config(key).as_deref(), expected, "{key}");
+        check("unit", Some("F"));
+        check("limit", Some("3.5"));
+        check("on", Some("true"));
+        check("list", Some(r#"[1,"a"]"#));
+        check("table", Some(r#"{"k":"v"}"#));
+        check("absent", None);
+        let whole: serde_json::Value = serde_json::from_str(host.config_json()).expect("is JSON");
+        assert_eq!(whole["table"]["k"], "v");
+    }
+
+    #[test]
+    fn no_configuration_is_an_empty_object() {
+        assert_eq!(handler().host().config_json(), "{}");
+    }
+}

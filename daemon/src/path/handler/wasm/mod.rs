@@ -1,0 +1,32 @@
+//! Sandboxed handlers: WebAssembly components run by wasmtime.
+//!
+//! Owns: the engine with its 1 ms epoch, the loading and checking of plugins, and instances: a store each, with the host
+//! functions of `wit/handler.wit`, limits and a context of WASI 0.2 that grants nothing but clocks, random numbers and
+//! output to the log. Fed by the handlers' tasks, which call one [`Instance`] each on worker threads that do no I/O;
+//! gives back the publishes that a call held back. This is the only place that knows wasmtime. It deliberately has no
+//! queue, no retry and no metrics.
+
+mod bindings;
+mod console;
+mod convert;
+mod engine;
+mod fault;
+mod host;
+mod imports;
+mod instance;
+mod limits;
+mod load;
+mod log;
+mod printable;
+mod publish;
+mod state;
+#[cfg(test)]
+mod testing;
+mod ticker;
+mod verify;
+mod wasi;
+
+pub use engine::{EngineError, WasmEngine};
+pub use host::Host;
+pub use instance::{Instance, StartError};
+pub use load::{LoadError, Plugin, PluginHash};

@@ -1,0 +1,262 @@
+//! Whether a guest's publish is permitted: a pure decision over the handler's grants and what its call holds already.
+//!
+//! Fed by the `publisher` interface. A permitted publish is held back in [`Held`] until its call has returned ok.
+
+use super::bindings::tidegate::handler::publisher::PublishError;
+use super::bindings::tidegate::handler::types;
+use super::convert;
+use super::host::Host;
+use super::printable::printable;
+use crate::message::{BrokerId, Outgoing};
+use crate::path::handler::Publish;
+use crate::topic::TopicName;
+
+/// Bytes kept of a topic or a broker's name in a sentence.
+const MAX_NAME_BYTES: usize = 256;
+
+/// Grants that a denial lists.
+const MAX_LISTED_GRANTS: usize = 8;
+
+/// The publishes of the call in progress.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    publishes: Vec<Publish>,
+    /// Payload and topic bytes of all.
+    bytes: usize,
+}
+
+impl Held {
+    /// Takes all publishes out, in order.
+    pub(super) fn take(&mut self) -> Vec<Publish> {
+        std::mem::take(self).publishes
+    }
+
+    /// Drops all publishes.
+    pub(super) fn clear(&mut self) {
+        self.publishes.clear();
+        self.bytes = 0;
+    }
+
+    fn push(&mut self, publish: Publish) {
+        self.bytes += publish.message.weight();
+        self.publishes.push(publish);
+    }
+}
+
+impl Host {
+    /// Holds a publish back, if the handler may make it. `origin` is the broker whose message is handled; none in
+    /// `init`.
+    pub(super) fn hold(
+        &self,
+        held: &mut Held,
+        origin: Option<BrokerId>,
+        outgoing: types::Outgoing,
+        broker: Option<&str>,
+    ) -> Result<(), PublishError> {
+        let Some(origin) = origin else {
+            return Err(self.deny(
+                broker,
+                &outgoing.topic,
+                format!("handler \"{}\" must not publish in init; publish when a message is handled", self.name),
+            ));
+        };
+        let broker = match broker {
+            Some(name) => self.broker_id(name)?,
+            None => origin,
+        };
+        let topic = TopicName::new(outgoing.topic)
+            .map_err(|reason| PublishError::InvalidTopic(format!("the topic {reason}")))?;
+        self.check_grant(broker, &topic)?;
+
+        let properties = convert::properties_from_guest(outgoing.properties, &outgoing.payload)?;
+        let message = Outgoing {
+            topic,
+            payload: outgoing.payload.into(),
+            qos: convert::qos_from_guest(outgoing.qos),
+            retain: outgoing.retain,
+            properties,
+        };
+        if message.weight() > self.max_publish_bytes {
+            return Err(PublishError::TooLarge);
+        }
+        if held.publishes.len() >= self.max_publishes || held.bytes + message.weight() > self.max_publish_bytes {
+            return Err(PublishError::Quota);
+        }
+        held.push(Publish { broker, message });
+        Ok(())
+    }
+
+    fn broker_id(&self, name: &str) -> Result<BrokerId, PublishError> {
+        let place = self.brokers.iter().position(|broker| **broker == *name);
+        place
+            .and_then(|place| u32::try_from(place).ok())
+            .map(BrokerId)
+            .ok_or_else(|| PublishError::UnknownBroker(printable(name, MAX_NAME_BYTES).into_owned()))
+    }
+
+    fn check_grant(&self, broker: BrokerId, topic: &TopicName) -> Result<(), PublishError> {
+        if self.allow.iter().any(|grant| grant.broker == broker && grant.filter.matches(topic)) {
+            return Ok(());
+        }
+        let broker = &self.brokers[broker.index()];
+        let target = format!("{broker}:{}", printable(topic.as_str(), MAX_NAME_BYTES));
+        let reason = format!(
+            "handler \"{handler}\" must not publish to \"{target}\": allow.publish {granted}; to permit it, add \
+             \"{target}\" or a filter that matches to allow.publish of [handlers.{handler}]",
+            handler = self.name,
+            granted = self.granted(),
+        );
+        Err(self.deny(Some(broker), topic.as_str(), reason))
+    }
+
+    /// What `allow.publish` holds, in words.
+    fn granted(&self) -> String {
+        if self.allow.is_empty() {
+            return "grants nothing".to_owned();
+        }
+        let listed: Vec<String> = self
+            .allow
+            .iter()
+            .take(MAX_LISTED_GRANTS)
+            .map(|grant| format!("\"{}:{}\"", self.brokers[grant.broker.index()], grant.filter))
+            .collect();
+        let more = match self.allow.len().saturating_sub(MAX_LISTED_GRANTS) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!("grants {}{more}", listed.join(", "))
+    }
+
+    /// Tells the log, and makes the error that tells the guest.
+    fn deny(&self, broker: Option<&str>, topic: &str, reason: String) -> PublishError {
+        self.log.denied(broker, topic, &reason);
+        PublishError::Denied(reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Qos;
+    use crate::path::handler::wasm::testing::handler;
+
+    fn outgoing(topic: &str, bytes: usize) -> types::Outgoing {
+        types::Outgoing {
+            topic: topic.to_owned(),
+            payload: vec![b'x'; bytes],
+            qos: types::Qos::AtLeastOnce,
+            retain: true,
+            properties: None,
+        }
+    }
+
+    /// One publish of a handler of these grants, on a message from broker 0, "plant"; broker 1 is "cloud".
+    fn check(allow: &[&str], topic: &str, broker: Option<&str>, expected: Result<u32, &str>) {
+        let host = handler().allow(allow).host();
+        let mut held = Held::default();
+        match (host.hold(&mut held, Some(BrokerId(0)), outgoing(topic, 1), broker), expected) {
+            (Ok(()), Ok(id)) => {
+                let publishes = held.take();
+                assert_eq!(publishes.len(), 1);
+                assert_eq!(publishes[0].broker, BrokerId(id));
+                assert_eq!(publishes[0].message.topic.as_str(), topic);
+                assert_eq!(publishes[0].message.qos, Qos::AtLeastOnce);
+                assert!(publishes[0].message.retain);
+            }
+            (Err(error), Err(sentence)) => {
+                assert_eq!(words(error), sentence);
+                assert!(held.take().is_empty());
+            }
+            (seen, expected) => panic!("{seen:?} is not {expected:?}"),
+        }
+    }
+
+    fn words(error: PublishError) -> String {
+        match error {
+            PublishError::Denied(text) | PublishError::InvalidTopic(text) | PublishError::Other(text) => text,
+            PublishError::UnknownBroker(name) => format!("unknown broker {name}"),
+            PublishError::TooLarge => "too large".to_owned(),
+            PublishError::Quota => "quota".to_owned(),
+            PublishError::OutboxFull => "outbox full".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_grant_is_a_broker_and_a_filter() {
+        check(&["0:out/#"], "out/a", None, Ok(0));
+        check(&["0:out/#"], "out", Some("plant"), Ok(0));
+        check(&["1:out/+", "0:other"], "out/a", Some("cloud"), Ok(1));
+        check(&["0:#"], "any/thing", None, Ok(0));
+        check(&["1:#"], "x", Some("mill"), Err("unknown broker mill"));
+    }
+
+    #[test]
+    fn a_denial_names_what_is_allowed_and_what_to_change() {
+        check(
+            &[],
+            "out/a",
+            None,
+            Err(
+                "handler \"celsius\" must not publish to \"plant:out/a\": allow.publish grants nothing; to permit it, add \
+                 \"plant:out/a\" or a filter that matches to allow.publish of [handlers.celsius]",
+            ),
+        );
+        check(
+            &["0:out/+", "1:#"],
+            "out/a/b",
+            None,
+            Err("handler \"celsius\" must not publish to \"plant:out/a/b\": allow.publish grants \"plant:out/+\", \
+                 \"cloud:#\"; to permit it, add \"plant:out/a/b\" or a filter that matches to allow.publish of \
+                 [handlers.celsius]"),
+        );
+        // A filter that starts with a wildcard grants no topic of the broker itself.
+        check(
+            &["0:#"],
+            "$SYS/x",
+            None,
+            Err(
+                "handler \"celsius\" must not publish to \"plant:$SYS/x\": allow.publish grants \"plant:#\"; to permit it, \
+                 add \"plant:$SYS/x\" or a filter that matches to allow.publish of [handlers.celsius]",
+            ),
+        );
+    }
+
+    #[test]
+    fn wildcards_and_empty_topics_are_refused() {
+        check(
+            &["0:#"],
+            "a/+",
+            None,
+            Err("the topic has the wildcard '+' at byte 2, which only a topic filter may have (MQTT 5 §4.7.1)"),
+        );
+        check(&["0:#"], "", None, Err("the topic must not be empty (MQTT 5 §4.7.3)"));
+    }
+
+    #[test]
+    fn init_must_not_publish() {
+        let host = handler().allow(&["0:#"]).host();
+        let error = host.hold(&mut Held::default(), None, outgoing("a", 1), None).expect_err("is denied");
+        assert_eq!(words(error), "handler \"celsius\" must not publish in init; publish when a message is handled",);
+    }
+
+    #[test]
+    fn a_call_has_a_quota_of_publishes_and_bytes() {
+        let host = handler().allow(&["0:#"]).publishes(3, 100).host();
+        let mut held = Held::default();
+        let mut hold =
+            |bytes: usize| host.hold(&mut held, Some(BrokerId(0)), outgoing("t", bytes), None).map_err(words);
+        assert_eq!(hold(100), Err("too large".to_owned()));
+        assert_eq!(hold(49), Ok(()));
+        assert_eq!(hold(50), Err("quota".to_owned()));
+        assert_eq!(hold(49), Ok(()));
+        assert_eq!(hold(0), Err("quota".to_owned()));
+        held.clear();
+        let mut hold =
+            |bytes: usize| host.hold(&mut held, Some(BrokerId(0)), outgoing("t", bytes), None).map_err(words);
+        for _ in 0..3 {
+            assert_eq!(hold(0), Ok(()));
+        }
+        assert_eq!(hold(0), Err("quota".to_owned()));
+        assert_eq!(held.take().len(), 3);
+    }
+}
