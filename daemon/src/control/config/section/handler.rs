@@ -10,6 +10,7 @@ use crate::control::config::HandlerOrigins;
 use crate::control::config::model::{Allow, Broker, Handler, Isolation, Overload, PublishGrant};
 use crate::control::config::reader::{Table, Value};
 use crate::message::BrokerId;
+use crate::path::outbox::CAPACITY;
 
 const CALL_DEADLINE: Duration = Duration::from_secs(1);
 const MAX_MEMORY: u64 = 64 * MIB;
@@ -26,8 +27,8 @@ const GIB: u64 = 1 << 30;
 const MAX_INSTANCES: u64 = 256;
 
 /// What an outbox holds: a call that publishes more could never be taken in.
-const OUTBOX_MESSAGES: u64 = 10_000;
-const OUTBOX_BYTES: u64 = 64 * MIB;
+const OUTBOX_MESSAGES: u64 = CAPACITY.messages as u64;
+const OUTBOX_BYTES: u64 = CAPACITY.bytes as u64;
 
 /// Words of `isolation`.
 const ISOLATIONS: [(&str, Isolation); 2] = [("reuse", Isolation::Reuse), ("per-message", Isolation::PerMessage)];

@@ -29,7 +29,7 @@ fn defaults_of_a_broker() {
     assert_eq!(broker.client_id, "tidegate-host-plant");
     assert_eq!(broker.protocol, Protocol::V5);
     assert_eq!(broker.session_expiry, Duration::from_secs(7 * 86_400));
-    assert_eq!(broker.parallel_limit, Some(16));
+    assert_eq!(broker.parallel_limit, None);
     assert_eq!(broker.password, None);
 }
 
@@ -56,7 +56,7 @@ keep-alive = 64800
 auto-connect = false
 receive-maximum = 65535
 max-packet = "256MiB"
-parallel-limit = "off"
+parallel-limit = 16
 dispatch = "all"
 will = { topic = "gw/state", message = "offline", qos = 1, retain = true }
 "#;
@@ -71,7 +71,7 @@ will = { topic = "gw/state", message = "offline", qos = 1, retain = true }
     assert!(!broker.auto_connect);
     assert_eq!(broker.receive_maximum.get(), 65_535);
     assert_eq!(broker.max_packet, 268_435_455);
-    assert_eq!(broker.parallel_limit, None);
+    assert_eq!(broker.parallel_limit, Some(16));
     assert_eq!(broker.dispatch, DispatchMode::All);
     let will = broker.will.as_ref().expect("is given");
     assert_eq!(
