@@ -1,1 +1,166 @@
-//! x
+//! Write Tidegate handlers in Rust.
+//!
+//! A handler is a function that gets each message of the subscriptions that name it. It runs sandboxed, as a WebAssembly
+//! component; what it may reach is in this crate and nowhere else.
+//!
+//! ```
+//! use serde::{Deserialize, Serialize};
+//! use tidegate_sdk::{Message, Outgoing, Result, publish};
+//!
+//! #[derive(Deserialize)]
+//! struct Reading { c: f64 }
+//! #[derive(Serialize)]
+//! struct Converted { f: f64 }
+//!
+//! fn handle(message: &Message) -> Result {
+//!     let Reading { c } = message.json()?;
+//!     let topic = format!("{}/fahrenheit", message.topic);
+//!     publish(Outgoing::json(topic, &Converted { f: c * 1.8 + 32.0 })?.qos(message.qos))?;
+//!     Ok(())
+//! }
+//!
+//! tidegate_sdk::handler!(handle);
+//! ```
+//!
+//! # Building one
+//!
+//! The crate is a `cdylib`, built for `wasm32-wasip2`; what cargo writes is the plugin:
+//!
+//! ```toml
+//! [lib]
+//! crate-type = ["cdylib"]
+//!
+//! [dependencies]
+//! serde = { version = "1", features = ["derive"] }
+//! tidegate-sdk = { path = "…/sdk" }
+//! ```
+//! ```sh
+//! rustup target add wasm32-wasip2
+//! cargo build --release --target wasm32-wasip2
+//! ```
+//!
+//! # What a call means
+//!
+//! - A call gets one message and returns [`Ok`] or an [`Error`]. Publishes are held back until it has returned: `Ok` sends
+//!   them, in order; an error or a panic drops them. A QoS ≥ 1 message is acknowledged once its publishes are.
+//! - [`Error::Reject`] says that this message will never work, [`Error::Retry`] that it may later. `?` picks the right one
+//!   for the SDK's own errors; for any other, [`OrFail`] lets the author pick.
+//! - Calls of one instance never overlap, but there may be several instances, each with its own memory, and an instance is
+//!   replaced after a panic or a missed call deadline. Messages of one topic reach one instance, in order.
+//!
+//! # Testing one
+//!
+//! Natively, in `cargo test`, the same functions run on an in-memory daemon: see [`testing`].
+//!
+//! This crate deliberately has no network, files or threads: a handler has none of them.
+
+pub mod clock;
+mod config;
+mod entry;
+mod error;
+pub mod log;
+mod message;
+pub mod random;
+mod template;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
+#[cfg(target_family = "wasm")]
+mod wasm;
+
+pub use config::{ConfigError, config};
+pub use error::{Error, OrFail, PublishError, Result, reject, retry};
+pub use message::{Message, Outgoing, Properties, Qos};
+pub use serde_json;
+pub use template::{TemplateError, TopicTemplate};
+
+#[cfg(not(target_family = "wasm"))]
+use testing as host;
+#[cfg(target_family = "wasm")]
+use wasm as host;
+
+/// Publishes a message once the call has returned `Ok`.
+///
+/// Until then the daemon holds it back; an error or a panic drops it. Messages leave in the order of their publishing.
+///
+/// # Errors
+/// The daemon says at once when it will not take it: the handler's `allow.publish` does not grant the topic, the topic is
+/// not valid, or a limit of the call is reached. In `init` every publish is denied.
+///
+/// ```
+/// use tidegate_sdk::{Message, Outgoing, Qos, Result, publish};
+///
+/// fn handle(message: &Message) -> Result {
+///     publish(Outgoing::new("copies/all", message.payload.clone()).qos(Qos::AtLeastOnce).to_broker("cloud"))?;
+///     Ok(())
+/// }
+/// # let message = tidegate_sdk::testing::message("a", "b");
+/// # assert_eq!(tidegate_sdk::testing::call(handle, &message).publishes[0].broker.as_deref(), Some("cloud"));
+/// ```
+pub fn publish(message: Outgoing) -> Result<(), PublishError> {
+    host::publish(message)
+}
+
+/// Makes functions of this crate the handler that the plugin exports.
+///
+/// | form | when |
+/// |---|---|
+/// | `handler!(handle)` | `handle` is a `fn(&Message) -> Result` |
+/// | `handler!(handle, init = check)` | `check`, a `fn() -> Result<(), impl Display>`, runs before an instance's first call; its error refuses the plugin |
+/// | `handler!(handle, state = start)` | `start`, a `fn() -> Result<State, impl Display>`, makes what `handle`, a `fn(&mut State, &Message) -> Result`, keeps between calls. State lives and dies with its instance |
+///
+/// ```
+/// use tidegate_sdk::{Message, Result, info};
+///
+/// struct Counter { seen: u64 }
+///
+/// fn start() -> Result<Counter> {
+///     Ok(Counter { seen: 0 })
+/// }
+///
+/// fn count(counter: &mut Counter, message: &Message) -> Result {
+///     counter.seen += 1;
+///     info!(topic = message.topic, seen = counter.seen; "another message");
+///     Ok(())
+/// }
+///
+/// tidegate_sdk::handler!(count, state = start);
+/// ```
+#[macro_export]
+macro_rules! handler {
+    ($handle:expr $(,)?) => {
+        $crate::handler!(@start || $crate::__private::stateless($handle, || Ok::<(), $crate::Error>(())));
+    };
+    ($handle:expr, init = $init:expr $(,)?) => {
+        $crate::handler!(@start || $crate::__private::stateless($handle, $init));
+    };
+    ($handle:expr, state = $start:expr $(,)?) => {
+        $crate::handler!(@start || $crate::__private::stateful($handle, $start));
+    };
+    (@start $start:expr) => {
+        // Natively there is nothing to export, but the functions are checked, and are in use.
+        #[cfg(not(target_family = "wasm"))]
+        const _: $crate::__private::Start = $start;
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            const START: $crate::__private::Start = $start;
+            $crate::__private::export_component!(START);
+        };
+    };
+}
+
+/// What the macros of this crate expand to. Not for use by hand: it changes without notice.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::entry::{Start, stateful, stateless};
+    #[cfg(target_family = "wasm")]
+    pub use crate::{
+        __export_component as export_component,
+        entry::{call, init},
+        wasm::{bindings, failure},
+    };
+}
+
+/// The guide's examples, compiled with this crate's own.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/writing-handlers.md")]
+struct Guide;

@@ -1,1 +1,40 @@
-//! x
+//! What the scenarios stand on: a real mosquitto, the built `tidegate`, and an MQTT client of our own.
+//!
+//! Each scenario has its own broker, daemon and ports, so that all of them run beside each other. Nothing here shares
+//! code with the daemon: a defect that both sides had would hide itself. Everything waits for something observable
+//! ([`wait`]), never for a time to pass, and panics with what it saw when that does not come.
+
+#![expect(clippy::missing_panics_doc, reason = "a scenario's harness fails its test by a panic, everywhere")]
+
+pub mod client;
+pub mod config;
+pub mod daemon;
+pub mod http;
+pub mod metrics;
+pub mod mosquitto;
+pub mod ports;
+pub mod process;
+pub mod wait;
+
+pub use client::message::{Message, Properties};
+pub use client::{Client, Protocol};
+pub use config::Config;
+pub use daemon::{Daemon, Home};
+pub use mosquitto::Mosquitto;
+
+/// Makes of each function `fn promise(protocol: Protocol)` two tests, `promise::on_3_1_1` and `promise::on_5`.
+#[macro_export]
+macro_rules! on_both_protocols {
+    ($($promise:ident),+ $(,)?) => {$(
+        mod $promise {
+            #[test]
+            fn on_3_1_1() {
+                super::$promise($crate::Protocol::V311);
+            }
+            #[test]
+            fn on_5() {
+                super::$promise($crate::Protocol::V5);
+            }
+        }
+    )+};
+}

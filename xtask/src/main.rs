@@ -1,1 +1,85 @@
-fn main() {}
+//! The project's own commands: `cargo xtask demo`, `cargo xtask test`, `cargo xtask build-plugins`.
+//!
+//! Owns: the order of the steps. `shell.rs` runs programs, `setup.rs` finds or installs what is missing, `plugins.rs` builds
+//! the handlers, `checks.rs` judges the tree. It deliberately needs nothing but cargo to start.
+
+mod checks;
+mod plugins;
+mod setup;
+mod shell;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::shell::{cargo, say, target_dir};
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build everything and watch messages of simulated devices flow through the sample handlers.
+    Demo {
+        /// Passed on to `tidegate demo`, such as `--for 10s`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Check everything: format, lints, documentation, dependencies, and every test.
+    Test(checks::Options),
+    /// Build the sample handlers to target/plugins.
+    BuildPlugins,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Demo { arguments } => demo(arguments),
+        Command::Test(options) => checks::run(&options),
+        Command::BuildPlugins => plugins::build().map(|_| ()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Ends as the demo does: on success it does not return.
+fn demo(arguments: Vec<OsString>) -> Result<()> {
+    say!("[1/3] sample handlers");
+    let plugins = plugins::build()?;
+    say!("[2/3] tidegate, optimised: some minutes the first time");
+    cargo().args(["build", "--release", "--package", "tidegate"]).run()?;
+    say!("[3/3] tidegate demo");
+    let daemon = target_dir().join("release").join("tidegate");
+    shell::Program::new(daemon).arg("demo").arg("--plugins-dir").arg(plugins).args(arguments).become_it()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_arguments_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_of_the_demo_are_passed_on() {
+        let parsed =
+            Arguments::try_parse_from(["xtask", "demo", "--for", "10s", "-v"]).expect("they are not ours to refuse");
+        let Command::Demo { arguments } = parsed.command else { panic!("another command") };
+        assert_eq!(arguments, ["--for", "10s", "-v"]);
+    }
+}

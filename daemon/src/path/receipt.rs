@@ -4,7 +4,9 @@
 //! router; held by queued calls and by the outbox while publishes are not safe. It decides nothing about retries.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
 
 use crate::message::Qos;
 use crate::path::session::{AckToken, Fate};
@@ -72,42 +74,93 @@ impl Outcome {
     }
 }
 
-/// What one message still waits for. Parts are added before the work begins and end in any order, on any thread.
+/// Counts the messages that have not reached their end, for the drain at a stop.
+#[derive(Default)]
+pub struct Progress {
+    open: AtomicU64,
+    /// Told whenever the count falls to zero.
+    idle: Notify,
+}
+
+impl Progress {
+    /// Messages that have not reached their end.
+    pub fn open(&self) -> u64 {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Waits until every message has reached its end. Cancellation safe.
+    pub async fn idle(&self) {
+        loop {
+            let told = self.idle.notified();
+            let mut told = std::pin::pin!(told);
+            told.as_mut().enable();
+            if self.open() == 0 {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    fn begin(&self) {
+        self.open.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn end(&self) {
+        if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.idle.notify_waiters();
+        }
+    }
+}
+
+/// A message that was taken in and has not reached its end.
 pub struct Receipt {
     meters: Arc<BrokerMeters>,
+    progress: Arc<Progress>,
     /// None for QoS 0, which has no acknowledgement.
     token: Option<AckToken>,
-    /// Parts that have not ended. Written by every part; the one that takes it to zero finishes the message.
-    open: AtomicU32,
-    /// The worst outcome so far, as its place in [`Outcome::ALL`].
-    worst: AtomicU8,
 }
 
 impl Receipt {
     /// Takes a message in, which counts as received from now on.
-    pub fn new(meters: Arc<BrokerMeters>, qos: Qos, token: Option<AckToken>) -> Receipt {
+    pub fn new(meters: Arc<BrokerMeters>, progress: Arc<Progress>, qos: Qos, token: Option<AckToken>) -> Receipt {
         meters.received(qos);
-        Receipt { meters, token, open: AtomicU32::new(0), worst: AtomicU8::new(0) }
+        progress.begin();
+        Receipt { meters, progress, token }
     }
 
     /// Ends a message that needs no call.
     pub fn finish(self, outcome: Outcome) {
-        Part::split(self, 1).into_iter().for_each(|part| part.end(outcome));
+        self.conclude(outcome);
     }
 
-    /// Where the message stands with its broker: whether it may still be started.
-    fn fate(&self) -> Fate {
-        self.token.as_ref().map_or(Fate::Open, AckToken::fate)
+    /// Splits what the message waits for into `count` parts, at least one.
+    pub fn split(self, count: usize) -> impl Iterator<Item = Part> {
+        let shared = Arc::new(Shared { receipt: self, open: AtomicUsize::new(count), worst: AtomicU8::new(0) });
+        std::iter::repeat_n(shared, count).map(|shared| Part { shared, ended: false })
     }
 
+    fn conclude(&self, outcome: Outcome) {
+        self.meters.finished(outcome);
+        if let Some(token) = self.token.as_ref().filter(|_| outcome.is_final()) {
+            token.settle();
+        }
+        self.progress.end();
+    }
+}
+
+struct Shared {
+    receipt: Receipt,
+    /// Parts that have not ended. Written by every part; the one that takes it to zero ends the message.
+    open: AtomicUsize,
+    /// The worst outcome so far, as its place in [`Outcome::ALL`].
+    worst: AtomicU8,
+}
+
+impl Shared {
     fn part_ended(&self, outcome: Outcome) {
         self.worst.fetch_max(outcome as u8, Ordering::AcqRel);
         if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let outcome = Outcome::ALL[usize::from(self.worst.load(Ordering::Acquire))];
-            self.meters.finished(outcome);
-            if let Some(token) = self.token.as_ref().filter(|_| outcome.is_final()) {
-                token.settle();
-            }
+            self.receipt.conclude(Outcome::ALL[usize::from(self.worst.load(Ordering::Acquire))]);
         }
     }
 }
@@ -115,35 +168,28 @@ impl Receipt {
 /// One thing that a message waits for: a call and the delivery of its publishes. Dropping it without an end, as a stop
 /// does with queued calls, leaves the message unacknowledged.
 pub struct Part {
-    receipt: Arc<Receipt>,
+    shared: Arc<Shared>,
     ended: bool,
 }
 
 impl Part {
-    /// Splits a message's way into `count` parts, at least one.
-    pub fn split(receipt: Receipt, count: u32) -> Vec<Part> {
-        receipt.open.store(count, Ordering::Release);
-        let receipt = Arc::new(receipt);
-        (0..count).map(|_| Part { receipt: Arc::clone(&receipt), ended: false }).collect()
-    }
-
     /// Where the message stands with its broker: whether it may still be started.
     pub fn fate(&self) -> Fate {
-        self.receipt.fate()
+        self.shared.receipt.token.as_ref().map_or(Fate::Open, AckToken::fate)
     }
 
-    /// Ends this part. When it is the message's last, the message is finished with the worst outcome of all parts, and
+    /// Ends this part. When it is the message's last, the message ends with the worst outcome of all parts, and is
     /// acknowledged unless the broker is to send it again.
     pub fn end(mut self, outcome: Outcome) {
         self.ended = true;
-        self.receipt.part_ended(outcome);
+        self.shared.part_ended(outcome);
     }
 }
 
 impl Drop for Part {
     fn drop(&mut self) {
         if !self.ended {
-            self.receipt.part_ended(Outcome::DroppedShutdown);
+            self.shared.part_ended(Outcome::DroppedShutdown);
         }
     }
 }

@@ -1,4 +1,8 @@
-//! Topic filters: what a subscription asks for.
+//! Topic filters: what a subscription asks for, and what a handler is allowed to publish to.
+//!
+//! Owns: the rules of a filter and what one filter means: which names it matches, which filters it covers, what its
+//! wildcards captured. Fed by the configuration and the command line. Finding the filters of a name among many is
+//! `trie.rs`; which of them is best is `rank.rs`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +27,7 @@ impl TopicFilter {
         let text = text.into();
         check_length_and_nul(&text)?;
         let start = if text.starts_with("$share/") { share_prefix(&text)? } else { 0 };
-        check_wildcards(&text[start..])?;
+        check_wildcards(&text, start)?;
         Ok(TopicFilter { text, start })
     }
 
@@ -64,7 +68,7 @@ impl TopicFilter {
             match (filter.next(), names.next()) {
                 (Some("#"), _) => return !(first && topic.is_system()),
                 (Some("+"), Some(_)) if !(first && topic.is_system()) => {}
-                (Some(level), Some(name)) if level == name && level != "+" => {}
+                (Some(level), Some(name)) if level == name => {}
                 (None, None) => return true,
                 _ => return false,
             }
@@ -76,6 +80,10 @@ impl TopicFilter {
     pub fn covers(&self, other: &TopicFilter) -> bool {
         if other.unshared().starts_with('$') && self.unshared().starts_with(['+', '#']) {
             return false;
+        }
+        // `#` matches its parent level, so this is `#` in other words; the walk below would not see that.
+        if self.unshared() == "+/#" {
+            return true;
         }
         let mut mine = self.levels();
         let mut theirs = other.levels();
@@ -127,21 +135,20 @@ fn share_prefix(text: &str) -> Result<usize, FilterError> {
     Ok("$share/".len() + name.len() + 1)
 }
 
-/// Wildcards stand alone in their level, `#` in the last (MQTT 5 §4.7.1).
-fn check_wildcards(filter: &str) -> Result<(), FilterError> {
-    let mut levels = filter.split('/').peekable();
-    let mut kept = Vec::new();
-    while let Some(level) = levels.next() {
+/// Wildcards stand alone in their level, `#` in the last (MQTT 5 §4.7.1). The filter proper begins at `start`.
+fn check_wildcards(text: &str, start: usize) -> Result<(), FilterError> {
+    let mut end = start;
+    for level in text[start..].split('/') {
+        end += level.len();
         if level == "#" {
-            if levels.peek().is_some() {
-                kept.push("#");
-                return Err(FilterError::HashNotLast { instead: kept.join("/") });
+            if end < text.len() {
+                return Err(FilterError::HashNotLast { instead: text[..end].to_owned() });
             }
         } else if level != "+" && level.contains(['+', '#']) {
             let wildcard = if level.contains('#') { '#' } else { '+' };
             return Err(FilterError::WildcardInLevel { wildcard, level: level.to_owned() });
         }
-        kept.push(level);
+        end += "/".len();
     }
     Ok(())
 }
@@ -170,7 +177,7 @@ pub enum FilterError {
         /// The filter up to its first `#`.
         instead: String,
     },
-    /// MQTT 5 §4.7.1.2, §4.7.1.3.
+    /// MQTT 5 §4.7.1.2 [MQTT-4.7.1-1], §4.7.1.3 [MQTT-4.7.1-2].
     #[error("'{wildcard}' must be a level of its own, not part of \"{level}\" (MQTT 5 §4.7.1)")]
     WildcardInLevel {
         /// `+` or `#`.
@@ -184,4 +191,200 @@ pub enum FilterError {
     /// MQTT 5 §4.8.2 [MQTT-4.8.2-2].
     #[error("a shared subscription needs a filter (MQTT 5 §4.8.2); use \"$share/NAME/FILTER\"")]
     ShareWithoutFilter,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::topic::testing::{filter, filter_text, naive_match, name, name_text};
+
+    #[track_caller]
+    fn check<T: PartialEq + fmt::Debug>(found: T, expected: T) {
+        assert_eq!(found, expected);
+    }
+
+    fn error(text: &str) -> FilterError {
+        TopicFilter::new(text).expect_err(text)
+    }
+
+    #[test]
+    fn wildcards_stand_alone_and_hash_stands_last() {
+        check(error(""), FilterError::Text(NameError::Empty));
+        check(error("a\0"), FilterError::Text(NameError::Nul { at: 1 }));
+        check(error("a/#/b"), FilterError::HashNotLast { instead: "a/#".to_owned() });
+        check(error("#/"), FilterError::HashNotLast { instead: "#".to_owned() });
+        check(error("$share/g/é/#/b"), FilterError::HashNotLast { instead: "$share/g/é/#".to_owned() });
+        check(error("a/b+/c"), FilterError::WildcardInLevel { wildcard: '+', level: "b+".to_owned() });
+        check(error("a/b#"), FilterError::WildcardInLevel { wildcard: '#', level: "b#".to_owned() });
+        check(error("+#"), FilterError::WildcardInLevel { wildcard: '#', level: "+#".to_owned() });
+        for text in ["#", "+", "/", "+/+", "a/+/#", "/+/", "$SYS/#", "a b/ü"] {
+            check(filter(text).as_str(), text);
+        }
+    }
+
+    #[test]
+    fn errors_say_what_to_write() {
+        check(error("a/#/b").to_string().as_str(), "'#' must be the last level (MQTT 5 §4.7.1.2); use \"a/#\"");
+        check(error("a/b+").to_string().as_str(), "'+' must be a level of its own, not part of \"b+\" (MQTT 5 §4.7.1)");
+    }
+
+    #[test]
+    fn a_shared_subscription_has_a_name_and_a_filter() {
+        let shared = |text: &str| {
+            let filter = filter(text);
+            (filter.share().map(str::to_owned), filter.unshared().to_owned())
+        };
+        check(shared("$share/g/a/+"), (Some("g".to_owned()), "a/+".to_owned()));
+        check(shared("$share/g//"), (Some("g".to_owned()), "/".to_owned()));
+        check(shared("$share/g/$SYS/#"), (Some("g".to_owned()), "$SYS/#".to_owned()));
+        check(shared("$shared/g/a"), (None, "$shared/g/a".to_owned()));
+        check(shared("$share"), (None, "$share".to_owned()));
+        check(error("$share/"), FilterError::ShareWithoutFilter);
+        check(error("$share/g"), FilterError::ShareWithoutFilter);
+        check(error("$share/g/"), FilterError::ShareWithoutFilter);
+        check(error("$share//a"), FilterError::ShareName);
+        check(error("$share/g+/a"), FilterError::ShareName);
+    }
+
+    #[test]
+    fn matching_follows_the_standard() {
+        // The examples of MQTT 5 §4.7.1 and §4.7.2 first.
+        let cases = [
+            ("sport/tennis/player1/#", "sport/tennis/player1", true),
+            ("sport/tennis/player1/#", "sport/tennis/player1/score/wimbledon", true),
+            ("sport/#", "sport", true),
+            ("sport/tennis/+", "sport/tennis/player1", true),
+            ("sport/tennis/+", "sport/tennis/player1/ranking", false),
+            ("sport/+", "sport", false),
+            ("sport/+", "sport/", true),
+            ("+/+", "/finance", true),
+            ("/+", "/finance", true),
+            ("+", "/finance", false),
+            ("#", "$SYS/x", false),
+            ("+/monitor/Clients", "$SYS/monitor/Clients", false),
+            ("$SYS/#", "$SYS/x", true),
+            ("$SYS/monitor/+", "$SYS/monitor/Clients", true),
+            ("+/#", "a", true),
+            ("a/+/#", "a", false),
+            ("a//b", "a/b", false),
+            ("a/+/b", "a//b", true),
+            ("a/$x", "a/$x", true),
+            ("a/+", "a/$x", true),
+            ("A", "a", false),
+            ("a", "a/", false),
+            ("$share/g/a/+", "a/b", true),
+        ];
+        for (pattern, topic, expected) in cases {
+            assert_eq!(filter(pattern).matches(&name(topic)), expected, "{pattern} {topic}");
+        }
+    }
+
+    #[test]
+    fn captures_are_what_the_wildcards_matched() {
+        let captures = |pattern: &str, topic: &str| filter(pattern).captures(&name(topic));
+        let some = |levels: &[&str]| Some(levels.iter().map(|&level| level.to_owned()).collect::<Vec<_>>());
+        check(captures("a/b", "a/b"), some(&[]));
+        check(captures("a/+/c/+", "a/b/c/"), some(&["b", ""]));
+        check(captures("a/+/#", "a/b/c/d"), some(&["b", "c/d"]));
+        check(captures("a/#", "a"), some(&[""]));
+        check(captures("+/#", "a"), some(&["a", ""]));
+        check(captures("#", "/a"), some(&["/a"]));
+        check(captures("$share/g/+", "a"), some(&["a"]));
+        check(captures("a/+", "b/c"), None);
+    }
+
+    #[test]
+    fn covering_knows_the_dollar_rule_and_the_parent_level() {
+        let cases = [
+            ("#", "a/+", true),
+            ("#", "$SYS/a", false),
+            ("+/#", "$SYS/#", false),
+            ("$SYS/#", "$SYS/+", true),
+            ("+/#", "#", true),
+            ("#", "+/#", true),
+            ("+/+/#", "#", false),
+            ("a/#", "a", true),
+            ("a/+", "a/#", false),
+            ("a/+", "a/+", true),
+            ("a/b", "a/+", false),
+            ("+", "#", false),
+            ("a/+/#", "a/#", false),
+        ];
+        for (wide, narrow, expected) in cases {
+            assert_eq!(filter(wide).covers(&filter(narrow)), expected, "{wide} {narrow}");
+        }
+    }
+
+    /// Every name of up to three levels over an alphabet that has a level which no filter here spells out: enough to tell
+    /// any two filters of at most two levels apart.
+    fn all_short_names() -> Vec<TopicName> {
+        let levels = ["a", "b", "", "$x", "other"];
+        let mut texts: Vec<String> = levels.iter().map(|&level| level.to_owned()).collect();
+        let mut longer = texts.clone();
+        for _ in 0..2 {
+            longer = longer.iter().flat_map(|head| levels.iter().map(move |tail| format!("{head}/{tail}"))).collect();
+            texts.extend_from_slice(&longer);
+        }
+        texts.into_iter().filter_map(|text| TopicName::new(text).ok()).collect()
+    }
+
+    #[test]
+    fn covering_is_exact_for_all_short_filters() {
+        let levels = ["a", "b", "", "$x", "+", "#"];
+        let pairs = levels.iter().flat_map(|head| levels.iter().map(move |tail| format!("{head}/{tail}")));
+        let texts = levels.iter().map(|&level| level.to_owned()).chain(pairs);
+        let filters: Vec<TopicFilter> = texts.filter_map(|text| TopicFilter::new(text).ok()).collect();
+        let names = all_short_names();
+        for wide in &filters {
+            for narrow in &filters {
+                let expected = names.iter().all(|name| !narrow.matches(name) || wide.matches(name));
+                assert_eq!(wide.covers(narrow), expected, "{wide} {narrow}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn matching_agrees_with_the_naive_matcher(pattern in filter_text(), topic in name_text()) {
+            prop_assert_eq!(filter(&pattern).matches(&name(&topic)), naive_match(&pattern, &topic));
+        }
+
+        #[test]
+        fn a_covering_filter_matches_whatever_the_other_matches(
+            wide in filter_text(), narrow in filter_text(), topic in name_text()
+        ) {
+            let (wide, narrow, topic) = (filter(&wide), filter(&narrow), name(&topic));
+            prop_assert!(!(wide.covers(&narrow) && narrow.matches(&topic)) || wide.matches(&topic));
+        }
+
+        #[test]
+        fn filling_the_captures_in_gives_the_name(pattern in filter_text(), topic in name_text()) {
+            let (pattern, topic) = (filter(&pattern), name(&topic));
+            let Some(captures) = pattern.captures(&topic) else {
+                prop_assert!(!pattern.matches(&topic));
+                return Ok(());
+            };
+            let mut captured = captures.iter();
+            let mut filled = Vec::new();
+            for level in pattern.levels() {
+                filled.push(if matches!(level, "+" | "#") { captured.next().expect("one for each") } else { level });
+            }
+            prop_assert!(captured.next().is_none());
+            let mut filled = filled.join("/");
+            if pattern.is_multi_level() && captures.last().is_some_and(String::is_empty) && filled != topic.as_str() {
+                filled.truncate(filled.len() - 1); // `#` matched the parent level itself.
+            }
+            prop_assert_eq!(filled, topic.as_str());
+        }
+
+        #[test]
+        fn no_text_panics(text in any::<String>()) {
+            if let (Ok(pattern), Ok(topic)) = (TopicFilter::new(text.as_str()), TopicName::new(text.as_str())) {
+                // Without a wildcard a text is both, and matches itself, unless it is a share.
+                prop_assert_eq!(pattern.matches(&topic), pattern.share().is_none());
+            }
+        }
+    }
 }

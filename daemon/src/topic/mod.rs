@@ -6,6 +6,8 @@
 mod filter;
 mod name;
 mod rank;
+#[cfg(test)]
+mod testing;
 mod trie;
 
 pub use filter::{FilterError, TopicFilter};

@@ -1,4 +1,7 @@
 //! Topic names: what a message is published to.
+//!
+//! Owns: the rules of a name, and those that names and filters share. Fed by the sessions, the configuration and the
+//! handlers' publishes. It does not know what matches a name: that is `filter.rs` and `trie.rs`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -86,7 +89,7 @@ pub enum NameError {
         /// Offset in bytes.
         at: usize,
     },
-    /// MQTT 5 §4.7.1 [MQTT-4.7.1-1].
+    /// MQTT 5 §4.7.1 [MQTT-4.7.0-1].
     #[error("has the wildcard '{wildcard}' at byte {at}, which only a topic filter may have (MQTT 5 §4.7.1)")]
     Wildcard {
         /// `+` or `#`.
@@ -94,4 +97,54 @@ pub enum NameError {
         /// Offset in bytes.
         at: usize,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Result<&[&str], NameError>) {
+        match (TopicName::new(text), expected) {
+            (Ok(name), Ok(levels)) => {
+                assert_eq!(name.levels().collect::<Vec<_>>(), levels);
+                assert_eq!(name.as_str(), text);
+            }
+            (found, expected) => assert_eq!(found.err(), expected.err(), "{text:?}"),
+        }
+    }
+
+    #[test]
+    fn empty_levels_are_levels() {
+        check("a", Ok(&["a"]));
+        check("a/b", Ok(&["a", "b"]));
+        check("/a", Ok(&["", "a"]));
+        check("a//b/", Ok(&["a", "", "b", ""]));
+        check("/", Ok(&["", ""]));
+        check("größe/温度/ ", Ok(&["größe", "温度", " "]));
+    }
+
+    #[test]
+    fn invalid_names_say_what_and_where() {
+        check("", Err(NameError::Empty));
+        check("a\0", Err(NameError::Nul { at: 1 }));
+        check("é/+", Err(NameError::Wildcard { wildcard: '+', at: 3 }));
+        check("a#b", Err(NameError::Wildcard { wildcard: '#', at: 1 }));
+        check(&"x".repeat(MAX_BYTES + 1), Err(NameError::TooLong { bytes: MAX_BYTES + 1 }));
+        assert!(TopicName::new("/".repeat(MAX_BYTES)).is_ok());
+    }
+
+    #[test]
+    fn errors_read_as_sentences_after_the_value() {
+        let said = |text: &str| TopicName::new(text).expect_err("invalid").to_string();
+        assert_eq!(said(""), "must not be empty (MQTT 5 §4.7.3)");
+        assert_eq!(said("a/+"), "has the wildcard '+' at byte 2, which only a topic filter may have (MQTT 5 §4.7.1)");
+    }
+
+    #[test]
+    fn only_a_leading_dollar_makes_a_system_topic() {
+        for (text, system) in [("$SYS/x", true), ("$", true), ("a/$SYS", false), ("/$SYS", false)] {
+            assert_eq!(TopicName::new(text).expect("valid").is_system(), system, "{text}");
+        }
+    }
 }

@@ -1,1 +1,236 @@
-//! x
+//! A handler that misbehaves in the way that its configuration asks for, so that scenarios can watch what the daemon does.
+//!
+//! Fed by the scenario tests, through `[handlers.NAME.config]`. Deliberately one plugin for all faults: what differs between
+//! two handlers of a scenario is then the fault alone.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+use tidegate_sdk::{Message, Outgoing, Result, clock, config, error, info, publish, reject, retry};
+
+/// `[handlers.NAME.config]`.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Config {
+    /// What goes wrong.
+    mode: Mode,
+    /// It goes wrong only for payloads that contain this text; other messages are echoed.
+    trigger: Option<String>,
+    /// `slow` and `interval`: how long a call takes. `retry`: the least delay that is asked for. Milliseconds.
+    #[serde(default)]
+    ms: u64,
+    /// `many`: publishes of one call.
+    #[serde(default)]
+    count: u32,
+    /// `many`: bytes of each payload.
+    #[serde(default)]
+    bytes: usize,
+    /// `denied`: the topic that is tried.
+    #[serde(default = "default_topic")]
+    topic: String,
+    /// `denied`: the broker that is tried; absent, the message's own.
+    broker: Option<String>,
+    /// `denied`: the call still returns ok.
+    #[serde(default)]
+    then_ok: bool,
+}
+
+fn default_topic() -> String {
+    "forbidden/topic".into()
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Mode {
+    /// Publishes the payload to `out/TOPIC` with the message's QoS: well-behaved.
+    Echo,
+    /// Never returns.
+    Loop,
+    /// Panics.
+    Trap,
+    /// Allocates for ever.
+    Memory,
+    /// Overflows its stack.
+    Recurse,
+    /// Returns a rejection, after a publish that must not leave.
+    Reject,
+    /// Asks for a retry, after a publish that must not leave.
+    Retry,
+    /// Spins for `ms`, then echoes.
+    Slow,
+    /// Spins for `ms`, then publishes its first and last moment, `START END` in nanoseconds since the Unix epoch.
+    Interval,
+    /// Publishes where it is not allowed to and logs the refusal.
+    Denied,
+    /// Publishes `count` messages of `bytes` bytes to `out/TOPIC/N`.
+    Many,
+    /// Writes each kind of log line, then echoes.
+    Log,
+    /// `init` returns an error.
+    InitFails,
+    /// `init` publishes; the refusal is its error.
+    InitPublishes,
+    /// `init` never returns.
+    SpinInit,
+    /// `init` panics.
+    InitTraps,
+}
+
+fn init() -> Result {
+    let config: &Config = config()?;
+    match config.mode {
+        Mode::InitFails => Err(reject("this handler refuses to start")),
+        Mode::InitPublishes => Ok(publish(Outgoing::new(config.topic.clone(), "from init"))?),
+        Mode::SpinInit => spin(),
+        Mode::InitTraps => panic!("asked to panic in init"),
+        _ => Ok(()),
+    }
+}
+
+fn handle(message: &Message) -> Result {
+    let config: &Config = config()?;
+    let spared = config.trigger.as_deref().is_some_and(|trigger| !contains(&message.payload, trigger.as_bytes()));
+    if spared { echo(message) } else { misbehave(config, message) }
+}
+
+fn misbehave(config: &Config, message: &Message) -> Result {
+    match config.mode {
+        Mode::Echo | Mode::InitFails | Mode::InitPublishes | Mode::SpinInit | Mode::InitTraps => echo(message),
+        Mode::Loop => spin(),
+        Mode::Trap => panic!("asked to panic"),
+        Mode::Memory => hoard(),
+        Mode::Recurse => Err(reject(format!("the stack held {} calls", recurse(1)))),
+        Mode::Reject => {
+            echo(message)?;
+            Err(reject("asked to reject"))
+        }
+        Mode::Retry => {
+            echo(message)?;
+            let error = retry("asked to retry");
+            Err(if config.ms > 0 { error.after(Duration::from_millis(config.ms)) } else { error })
+        }
+        Mode::Slow => {
+            spin_for(config.ms);
+            echo(message)
+        }
+        Mode::Interval => {
+            let start = clock::now();
+            spin_for(config.ms);
+            interval(message, start, clock::now())
+        }
+        Mode::Denied => denied(config),
+        Mode::Many => many(config, message),
+        Mode::Log => {
+            log_in_every_way(message);
+            echo(message)
+        }
+    }
+}
+
+fn echo(message: &Message) -> Result {
+    publish(Outgoing::new(format!("out/{}", message.topic), message.payload.clone()).qos(message.qos))?;
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the daemon must log these too")]
+fn log_in_every_way(message: &Message) {
+    info!(topic = message.topic, attempt = message.attempt; "a line with fields");
+    error!("a line without fields");
+    println!("a line on standard output");
+    eprintln!("a line on standard error");
+}
+
+fn interval(message: &Message, start: SystemTime, end: SystemTime) -> Result {
+    let nanos = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let payload = format!("{} {}", nanos(start), nanos(end));
+    publish(Outgoing::new(format!("out/{}", message.topic), payload).qos(message.qos))?;
+    Ok(())
+}
+
+fn denied(config: &Config) -> Result {
+    let mut outgoing = Outgoing::new(config.topic.clone(), "must not leave");
+    outgoing.broker = config.broker.clone();
+    match publish(outgoing) {
+        Ok(()) => Err(reject("the publish was taken")),
+        Err(error) => {
+            error!(topic = config.topic, reason = error; "publish refused");
+            if config.then_ok { Ok(()) } else { Err(error.into()) }
+        }
+    }
+}
+
+fn many(config: &Config, message: &Message) -> Result {
+    for number in 0..config.count {
+        let topic = format!("out/{}/{number}", message.topic);
+        publish(Outgoing::new(topic, vec![b'x'; config.bytes]).qos(message.qos))?;
+    }
+    Ok(())
+}
+
+/// Spins where no optimiser sees the end.
+fn spin() -> ! {
+    loop {
+        std::hint::black_box(());
+    }
+}
+
+fn spin_for(milliseconds: u64) {
+    let end = clock::monotonic() + Duration::from_millis(milliseconds);
+    while clock::monotonic() < end {
+        std::hint::spin_loop();
+    }
+}
+
+/// Allocates until the daemon says no.
+fn hoard() -> ! {
+    let mut hoard = Vec::new();
+    loop {
+        hoard.push(std::hint::black_box(vec![1_u8; 1 << 20]));
+    }
+}
+
+/// Not a tail call: the result is still needed after the inner one.
+#[expect(unconditional_recursion, reason = "that is the fault")]
+fn recurse(depth: u64) -> u64 {
+    let frame = std::hint::black_box([depth; 64]);
+    recurse(depth + 1) + std::hint::black_box(frame)[0]
+}
+
+fn contains(payload: &[u8], part: &[u8]) -> bool {
+    part.is_empty() || payload.windows(part.len()).any(|window| window == part)
+}
+
+tidegate_sdk::handler!(handle, init = init);
+
+#[cfg(test)]
+mod tests {
+    use tidegate_sdk::serde_json::{Value, json};
+    use tidegate_sdk::testing::{Host, message};
+
+    use super::*;
+
+    #[track_caller]
+    fn check(config: Value, payload: &str, expected: Result<&[&str]>) {
+        let outcome = Host::new().config(&config).call(handle, &message("t", payload));
+        let sent: Vec<_> = outcome.sent().iter().map(|sent| sent.topic.as_str()).collect();
+        assert_eq!(outcome.result.clone().map(|()| &*sent), expected);
+    }
+
+    #[test]
+    fn a_trigger_spares_other_messages() {
+        let config = json!({ "mode": "reject", "trigger": "bad" });
+        check(config.clone(), "good", Ok(&["out/t"]));
+        check(config, "a bad one", Err(reject("asked to reject")));
+    }
+
+    #[test]
+    fn harmless_modes_do_what_they_say() {
+        check(json!({ "mode": "echo" }), "", Ok(&["out/t"]));
+        check(json!({ "mode": "slow" }), "", Ok(&["out/t"]));
+        check(json!({ "mode": "retry" }), "", Err(retry("asked to retry")));
+        check(json!({ "mode": "many", "count": 2 }), "", Ok(&["out/t/0", "out/t/1"]));
+        check(json!({ "mode": "denied" }), "", Err(reject("the publish was taken")));
+        let error = Host::new().config(&json!({ "mode": "init-fails" })).run(init).result;
+        assert_eq!(error, Err(reject("this handler refuses to start")));
+    }
+}

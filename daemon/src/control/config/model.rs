@@ -3,6 +3,7 @@
 //! Made only by [`super::load`]; read by the gateway's wiring and by `check` and `explain`. It holds no secret in a form that
 //! can be printed.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
@@ -22,8 +23,6 @@ use crate::topic::{TopicFilter, TopicName};
 pub struct Config {
     /// Where the daemon keeps what must survive it.
     pub state_dir: PathBuf,
-    /// Where handlers' plugins are.
-    pub plugins_dir: PathBuf,
     /// What is logged, and how.
     pub log: LogSettings,
     /// How long a stop waits for messages in progress.
@@ -210,7 +209,6 @@ pub enum Overload {
 }
 
 /// `[handlers.NAME]`.
-#[derive(Debug)]
 pub struct Handler {
     /// Its name everywhere.
     pub name: Arc<str>,
@@ -238,6 +236,27 @@ pub struct Handler {
     pub allow: Allow,
     /// `[handlers.NAME.config]`, given to the handler.
     pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+impl fmt::Debug for Handler {
+    /// Everything but the values of `config`, which may be secrets of the handler.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handler")
+            .field("name", &self.name)
+            .field("plugin", &self.plugin)
+            .field("instances", &self.instances)
+            .field("isolation", &self.isolation)
+            .field("call_deadline", &self.call_deadline)
+            .field("max_memory", &self.max_memory)
+            .field("queue", &self.queue)
+            .field("queue_bytes", &self.queue_bytes)
+            .field("overload", &self.overload)
+            .field("max_publishes", &self.max_publishes)
+            .field("max_publish_bytes", &self.max_publish_bytes)
+            .field("allow", &self.allow)
+            .field("config", &self.config.keys())
+            .finish()
+    }
 }
 
 /// `allow = {…}`: nothing unless given.

@@ -3,7 +3,9 @@
 //! Owns: the vocabulary of calls. `instance.rs` is the task that owns one instance and feeds it from its shard;
 //! `wasm/` is the only place that knows wasmtime. Fed by `path/dispatch`; feeds `path/outbox`.
 
+pub mod instance;
 pub mod wasm;
+pub mod workers;
 
 use std::time::Duration;
 

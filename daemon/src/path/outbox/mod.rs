@@ -1,28 +1,204 @@
-//! stub
+//! What waits to be published: an outbox for each broker, in memory.
+//!
+//! Owns the outboxes behind one lock that is held for a few memory operations and never across an `.await`. Fed by the
+//! handlers' instances, which wait here while there is no room; drained by each broker's feeder; told by its poller what
+//! the broker has. When a call's last publish is safe, the message that caused it ends here. It knows no packet
+//! identifiers and no connection.
 
-use std::sync::Arc;
+mod admission;
+mod queue;
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::{Notify, oneshot};
+
+use self::admission::{Admission, Change, Offered};
+pub use self::admission::{BatchId, Capacity};
+pub use self::queue::EntryId;
 use crate::message::{BrokerId, Outgoing};
+use crate::path::handler::Publish;
+use crate::path::receipt::{Outcome, Part};
+use crate::telemetry::metrics::{BrokerMeters, HandlerMeters};
 
-/// An entry of an outbox. Ascending in the order of sending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EntryId(pub u64);
+/// What every outbox holds. When it is full, calls whose publishes do not fit wait; then their handler's queue fills.
+pub const CAPACITY: Capacity = Capacity { messages: 10_000, bytes: 64 << 20 };
 
-/// All outboxes.
-pub struct Outboxes;
+/// All outboxes. Shared by every stage that publishes.
+pub struct Outboxes {
+    state: Mutex<State>,
+    brokers: Vec<BrokerSide>,
+}
+
+struct State {
+    admission: Admission<Completion>,
+    /// Who waits for admission. Written by `submit`, released at admission or when the waiter gives up.
+    waiters: HashMap<BatchId, oneshot::Sender<()>>,
+}
+
+struct BrokerSide {
+    /// Told whenever something unsent may have appeared. The feeder of the broker is the only one that waits for it.
+    unsent: Notify,
+    meters: Arc<BrokerMeters>,
+}
+
+/// What ends once a call's publishes are safe.
+pub struct Completion {
+    /// The call's part of its message.
+    pub part: Part,
+    /// When the message arrived.
+    pub arrived: Instant,
+    /// The meters of the handler that was called.
+    pub meters: Arc<HandlerMeters>,
+}
+
+impl Completion {
+    fn end(self, refused: bool) {
+        self.meters.end_to_end.observe(self.arrived.elapsed().as_secs_f64());
+        self.part.end(if refused { Outcome::DroppedRefused } else { Outcome::Handled });
+    }
+}
 
 impl Outboxes {
-    /// Waits until the broker's outbox has something to send that is not sent yet. Cancellation safe; returns at once
-    /// while there is something.
-    pub async fn ready(&self, _broker: BrokerId) { unimplemented!() }
+    /// Empty outboxes, one for each broker by [`BrokerId`].
+    pub fn new(meters: Vec<Arc<BrokerMeters>>) -> Outboxes {
+        let admission = Admission::new(meters.len(), CAPACITY);
+        Outboxes {
+            state: Mutex::new(State { admission, waiters: HashMap::new() }),
+            brokers: meters.into_iter().map(|meters| BrokerSide { unsent: Notify::new(), meters }).collect(),
+        }
+    }
+
+    /// Puts a call's publishes into the outboxes, all or none, and waits while there is no room. Its message ends once
+    /// every publish is safe; at once when there is none.
+    ///
+    /// Dropping the future while it waits withdraws the publishes and leaves the message unacknowledged.
+    pub async fn submit(&self, publishes: Vec<Publish>, completion: Completion) {
+        if publishes.is_empty() {
+            return completion.end(false);
+        }
+        let (batch, admitted) = {
+            let mut state = self.lock();
+            let Offered::Waits(batch) = state.admission.offer(publishes, completion) else {
+                self.refresh(&mut state);
+                return;
+            };
+            let (sender, admitted) = oneshot::channel();
+            state.waiters.insert(batch, sender);
+            (batch, admitted)
+        };
+        let _withdraw_when_dropped = Withdrawal { outboxes: self, batch };
+        // The sender is dropped only together with its batch, by the withdrawal above.
+        let _ = admitted.await;
+    }
+
+    /// Waits until the broker's outbox has something unsent; returns at once while it has. Cancellation safe. For one
+    /// waiter a broker.
+    pub async fn ready(&self, broker: BrokerId) {
+        while !self.lock().admission.outbox(broker).has_unsent() {
+            self.brokers[broker.index()].unsent.notified().await;
+        }
+    }
+
     /// The next unsent entry, which counts as sent from now on.
-    pub fn take_next(&self, _broker: BrokerId) -> Option<(EntryId, Arc<Outgoing>)> { unimplemented!() }
-    /// It was not sent after all: it is the next again.
-    pub fn put_back(&self, _broker: BrokerId, _entry: EntryId) { unimplemented!() }
-    /// Acknowledged by the broker, at QoS 0 written.
-    pub fn delivered(&self, _broker: BrokerId, _entry: EntryId) { unimplemented!() }
-    /// The broker will never take it.
-    pub fn refused(&self, _broker: BrokerId, _entry: EntryId) { unimplemented!() }
+    pub fn take_next(&self, broker: BrokerId) -> Option<(EntryId, Arc<Outgoing>)> {
+        self.lock().admission.outbox(broker).take_next()
+    }
+
+    /// A sent entry was not sent after all: it is the next one again.
+    pub fn put_back(&self, broker: BrokerId, entry: EntryId) {
+        self.lock().admission.outbox(broker).put_back(entry);
+        self.brokers[broker.index()].unsent.notify_one();
+    }
+
+    /// The broker has it: acknowledged, at QoS 0 written.
+    pub fn delivered(&self, broker: BrokerId, entry: EntryId) {
+        self.ended(broker, entry, false);
+    }
+
+    /// The broker will never take it. Its message ends as refused.
+    pub fn refused(&self, broker: BrokerId, entry: EntryId) {
+        self.ended(broker, entry, true);
+    }
+
     /// The connection is gone: what was sent and is neither delivered nor refused is unsent again, in order.
-    pub fn connection_lost(&self, _broker: BrokerId) { unimplemented!() }
+    pub fn connection_lost(&self, broker: BrokerId) {
+        self.lock().admission.outbox(broker).connection_lost();
+        self.brokers[broker.index()].unsent.notify_one();
+    }
+
+    fn ended(&self, broker: BrokerId, entry: EntryId, refused: bool) {
+        let mut changes = Vec::new();
+        {
+            let mut state = self.lock();
+            state.admission.ended(broker, entry, refused, &mut changes);
+            self.apply_admissions(&mut state, &changes);
+        }
+        self.end_batches(changes);
+    }
+
+    fn withdraw(&self, batch: BatchId) {
+        let mut changes = Vec::new();
+        let withdrawn = {
+            let mut state = self.lock();
+            state.waiters.remove(&batch);
+            let withdrawn = state.admission.withdraw(batch, &mut changes);
+            self.apply_admissions(&mut state, &changes);
+            withdrawn
+        };
+        // Outside the lock: a dropped completion ends its part, which reaches into the session.
+        drop(withdrawn);
+        self.end_batches(changes);
+    }
+
+    fn apply_admissions(&self, state: &mut State, changes: &[Change<Completion>]) {
+        for change in changes {
+            if let Change::Admitted(batch) = change
+                && let Some(waiter) = state.waiters.remove(batch)
+            {
+                // An error means that the waiter is giving up at this moment: its publishes are admitted all the same.
+                let _ = waiter.send(());
+            }
+        }
+        self.refresh(state);
+    }
+
+    /// Messages end outside the lock, since their acknowledgement reaches into the session.
+    fn end_batches(&self, changes: Vec<Change<Completion>>) {
+        for change in changes {
+            if let Change::Ended { tag, refused } = change {
+                tag.end(refused);
+            }
+        }
+    }
+
+    /// Sets the gauges and wakes the feeders that have something to send.
+    fn refresh(&self, state: &mut State) {
+        for (id, side) in (0..).map(BrokerId).zip(&self.brokers) {
+            let outbox = state.admission.outbox(id);
+            side.meters.outbox_messages.set(outbox.messages() as i64);
+            side.meters.outbox_bytes.set(outbox.bytes() as i64);
+            if outbox.has_unsent() {
+                side.unsent.notify_one();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under this lock leaves nothing half done that a later holder could see: each step is one call of the core.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes a waiting batch back when its submitter goes away; without effect once it is admitted.
+struct Withdrawal<'a> {
+    outboxes: &'a Outboxes,
+    batch: BatchId,
+}
+
+impl Drop for Withdrawal<'_> {
+    fn drop(&mut self) {
+        self.outboxes.withdraw(self.batch);
+    }
 }

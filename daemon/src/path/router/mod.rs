@@ -1,14 +1,120 @@
-//! stub
+//! From a received message to the calls that it causes.
+//!
+//! Owns the routing tables. Fed by the brokers' pollers, which must never wait: everything here is synchronous and bounded.
+//! Feeds the handlers' queues. It does no I/O except for the log lines that subscriptions ask for.
 
+pub mod select;
+mod table;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::UNIX_EPOCH;
+
+use prometheus::Gauge;
+
+use self::select::{Facts, Places, Selected, select};
+pub use self::table::RouteTable;
+use crate::control::config::model::{OnMessage, Subscription};
 use crate::message::{BrokerId, Message};
+use crate::path::dispatch::{HandlerQueue, Job};
+use crate::path::receipt::{Outcome, Progress, Receipt};
 use crate::path::session::{AckToken, WireCopy};
+use crate::telemetry::metrics::BrokerMeters;
+use crate::telemetry::tap::{Sighting, Tap};
 
-/// Routes.
-pub struct Router;
+/// What the router needs for one broker.
+pub struct BrokerRoutes {
+    /// Which subscriptions match.
+    pub table: RouteTable,
+    /// The queue of each subscription's handler, by place; none where it has none.
+    pub queues: Vec<Option<Arc<HandlerQueue>>>,
+    /// When each subscription's last message came, by place.
+    pub last_message: Vec<Gauge>,
+    /// The broker's meters.
+    pub meters: Arc<BrokerMeters>,
+}
+
+/// Routes the messages of all brokers.
+pub struct Router {
+    brokers: Vec<BrokerRoutes>,
+    progress: Arc<Progress>,
+    tap: Tap,
+    /// Set once, when the daemon stops.
+    closed: AtomicBool,
+}
 
 impl Router {
+    /// A router for these brokers, by [`BrokerId`].
+    pub fn new(brokers: Vec<BrokerRoutes>, progress: Arc<Progress>, tap: Tap) -> Router {
+        Router { brokers, progress, tap, closed: AtomicBool::new(false) }
+    }
+
     /// Takes a message in. Never waits: what has no room is dropped by policy (QoS 0) or waits unacknowledged.
-    pub fn receive(&self, _message: Message, _copy: &WireCopy<'_>, _token: Option<AckToken>) { unimplemented!() }
+    pub fn receive(&self, message: Message, copy: &WireCopy<'_>, token: Option<AckToken>) {
+        let routes = &self.brokers[message.broker.index()];
+        let receipt = Receipt::new(Arc::clone(&routes.meters), Arc::clone(&self.progress), message.qos, token);
+        if self.closed.load(Ordering::Acquire) {
+            return receipt.finish(Outcome::DroppedShutdown);
+        }
+        let mut ranked = routes.table.ranked(&message.topic);
+        ranked.retain(|place| copy.granted(*place));
+        let subscriptions = routes.table.subscriptions();
+        let acting = |place: &&usize| subscriptions[**place].on_message.is_some();
+        if let Some(winner) = ranked.iter().find(acting)
+            && !copy.carries(*winner)
+        {
+            return receipt.finish(Outcome::Copy);
+        }
+        routes.mark(&message, &ranked);
+        let message = Arc::new(message);
+        self.tap.report(|| Sighting::Received(Arc::clone(&message)));
+        let candidates = ranked.iter().map(|place| (*place, &*subscriptions[*place]));
+        let facts = Facts { payload: &message.payload, retain: message.retain };
+        match select(candidates, routes.table.broker.dispatch, facts) {
+            Selected::Unmatched => receipt.finish(Outcome::Unmatched),
+            Selected::Filtered => receipt.finish(Outcome::Filtered),
+            Selected::Run(places) => routes.run(&message, &places, receipt),
+        }
+    }
+
     /// The fate of a lost connection's messages is known now: queues that held them back go on.
-    pub fn fate_decided(&self, _broker: BrokerId) { unimplemented!() }
+    pub fn fate_decided(&self, broker: BrokerId) {
+        self.brokers[broker.index()].queues.iter().flatten().for_each(|queue| queue.wake());
+    }
+
+    /// From now on nothing is taken in: the daemon stops. QoS ≥ 1 messages stay unacknowledged.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+}
+
+impl BrokerRoutes {
+    fn mark(&self, message: &Message, ranked: &Places) {
+        let now = message.received.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        ranked.iter().for_each(|place| self.last_message[*place].set(now));
+    }
+
+    fn run(&self, message: &Arc<Message>, places: &Places, receipt: Receipt) {
+        for (place, part) in places.iter().zip(receipt.split(places.len())) {
+            let subscription = &self.table.subscriptions()[*place];
+            match (&subscription.on_message, &self.queues[*place]) {
+                (Some(OnMessage::Handler(_)), Some(queue)) => {
+                    let (message, subscription) = (Arc::clone(message), Arc::clone(subscription));
+                    queue.push(Job { message, subscription, part });
+                }
+                (Some(OnMessage::Log(template)), _) => {
+                    let line = template.render(message, &self.table.broker.name, &subscription.name);
+                    tracing::info!(target: "tidegate::on_message", subscription = %subscription.name, "{line}");
+                    part.end(Outcome::Logged);
+                }
+                // `select` chooses only subscriptions with an action, and the gateway gives each handler a queue.
+                (Some(OnMessage::Handler(_)) | None, _) => part.end(Outcome::Unmatched),
+            }
+        }
+    }
+}
+
+/// The subscriptions of one broker in the order of the configuration: what their places count.
+pub fn of_broker(subscriptions: &[Arc<Subscription>], broker: BrokerId) -> Vec<Arc<Subscription>> {
+    subscriptions.iter().filter(|subscription| subscription.broker == broker).cloned().collect()
 }

@@ -1,35 +1,128 @@
-//! stub
+//! Sessions: one for each broker, and the only place that knows rumqttc.
+//!
+//! Owns: connections, subscriptions on the wire, acknowledgements, and the sending of what the outbox holds. Fed by the
+//! broker and by `path/outbox`; feeds `path/router`. It decides neither what a message means nor whether it is done.
+//!
+//! Tasks of a session, each on its own so that none waits for another's:
+//! - the supervisor (`supervisor.rs`), for as long as the session: connects, watches deadlines, waits in between;
+//! - the poller (`poller.rs`), one for each connection: polls and never waits for anything else;
+//! - the feeder (`feeder.rs`), one for each connection: may wait for room.
+//!
+//! The rest is pure: `wire.rs` (what is subscribed), `ring.rs` (what may be acknowledged), `inflight.rs` and
+//! `subscribing.rs` (what the broker's answers belong to), `backoff.rs`. `link.rs` hides the difference between `v4.rs`
+//! and `v5.rs`.
 
-/// Whether a message may still be started.
+mod ack;
+mod backoff;
+mod connection;
+mod failure;
+mod feeder;
+mod inflight;
+mod link;
+mod poller;
+mod report;
+mod ring;
+mod subscribing;
+mod supervisor;
+mod v4;
+mod v5;
+mod wire;
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use self::ack::{AckToken, Fate};
+use self::connection::Core;
+pub use self::wire::{WireCopy, WireSet};
+use crate::control::config::model::{Broker, Subscription};
+use crate::message::BrokerId;
+use crate::path::outbox::Outboxes;
+use crate::path::router::Router;
+use crate::telemetry::metrics::BrokerMeters;
+use crate::telemetry::tap::Tap;
+
+/// What a session is made of.
+pub struct SessionParts {
+    /// The broker.
+    pub id: BrokerId,
+    /// Its configuration.
+    pub config: Arc<Broker>,
+    /// The broker's subscriptions in the order of the configuration.
+    pub subscriptions: Vec<Arc<Subscription>>,
+    /// Where messages go.
+    pub router: Arc<Router>,
+    /// Where publishes come from.
+    pub outboxes: Arc<Outboxes>,
+    /// Where it counts.
+    pub meters: Arc<BrokerMeters>,
+    /// Where it reports what was delivered.
+    pub tap: Tap,
+}
+
+/// A running session.
+pub struct SessionHandle {
+    /// How it stands.
+    pub status: watch::Receiver<SessionStatus>,
+    /// Ends after the stop that the session was given, a few seconds later at most.
+    pub join: JoinHandle<()>,
+}
+
+/// How a session stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionStatus {
+    /// Whether it is connected.
+    pub state: SessionState,
+    /// Why it is not connected, in plain words; none while it is.
+    pub last_error: Option<String>,
+    /// Names of the subscriptions that the broker refused on this connection, or on the last.
+    pub refused: Vec<Arc<str>>,
+    /// Subscriptions granted on this connection, or on the last.
+    pub granted: usize,
+    /// Subscriptions that the broker has not answered.
+    pub pending: usize,
+}
+
+/// Whether a session is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// Its connection stands, or its session is gone and no other copy will come: run it.
-    Open,
-    /// Its connection is lost and the next CONNACK has not come yet: wait.
-    Undecided,
-    /// The session was resumed: the broker sends it again, discard this copy.
-    Returned,
+pub enum SessionState {
+    /// No connection is wanted.
+    Idle,
+    /// A connection is being made.
+    Connecting,
+    /// CONNACK has come.
+    Connected,
+    /// The next attempt is made at this time.
+    Waiting {
+        /// Monotonic.
+        until: Instant,
+    },
 }
 
-/// The right to acknowledge one message on the connection that brought it.
-pub struct AckToken;
-
-impl AckToken {
-    /// Whether the message may still be started.
-    pub fn fate(&self) -> Fate { unimplemented!() }
-    /// The message needs no further delivery: acknowledges it as soon as all that came before it on its connection are
-    /// settled too (MQTT-4.6.0-2). Without effect once the connection is gone.
-    pub fn settle(&self) { unimplemented!() }
-}
-
-/// What one copy of a message says about the wire filters that brought it.
-pub struct WireCopy<'a>(&'a ());
-
-impl WireCopy<'_> {
-    /// Whether the broker has granted (not refused) this subscription; the place counts the broker's subscriptions in the
-    /// order of the configuration.
-    pub fn granted(&self, _subscription: usize) -> bool { unimplemented!() }
-    /// Whether this copy is the one that this subscription's filter on the wire brought: by identifier on protocol 5,
-    /// always where the copy has no known identifier.
-    pub fn carries(&self, _subscription: usize) -> bool { unimplemented!() }
+/// Starts a broker's session. It lives until `stop` fires; what is in progress should have been drained before.
+pub fn spawn(parts: SessionParts, stop: CancellationToken) -> SessionHandle {
+    let SessionParts { id, config, subscriptions, router, outboxes, meters, tap } = parts;
+    let (sender, status) = watch::channel(SessionStatus {
+        state: SessionState::Idle,
+        last_error: None,
+        refused: Vec::new(),
+        granted: 0,
+        pending: subscriptions.len(),
+    });
+    let core = Core {
+        id,
+        broker: config,
+        wires: WireSet::new(subscriptions.iter().map(|subscription| (&subscription.topic, subscription.qos))),
+        subscriptions,
+        router,
+        outboxes,
+        meters,
+        tap,
+        status: sender,
+        lost: Mutex::new(Vec::new()),
+    };
+    SessionHandle { status, join: tokio::spawn(supervisor::run(Arc::new(core), stop)) }
 }

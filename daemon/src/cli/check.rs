@@ -1,0 +1,91 @@
+//! `tidegate check`: every problem of a configuration in one run, plugins included.
+//!
+//! Connects nowhere and writes nothing: plugins are compiled without a cache, and one instance of each handler runs its
+//! `init`, in which it can publish nothing.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{NO, configuration_file, output};
+use crate::control::config::model::Handler;
+use crate::control::config::{self, HandlerOrigins, Problem, Problems};
+use crate::path::handler::wasm::{Host, Instance, WasmEngine};
+
+/// The arguments of `check`.
+#[derive(Args)]
+pub struct Check {
+    /// The configuration file [default: ./tidegate.toml, then /etc/tidegate/tidegate.toml]
+    file: Option<PathBuf>,
+    /// Print a JSON object: ok, errors, warnings
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    ok: bool,
+    errors: &'a [Problem],
+    warnings: &'a [Problem],
+}
+
+impl Check {
+    /// Exits with 0 if the configuration can be used, with 1 if not.
+    pub fn run(self) -> ExitCode {
+        let file = configuration_file(self.file);
+        let (mut errors, warnings, handlers, brokers) = match config::load(&file) {
+            Ok(loaded) => {
+                let brokers = loaded.config.brokers.iter().map(|broker| Arc::clone(&broker.name)).collect();
+                let handlers = loaded.config.handlers.into_iter().zip(loaded.origins.handlers).collect();
+                (Vec::new(), loaded.warnings, handlers, brokers)
+            }
+            Err(Problems { errors, warnings, handlers, brokers }) => (errors, warnings, handlers, brokers),
+        };
+        match plugin_problems(handlers, brokers) {
+            Ok(problems) => errors.extend(problems),
+            Err(error) => return output::failure(&*error, NO),
+        }
+        let ok = errors.is_empty();
+        if self.json {
+            let report = Report { ok, errors: &errors, warnings: &warnings };
+            output::data(serde_json::to_string_pretty(&report).expect("strings and numbers become JSON"));
+        } else {
+            warnings.iter().for_each(|warning| output::notice(format_args!("warning: {warning}")));
+            errors.iter().for_each(output::notice);
+            let verdict = match errors.len() {
+                0 => format!("{}: ok", file.display()),
+                1 => format!("{}: 1 problem", file.display()),
+                count => format!("{}: {count} problems", file.display()),
+            };
+            output::data(verdict);
+        }
+        if ok { ExitCode::SUCCESS } else { ExitCode::from(NO) }
+    }
+}
+
+/// Loads every plugin and starts an instance of every handler.
+fn plugin_problems(
+    handlers: Vec<(Arc<Handler>, HandlerOrigins)>,
+    brokers: Arc<[Arc<str>]>,
+) -> Result<Vec<Problem>, Box<dyn Error>> {
+    if handlers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let engine = WasmEngine::new(None)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let problem = |(handler, origins): (Arc<Handler>, HandlerOrigins)| {
+        let plugin = match engine.load(&handler.plugin) {
+            Ok(plugin) => plugin,
+            Err(error) => return Some(origins.plugin.problem(output::with_causes(&error), "")),
+        };
+        let host = Arc::new(Host::new(&handler, Arc::clone(&brokers)));
+        let error = runtime.block_on(Instance::start(&plugin, host)).err()?;
+        Some(origins.plugin.problem(output::with_causes(&error), ""))
+    };
+    Ok(handlers.into_iter().filter_map(problem).collect())
+}

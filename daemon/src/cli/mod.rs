@@ -1,0 +1,63 @@
+//! The commands of the one binary, a file each.
+//!
+//! Data goes to standard output, everything else to standard error. Exit codes: 0 done, 1 the answer is no, 2 wrong use.
+
+mod check;
+mod explain;
+pub mod output;
+pub mod run;
+mod topic;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::control::config;
+
+/// An MQTT gateway that runs your code on every message.
+#[derive(Parser)]
+#[command(name = "tidegate", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM or SIGINT
+    Run(run::Run),
+    /// Watch messages flow: an embedded broker, simulated devices and the sample handlers
+    #[cfg(feature = "demo")]
+    Demo(crate::demo::Demo),
+    /// Tell every problem of a configuration, its plugins loaded
+    Check(check::Check),
+    /// Tell which subscriptions match a topic and which handler runs
+    Explain(explain::Explain),
+    /// Work with topic names and filters
+    Topic(topic::TopicArgs),
+}
+
+impl Cli {
+    /// Runs the command.
+    pub fn run(self) -> ExitCode {
+        match self.command {
+            Command::Run(run) => run.run(),
+            #[cfg(feature = "demo")]
+            Command::Demo(demo) => demo.run(),
+            Command::Check(check) => check.run(),
+            Command::Explain(explain) => explain.run(),
+            Command::Topic(topic) => topic.run(),
+        }
+    }
+}
+
+/// The answer is no.
+pub const NO: u8 = 1;
+/// Wrong use.
+pub const WRONG_USE: u8 = 2;
+
+/// The configuration file to use: the one that was named, else the first default that exists.
+fn configuration_file(named: Option<PathBuf>) -> PathBuf {
+    named.unwrap_or_else(config::default_file)
+}

@@ -1,0 +1,97 @@
+//! `tidegate run`: the daemon.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{NO, configuration_file, output};
+use crate::control::config;
+use crate::gateway::Gateway;
+use crate::telemetry::logging;
+
+/// Threads for sockets and timers. Guests never run here.
+const IO_THREADS: usize = 2;
+
+/// The arguments of `run`.
+#[derive(Args)]
+pub struct Run {
+    /// The configuration file [default: ./tidegate.toml, then /etc/tidegate/tidegate.toml]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Run {
+    /// Runs until a signal; then drains and exits with 0.
+    pub fn run(self) -> ExitCode {
+        let file = configuration_file(self.config);
+        let loaded = match config::load(&file) {
+            Ok(loaded) => loaded,
+            Err(problems) => {
+                output::notice(problems);
+                return ExitCode::from(NO);
+            }
+        };
+        logging::start(loaded.config.log);
+        for warning in &loaded.warnings {
+            tracing::warn!(%warning, "configuration");
+        }
+        let runtime = match io_runtime() {
+            Ok(runtime) => runtime,
+            Err(error) => return output::failure(&error, NO),
+        };
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), "tidegate starts");
+        runtime.block_on(until_signal(loaded.config))
+    }
+}
+
+/// The runtime of everything but guests.
+pub fn io_runtime() -> io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(IO_THREADS).thread_name("io").enable_all().build()
+}
+
+async fn until_signal(config: config::model::Config) -> ExitCode {
+    // Before anything starts, so that an early signal is not lost.
+    let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
+    let (mut terminate, mut interrupt) = match signals {
+        Ok(signals) => signals,
+        Err(error) => return output::failure(&error, NO),
+    };
+    let starting = Gateway::start(config);
+    let gateway = tokio::select! {
+        started = starting => match started {
+            Ok(gateway) => gateway,
+            Err(error) => return output::failure(&error, NO),
+        },
+        () = either(&mut terminate, &mut interrupt) => return ExitCode::SUCCESS,
+    };
+    if let Some(address) = gateway.admin() {
+        tracing::info!(%address, "serving /metrics, /healthz and /readyz");
+    }
+    either(&mut terminate, &mut interrupt).await;
+    tracing::info!("stopping: finishing the messages in progress; a second signal ends at once");
+    tokio::select! {
+        left = gateway.stop() => {
+            if left == 0 {
+                tracing::info!("stopped, every message finished");
+            } else {
+                tracing::warn!(left, "stopped at the end of shutdown-grace with messages unfinished");
+            }
+            ExitCode::SUCCESS
+        }
+        () = either(&mut terminate, &mut interrupt) => {
+            tracing::warn!("stopped at once by a second signal");
+            ExitCode::from(NO)
+        }
+    }
+}
+
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -1,0 +1,146 @@
+//! `[handlers.NAME]`.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Named, choose, filter, json, named};
+use crate::control::config::HandlerOrigins;
+use crate::control::config::model::{Allow, Broker, Handler, Isolation, Overload, PublishGrant};
+use crate::control::config::reader::{Table, Value};
+use crate::message::BrokerId;
+
+const CALL_DEADLINE: Duration = Duration::from_secs(1);
+const MAX_MEMORY: u64 = 64 * MIB;
+const QUEUE: u64 = 1024;
+const QUEUE_BYTES: u64 = 16 * MIB;
+const MAX_PUBLISHES: u64 = 64;
+const MAX_PUBLISH_BYTES: u64 = MIB;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// More instances than any machine has use for; each has a memory of its own.
+const MAX_INSTANCES: u64 = 256;
+
+/// What an outbox holds: a call that publishes more could never be taken in.
+const OUTBOX_MESSAGES: u64 = 10_000;
+const OUTBOX_BYTES: u64 = 64 * MIB;
+
+/// Words of `isolation`.
+const ISOLATIONS: [(&str, Isolation); 2] = [("reuse", Isolation::Reuse), ("per-message", Isolation::PerMessage)];
+
+/// Words of `overload`.
+const OVERLOADS: [(&str, Overload); 2] = [("drop-newest", Overload::DropNewest), ("drop-oldest", Overload::DropOldest)];
+
+/// A handler with the places that later checks need.
+pub(in crate::control::config) type Placed = (Arc<Handler>, HandlerOrigins);
+
+/// Reads the handlers of all files, in their order.
+pub(in crate::control::config) fn read<'a>(
+    roots: &[Table<'a>],
+    brokers: &[Named<'_, Arc<Broker>>],
+    plugins_dir: &Path,
+) -> Vec<Named<'a, Placed>> {
+    let entries = named(roots, "handlers").into_iter().map(|(name, value)| {
+        let item = value.table("[handlers.NAME]", |table| handler(name, table, brokers, plugins_dir)).flatten();
+        Named { name: name.into(), value, item }
+    });
+    entries.collect()
+}
+
+fn handler(name: &str, table: &Table<'_>, brokers: &[Named<'_, Arc<Broker>>], plugins_dir: &Path) -> Option<Placed> {
+    let plugin = table.require("plugin", || format!("add plugin = \"{name}.wasm\""));
+    let file = plugin.as_ref().and_then(plugin_file);
+    let size = |key, range, default| table.get(key).and_then(|value: Value<'_>| value.size(range)).unwrap_or(default);
+    let handler = Handler {
+        name: name.into(),
+        instances: table
+            .get("instances")
+            .and_then(|value| value.integer(1..=MAX_INSTANCES, ""))
+            .and_then(|count| NonZeroUsize::new(addressable(count)))
+            .unwrap_or(table.reading.environment.parallelism),
+        isolation: table.get("isolation").and_then(|value| value.choice(&ISOLATIONS)).unwrap_or(Isolation::Reuse),
+        call_deadline: table
+            .get("call-deadline")
+            .and_then(|value| value.duration(Duration::from_millis(1)..=Duration::from_secs(3_600)))
+            .unwrap_or(CALL_DEADLINE),
+        max_memory: addressable(size("max-memory", 64 * KIB..=4 * GIB, MAX_MEMORY)),
+        queue: addressable(table.get("queue").and_then(|value| value.integer(1..=1_000_000, "")).unwrap_or(QUEUE)),
+        queue_bytes: addressable(size("queue-bytes", KIB..=GIB, QUEUE_BYTES)),
+        overload: table.get("overload").and_then(|value| value.choice(&OVERLOADS)).unwrap_or(Overload::DropNewest),
+        max_publishes: addressable(
+            table
+                .get("max-publishes")
+                .and_then(|value| value.integer(0..=OUTBOX_MESSAGES, ", what an outbox holds"))
+                .unwrap_or(MAX_PUBLISHES),
+        ),
+        max_publish_bytes: addressable(max_publish_bytes(table)),
+        allow: allow(table, brokers),
+        config: table.get("config").and_then(|value| json::object(&value)).unwrap_or_default(),
+        plugin: plugins_dir.join(file?),
+    };
+    let plugin = plugin.expect("a handler without one is not made").origin();
+    Some((Arc::new(handler), HandlerOrigins { plugin }))
+}
+
+/// A size in memory; more than the machine can address is all of it.
+fn addressable(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+fn max_publish_bytes(table: &Table<'_>) -> u64 {
+    let Some(value) = table.get("max-publish-bytes") else { return MAX_PUBLISH_BYTES };
+    value.size(1..=OUTBOX_BYTES).unwrap_or(MAX_PUBLISH_BYTES)
+}
+
+/// A file name in `plugins-dir`, of a WebAssembly component.
+fn plugin_file(value: &Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    let name = text.value;
+    let base = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let shown = |name: &str| if text.hidden { "a file name in plugins-dir".to_owned() } else { format!("\"{name}\"") };
+    if base.ends_with(".so") {
+        value.error("native plugins are not supported", "use a WebAssembly component (.wasm)");
+    } else if base != name || matches!(base, "" | "." | "..") {
+        let remedy =
+            if base.ends_with(".wasm") { format!("use {}", shown(base)) } else { "use \"NAME.wasm\"".to_owned() };
+        value.error("not a file name in plugins-dir", remedy);
+    } else if name.contains('\0') {
+        value.error("has the character U+0000", "use \"NAME.wasm\"");
+    } else if !name.ends_with(".wasm") || name == ".wasm" {
+        let stem = base.split('.').next().unwrap_or_default();
+        let stem = if stem.is_empty() || text.hidden { "NAME" } else { stem };
+        value.error("a plugin's name ends in \".wasm\"", format!("use \"{stem}.wasm\""));
+    } else {
+        return Some(name);
+    }
+    None
+}
+
+/// `allow = { publish = […] }`.
+fn allow(table: &Table<'_>, brokers: &[Named<'_, Arc<Broker>>]) -> Allow {
+    let grants = table.get("allow").and_then(|value| {
+        value.table("allow = { publish = [\"BROKER:FILTER\"] }", |table| {
+            let items = table.get("publish")?.items("[\"BROKER:FILTER\"]")?;
+            Some(items.iter().filter_map(|item| grant(item, brokers)).collect())
+        })
+    });
+    Allow { publish: grants.flatten().unwrap_or_default() }
+}
+
+fn grant(value: &Value<'_>, brokers: &[Named<'_, Arc<Broker>>]) -> Option<PublishGrant> {
+    let text = value.text()?;
+    let Some((broker, topics)) = text.value.split_once(':') else {
+        value.error("names no broker", "use \"BROKER:FILTER\", such as \"plant:converted/#\"");
+        return None;
+    };
+    let place = brokers.iter().position(|named| *named.name == *broker);
+    if place.is_none() && !value.reading.is_incomplete() {
+        value.error("no such broker", choose(broker, brokers, "broker"));
+    }
+    let filter = filter(value, topics, text.hidden)?;
+    Some(PublishGrant { broker: BrokerId(u32::try_from(place?).ok()?), filter })
+}

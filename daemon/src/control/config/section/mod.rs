@@ -1,0 +1,160 @@
+//! The sections of a configuration: one file for each, with its keys, defaults, ranges and rules.
+//!
+//! Owns: what sections share, which is names, references to them, and topics. Fed by the reader's tables; each section
+//! gives validated parts of the model. A section never looks at the file system, except for `password-file`.
+
+pub(super) mod address;
+pub(super) mod broker;
+pub(super) mod daemon;
+pub(super) mod handler;
+pub(super) mod json;
+pub(super) mod subscription;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use toml::de::DeValue;
+
+use super::interpolate::Text;
+use super::reader::{Table, Value};
+use super::suggest::{either, nearest};
+use crate::message::Qos;
+use crate::topic::{FilterError, TopicFilter, TopicName};
+
+/// Longest name of a broker or handler, in characters.
+const MAX_NAME: usize = 64;
+
+/// A broker or handler under its name.
+pub(super) struct Named<'a, T> {
+    pub(super) name: Arc<str>,
+    /// Its table.
+    pub(super) value: Value<'a>,
+    /// None if it has errors, which are reported: references to it are still good.
+    pub(super) item: Option<T>,
+}
+
+/// The first value of a key that only one file may set.
+fn single<'a>(roots: &[Table<'a>], key: &'static str) -> Option<Value<'a>> {
+    let mut values = roots.iter().filter_map(|root| root.get(key));
+    let first = values.next();
+    let defined = first.as_ref().map(|value| value.origin().place);
+    for (value, place) in values.zip(defined.iter().cycle()) {
+        value.error(format!("also set at {place}"), "keep one of the two");
+    }
+    first
+}
+
+/// The entries of `[KEY.NAME]` of all files, with good and unique names.
+fn named<'a>(roots: &[Table<'a>], key: &'static str) -> Vec<(&'a str, Value<'a>)> {
+    let mut entries: Vec<(&'a str, Value<'a>)> = Vec::new();
+    for root in roots {
+        let Some(table) = root.get(key) else { continue };
+        for (name, value) in table.named_entries(&format!("[{key}.NAME]")) {
+            // Where the name was forgotten, this is a key of the broker or handler, and its value may be a password.
+            let value = if matches!(value.raw(), DeValue::Table(_)) { value } else { value.secret() };
+            if let Some((_, first)) = entries.iter().find(|(known, _)| *known == name) {
+                value.error(format!("also defined at {}", first.origin().place), "keep one of the two");
+                continue;
+            }
+            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+            if !name.chars().all(allowed) || !(1..=MAX_NAME).contains(&name.len()) {
+                value.error(
+                    format!("not a name: 1 to {MAX_NAME} letters, digits, \"-\" and \"_\""),
+                    "rename it (a grant \"BROKER:FILTER\" ends the name at the first colon)",
+                );
+            }
+            entries.push((name, value));
+        }
+    }
+    entries
+}
+
+/// The place of the broker or handler that a value names. `kind` is `broker` or `handler`.
+fn resolve<T>(value: &Value<'_>, name: &Text, known: &[Named<'_, T>], kind: &str) -> Option<usize> {
+    let place = known.iter().position(|named| *named.name == *name.value);
+    if place.is_none() && !value.reading.is_incomplete() {
+        value.error(format!("no such {kind}"), choose(&name.value, known, kind));
+    }
+    place
+}
+
+/// What to write in place of an unknown name.
+fn choose<T>(name: &str, known: &[Named<'_, T>], kind: &str) -> String {
+    match nearest(name, known.iter().map(|named| &*named.name)) {
+        Some(meant) => format!("did you mean \"{meant}\"?"),
+        None if known.is_empty() => format!("add [{kind}s.NAME]"),
+        None => format!("use {}, or add another [{kind}s.NAME]", either(known.iter().map(|named| &*named.name))),
+    }
+}
+
+/// A topic filter, not shared. `text` is the value or its part that holds the filter.
+fn filter(value: &Value<'_>, text: &str, hidden: bool) -> Option<TopicFilter> {
+    const SHARED: &str = "shared subscriptions are not supported";
+    match TopicFilter::new(text) {
+        Ok(filter) if filter.share().is_none() => Some(filter),
+        Ok(filter) if !hidden => {
+            value.error(SHARED, format!("use \"{}\" without \"$share/…/\"", filter.unshared()));
+            None
+        }
+        Ok(_) | Err(FilterError::ShareName | FilterError::ShareWithoutFilter) => {
+            value.error(SHARED, "use the filter without \"$share/…/\"");
+            None
+        }
+        // What came from outside the file is not repeated.
+        Err(FilterError::HashNotLast { .. }) if hidden => {
+            value.error("'#' must be the last level (MQTT 5 §4.7.1.2)", "use a topic filter");
+            None
+        }
+        Err(FilterError::WildcardInLevel { wildcard, .. }) if hidden => {
+            value.error(format!("'{wildcard}' must be a level of its own (MQTT 5 §4.7.1)"), "use a topic filter");
+            None
+        }
+        Err(error) => {
+            let told = error.to_string();
+            let (message, remedy) =
+                told.split_once("; ").unwrap_or((&told, "use a topic filter such as \"a/+/b\" or \"a/#\""));
+            value.error(message, remedy);
+            None
+        }
+    }
+}
+
+/// A topic name, to publish to.
+fn topic_name(value: &Value<'_>) -> Option<TopicName> {
+    let text = value.text()?;
+    let name = TopicName::new(text.value);
+    name.map_err(|error| value.error(error.to_string(), "use one topic such as \"gateway/state\"")).ok()
+}
+
+/// `qos`: 0 to 2, 0 unless given.
+fn qos(table: &Table<'_>) -> Qos {
+    table
+        .get("qos")
+        .and_then(|value| value.integer(0..=2, " (MQTT 5 §4.3)"))
+        .and_then(|number| Qos::from_number(u8::try_from(number).ok()?))
+        .unwrap_or(Qos::AtMostOnce)
+}
+
+/// A path; a relative one starts from the folder of the file that holds it.
+fn path(value: &Value<'_>) -> Option<PathBuf> {
+    let text = value.text()?;
+    if text.value.is_empty() || text.value.contains('\0') {
+        value.error("not a path", "use the path of a file or folder");
+        return None;
+    }
+    Some(value.folder().join(text.value))
+}
+
+/// A text that MQTT sends as a UTF-8 string (MQTT 5 §1.5.4).
+fn mqtt_string(value: &Value<'_>) -> Option<String> {
+    let text = value.text()?.value;
+    if text.contains('\0') {
+        value.error("has the character U+0000 (MQTT 5 §1.5.4)", "remove it");
+        return None;
+    }
+    if text.len() > usize::from(u16::MAX) {
+        value.error(format!("has {} bytes, more than 65535 (MQTT 5 §1.5.4)", text.len()), "use a shorter one");
+        return None;
+    }
+    Some(text)
+}

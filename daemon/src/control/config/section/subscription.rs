@@ -1,0 +1,317 @@
+//! `[[subscriptions]]`.
+
+use std::sync::Arc;
+
+use regex::bytes::{Regex, RegexBuilder};
+use toml::de::DeValue;
+
+use super::{Named, filter, handler, qos, resolve};
+use crate::control::config::model::{Broker, DispatchMode, OnMessage, Otherwise, Subscription, When};
+use crate::control::config::problem::Place;
+use crate::control::config::reader::{Table, Value};
+use crate::control::config::scalar::format_size;
+use crate::control::config::suggest::either;
+use crate::control::config::template::{LogTemplate, TemplateError};
+use crate::message::BrokerId;
+use crate::topic::TopicFilter;
+
+/// Largest compiled `when.payload`, in bytes: one expression must not eat the daemon's memory.
+const MAX_REGEX: usize = 1 << 20;
+
+/// Longest name, in bytes; it is a metric's label.
+const MAX_NAME: usize = 256;
+
+/// Largest `when.min-bytes`: that of the largest packet (MQTT 5 §1.5.5).
+const LARGEST_PAYLOAD: u64 = 268_435_455;
+
+/// Words of `when.otherwise`.
+const OTHERWISE: [(&str, Otherwise); 2] = [("stop", Otherwise::Stop), ("next", Otherwise::Next)];
+
+const ON_MESSAGE: &str = "on-message = \"HANDLER\" or { log = \"TEMPLATE\" }";
+
+/// Reads the subscriptions of all files, in their order. Tells about handlers that none of them uses.
+pub(in crate::control::config) fn read(
+    roots: &[Table<'_>],
+    brokers: &[Named<'_, Arc<Broker>>],
+    handlers: &[Named<'_, handler::Placed>],
+) -> Vec<Arc<Subscription>> {
+    let mut section =
+        Section { brokers, handlers, used: vec![false; handlers.len()], seen: Vec::new(), names: Vec::new() };
+    let mut subscriptions = Vec::new();
+    for root in roots {
+        let Some(array) = root.get("subscriptions") else { continue };
+        for value in array.items("[[subscriptions]]").unwrap_or_default() {
+            let read = value.table("[[subscriptions]]", |table| section.subscription(table, &value));
+            subscriptions.extend(read.flatten());
+        }
+    }
+    let unused =
+        handlers.iter().zip(section.used).filter(|(handler, used)| !used && !handler.value.reading.is_incomplete());
+    for (handler, _) in unused {
+        handler.value.warn("no subscription runs it", format!("add on-message = \"{}\" to one", handler.name));
+    }
+    subscriptions
+}
+
+/// What the subscriptions read so far rule out for the next.
+struct Section<'s> {
+    brokers: &'s [Named<'s, Arc<Broker>>],
+    handlers: &'s [Named<'s, handler::Placed>],
+    /// By the handlers' places.
+    used: Vec<bool>,
+    seen: Vec<Seen>,
+    names: Vec<(Arc<str>, Place)>,
+}
+
+/// What decides whether two subscriptions with the same filter get into each other's way.
+struct Seen {
+    broker: usize,
+    filter: TopicFilter,
+    condition: Condition,
+    /// None where `on-message` has errors.
+    runs: Option<Runs>,
+    place: Place,
+}
+
+impl Seen {
+    /// Whether it takes part in the dispatch.
+    fn acts(&self) -> bool {
+        self.runs != Some(Runs::Nothing)
+    }
+}
+
+/// The conditions of a `when`, comparable; without one, none and nothing to hand on.
+#[derive(Default)]
+struct Condition {
+    /// Expression, smallest payload, retained.
+    holds: (Option<String>, Option<u64>, Option<bool>),
+    /// Whether the next subscription gets its chance where these do not hold.
+    hands_on: bool,
+}
+
+/// What a subscription does with a message; handlers by place.
+#[derive(PartialEq, Eq)]
+enum Runs {
+    Nothing,
+    Handler(usize),
+    Log(LogTemplate),
+}
+
+impl Section<'_> {
+    fn subscription(&mut self, table: &Table<'_>, value: &Value<'_>) -> Option<Arc<Subscription>> {
+        let broker = table.require("broker", || self.broker_remedy()).and_then(|value| {
+            let name = value.text()?;
+            resolve(&value, &name, self.brokers, "broker")
+        });
+        let topic = table.require("topic", || "add topic = \"FILTER\"".to_owned());
+        let filter = topic.as_ref().and_then(|value| {
+            let text = value.text()?;
+            filter(value, &text.value, text.hidden)
+        });
+        let qos = qos(table);
+        let given = table.get("on-message");
+        let runs = given.as_ref().map_or(Some(Runs::Nothing), |value| self.on_message(value));
+        if given.is_none() && !table.reading.is_incomplete() {
+            value
+                .warn("has no on-message: its messages are acknowledged and nothing runs", format!("add {ON_MESSAGE}"));
+        }
+        let (when, condition) = match table.get("when") {
+            None => (None, Some(Condition::default())),
+            Some(value) => when(&value).map_or((None, None), |(when, condition)| (Some(when), Some(condition))),
+        };
+        let name = table.get("name");
+        let (broker, topic, filter) = (broker?, topic?, filter?);
+        let on_message = match &runs {
+            Some(Runs::Handler(place)) => {
+                self.handlers[*place].item.as_ref().map(|(handler, _)| handler.clone()).map(OnMessage::Handler)
+            }
+            Some(Runs::Log(template)) => Some(OnMessage::Log(template.clone())),
+            Some(Runs::Nothing) | None => None,
+        };
+        let collides = condition.is_some_and(|condition| {
+            let place = topic.origin().place;
+            self.collides(Seen { broker, filter: filter.clone(), condition, runs, place }, &topic)
+        });
+        let default_name = format!("{}:{filter}", self.brokers[broker].name);
+        let name = if collides { default_name.into() } else { self.name(name, default_name, &topic, table)? };
+        let broker = BrokerId(u32::try_from(broker).ok()?);
+        Some(Arc::new(Subscription { name, broker, topic: filter, qos, on_message, when }))
+    }
+
+    fn broker_remedy(&self) -> String {
+        match self.brokers {
+            [] => "add [brokers.NAME], and broker = \"NAME\" here".to_owned(),
+            brokers => format!("add broker = {}", either(brokers.iter().map(|named| &*named.name))),
+        }
+    }
+
+    /// A handler's name, or `{ log = "…" }`.
+    fn on_message(&mut self, value: &Value<'_>) -> Option<Runs> {
+        match value.raw() {
+            DeValue::String(_) => {
+                let name = value.text()?;
+                let place = resolve(value, &name, self.handlers, "handler")?;
+                self.used[place] = true;
+                Some(Runs::Handler(place))
+            }
+            DeValue::Table(_) => {
+                let log = |table: &Table<'_>| {
+                    table.require("log", || "add log = \"TEMPLATE\"".to_owned()).and_then(|value| template(&value))
+                };
+                value.table(ON_MESSAGE, log).flatten().map(Runs::Log)
+            }
+            _ => {
+                value.wrong_type("a handler's name or a table", format!("use {ON_MESSAGE}"));
+                None
+            }
+        }
+    }
+
+    /// Reports a subscription that has the filter of an earlier one on its broker where the two cannot both do their work.
+    fn collides(&mut self, new: Seen, topic: &Value<'_>) -> bool {
+        let dispatch = self.brokers[new.broker].item.as_ref().map(|broker| broker.dispatch);
+        let mut equal = self.seen.iter().filter(|seen| seen.broker == new.broker && seen.filter == new.filter);
+        let same_condition = equal.clone().find(|seen| seen.condition.holds == new.condition.holds);
+        let same_work = equal
+            .clone()
+            .find(|seen| seen.condition.holds == new.condition.holds && seen.runs.is_some() && seen.runs == new.runs);
+        let collides = match dispatch {
+            Some(DispatchMode::Best) => {
+                if let Some(seen) = same_condition {
+                    topic.error(
+                        format!("the same filter as at {}, under the same condition", seen.place),
+                        "give them different \"when\" conditions, or set dispatch = \"all\" for the broker to run both",
+                    );
+                } else if let (true, Some(seen)) =
+                    (new.acts(), equal.find(|seen| seen.acts() && !seen.condition.hands_on))
+                {
+                    topic.warn(
+                        format!("never runs: the same filter at {} keeps every message", seen.place),
+                        "add otherwise = \"next\" to the \"when\" of that one, or put it last",
+                    );
+                }
+                same_condition.is_some()
+            }
+            Some(DispatchMode::All) => {
+                if let Some(seen) = same_work {
+                    topic
+                        .error(format!("does the same as the subscription at {}", seen.place), "remove one of the two");
+                }
+                same_work.is_some()
+            }
+            None => false,
+        };
+        self.seen.push(new);
+        collides
+    }
+
+    /// The given name or the default, which no other subscription has.
+    fn name(
+        &mut self,
+        given: Option<Value<'_>>,
+        default: String,
+        topic: &Value<'_>,
+        table: &Table<'_>,
+    ) -> Option<Arc<str>> {
+        let name: Arc<str> = match &given {
+            None => default.into(),
+            Some(value) => {
+                let text = value.text()?.value;
+                if text.is_empty() || text.len() > MAX_NAME || text.contains(char::is_control) {
+                    value.error(
+                        format!("not a name: 1 to {MAX_NAME} bytes without control characters"),
+                        "use another name",
+                    );
+                    return None;
+                }
+                text.into()
+            }
+        };
+        let taken = self.names.iter().find(|(known, _)| *known == name).map(|(_, place)| place);
+        match (taken, &given) {
+            (None, _) => {}
+            (Some(place), Some(value)) => {
+                value.error(format!("also the name of the subscription at {place}"), "use another name")
+            }
+            (Some(place), None) => table.error_absent(
+                "name",
+                &format!("the default, BROKER:TOPIC, is also the name of the subscription at {place}"),
+                "add name = \"NAME\"",
+            ),
+        }
+        self.names.push((name.clone(), given.as_ref().unwrap_or(topic).origin().place));
+        Some(name)
+    }
+}
+
+fn template(value: &Value<'_>) -> Option<LogTemplate> {
+    let text = value.text()?;
+    match LogTemplate::new(&text.value) {
+        Ok(template) => Some(template),
+        Err(TemplateError::Unknown { .. }) if text.hidden => {
+            // What came from outside the file is not repeated.
+            value.error("has an unknown placeholder", format!("use {}", LogTemplate::placeholders()));
+            None
+        }
+        Err(error) => {
+            value.error_told(&error.to_string());
+            None
+        }
+    }
+}
+
+fn when(value: &Value<'_>) -> Option<(When, Condition)> {
+    const EXAMPLE: &str = "when = { payload = \"EXPRESSION\" }";
+    let read = |table: &Table<'_>| {
+        let payload = table.get("payload");
+        let min_bytes = table.get("min-bytes");
+        let retained = table.get("retained");
+        let otherwise = table.get("otherwise").and_then(|value| value.choice(&OTHERWISE)).unwrap_or(Otherwise::Stop);
+        if payload.is_none() && min_bytes.is_none() && retained.is_none() {
+            value.error("has no condition", "add payload, min-bytes or retained");
+            return None;
+        }
+        let payload = payload.map(|value| expression(&value));
+        let min_bytes = min_bytes.map(|value| value.integer(0..=LARGEST_PAYLOAD, " bytes"));
+        let retained = retained.map(|value| value.boolean());
+        // A condition with an error is reported, and makes the whole unknown.
+        let (payload, min_bytes, retained) = (unbroken(payload)?, unbroken(min_bytes)?, unbroken(retained)?);
+        let condition = Condition {
+            holds: (payload.as_ref().map(|regex| regex.as_str().to_owned()), min_bytes, retained),
+            hands_on: otherwise == Otherwise::Next,
+        };
+        Some((When { payload, min_bytes, retained, otherwise }, condition))
+    };
+    value.table(EXAMPLE, read).flatten()
+}
+
+/// None if a condition is given and has an error; not to be given is fine.
+fn unbroken<T>(condition: Option<Option<T>>) -> Option<Option<T>> {
+    condition.map_or(Some(None), |good| good.map(Some))
+}
+
+/// A regular expression on bytes.
+fn expression(value: &Value<'_>) -> Option<Regex> {
+    let text = value.text()?;
+    match RegexBuilder::new(&text.value).size_limit(MAX_REGEX).build() {
+        Ok(regex) => Some(regex),
+        Err(regex::Error::CompiledTooBig(_)) => {
+            let limit = format_size(MAX_REGEX as u64);
+            value.error(
+                format!("compiles to more than {limit}"),
+                "use smaller repetitions, or \\x in place of Unicode classes",
+            );
+            None
+        }
+        Err(error) => {
+            // The lines before draw the expression with a marker under it; the last one tells what is wrong.
+            let told = error.to_string();
+            let told = told.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            value.error(
+                format!("not a regular expression: {told}"),
+                "write a \\ before each of .+*?()|[]{}^$\\ that stands for itself",
+            );
+            None
+        }
+    }
+}

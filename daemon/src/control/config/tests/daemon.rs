@@ -1,0 +1,168 @@
+//! Errors of the keys outside of brokers, subscriptions and handlers.
+
+use super::{check, root};
+
+/// What an unknown key may have been.
+const TOP_KEYS: &str = "admin, brokers, handlers, log, plugins-dir, shutdown-grace, state-dir, subscriptions";
+
+#[test]
+fn sections() {
+    check("", &[r#"tidegate.toml: no broker is configured; add [brokers.NAME] with address = "HOST""#]);
+    check("# nothing\n", &[r#"tidegate.toml: no broker is configured; add [brokers.NAME] with address = "HOST""#]);
+    check("brokers = {}", &[r#"tidegate.toml: no broker is configured; add [brokers.NAME] with address = "HOST""#]);
+    check(
+        "[[brokers]]\naddress = \"a\"",
+        &["tidegate.toml:1:1: brokers: expected a table, got an array; use [brokers.NAME]"],
+    );
+    check(
+        r#"brokers = "a""#,
+        &[r#"tidegate.toml:1:11: brokers = "a": expected a table, got a string; use [brokers.NAME]"#],
+    );
+    check(
+        "[subscriptions.a]\nbroker = \"plant\"\n[brokers.plant]\naddress = \"a\"",
+        &["tidegate.toml:1:2: subscriptions: expected an array, got a table; use [[subscriptions]]"],
+    );
+    check(
+        "handlers = []\n[brokers.plant]\naddress = \"mqtt.example\"\n",
+        &["tidegate.toml:1:12: handlers: expected a table, got an array; use [handlers.NAME]"],
+    );
+}
+
+#[test]
+fn state_dir() {
+    root("state-dir = 5", &[r#"tidegate.toml:1:13: state-dir = 5: expected a string, got an integer; use "5""#]);
+    root(r#"state-dir = """#, &[r#"tidegate.toml:1:13: state-dir = "": not a path; use the path of a file or folder"#]);
+    root(
+        r#"state-dir = "${env:NONE}""#,
+        &[
+            r#"tidegate.toml:1:13: state-dir = "${env:NONE}": the environment variable NONE is not set; set it for the daemon"#,
+        ],
+    );
+}
+
+#[test]
+fn plugins_dir() {
+    root(
+        "plugins-dir = true",
+        &[r#"tidegate.toml:1:15: plugins-dir = true: expected a string, got a boolean; use "true""#],
+    );
+}
+
+#[test]
+fn log() {
+    root(
+        r#"log = "info""#,
+        &[r#"tidegate.toml:1:7: log = "info": expected a table, got a string; use log = { level = "info" }"#],
+    );
+    root(
+        r#"log = { level = "verbose" }"#,
+        &[
+            r#"tidegate.toml:1:17: log.level = "verbose": not a known value; use "trace", "debug", "info", "warn" or "error""#,
+        ],
+    );
+    root(
+        "log = { level = 3 }",
+        &[
+            r#"tidegate.toml:1:17: log.level = 3: expected a string, got an integer; use "trace", "debug", "info", "warn" or "error""#,
+        ],
+    );
+    root(
+        r#"log = { format = "xml" }"#,
+        &[r#"tidegate.toml:1:18: log.format = "xml": not a known value; use "text" or "json""#],
+    );
+    root("log = { colour = true }", &["tidegate.toml:1:9: log.colour: unknown key; known here: format, level"]);
+}
+
+#[test]
+fn shutdown_grace() {
+    root(
+        "shutdown-grace = 10",
+        &[
+            r#"tidegate.toml:1:18: shutdown-grace = 10: expected a duration, got an integer; use "10ms", "10s" or "10m""#,
+        ],
+    );
+    root(
+        r#"shutdown-grace = "10""#,
+        &[r#"tidegate.toml:1:18: shutdown-grace = "10": a duration needs a unit; use "10ms", "10s" or "10m""#],
+    );
+    root(
+        r#"shutdown-grace = "soon""#,
+        &[
+            r#"tidegate.toml:1:18: shutdown-grace = "soon": not a duration; use a number and a unit, such as "250ms", "10s" or "7d""#,
+        ],
+    );
+    root(r#"shutdown-grace = "2h""#, &[r#"tidegate.toml:1:18: shutdown-grace = "2h": must be 0s to 1h; use "1h""#]);
+    root(
+        r#"shutdown-grace = "10 lightyears""#,
+        &[
+            r#"tidegate.toml:1:18: shutdown-grace = "10 lightyears": not a unit of time; use ms, s, m, h or d, such as "250ms""#,
+        ],
+    );
+    root(
+        "shutdown-grace = 1.5",
+        &[
+            r#"tidegate.toml:1:18: shutdown-grace = 1.5: expected a duration, got a float; use a number and a unit, such as "250ms""#,
+        ],
+    );
+    root(
+        "shutdown-grace = true",
+        &[
+            r#"tidegate.toml:1:18: shutdown-grace = true: expected a duration, got a boolean; use a number and a unit, such as "250ms""#,
+        ],
+    );
+}
+
+#[test]
+fn admin() {
+    root(
+        r#"admin = "127.0.0.1:9883""#,
+        &[r#"tidegate.toml:1:9: admin = "127.0.0.1:9883": expected a table, got a string; use [admin]"#],
+    );
+    root(
+        r#"admin.listen = "localhost:9000""#,
+        &[
+            r#"tidegate.toml:1:16: admin.listen = "localhost:9000": not an IP address with a port; use "127.0.0.1:9000""#,
+        ],
+    );
+    root(
+        r#"admin.listen = ":9000""#,
+        &[r#"tidegate.toml:1:16: admin.listen = ":9000": not an IP address with a port; use "127.0.0.1:9000""#],
+    );
+    root(
+        "admin.listen = 9883",
+        &[r#"tidegate.toml:1:16: admin.listen = 9883: expected a string, got an integer; use "127.0.0.1:9883""#],
+    );
+    root(
+        r#"admin.listen = "0.0.0.0:9000""#,
+        &[
+            r#"tidegate.toml:1:16: admin.listen = "0.0.0.0:9000": not a loopback address: whoever reaches it needs no token; use "127.0.0.1:9000""#,
+        ],
+    );
+    root(
+        r#"admin.listen = "[::]:9000""#,
+        &[
+            r#"tidegate.toml:1:16: admin.listen = "[::]:9000": not a loopback address: whoever reaches it needs no token; use "127.0.0.1:9000""#,
+        ],
+    );
+    root(
+        r#"admin.listen = "127.0.0.1""#,
+        &[r#"tidegate.toml:1:16: admin.listen = "127.0.0.1": not an IP address with a port; use "127.0.0.1:9883""#],
+    );
+    root(
+        r#"admin.socket = "/run/tidegate.sock""#,
+        &["tidegate.toml:1:7: admin.socket: unknown key; known here: listen"],
+    );
+}
+
+#[test]
+fn unknown_keys() {
+    root("recv-buffer = 1024", &[&format!("tidegate.toml:1:1: recv-buffer: unknown key; known here: {TOP_KEYS}")]);
+    root("native = true", &[&format!("tidegate.toml:1:1: native: unknown key; known here: {TOP_KEYS}")]);
+    root("watch-config = true", &[&format!("tidegate.toml:1:1: watch-config: unknown key; known here: {TOP_KEYS}")]);
+    root("schedules = []", &[&format!("tidegate.toml:1:1: schedules: unknown key; known here: {TOP_KEYS}")]);
+    root(
+        r#"state_dir = "x""#,
+        &[&format!(r#"tidegate.toml:1:1: state_dir: unknown key; did you mean "state-dir"? known here: {TOP_KEYS}"#)],
+    );
+    root(r#""a b" = 1"#, &[&format!(r#"tidegate.toml:1:1: "a b": unknown key; known here: {TOP_KEYS}"#)]);
+}

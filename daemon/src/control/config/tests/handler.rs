@@ -1,0 +1,344 @@
+//! Errors of `[handlers.NAME]`.
+
+use super::{check, handler, plugin};
+
+/// What an unknown key may have been.
+const HANDLER_KEYS: &str = "allow, call-deadline, config, instances, isolation, max-memory, max-publish-bytes, max-publishes, overload, plugin, queue, queue-bytes";
+
+#[test]
+fn instances() {
+    handler("instances = 0", &["tidegate.toml:5:13: handlers.celsius.instances = 0: must be 1 to 256; use 1"]);
+    handler("instances = 257", &["tidegate.toml:5:13: handlers.celsius.instances = 257: must be 1 to 256; use 256"]);
+    handler(
+        r#"instances = "2""#,
+        &[r#"tidegate.toml:5:13: handlers.celsius.instances = "2": expected an integer, got a string; use 2"#],
+    );
+}
+
+#[test]
+fn isolation() {
+    handler(
+        r#"isolation = "strict""#,
+        &[
+            r#"tidegate.toml:5:13: handlers.celsius.isolation = "strict": not a known value; use "reuse" or "per-message""#,
+        ],
+    );
+}
+
+#[test]
+fn call_deadline() {
+    handler(
+        "call-deadline = 250",
+        &[
+            r#"tidegate.toml:5:17: handlers.celsius.call-deadline = 250: expected a duration, got an integer; use "250ms", "250s" or "250m""#,
+        ],
+    );
+    handler(
+        r#"call-deadline = "0s""#,
+        &[r#"tidegate.toml:5:17: handlers.celsius.call-deadline = "0s": must be 1ms to 1h; use "1ms""#],
+    );
+    handler(
+        r#"call-deadline = "2h""#,
+        &[r#"tidegate.toml:5:17: handlers.celsius.call-deadline = "2h": must be 1ms to 1h; use "1h""#],
+    );
+    handler(
+        r#"call-deadline = "250""#,
+        &[
+            r#"tidegate.toml:5:17: handlers.celsius.call-deadline = "250": a duration needs a unit; use "250ms", "250s" or "250m""#,
+        ],
+    );
+    handler(
+        r#"call-deadline = "${env:NUMBER}""#,
+        &[
+            r#"tidegate.toml:5:17: handlers.celsius.call-deadline = "${env:NUMBER}": a duration needs a unit; change what it stands for"#,
+        ],
+    );
+}
+
+#[test]
+fn max_memory() {
+    handler(
+        "max-memory = 65536",
+        &[r#"tidegate.toml:5:14: handlers.celsius.max-memory = 65536: expected a size, got an integer; use "64KiB""#],
+    );
+    handler(
+        r#"max-memory = "32KiB""#,
+        &[r#"tidegate.toml:5:14: handlers.celsius.max-memory = "32KiB": must be 64KiB to 4GiB; use "64KiB""#],
+    );
+    handler(
+        r#"max-memory = "5GiB""#,
+        &[r#"tidegate.toml:5:14: handlers.celsius.max-memory = "5GiB": must be 64KiB to 4GiB; use "4GiB""#],
+    );
+    handler(
+        r#"max-memory = "64""#,
+        &[
+            r#"tidegate.toml:5:14: handlers.celsius.max-memory = "64": a size needs a unit; use "64B", "64KiB" or "64MiB""#,
+        ],
+    );
+    handler(
+        r#"max-memory = "${env:NUMBER}""#,
+        &[
+            r#"tidegate.toml:5:14: handlers.celsius.max-memory = "${env:NUMBER}": a size needs a unit; change what it stands for"#,
+        ],
+    );
+}
+
+#[test]
+fn queue() {
+    handler("queue = 0", &["tidegate.toml:5:9: handlers.celsius.queue = 0: must be 1 to 1000000; use 1"]);
+    handler(
+        "queue = 1000001",
+        &["tidegate.toml:5:9: handlers.celsius.queue = 1000001: must be 1 to 1000000; use 1000000"],
+    );
+}
+
+#[test]
+fn queue_bytes() {
+    handler(
+        r#"queue-bytes = "1B""#,
+        &[r#"tidegate.toml:5:15: handlers.celsius.queue-bytes = "1B": must be 1KiB to 1GiB; use "1KiB""#],
+    );
+    handler(
+        r#"queue-bytes = "2GiB""#,
+        &[r#"tidegate.toml:5:15: handlers.celsius.queue-bytes = "2GiB": must be 1KiB to 1GiB; use "1GiB""#],
+    );
+}
+
+#[test]
+fn overload() {
+    handler(
+        r#"overload = "drop""#,
+        &[
+            r#"tidegate.toml:5:12: handlers.celsius.overload = "drop": not a known value; use "drop-newest" or "drop-oldest""#,
+        ],
+    );
+}
+
+#[test]
+fn max_publishes() {
+    handler(
+        "max-publishes = 10001",
+        &[
+            "tidegate.toml:5:17: handlers.celsius.max-publishes = 10001: must be 0 to 10000, what an outbox holds; use 10000",
+        ],
+    );
+    handler(
+        "max-publishes = -1",
+        &["tidegate.toml:5:17: handlers.celsius.max-publishes = -1: must be 0 to 10000, what an outbox holds; use 0"],
+    );
+}
+
+#[test]
+fn max_publish_bytes() {
+    handler(
+        r#"max-publish-bytes = "65MiB""#,
+        &[r#"tidegate.toml:5:21: handlers.celsius.max-publish-bytes = "65MiB": must be 1B to 64MiB; use "64MiB""#],
+    );
+    handler(
+        r#"max-publish-bytes = "0B""#,
+        &[r#"tidegate.toml:5:21: handlers.celsius.max-publish-bytes = "0B": must be 1B to 64MiB; use "1B""#],
+    );
+}
+
+#[test]
+fn allow() {
+    handler(
+        r#"allow = "plant:a/#""#,
+        &[
+            r#"tidegate.toml:5:9: handlers.celsius.allow = "plant:a/#": expected a table, got a string; use allow = { publish = ["BROKER:FILTER"] }"#,
+        ],
+    );
+    handler(
+        r#"allow = { publish = "plant:a/#" }"#,
+        &[
+            r#"tidegate.toml:5:21: handlers.celsius.allow.publish = "plant:a/#": expected an array, got a string; use ["BROKER:FILTER"]"#,
+        ],
+    );
+    handler(
+        r#"allow = { publish = ["a/#"] }"#,
+        &[
+            r#"tidegate.toml:5:22: handlers.celsius.allow.publish[0] = "a/#": names no broker; use "BROKER:FILTER", such as "plant:converted/#""#,
+        ],
+    );
+    handler(
+        r#"allow = { publish = ["plnt:a/#"] }"#,
+        &[
+            r#"tidegate.toml:5:22: handlers.celsius.allow.publish[0] = "plnt:a/#": no such broker; did you mean "plant"?"#,
+        ],
+    );
+    handler(
+        r#"allow = { publish = [":a/#"] }"#,
+        &[
+            r#"tidegate.toml:5:22: handlers.celsius.allow.publish[0] = ":a/#": no such broker; use "plant", or add another [brokers.NAME]"#,
+        ],
+    );
+    handler(
+        r#"allow = { publish = ["plant:"] }"#,
+        &[
+            r#"tidegate.toml:5:22: handlers.celsius.allow.publish[0] = "plant:": must not be empty (MQTT 5 §4.7.3); use a topic filter such as "a/+/b" or "a/#""#,
+        ],
+    );
+    handler(
+        r#"allow = { publish = ["plant:a/#/b"] }"#,
+        &[
+            r#"tidegate.toml:5:22: handlers.celsius.allow.publish[0] = "plant:a/#/b": '#' must be the last level (MQTT 5 §4.7.1.2); use "a/#""#,
+        ],
+    );
+    handler(
+        r#"allow = { publish = ["plant:$share/g/a"] }"#,
+        &[
+            r#"tidegate.toml:5:22: handlers.celsius.allow.publish[0] = "plant:$share/g/a": shared subscriptions are not supported; use "a" without "$share/…/""#,
+        ],
+    );
+    handler(
+        "allow = { publish = [1] }",
+        &[r#"tidegate.toml:5:22: handlers.celsius.allow.publish[0] = 1: expected a string, got an integer; use "1""#],
+    );
+    handler(
+        r#"allow = { kv = "1MiB" }"#,
+        &["tidegate.toml:5:11: handlers.celsius.allow.kv: unknown key; known here: publish"],
+    );
+    handler(
+        r#"allow = { publish = ["${env:SITE}:a"] }"#,
+        &[
+            r#"tidegate.toml:5:22: handlers.celsius.allow.publish[0] = "${env:SITE}:a": no such broker; use "plant", or add another [brokers.NAME]"#,
+        ],
+    );
+}
+
+#[test]
+fn config() {
+    handler(
+        r#"config = "x""#,
+        &[
+            "tidegate.toml:5:10: handlers.celsius.config = ***: expected a table, got a string; use [handlers.NAME.config]",
+        ],
+    );
+    handler(
+        "config = { limit = nan }",
+        &[
+            "tidegate.toml:5:20: handlers.celsius.config.limit = ***: JSON has no infinity and no NaN; use a finite number, or a string",
+        ],
+    );
+    handler(
+        "config = { limits = [1, inf] }",
+        &[
+            "tidegate.toml:5:25: handlers.celsius.config.limits[1] = ***: JSON has no infinity and no NaN; use a finite number, or a string",
+        ],
+    );
+    handler(
+        "config = { id = 99999999999999999999 }",
+        &[
+            "tidegate.toml:5:17: handlers.celsius.config.id = ***: does not fit into 64 bits (TOML 1.0, integer); use a smaller number, or a string",
+        ],
+    );
+    handler(
+        r#"config = { token = "hunter2${env:NONE}" }"#,
+        &[
+            "tidegate.toml:5:20: handlers.celsius.config.token = ***: the environment variable NONE is not set; set it for the daemon",
+        ],
+    );
+    handler(
+        r#"config.deep.token = "hunter2${file:none}""#,
+        &[
+            "tidegate.toml:5:21: handlers.celsius.config.deep.token = ***: the file none cannot be read: it does not exist; write it where the daemon's user can read it",
+        ],
+    );
+}
+
+#[test]
+fn unknown_keys() {
+    handler(
+        "retry = { max = 3 }",
+        &[&format!("tidegate.toml:5:1: handlers.celsius.retry: unknown key; known here: {HANDLER_KEYS}")],
+    );
+    handler(
+        "dead-letter = {}",
+        &[&format!("tidegate.toml:5:1: handlers.celsius.dead-letter: unknown key; known here: {HANDLER_KEYS}")],
+    );
+    handler(
+        "reload = {}",
+        &[&format!(
+            r#"tidegate.toml:5:1: handlers.celsius.reload: unknown key; did you mean "overload"? known here: {HANDLER_KEYS}"#
+        )],
+    );
+}
+
+#[test]
+fn plugins() {
+    plugin(
+        "",
+        &[r#"tidegate.toml:4:10: handlers.celsius.plugin = "": not a file name in plugins-dir; use "NAME.wasm""#],
+    );
+    plugin(
+        "celsius",
+        &[
+            r#"tidegate.toml:4:10: handlers.celsius.plugin = "celsius": a plugin's name ends in ".wasm"; use "celsius.wasm""#,
+        ],
+    );
+    plugin(
+        "celsius.so",
+        &[
+            r#"tidegate.toml:4:10: handlers.celsius.plugin = "celsius.so": native plugins are not supported; use a WebAssembly component (.wasm)"#,
+        ],
+    );
+    plugin(
+        "/opt/celsius.wasm",
+        &[
+            r#"tidegate.toml:4:10: handlers.celsius.plugin = "/opt/celsius.wasm": not a file name in plugins-dir; use "celsius.wasm""#,
+        ],
+    );
+    plugin(
+        "../celsius.wasm",
+        &[
+            r#"tidegate.toml:4:10: handlers.celsius.plugin = "../celsius.wasm": not a file name in plugins-dir; use "celsius.wasm""#,
+        ],
+    );
+    plugin(
+        "sub/celsius.wasm",
+        &[
+            r#"tidegate.toml:4:10: handlers.celsius.plugin = "sub/celsius.wasm": not a file name in plugins-dir; use "celsius.wasm""#,
+        ],
+    );
+    plugin(
+        "celsius.wat",
+        &[
+            r#"tidegate.toml:4:10: handlers.celsius.plugin = "celsius.wat": a plugin's name ends in ".wasm"; use "celsius.wasm""#,
+        ],
+    );
+    plugin(
+        ".wasm",
+        &[r#"tidegate.toml:4:10: handlers.celsius.plugin = ".wasm": a plugin's name ends in ".wasm"; use "NAME.wasm""#],
+    );
+    plugin(
+        "..",
+        &[r#"tidegate.toml:4:10: handlers.celsius.plugin = "..": not a file name in plugins-dir; use "NAME.wasm""#],
+    );
+    plugin(
+        "/",
+        &[r#"tidegate.toml:4:10: handlers.celsius.plugin = "/": not a file name in plugins-dir; use "NAME.wasm""#],
+    );
+    plugin(
+        "${env:NONE}.wasm",
+        &[
+            r#"tidegate.toml:4:10: handlers.celsius.plugin = "${env:NONE}.wasm": the environment variable NONE is not set; set it for the daemon"#,
+        ],
+    );
+}
+
+#[test]
+fn tables() {
+    check(
+        "[brokers.plant]\naddress = \"mqtt.example\"\n[handlers.celsius]\ninstances = 0",
+        &[
+            r#"tidegate.toml:3:1: handlers.celsius.plugin: missing; add plugin = "celsius.wasm""#,
+            "tidegate.toml:4:13: handlers.celsius.instances = 0: must be 1 to 256; use 1",
+        ],
+    );
+    check(
+        "[brokers.plant]\naddress = \"mqtt.example\"\n[handlers.\"a/b\"]\nplugin = \"a.wasm\"",
+        &[
+            r#"tidegate.toml:3:1: handlers."a/b": not a name: 1 to 64 letters, digits, "-" and "_"; rename it (a grant "BROKER:FILTER" ends the name at the first colon)"#,
+        ],
+    );
+}

@@ -1,0 +1,312 @@
+//! Errors of `[[subscriptions]]`.
+
+use super::{check, subscription, topic};
+
+/// What an unknown key may have been.
+const SUBSCRIPTION_KEYS: &str = "broker, name, on-message, qos, topic, when";
+
+#[test]
+fn qos() {
+    subscription("qos = 3", &["tidegate.toml:8:7: subscriptions[0].qos = 3: must be 0 to 2 (MQTT 5 §4.3); use 2"]);
+    subscription(
+        r#"qos = "1""#,
+        &[r#"tidegate.toml:8:7: subscriptions[0].qos = "1": expected an integer, got a string; use 1"#],
+    );
+    subscription(
+        "qos = true",
+        &[
+            "tidegate.toml:8:7: subscriptions[0].qos = true: expected an integer, got a boolean; use a number from 0 to 2 (MQTT 5 §4.3), without quotes",
+        ],
+    );
+}
+
+#[test]
+fn unknown_keys() {
+    subscription(
+        r#"share = "gateways""#,
+        &[&format!("tidegate.toml:8:1: subscriptions[0].share: unknown key; known here: {SUBSCRIPTION_KEYS}")],
+    );
+    subscription(
+        r#"silence = "5m""#,
+        &[&format!("tidegate.toml:8:1: subscriptions[0].silence: unknown key; known here: {SUBSCRIPTION_KEYS}")],
+    );
+}
+
+#[test]
+fn name() {
+    subscription(
+        r#"name = """#,
+        &[
+            r#"tidegate.toml:8:8: subscriptions[0].name = "": not a name: 1 to 256 bytes without control characters; use another name"#,
+        ],
+    );
+    subscription(
+        "name = 5",
+        &[r#"tidegate.toml:8:8: subscriptions[0].name = 5: expected a string, got an integer; use "5""#],
+    );
+    subscription(
+        r#"name = "a\nb""#,
+        &[
+            r#"tidegate.toml:8:8: subscriptions[0].name = "a\nb": not a name: 1 to 256 bytes without control characters; use another name"#,
+        ],
+    );
+}
+
+#[test]
+fn on_message() {
+    subscription(
+        r#"on-message = "celcius""#,
+        &[r#"tidegate.toml:8:14: subscriptions[0].on-message = "celcius": no such handler; did you mean "celsius"?"#],
+    );
+    subscription(
+        r#"on-message = "nothing-like-it""#,
+        &[
+            r#"tidegate.toml:8:14: subscriptions[0].on-message = "nothing-like-it": no such handler; use "celsius", or add another [handlers.NAME]"#,
+        ],
+    );
+    subscription(
+        "on-message = 5",
+        &[
+            r#"tidegate.toml:8:14: subscriptions[0].on-message = 5: expected a handler's name or a table, got an integer; use on-message = "HANDLER" or { log = "TEMPLATE" }"#,
+        ],
+    );
+    subscription(
+        r#"on-message = { print = "x" }"#,
+        &[
+            r#"tidegate.toml:8:14: subscriptions[0].on-message.log: missing; add log = "TEMPLATE""#,
+            "tidegate.toml:8:16: subscriptions[0].on-message.print: unknown key; known here: log",
+        ],
+    );
+    subscription(
+        "on-message = { log = 5 }",
+        &[r#"tidegate.toml:8:22: subscriptions[0].on-message.log = 5: expected a string, got an integer; use "5""#],
+    );
+    subscription(
+        r#"on-message = { log = "{data}" }"#,
+        &[
+            r#"tidegate.toml:8:22: subscriptions[0].on-message.log = "{data}": unknown placeholder {data}; use {payload}, {topic}, {broker}, {subscription}, {qos}, {retain}"#,
+        ],
+    );
+    subscription(
+        r#"on-message = { log = "{payload" }"#,
+        &[
+            r#"tidegate.toml:8:22: subscriptions[0].on-message.log = "{payload": a "{" has no "}"; close it, or write "{{" for a brace"#,
+        ],
+    );
+    subscription(
+        r#"on-message = { log = "payload}" }"#,
+        &[
+            r#"tidegate.toml:8:22: subscriptions[0].on-message.log = "payload}": a "}" has no "{" before it; write "}}" for a brace"#,
+        ],
+    );
+    subscription(
+        r#"on-message = { log = "${payload}" }"#,
+        &[
+            r#"tidegate.toml:8:22: subscriptions[0].on-message.log = "${payload}": "${payload}" names no known source; use "${env:NAME}" or "${file:PATH}", or "$${" for the characters themselves"#,
+        ],
+    );
+    subscription(
+        r#"on-message = { log = "{${env:SITE}}" }"#,
+        &[
+            r#"tidegate.toml:8:22: subscriptions[0].on-message.log = "{${env:SITE}}": has an unknown placeholder; use {payload}, {topic}, {broker}, {subscription}, {qos}, {retain}"#,
+        ],
+    );
+}
+
+#[test]
+fn when() {
+    subscription(
+        r#"when = "x""#,
+        &[
+            r#"tidegate.toml:8:8: subscriptions[0].when = "x": expected a table, got a string; use when = { payload = "EXPRESSION" }"#,
+        ],
+    );
+    subscription(
+        "when = {}",
+        &["tidegate.toml:8:8: subscriptions[0].when: has no condition; add payload, min-bytes or retained"],
+    );
+    subscription(
+        r#"when = { otherwise = "next" }"#,
+        &["tidegate.toml:8:8: subscriptions[0].when: has no condition; add payload, min-bytes or retained"],
+    );
+    subscription(
+        r#"when = { payload = "(" }"#,
+        &[
+            r#"tidegate.toml:8:20: subscriptions[0].when.payload = "(": not a regular expression: unclosed group; write a \ before each of .+*?()|[]{}^$\ that stands for itself"#,
+        ],
+    );
+    subscription(
+        r#"when = { payload = "a{1000}{1000}" }"#,
+        &[
+            r#"tidegate.toml:8:20: subscriptions[0].when.payload = "a{1000}{1000}": compiles to more than 1MiB; use smaller repetitions, or \x in place of Unicode classes"#,
+        ],
+    );
+    subscription(
+        "when = { payload = 5 }",
+        &[r#"tidegate.toml:8:20: subscriptions[0].when.payload = 5: expected a string, got an integer; use "5""#],
+    );
+    subscription(
+        r#"when = { min-bytes = "1KiB" }"#,
+        &[
+            r#"tidegate.toml:8:22: subscriptions[0].when.min-bytes = "1KiB": expected an integer, got a string; use a number from 0 to 268435455 bytes, without quotes"#,
+        ],
+    );
+    subscription(
+        "when = { min-bytes = -1 }",
+        &["tidegate.toml:8:22: subscriptions[0].when.min-bytes = -1: must be 0 to 268435455 bytes; use 0"],
+    );
+    subscription(
+        r#"when = { retained = "false" }"#,
+        &[
+            r#"tidegate.toml:8:21: subscriptions[0].when.retained = "false": expected a boolean, got a string; use false"#,
+        ],
+    );
+    subscription(
+        r#"when = { min-bytes = 1, otherwise = "continue" }"#,
+        &[
+            r#"tidegate.toml:8:37: subscriptions[0].when.otherwise = "continue": not a known value; use "stop" or "next""#,
+        ],
+    );
+    subscription(
+        "when = { max-bytes = 1 }",
+        &[
+            "tidegate.toml:8:8: subscriptions[0].when: has no condition; add payload, min-bytes or retained",
+            r#"tidegate.toml:8:10: subscriptions[0].when.max-bytes: unknown key; did you mean "min-bytes"? known here: min-bytes, otherwise, payload, retained"#,
+        ],
+    );
+}
+
+#[test]
+fn topics() {
+    topic(
+        "a/#/b",
+        &[
+            r#"tidegate.toml:5:9: subscriptions[0].topic = "a/#/b": '#' must be the last level (MQTT 5 §4.7.1.2); use "a/#""#,
+        ],
+    );
+    topic(
+        "a/b#",
+        &[
+            r#"tidegate.toml:5:9: subscriptions[0].topic = "a/b#": '#' must be a level of its own, not part of "b#" (MQTT 5 §4.7.1); use a topic filter such as "a/+/b" or "a/#""#,
+        ],
+    );
+    topic(
+        "a+/b",
+        &[
+            r#"tidegate.toml:5:9: subscriptions[0].topic = "a+/b": '+' must be a level of its own, not part of "a+" (MQTT 5 §4.7.1); use a topic filter such as "a/+/b" or "a/#""#,
+        ],
+    );
+    topic(
+        "",
+        &[
+            r#"tidegate.toml:5:9: subscriptions[0].topic = "": must not be empty (MQTT 5 §4.7.3); use a topic filter such as "a/+/b" or "a/#""#,
+        ],
+    );
+    topic(
+        r#"a\u0000"#,
+        &[
+            r#"tidegate.toml:5:9: subscriptions[0].topic = "a\u0000": has the character U+0000 at byte 1 (MQTT 5 §4.7.3); use a topic filter such as "a/+/b" or "a/#""#,
+        ],
+    );
+    topic(
+        "$share/group/a/#",
+        &[
+            r#"tidegate.toml:5:9: subscriptions[0].topic = "$share/group/a/#": shared subscriptions are not supported; use "a/#" without "$share/…/""#,
+        ],
+    );
+    topic(
+        "$share/group",
+        &[
+            r#"tidegate.toml:5:9: subscriptions[0].topic = "$share/group": shared subscriptions are not supported; use the filter without "$share/…/""#,
+        ],
+    );
+    topic(
+        "${env:BAD_FILTER}",
+        &[
+            r#"tidegate.toml:5:9: subscriptions[0].topic = "${env:BAD_FILTER}": '#' must be the last level (MQTT 5 §4.7.1.2); use a topic filter"#,
+        ],
+    );
+    topic(
+        "${env:BAD_LEVEL}",
+        &[
+            r#"tidegate.toml:5:9: subscriptions[0].topic = "${env:BAD_LEVEL}": '+' must be a level of its own (MQTT 5 §4.7.1); use a topic filter"#,
+        ],
+    );
+    topic(
+        "${env:SHARED}",
+        &[
+            r#"tidegate.toml:5:9: subscriptions[0].topic = "${env:SHARED}": shared subscriptions are not supported; use the filter without "$share/…/""#,
+        ],
+    );
+}
+
+#[test]
+fn references() {
+    check(
+        "[brokers.plant]\naddress = \"mqtt.example\"\n[[subscriptions]]",
+        &[
+            r#"tidegate.toml:3:1: subscriptions[0].broker: missing; add broker = "plant""#,
+            r#"tidegate.toml:3:1: subscriptions[0].topic: missing; add topic = "FILTER""#,
+        ],
+    );
+    check(
+        "[brokers.plant]\naddress = \"mqtt.example\"\n[[subscriptions]]\nbroker = \"plnt\"\ntopic = \"a\"",
+        &[r#"tidegate.toml:4:10: subscriptions[0].broker = "plnt": no such broker; did you mean "plant"?"#],
+    );
+    check(
+        "[brokers.plant]\naddress = \"mqtt.example\"\n[[subscriptions]]\nbroker = \"cloud\"\ntopic = \"a\"\non-message = \"celsius\"",
+        &[
+            r#"tidegate.toml:4:10: subscriptions[0].broker = "cloud": no such broker; use "plant", or add another [brokers.NAME]"#,
+            r#"tidegate.toml:6:14: subscriptions[0].on-message = "celsius": no such handler; add [handlers.NAME]"#,
+        ],
+    );
+    check(
+        "[brokers.plant]\naddress = \"mqtt.example\"\n[[subscriptions]]\nbroker = 1\ntopic = 2",
+        &[
+            r#"tidegate.toml:4:10: subscriptions[0].broker = 1: expected a string, got an integer; use "1""#,
+            r#"tidegate.toml:5:9: subscriptions[0].topic = 2: expected a string, got an integer; use "2""#,
+        ],
+    );
+    check(
+        "[brokers.plant]\naddress = \"a\"\n[brokers.cloud]\naddress = \"b\"\n[[subscriptions]]\ntopic = \"a\"",
+        &[r#"tidegate.toml:5:1: subscriptions[0].broker: missing; add broker = "plant" or "cloud""#],
+    );
+    check(
+        "subscriptions = 5\n[brokers.plant]\naddress = \"mqtt.example\"\n",
+        &["tidegate.toml:1:17: subscriptions = 5: expected an array, got an integer; use [[subscriptions]]"],
+    );
+    check(
+        "subscriptions = [\"a\"]\n[brokers.plant]\naddress = \"mqtt.example\"\n",
+        &[r#"tidegate.toml:1:18: subscriptions[0] = "a": expected a table, got a string; use [[subscriptions]]"#],
+    );
+    check(
+        "[brokers.plant]\naddress = \"mqtt.example\"\n[[subscriptions]]\nbroker = \"plant\"\ntopic = \"a/b\"\n[[subscriptions]]\nbroker = \"plant\"\ntopic = \"a/b\"\n",
+        &[
+            r#"tidegate.toml:8:9: subscriptions[1].topic = "a/b": the same filter as at tidegate.toml:5:9, under the same condition; give them different "when" conditions, or set dispatch = "all" for the broker to run both"#,
+        ],
+    );
+    check(
+        "[brokers.plant]\naddress = \"mqtt.example\"\n[[subscriptions]]\nbroker = \"plant\"\ntopic = \"a/b\"\nwhen = { min-bytes = 1 }\n[[subscriptions]]\nbroker = \"plant\"\ntopic = \"a/b\"\nwhen = { min-bytes = 1, otherwise = \"next\" }\n",
+        &[
+            r#"tidegate.toml:9:9: subscriptions[1].topic = "a/b": the same filter as at tidegate.toml:5:9, under the same condition; give them different "when" conditions, or set dispatch = "all" for the broker to run both"#,
+        ],
+    );
+    check(
+        "[brokers.plant]\naddress = \"mqtt.example\"\ndispatch = \"all\"\n[[subscriptions]]\nbroker = \"plant\"\ntopic = \"a/b\"\non-message = { log = \"x\" }\n[[subscriptions]]\nbroker = \"plant\"\ntopic = \"a/b\"\non-message = { log = \"x\" }\n",
+        &[
+            r#"tidegate.toml:10:9: subscriptions[1].topic = "a/b": does the same as the subscription at tidegate.toml:6:9; remove one of the two"#,
+        ],
+    );
+    check(
+        "[brokers.plant]\naddress = \"mqtt.example\"\n[[subscriptions]]\nbroker = \"plant\"\ntopic = \"a/b\"\nname = \"x\"\n[[subscriptions]]\nbroker = \"plant\"\ntopic = \"b\"\nname = \"x\"\n",
+        &[
+            r#"tidegate.toml:10:8: subscriptions[1].name = "x": also the name of the subscription at tidegate.toml:6:8; use another name"#,
+        ],
+    );
+    check(
+        "[brokers.plant]\naddress = \"mqtt.example\"\n[[subscriptions]]\nbroker = \"plant\"\ntopic = \"a/b\"\nwhen = { min-bytes = 1, otherwise = \"next\" }\n[[subscriptions]]\nbroker = \"plant\"\ntopic = \"a/b\"\n",
+        &[
+            r#"tidegate.toml:7:1: subscriptions[1].name: the default, BROKER:TOPIC, is also the name of the subscription at tidegate.toml:5:9; add name = "NAME""#,
+        ],
+    );
+}

@@ -1,0 +1,249 @@
+//! Why a session is not connected, in plain words.
+//!
+//! Owns: the sentences that an operator reads, and how patient each cause asks the backoff to be. The adapters translate
+//! rumqttc's errors into these causes; the supervisor says them once per change. No sentence holds a secret.
+
+use std::io;
+
+use super::backoff::Pace;
+use super::ring::Window;
+use crate::control::config::model::Protocol;
+use crate::telemetry::metrics::ConnectResult;
+
+/// Longest text taken over from a broker or the operating system, in characters.
+const FOREIGN_TEXT: usize = 200;
+
+/// Why an attempt to connect failed or a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The password's source cannot be read.
+    #[error("the password cannot be read: {0}")]
+    Password(String),
+    /// CONNACK: bad user name or password.
+    #[error("the broker refuses the user name or the password; correct username and password")]
+    Credentials,
+    /// CONNACK or DISCONNECT: not authorised. Some brokers say so of a wrong password too.
+    #[error("the broker does not authorise this client; correct username and password, or the broker's access rules")]
+    NotAuthorised,
+    /// CONNACK: the client identifier is refused.
+    #[error("the broker refuses the client identifier; set another client-id")]
+    ClientIdentifier,
+    /// CONNACK: the protocol version is refused.
+    #[error("the broker does not speak this version of MQTT; set protocol = \"{}\"", .other)]
+    Protocol {
+        /// What to try.
+        other: &'static str,
+    },
+    /// CONNACK: the broker cannot serve at the moment.
+    #[error("the broker says that it is unavailable at the moment: {0}")]
+    Unavailable(&'static str),
+    /// CONNACK: another refusal.
+    #[error("the broker refuses the connection: {0}")]
+    Refused(&'static str),
+    /// The name has no address.
+    #[error("the host name \"{host}\" is not found ({detail})")]
+    HostNotFound {
+        /// The configured address.
+        host: String,
+        /// In the resolver's words.
+        detail: String,
+    },
+    /// Nothing listens there.
+    #[error("nothing listens at this address and port (connection refused)")]
+    ConnectionRefused,
+    /// The network does not reach it.
+    #[error("the broker cannot be reached ({0})")]
+    Unreachable(String),
+    /// No CONNACK within the connect deadline.
+    #[error("no answer to CONNECT within {0} s; is this an MQTT broker?")]
+    NoAnswer(u64),
+    /// The connection was closed instead of a CONNACK.
+    #[error("the broker closed the connection without an answer to CONNECT{}", protocol_hint(*.0))]
+    ClosedOnConnect(Protocol),
+    /// The answer to CONNECT is not MQTT.
+    #[error("the answer to CONNECT is not MQTT ({0}); is this port a broker's?")]
+    NotMqtt(String),
+    /// Closed by the broker without a reason.
+    #[error("the broker closed the connection")]
+    Closed,
+    /// Closed by the broker without a reason, soon after it had accepted the client.
+    #[error("the broker closed the connection soon after accepting it; does another client use client-id = \"{0}\"?")]
+    ClosedSoon(String),
+    /// DISCONNECT: another client with the same identifier.
+    #[error("another client with client-id = \"{0}\" has taken the session over; give each its own client-id")]
+    TakenOver(String),
+    /// DISCONNECT with another reason.
+    #[error("the broker ended the connection: {0}")]
+    Disconnected(String),
+    /// The connection was reset.
+    #[error("the connection was reset")]
+    Reset,
+    /// A packet beyond `max-packet`.
+    #[error("a packet of {bytes} bytes came, more than max-packet = {limit}; set a larger max-packet")]
+    PacketTooLarge {
+        /// Its size without the fixed header.
+        bytes: usize,
+        /// `max-packet`.
+        limit: u32,
+    },
+    /// No PINGRESP.
+    #[error("the broker does not answer pings")]
+    KeepAlive,
+    /// A write does not end.
+    #[error("the broker has taken nothing for {0} s")]
+    WriteStuck(u64),
+    /// No SUBACK in time.
+    #[error("the broker did not answer SUBSCRIBE within {0} s")]
+    SubscribeUnanswered(u64),
+    /// No PUBACK in time.
+    #[error("the broker did not acknowledge a message within {0} s")]
+    PublishUnanswered(u64),
+    /// More unacknowledged messages than the configuration has memory for.
+    #[error(
+        "the broker sends more than {} unacknowledged bytes (receive-maximum = {} times max-packet); raise one of them, or \
+         limit the broker's in-flight messages",
+        .0.bytes,
+        .0.messages
+    )]
+    ReceiveWindow(Window),
+    /// The kept session holds QoS 2 messages whose first half an earlier client received.
+    #[error("the kept session owes QoS 2 messages to an earlier client of this client-id")]
+    ForeignRelease,
+    /// PUBREC refused so many publishes that rumqttc's window is used up.
+    #[error("the broker refused too many QoS 2 messages on this connection")]
+    ReleasesExhausted,
+    /// The request channel of the connection has no room for an acknowledgement.
+    #[error("an acknowledgement found no room on its connection")]
+    AcknowledgementStuck,
+    /// The broker breaks the protocol.
+    #[error("the broker breaks the protocol: {0}")]
+    BrokenProtocol(String),
+    /// Another error of the network.
+    #[error("the network failed: {0}")]
+    Network(String),
+    /// The session's task panicked.
+    #[error("the session's task ended unexpectedly; this is a defect of the gateway")]
+    Defect,
+    /// The gateway stops.
+    #[error("the gateway stops")]
+    Stopped,
+}
+
+fn protocol_hint(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::V5 => "; if it speaks only MQTT 3.1.1, set protocol = \"3.1.1\"",
+        Protocol::V311 => "",
+    }
+}
+
+impl Failure {
+    /// What an error of the network means before (`connecting`) or after the CONNACK.
+    pub(super) fn from_io(error: &io::Error, connecting: bool, host: &str, protocol: Protocol) -> Failure {
+        use io::ErrorKind;
+        match error.kind() {
+            ErrorKind::ConnectionRefused => Failure::ConnectionRefused,
+            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::TimedOut if connecting => {
+                Failure::Unreachable(shortened(&error.to_string()))
+            }
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe if connecting => Failure::ClosedOnConnect(protocol),
+            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Failure::Reset,
+            ErrorKind::UnexpectedEof if connecting => Failure::ClosedOnConnect(protocol),
+            ErrorKind::UnexpectedEof => Failure::Closed,
+            _ if connecting && error.raw_os_error().is_none() => {
+                // The standard library gives failed name look-ups no kind of their own.
+                let text = error.to_string();
+                match text.strip_prefix("failed to lookup address information: ") {
+                    Some(detail) => Failure::HostNotFound { host: host.to_owned(), detail: shortened(detail) },
+                    None if text.contains("resolve") => {
+                        Failure::HostNotFound { host: host.to_owned(), detail: "no address".to_owned() }
+                    }
+                    // Half a packet before the end of the stream.
+                    None if text.contains("bytes remaining") => Failure::ClosedOnConnect(protocol),
+                    None => Failure::Network(shortened(&text)),
+                }
+            }
+            _ if error.to_string().contains("bytes remaining") => Failure::Closed,
+            _ => Failure::Network(shortened(&error.to_string())),
+        }
+    }
+
+    /// How long to wait before the next attempt.
+    pub(super) fn pace(&self) -> Pace {
+        match self {
+            Failure::Credentials
+            | Failure::NotAuthorised
+            | Failure::ClientIdentifier
+            | Failure::Protocol { .. }
+            | Failure::Refused(_)
+            | Failure::TakenOver(_)
+            | Failure::PacketTooLarge { .. } => Pace::Slow,
+            Failure::ReceiveWindow(_) | Failure::ForeignRelease => Pace::Quick,
+            _ => Pace::Growing,
+        }
+    }
+
+    /// How an attempt that ended so is counted.
+    pub(super) fn connect_result(&self) -> ConnectResult {
+        match self {
+            Failure::Credentials
+            | Failure::NotAuthorised
+            | Failure::ClientIdentifier
+            | Failure::Protocol { .. }
+            | Failure::Unavailable(_)
+            | Failure::Refused(_) => ConnectResult::Refused,
+            _ => ConnectResult::Failed,
+        }
+    }
+}
+
+/// Text from outside, on one line and of bounded length.
+pub(super) fn shortened(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(FOREIGN_TEXT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(error: io::Error, connecting: bool, expected: &str) {
+        assert_eq!(Failure::from_io(&error, connecting, "plant.example", Protocol::V5).to_string(), expected);
+    }
+
+    #[test]
+    fn errors_of_the_network_are_told_in_plain_words() {
+        use io::{Error, ErrorKind};
+        check(
+            Error::other("failed to lookup address information: Name or service not known"),
+            true,
+            "the host name \"plant.example\" is not found (Name or service not known)",
+        );
+        check(
+            ErrorKind::ConnectionRefused.into(),
+            true,
+            "nothing listens at this address and port (connection refused)",
+        );
+        check(Error::from_raw_os_error(113), true, "the broker cannot be reached (No route to host (os error 113))");
+        check(
+            ErrorKind::ConnectionReset.into(),
+            true,
+            "the broker closed the connection without an answer to CONNECT; if it speaks only MQTT 3.1.1, set protocol \
+             = \"3.1.1\"",
+        );
+        check(ErrorKind::ConnectionReset.into(), false, "the connection was reset");
+        check(Error::other("bytes remaining on stream"), false, "the broker closed the connection");
+    }
+
+    #[test]
+    fn a_refusal_that_only_a_person_can_mend_is_retried_slowly() {
+        assert_eq!(Failure::Credentials.pace(), Pace::Slow);
+        assert_eq!(Failure::TakenOver("gw".to_owned()).pace(), Pace::Slow);
+        assert_eq!(Failure::ConnectionRefused.pace(), Pace::Growing);
+        assert_eq!(Failure::ReceiveWindow(Window { messages: 8, bytes: 1024 }).pace(), Pace::Quick);
+    }
+
+    #[test]
+    fn foreign_text_stays_on_one_line() {
+        assert_eq!(shortened("a\nb\x1b[31m"), "a b [31m");
+        assert_eq!(shortened(&"x".repeat(500)).len(), FOREIGN_TEXT);
+    }
+}

@@ -1,0 +1,217 @@
+//! The task that feeds one connection: subscribes, says the birth message, sends what the outbox holds, and says goodbye.
+//!
+//! Fed by the outbox and by the poller's progress; feeds the request channel. It owns the order of publishes and the send
+//! window. It never touches the link, and never waits with a lock held.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::connection::{Connection, Flight, Origin, Sent, send_window, subscribe_window};
+use super::link::{LARGEST_PACKET, NoRoom, Welcome};
+use crate::control::config::model::StatusMessage;
+use crate::message::{Outgoing, Qos};
+
+/// How long a stop waits for the broker to have the close message.
+pub(super) const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Feeds a connection from its CONNACK to its end. When `stop` fires it hands DISCONNECT over and returns.
+pub(super) async fn run(connection: Arc<Connection>, welcome: Welcome, stop: CancellationToken) {
+    let mut feeder = Feeder { connection, welcome, stop, retain_said: false };
+    if let Err(Interrupt::Stop) = feeder.feed().await {
+        feeder.close().await;
+    }
+}
+
+/// The QoS that a message is sent with. Exactly once needs a session that ends with the connection: rumqttc forgets which
+/// publishes it has released, and a broker that does not would take a new one for the old.
+pub(super) fn wire_qos(asked: Qos, clean_session: bool, welcome: &Welcome) -> Qos {
+    let highest = if clean_session { Qos::ExactlyOnce } else { Qos::AtLeastOnce };
+    asked.min(highest).min(welcome.max_qos)
+}
+
+/// Why feeding ended.
+#[derive(Clone, Copy, Debug)]
+enum Interrupt {
+    /// The connection is over.
+    Over,
+    /// The gateway stops.
+    Stop,
+}
+
+/// What came of an attempt to send from the outbox.
+enum Attempt {
+    Sent,
+    Empty,
+    /// A window or the channel is full.
+    Full,
+}
+
+struct Feeder {
+    connection: Arc<Connection>,
+    welcome: Welcome,
+    stop: CancellationToken,
+    retain_said: bool,
+}
+
+impl Feeder {
+    async fn feed(&mut self) -> Result<(), Interrupt> {
+        self.subscribe().await?;
+        let core = Arc::clone(&self.connection.core);
+        if let Some(birth) = &core.broker.birth {
+            while self.say("birth", birth, None).is_err() {
+                self.progress().await?;
+            }
+        }
+        loop {
+            match self.send_next() {
+                Attempt::Sent => {}
+                Attempt::Full => self.progress().await?,
+                Attempt::Empty => self.unless_over(core.outboxes.ready(core.id)).await?,
+            }
+        }
+    }
+
+    /// Subscribes and waits for the answers, so that no publish shares a packet identifier with a SUBSCRIBE, and the birth
+    /// message is true.
+    async fn subscribe(&self) -> Result<(), Interrupt> {
+        let filters = self.connection.core.wires.filters().len();
+        for batch in self.connection.client.batches(filters) {
+            while self.ask(&batch).is_err() {
+                self.progress().await?;
+            }
+        }
+        while self.connection.flight().subscribing.len() > 0 {
+            self.progress().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends one SUBSCRIBE.
+    fn ask(&self, batch: &Range<usize>) -> Result<(), NoRoom> {
+        let mut flight = self.connection.flight();
+        if flight.subscribing.len() >= subscribe_window(&self.welcome) {
+            return Err(NoRoom);
+        }
+        let filters = &self.connection.core.wires.filters()[batch.clone()];
+        self.connection.client.try_subscribe(filters, &self.welcome)?;
+        flight.subscribing.queued(batch.clone(), Instant::now());
+        Ok(())
+    }
+
+    fn send_next(&mut self) -> Attempt {
+        let core = &self.connection.core;
+        let mut flight = self.connection.flight();
+        if flight.inflight.len() >= send_window(&self.welcome) {
+            return Attempt::Full;
+        }
+        let Some((entry, message)) = core.outboxes.take_next(core.id) else { return Attempt::Empty };
+        let qos = wire_qos(message.qos, core.broker.clean_session, &self.welcome);
+        if let Some(size) = self.too_large(&message, qos) {
+            drop(flight);
+            error!(broker = %core.broker.name, topic = %message.topic, bytes = size, limit = self.welcome.max_packet,
+                "message dropped: it is larger than the broker takes");
+            core.outboxes.refused(core.id, entry);
+            return Attempt::Sent;
+        }
+        let retain = message.retain && self.welcome.retain;
+        if retain != message.retain && !self.retain_said {
+            self.retain_said = true;
+            warn!(broker = %core.broker.name, "the broker keeps no retained messages; they are sent without retain");
+        }
+        match self.hand_over(&mut flight, Origin::Outbox(entry), &message, qos, retain) {
+            Ok(()) => Attempt::Sent,
+            Err(NoRoom) => {
+                core.outboxes.put_back(core.id, entry);
+                Attempt::Full
+            }
+        }
+    }
+
+    /// The size of the packet that a message becomes, if the broker does not take it. rumqttc would end the connection.
+    fn too_large(&self, message: &Outgoing, qos: Qos) -> Option<usize> {
+        if self.welcome.max_packet == LARGEST_PACKET {
+            // Far beyond what an outbox holds: the size needs no counting.
+            return None;
+        }
+        let size = self.connection.client.packet_size(message, qos);
+        (size > self.welcome.max_packet as usize).then_some(size)
+    }
+
+    /// Sends one of the session's own messages, beyond the window.
+    fn say(&self, key: &'static str, own: &StatusMessage, done: Option<oneshot::Sender<()>>) -> Result<(), NoRoom> {
+        let broker = &self.connection.core.broker;
+        let message = Arc::new(Outgoing {
+            topic: own.topic.clone(),
+            payload: own.message.clone(),
+            qos: own.qos,
+            retain: own.retain,
+            properties: None,
+        });
+        let qos = wire_qos(own.qos, broker.clean_session, &self.welcome);
+        let retain = own.retain && self.welcome.retain;
+        self.hand_over(&mut self.connection.flight(), Origin::Own(key, done), &message, qos, retain)
+    }
+
+    fn hand_over(
+        &self,
+        flight: &mut Flight,
+        origin: Origin,
+        message: &Arc<Outgoing>,
+        qos: Qos,
+        retain: bool,
+    ) -> Result<(), NoRoom> {
+        self.connection.client.try_publish(message, qos, retain)?;
+        let sent = Sent { origin, message: Arc::clone(message), qos, since: Instant::now() };
+        flight.inflight.queued(qos == Qos::AtMostOnce, sent);
+        Ok(())
+    }
+
+    /// Says the close message, waits until the broker has it, and disconnects. The acknowledgements that were handed over
+    /// before leave before.
+    async fn close(&self) {
+        if let Some(close) = &self.connection.core.broker.close {
+            let goodbye = async {
+                loop {
+                    let (done, told) = oneshot::channel();
+                    if self.say("close", close, Some(done)).is_ok() {
+                        // An error means that the broker refused it, which the poller has said.
+                        return told.await.unwrap_or_default();
+                    }
+                    self.connection.progress.notified().await;
+                }
+            };
+            tokio::select! {
+                () = goodbye => {}
+                () = tokio::time::sleep(CLOSE_DEADLINE) => {
+                    warn!(broker = %self.connection.core.broker.name, "the broker has not acknowledged the close message");
+                }
+                () = self.connection.standing.over() => return,
+            }
+        }
+        while self.connection.client.try_disconnect().is_err() && !self.connection.standing.is_over() {
+            tokio::select! {
+                () = self.connection.progress.notified() => {}
+                () = self.connection.standing.over() => {}
+            }
+        }
+    }
+
+    /// Waits until something may have room again.
+    async fn progress(&self) -> Result<(), Interrupt> {
+        self.unless_over(self.connection.progress.notified()).await
+    }
+
+    async fn unless_over(&self, wait: impl Future<Output = ()>) -> Result<(), Interrupt> {
+        tokio::select! {
+            biased;
+            () = self.connection.standing.over() => Err(Interrupt::Over),
+            () = self.stop.cancelled() => Err(Interrupt::Stop),
+            () = wait => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What a session says about its connections: each change once.
+//!
+//! Owns: the memory of what was said. A failure that repeats goes to the debug level after its first time, and so does the
+//! connecting in between; the next change is said again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{debug, info, warn};
+
+use super::backoff::STEADY;
+use super::failure::Failure;
+use crate::control::config::model::{Broker, Protocol};
+
+/// How loud a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loudness {
+    Said,
+    Repeated,
+}
+
+/// What was said last. Pure.
+#[derive(Debug, Default)]
+struct Memory {
+    /// The failure said last; forgotten once a connection got steady.
+    failure: Option<Failure>,
+    /// Whether the latest failure was said aloud, so that its end is worth a line; true before the first connection.
+    quiet: bool,
+}
+
+impl Memory {
+    fn failed(&mut self, failure: &Failure, up: Option<Duration>) -> Loudness {
+        if up.is_some_and(|up| up >= STEADY) {
+            self.failure = None;
+        }
+        if self.failure.as_ref() == Some(failure) {
+            // During one outage the first line stays the one to close; a connection in between has closed it.
+            self.quiet |= up.is_some();
+            return Loudness::Repeated;
+        }
+        self.failure = Some(failure.clone());
+        self.quiet = false;
+        Loudness::Said
+    }
+
+    fn connected(&self) -> Loudness {
+        if self.quiet { Loudness::Repeated } else { Loudness::Said }
+    }
+}
+
+/// Says what happens to one session.
+pub(super) struct Report {
+    broker: Arc<Broker>,
+    memory: Memory,
+    /// Attempts since the last connection.
+    attempts: u32,
+    /// When the last connection ended, or the session began.
+    down_since: Instant,
+    /// The broker has kept, or was to keep, a session of this process.
+    had_session: bool,
+}
+
+impl Report {
+    pub(super) fn new(broker: Arc<Broker>) -> Report {
+        Report { broker, memory: Memory::default(), attempts: 0, down_since: Instant::now(), had_session: false }
+    }
+
+    /// An attempt begins.
+    pub(super) fn attempt(&mut self) {
+        self.attempts = self.attempts.saturating_add(1);
+    }
+
+    /// The CONNACK came.
+    pub(super) fn connected(&mut self, session_present: bool) {
+        let Broker { name, address, port, .. } = &*self.broker;
+        let protocol = match self.broker.protocol {
+            Protocol::V311 => "3.1.1",
+            Protocol::V5 => "5",
+        };
+        let session = if session_present { "resumed" } else { "new" };
+        let attempts = self.attempts;
+        let after = rounded(self.down_since.elapsed());
+        match self.memory.connected() {
+            Loudness::Said => info!(broker = %name, %address, port, protocol, session, attempts, %after, "connected"),
+            Loudness::Repeated => {
+                debug!(broker = %name, %address, port, protocol, session, attempts, %after, "connected");
+            }
+        }
+        if self.had_session && !session_present {
+            warn!(broker = %name, "session lost: the broker no longer keeps it, and with it what was published meanwhile");
+        }
+        self.had_session = !self.broker.clean_session;
+        self.attempts = 0;
+    }
+
+    /// A connection that stood for `up` ended, or an attempt without a connection.
+    pub(super) fn failed(&mut self, failure: &Failure, up: Option<Duration>, retry_in: Duration) {
+        if up.is_some() {
+            self.down_since = Instant::now();
+        }
+        let Broker { name, address, port, .. } = &*self.broker;
+        let retry_in = rounded(retry_in);
+        match (self.memory.failed(failure, up), up) {
+            (Loudness::Said, Some(up)) => {
+                let up = rounded(up);
+                warn!(broker = %name, %address, port, reason = %failure, %up, %retry_in, "connection lost");
+            }
+            (Loudness::Said, None) => {
+                warn!(broker = %name, %address, port, reason = %failure, %retry_in, "cannot connect");
+            }
+            (Loudness::Repeated, _) => {
+                debug!(broker = %name, %address, port, reason = %failure, %retry_in, "still not connected");
+            }
+        }
+    }
+
+    /// The session ends with the gateway.
+    pub(super) fn stopped(&self, failure: &Failure) {
+        let name = &self.broker.name;
+        match failure {
+            Failure::Closed | Failure::Reset => info!(broker = %name, "disconnected"),
+            failure => warn!(broker = %name, reason = %failure, "disconnected without a goodbye"),
+        }
+    }
+}
+
+/// For people: to the millisecond, above ten seconds to the second.
+fn rounded(duration: Duration) -> humantime::FormattedDuration {
+    let exact = if duration < Duration::from_secs(10) {
+        Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    } else {
+        Duration::from_secs(duration.as_secs())
+    };
+    humantime::format_duration(exact)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_change_is_said_once() {
+        use Loudness::{Repeated, Said};
+        let mut memory = Memory::default();
+        assert_eq!(memory.failed(&Failure::ConnectionRefused, None), Said);
+        assert_eq!(memory.failed(&Failure::ConnectionRefused, None), Repeated);
+        assert_eq!(memory.failed(&Failure::NotAuthorised, None), Said);
+        assert_eq!(memory.failed(&Failure::NotAuthorised, None), Repeated);
+        assert_eq!(memory.connected(), Said);
+        assert_eq!(memory.failed(&Failure::Closed, Some(Duration::from_secs(5))), Said);
+        assert_eq!(memory.connected(), Said);
+    }
+
+    #[test]
+    fn a_connection_that_keeps_breaking_in_the_same_way_is_said_once() {
+        use Loudness::{Repeated, Said};
+        let soon = Some(Duration::from_secs(1));
+        let mut memory = Memory::default();
+        assert_eq!(memory.connected(), Said);
+        assert_eq!(memory.failed(&Failure::Closed, soon), Said);
+        assert_eq!(memory.connected(), Said);
+        assert_eq!(memory.failed(&Failure::Closed, soon), Repeated);
+        assert_eq!(memory.connected(), Repeated);
+        assert_eq!(memory.failed(&Failure::Closed, Some(STEADY)), Said);
+        assert_eq!(memory.connected(), Said);
+    }
+}

@@ -1,0 +1,77 @@
+//! The SUBSCRIBE packets of one connection between their hand-over to rumqttc and their SUBACK.
+//!
+//! Pure, and built like [`super::inflight`] for the same reason: the packet identifier is known only once rumqttc has
+//! written the packet. Fed by the feeder (queued) and the poller (written, acknowledged).
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Instant;
+
+/// One SUBSCRIBE packet: a range of the broker's wire filters.
+#[derive(Debug, PartialEq, Eq)]
+struct Batch {
+    filters: Range<usize>,
+    since: Instant,
+}
+
+/// SUBSCRIBE packets on their way.
+#[derive(Debug, Default)]
+pub(super) struct Subscribing {
+    /// Not written yet, in the order of hand-over.
+    queued: VecDeque<Batch>,
+    /// Written and unanswered, in the order of writing.
+    pending: Vec<(u16, Batch)>,
+}
+
+impl Subscribing {
+    /// Packets that the broker has not answered.
+    pub(super) fn len(&self) -> usize {
+        self.queued.len() + self.pending.len()
+    }
+
+    /// A packet for these wire filters was handed over.
+    pub(super) fn queued(&mut self, filters: Range<usize>, now: Instant) {
+        self.queued.push_back(Batch { filters, since: now });
+    }
+
+    /// The next packet was written under this identifier.
+    pub(super) fn written(&mut self, packet: u16) {
+        if let Some(batch) = self.queued.pop_front() {
+            self.pending.push((packet, batch));
+        }
+    }
+
+    /// The wire filters that a SUBACK answers, in the order of its reason codes.
+    pub(super) fn acknowledged(&mut self, packet: u16) -> Option<Range<usize>> {
+        let place = self.pending.iter().position(|(pending, _)| *pending == packet)?;
+        Some(self.pending.remove(place).1.filters)
+    }
+
+    /// Since when the broker owes its oldest answer.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.pending.iter().map(|(_, batch)| batch.since).chain(self.queued.iter().map(|batch| batch.since)).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn answers_find_their_filters_in_any_order() {
+        let start = Instant::now();
+        let mut subscribing = Subscribing::default();
+        subscribing.queued(0..8, start);
+        subscribing.queued(8..10, start + Duration::from_secs(1));
+        subscribing.written(1);
+        subscribing.written(2);
+        assert_eq!(subscribing.oldest(), Some(start));
+        assert_eq!(subscribing.acknowledged(2), Some(8..10));
+        assert_eq!(subscribing.acknowledged(2), None);
+        assert_eq!(subscribing.len(), 1);
+        assert_eq!(subscribing.acknowledged(1), Some(0..8));
+        assert_eq!((subscribing.len(), subscribing.oldest()), (0, None));
+    }
+}

@@ -1,0 +1,25 @@
+//! The time, by the daemon's clocks.
+
+use std::time::{Duration, SystemTime};
+
+use crate::host;
+
+/// The wall clock time. It may jump when the machine's clock is set.
+pub fn now() -> SystemTime {
+    from_unix(host::wall_nanos())
+}
+
+/// Time that never goes back, since an instant that is fixed for the instance's life: for durations.
+///
+/// ```
+/// let start = tidegate_sdk::clock::monotonic();
+/// assert!(tidegate_sdk::clock::monotonic() >= start);
+/// ```
+pub fn monotonic() -> Duration {
+    Duration::from_nanos(host::monotonic_nanos())
+}
+
+/// The time so many nanoseconds after the Unix epoch.
+pub(crate) fn from_unix(nanos: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos)
+}

@@ -1,0 +1,250 @@
+//! An in-memory daemon, for testing a handler natively.
+//!
+//! Owns: what a call published and logged. It stands where the component's imports are in WebAssembly, so the handler's code
+//! is the same. It deliberately grants every valid topic unless told otherwise, and knows no limits of time, memory or size:
+//! those are the real daemon's.
+//!
+//! ```
+//! use tidegate_sdk::testing::{self, Host};
+//! use tidegate_sdk::{Message, Outgoing, PublishError, Result, publish};
+//!
+//! fn handle(message: &Message) -> Result {
+//!     publish(Outgoing::new("echo", message.payload.clone()))?;
+//!     Ok(())
+//! }
+//!
+//! let outcome = testing::call(handle, &testing::message("sensors/1", "21.5"));
+//! assert_eq!(outcome.result, Ok(()));
+//! assert_eq!(outcome.publishes, [Outgoing::new("echo", "21.5")]);
+//!
+//! // The publish is refused: `?` makes that the call's error.
+//! let host = Host::new().refuse_publishes(PublishError::Denied("echo".into()));
+//! let outcome = host.call(handle, &testing::message("sensors/1", "21.5"));
+//! assert!(outcome.result.is_err());
+//! ```
+
+use std::cell::RefCell;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use crate::log::Level;
+use crate::{Message, Outgoing, PublishError, Qos, Result, config};
+
+thread_local! {
+    /// The host of the call that this thread runs; each `Host::run` sets it and takes it back.
+    static CURRENT: RefCell<Host> = RefCell::new(Host::new());
+}
+
+/// What a call did, as the daemon sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome<T = Result> {
+    /// What it returned.
+    pub result: T,
+    /// What it published, in order, whether or not it succeeded: see [`Outcome::sent`].
+    pub publishes: Vec<Outgoing>,
+    /// What it logged, in order.
+    pub logs: Vec<LogLine>,
+}
+
+/// A line that a handler logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// How much it matters.
+    pub level: Level,
+    /// Its text.
+    pub message: String,
+    /// Its fields, in order.
+    pub fields: Vec<(String, String)>,
+}
+
+/// A message as a QoS 0 publish to this topic brings it, from a broker and a subscription that are both named `test`. Set
+/// its public fields for more.
+pub fn message(topic: impl Into<String>, payload: impl Into<Vec<u8>>) -> Message {
+    Message {
+        broker: "test".into(),
+        subscription: "test".into(),
+        topic: topic.into(),
+        payload: payload.into(),
+        qos: Qos::AtMostOnce,
+        retain: false,
+        dup: false,
+        received: SystemTime::UNIX_EPOCH,
+        attempt: 1,
+        captures: Vec::new(),
+        properties: None,
+    }
+}
+
+/// Calls a handler on a host with an empty configuration.
+pub fn call(handle: impl FnOnce(&Message) -> Result, message: &Message) -> Outcome {
+    Host::new().call(handle, message)
+}
+
+/// The daemon around one instance.
+#[derive(Clone, Debug)]
+#[must_use = "a host does nothing until `call` or `run`"]
+pub struct Host {
+    config: String,
+    now: SystemTime,
+    level: Level,
+    refusal: Option<PublishError>,
+    publishes: Vec<Outgoing>,
+    logs: Vec<LogLine>,
+}
+
+impl Host {
+    /// A host with an empty configuration, all log levels, and the Unix epoch as its time.
+    pub fn new() -> Host {
+        Host {
+            config: "{}".into(),
+            now: SystemTime::UNIX_EPOCH,
+            level: Level::Trace,
+            refusal: None,
+            publishes: Vec::new(),
+            logs: Vec::new(),
+        }
+    }
+
+    /// With this `[handlers.NAME.config]`.
+    ///
+    /// # Panics
+    /// If the value has no JSON form.
+    pub fn config(self, config: &impl Serialize) -> Host {
+        Host { config: serde_json::to_string(config).expect("the configuration has a JSON form"), ..self }
+    }
+
+    /// With this time on both clocks; they stand still. Times before the Unix epoch count as the epoch.
+    pub fn now(self, now: SystemTime) -> Host {
+        Host { now, ..self }
+    }
+
+    /// Keeping only log lines of this level and above.
+    pub fn log_level(self, level: Level) -> Host {
+        Host { level, ..self }
+    }
+
+    /// Refusing every publish with this error.
+    pub fn refuse_publishes(self, error: PublishError) -> Host {
+        Host { refusal: Some(error), ..self }
+    }
+
+    /// Calls a handler, as a new instance.
+    pub fn call(&self, handle: impl FnOnce(&Message) -> Result, message: &Message) -> Outcome {
+        self.run(|| handle(message))
+    }
+
+    /// Runs any code of a handler, as a new instance: its `init`, or several calls of one that keeps state.
+    pub fn run<T>(&self, code: impl FnOnce() -> T) -> Outcome<T> {
+        config::forget();
+        CURRENT.set(self.clone());
+        let result = code();
+        let Host { publishes, logs, .. } = CURRENT.replace(Host::new());
+        config::forget();
+        Outcome { result, publishes, logs }
+    }
+
+    fn since_epoch(&self) -> Duration {
+        self.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
+impl Default for Host {
+    fn default() -> Host {
+        Host::new()
+    }
+}
+
+impl Outcome {
+    /// What really leaves: the publishes of a call that succeeded, nothing of one that failed.
+    pub fn sent(&self) -> &[Outgoing] {
+        if self.result.is_ok() { &self.publishes } else { &[] }
+    }
+}
+
+pub(crate) fn publish(message: Outgoing) -> Result<(), PublishError> {
+    if message.topic.is_empty() {
+        return Err(PublishError::InvalidTopic("must not be empty".into()));
+    }
+    if message.topic.contains(['+', '#', '\0']) {
+        return Err(PublishError::InvalidTopic(message.topic));
+    }
+    CURRENT.with_borrow_mut(|host| match &host.refusal {
+        Some(refusal) => Err(refusal.clone()),
+        None => {
+            host.publishes.push(message);
+            Ok(())
+        }
+    })
+}
+
+pub(crate) fn log_enabled(level: Level) -> bool {
+    CURRENT.with_borrow(|host| level >= host.level)
+}
+
+pub(crate) fn log(level: Level, message: &str, fields: &[(String, String)]) {
+    let line = LogLine { level, message: message.to_owned(), fields: fields.to_vec() };
+    CURRENT.with_borrow_mut(|host| host.logs.push(line));
+}
+
+pub(crate) fn wall_nanos() -> u64 {
+    CURRENT.with_borrow(|host| u64::try_from(host.since_epoch().as_nanos()).unwrap_or(u64::MAX))
+}
+
+pub(crate) fn monotonic_nanos() -> u64 {
+    wall_nanos()
+}
+
+/// Different at each call; a test must not depend on more.
+pub(crate) fn random_bytes(len: u32) -> Vec<u8> {
+    use std::hash::{BuildHasher, RandomState};
+    let words = std::iter::repeat_with(|| RandomState::new().hash_one(0).to_le_bytes());
+    words.flatten().take(len as usize).collect()
+}
+
+pub(crate) fn config_json() -> String {
+    CURRENT.with_borrow(|host| host.config.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock, random, reject};
+
+    #[test]
+    fn a_failed_call_sends_nothing() {
+        let publish_then_fail = |_: &Message| {
+            crate::publish(Outgoing::new("a", "1"))?;
+            Err(reject("no"))
+        };
+        let outcome = call(publish_then_fail, &message("t", ""));
+        assert_eq!((outcome.publishes.len(), outcome.sent()), (1, &[][..]));
+    }
+
+    #[test]
+    fn a_topic_with_a_wildcard_is_refused() {
+        let publish = |topic: &str| Host::new().run(|| crate::publish(Outgoing::new(topic, ""))).result;
+        assert_eq!(publish("a/#"), Err(PublishError::InvalidTopic("a/#".into())));
+        assert_eq!(publish(""), Err(PublishError::InvalidTopic("must not be empty".into())));
+        assert_eq!(publish("a/b"), Ok(()));
+    }
+
+    #[test]
+    fn each_run_is_a_new_instance_with_its_own_configuration() {
+        let read = |limit: u32| Host::new().config(&[limit]).run(|| config::config::<Vec<u32>>().cloned()).result;
+        assert_eq!(read(1).expect("a list"), [1]);
+        assert_eq!(read(2).expect("a list"), [2]);
+    }
+
+    #[test]
+    fn the_clock_stands_where_it_was_set() {
+        let noon = SystemTime::UNIX_EPOCH + Duration::from_secs(12 * 3600);
+        assert_eq!(Host::new().now(noon).run(clock::now).result, noon);
+    }
+
+    #[test]
+    fn random_bytes_are_as_many_as_asked_for() {
+        assert_eq!(random::bytes(13).len(), 13);
+        assert_ne!(random::number(), random::number());
+    }
+}

@@ -1,0 +1,173 @@
+//! The daemon as a component sees it.
+//!
+//! Owns: the generated bindings of `wit/handler.wit` and the translation between their types and the SDK's. Everything above
+//! it is the same natively, where [`crate::testing`] stands in its place.
+
+use std::time::Duration;
+
+use bindings::tidegate::handler as imports;
+use imports::types;
+
+use crate::log::Level;
+use crate::{Error, Message, Outgoing, Properties, PublishError, Qos, clock};
+
+/// What `wit-bindgen` makes of the contract.
+#[doc(hidden)]
+pub mod bindings {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "message-handler",
+        pub_export_macro: true,
+        export_macro_name: "export_bindings",
+        default_bindings_module: "tidegate_sdk::__private::bindings",
+    });
+}
+
+/// Exports a handler from the crate that expands it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_component {
+    ($start:expr) => {
+        struct Component;
+        impl $crate::__private::bindings::exports::tidegate::handler::lifecycle::Guest for Component {
+            fn init() -> Result<(), String> {
+                $crate::__private::init($start)
+            }
+        }
+        impl $crate::__private::bindings::exports::tidegate::handler::on_message::Guest for Component {
+            fn handle(
+                message: $crate::__private::bindings::tidegate::handler::types::Message,
+            ) -> Result<(), $crate::__private::bindings::tidegate::handler::types::Failure> {
+                $crate::__private::call(&message.into()).map_err($crate::__private::failure)
+            }
+        }
+        $crate::__private::bindings::export_bindings!(Component with_types_in $crate::__private::bindings);
+    };
+}
+
+pub(crate) fn publish(message: Outgoing) -> Result<(), PublishError> {
+    let Outgoing { topic, payload, qos, retain, broker, properties } = message;
+    let properties = properties.map(Into::into);
+    let outgoing = types::Outgoing { topic, payload, qos: qos.into(), retain, properties };
+    imports::publisher::publish(&outgoing, broker.as_deref()).map_err(Into::into)
+}
+
+pub(crate) fn log_enabled(level: Level) -> bool {
+    imports::log::enabled(level.into())
+}
+
+pub(crate) fn log(level: Level, message: &str, fields: &[(String, String)]) {
+    imports::log::log(level.into(), message, fields);
+}
+
+pub(crate) fn wall_nanos() -> u64 {
+    imports::clock::wall()
+}
+
+pub(crate) fn monotonic_nanos() -> u64 {
+    imports::clock::monotonic()
+}
+
+pub(crate) fn random_bytes(len: u32) -> Vec<u8> {
+    imports::random::bytes(len)
+}
+
+pub(crate) fn config_json() -> String {
+    imports::config::json()
+}
+
+/// The failure that the daemon gets for an error.
+pub fn failure(error: Error) -> types::Failure {
+    match error {
+        Error::Reject(reason) => types::Failure::Reject(reason),
+        Error::Retry { reason, after } => {
+            types::Failure::Retry(types::RetryLater { reason, after_ms: after.map(whole_millis) })
+        }
+    }
+}
+
+/// Rounded up, so that a retry never comes early; a delay that no clock reaches is the longest one.
+fn whole_millis(delay: Duration) -> u64 {
+    u64::try_from(delay.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+impl From<types::Message> for Message {
+    fn from(message: types::Message) -> Message {
+        Message {
+            broker: message.broker,
+            subscription: message.subscription,
+            topic: message.topic,
+            payload: message.payload,
+            qos: message.qos.into(),
+            retain: message.retain,
+            dup: message.dup,
+            received: clock::from_unix(message.received),
+            attempt: message.attempt,
+            captures: message.captures,
+            properties: message.properties.map(Into::into),
+        }
+    }
+}
+
+impl From<types::Properties> for Properties {
+    fn from(properties: types::Properties) -> Properties {
+        let types::Properties { content_type, response_topic, correlation_data, message_expiry, utf8_payload, user } =
+            properties;
+        Properties { content_type, response_topic, correlation_data, message_expiry, utf8_payload, user }
+    }
+}
+
+impl From<Properties> for types::Properties {
+    fn from(properties: Properties) -> types::Properties {
+        let Properties { content_type, response_topic, correlation_data, message_expiry, utf8_payload, user } =
+            properties;
+        types::Properties { content_type, response_topic, correlation_data, message_expiry, utf8_payload, user }
+    }
+}
+
+impl From<types::Qos> for Qos {
+    fn from(qos: types::Qos) -> Qos {
+        match qos {
+            types::Qos::AtMostOnce => Qos::AtMostOnce,
+            types::Qos::AtLeastOnce => Qos::AtLeastOnce,
+            types::Qos::ExactlyOnce => Qos::ExactlyOnce,
+        }
+    }
+}
+
+impl From<Qos> for types::Qos {
+    fn from(qos: Qos) -> types::Qos {
+        match qos {
+            Qos::AtMostOnce => types::Qos::AtMostOnce,
+            Qos::AtLeastOnce => types::Qos::AtLeastOnce,
+            Qos::ExactlyOnce => types::Qos::ExactlyOnce,
+        }
+    }
+}
+
+impl From<Level> for imports::log::Level {
+    fn from(level: Level) -> imports::log::Level {
+        match level {
+            Level::Trace => imports::log::Level::Trace,
+            Level::Debug => imports::log::Level::Debug,
+            Level::Info => imports::log::Level::Info,
+            Level::Warn => imports::log::Level::Warn,
+            Level::Error => imports::log::Level::Error,
+        }
+    }
+}
+
+impl From<imports::publisher::PublishError> for PublishError {
+    fn from(error: imports::publisher::PublishError) -> PublishError {
+        use imports::publisher::PublishError as Wire;
+        match error {
+            Wire::Denied(reason) => PublishError::Denied(reason),
+            Wire::InvalidTopic(reason) => PublishError::InvalidTopic(reason),
+            Wire::TooLarge => PublishError::TooLarge,
+            Wire::Quota => PublishError::Quota,
+            Wire::UnknownBroker(name) => PublishError::UnknownBroker(name),
+            Wire::OutboxFull => PublishError::OutboxFull,
+            Wire::Other(reason) => PublishError::Other(reason),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! `tidegate explain`: which subscriptions match, which handler runs, as the exit code and in words.
+
+use tidegate_tests::config::ECHO;
+use tidegate_tests::{Config, Home, Protocol};
+
+fn home() -> Home {
+    let config = Config::new()
+        .broker("plant", 1883, Protocol::V5, "")
+        .guest("narrow", "plant", ECHO, "")
+        .guest("wide", "plant", ECHO, "")
+        .subscription("plant", "some/sort/of/+", 1, "narrow", "when = { min-bytes = 2, otherwise = \"next\" }")
+        .subscription("plant", "some/#", 1, "wide", "");
+    Home::new(&config, 9883)
+}
+
+/// The exit code, and the handlers that run.
+#[track_caller]
+fn check(arguments: &[&str], code: i32, runs: &[&str]) {
+    let home = home();
+    let ran = home.run(&[&["explain", "--json"], arguments].concat());
+    assert_eq!(ran.code, Some(code), "{ran:?}");
+    let explained: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap_or_default();
+    let subscriptions = explained[0]["subscriptions"].as_array().cloned().unwrap_or_default();
+    let running: Vec<_> = subscriptions
+        .iter()
+        .filter(|one| one["runs"] == true)
+        .map(|one| one["on_message"].as_str().expect("a text").to_owned())
+        .collect();
+    let expected: Vec<_> = runs.iter().map(|handler| format!("handler {handler}")).collect();
+    assert_eq!(running, expected, "{}", ran.stdout);
+}
+
+#[test]
+fn the_handler_that_runs_is_told_with_exit_code_0() {
+    check(&["some/sort/of/thing", "--message", "long enough"], 0, &["narrow"]);
+    check(&["some/sort/of/thing", "--message", "x"], 0, &["wide"]);
+    check(&["some/name", "--broker", "plant"], 0, &["wide"]);
+}
+
+#[test]
+fn a_topic_that_nothing_runs_for_is_1() {
+    check(&["other/name"], 1, &[]);
+}
+
+#[test]
+fn wrong_use_is_2() {
+    check(&["some/+"], 2, &[]);
+    check(&["some/name", "--broker", "plan"], 2, &[]);
+}
+
+#[test]
+fn people_read_ranks_and_reasons() {
+    let ran = home().run(&["explain", "some/sort/of/thing", "--message", "x"]);
+    for words in ["some/sort/of/+", "some/#", "narrow", "wide", "min-bytes"] {
+        assert!(ran.stdout.contains(words), "{words}: {ran:?}");
+    }
+}

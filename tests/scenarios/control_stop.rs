@@ -1,0 +1,87 @@
+//! SIGTERM and SIGINT: what is in progress is finished, what is not stays with the broker, and the exit code is 0.
+
+use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols};
+
+on_both_protocols!(
+    a_stop_finishes_what_is_in_progress_and_leaves_the_rest_to_the_broker,
+    a_stop_finishes_qos_0_messages_too,
+);
+
+fn slow(broker: &Mosquitto, protocol: Protocol, ms: u32) -> Daemon {
+    let config = Config::new()
+        .broker("plant", broker.port(), protocol, "")
+        .guest("slow", "plant", &format!("mode = \"slow\", ms = {ms}"), "instances = 1")
+        .subscription("plant", "in/#", 1, "slow", "");
+    Daemon::start(&config)
+}
+
+/// Over a stop in mid-stream and a new start, each message is handled exactly once: what was finished is acknowledged.
+fn a_stop_finishes_what_is_in_progress_and_leaves_the_rest_to_the_broker(protocol: Protocol) {
+    const COUNT: usize = 300;
+    let broker = Mosquitto::start();
+    let mut daemon = slow(&broker, protocol, 5);
+    let collector = broker.client(protocol);
+    collector.subscribe("out/#", 1);
+    let messages: Vec<_> = (0..COUNT).map(|n| Message::new("in/a", format!("{n}"))).collect();
+    broker.client(protocol).publish_all(&messages);
+
+    let mut came = collector.collect(20);
+    daemon.terminate();
+    came.extend(collector.rest());
+    assert!(came.len() < COUNT, "the stop came too late to show anything");
+    daemon.restart();
+
+    came.extend(collector.collect(COUNT - came.len()));
+    daemon.wait_metrics("everything reaches its end", |metrics| metrics.in_progress("plant") == 0.0);
+    came.extend(collector.rest());
+    let numbers: Vec<_> = came.iter().map(|message| message.text().parse::<usize>().expect("a number")).collect();
+    assert_eq!(numbers, (0..COUNT).collect::<Vec<_>>(), "each once, in order");
+    daemon.balance();
+}
+
+fn a_stop_finishes_qos_0_messages_too(protocol: Protocol) {
+    let broker = Mosquitto::start();
+    let mut daemon = slow(&broker, protocol, 100);
+    let collector = broker.client(protocol);
+    collector.subscribe("out/#", 1);
+    let messages: Vec<_> = (0..5).map(|n| Message::new("in/a", format!("{n}")).qos(0)).collect();
+    broker.client(protocol).publish_all(&messages);
+    daemon.wait_metrics("all are taken in", |metrics| metrics.received("plant") == 5.0);
+
+    daemon.terminate();
+
+    let came: Vec<_> = collector.collect(5).iter().map(|message| message.text().to_owned()).collect();
+    assert_eq!(came, ["0", "1", "2", "3", "4"]);
+}
+
+#[test]
+fn sigint_stops_as_sigterm_does() {
+    let broker = Mosquitto::start();
+    let mut daemon = slow(&broker, Protocol::V5, 100);
+    let collector = broker.client(Protocol::V5);
+    collector.subscribe("out/#", 1);
+    broker.client(Protocol::V5).publish(&Message::new("in/a", "x"));
+    daemon.wait_metrics("it is taken in", |metrics| metrics.received("plant") == 1.0);
+    daemon.signal("INT");
+    assert_eq!(daemon.ended().code(), Some(0));
+    assert_eq!(collector.collect(1)[0].text(), "x");
+}
+
+/// A call that outlasts `shutdown-grace` is left; its message stays unacknowledged.
+#[test]
+fn a_stop_ends_with_the_grace_period() {
+    let broker = Mosquitto::start();
+    let config = Config::new()
+        .top("shutdown-grace = \"300ms\"")
+        .broker("plant", broker.port(), Protocol::V5, "")
+        .guest("stuck", "plant", "mode = \"loop\", trigger = \"loop\"", "call-deadline = \"10m\"")
+        .subscription("plant", "in/#", 1, "stuck", "");
+    let mut daemon = Daemon::start(&config);
+    broker.client(Protocol::V5).publish(&Message::new("in/a", "loop"));
+    daemon.wait_metrics("it is taken in", |metrics| metrics.in_progress("plant") == 1.0);
+    daemon.terminate();
+
+    daemon.restart();
+    daemon.wait_metrics("it comes again", |metrics| metrics.in_progress("plant") == 1.0);
+    daemon.kill();
+}

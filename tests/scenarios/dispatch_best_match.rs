@@ -1,0 +1,65 @@
+//! `dispatch = "best"`: of the matching subscriptions exactly one runs, the most specific.
+
+use std::collections::BTreeMap;
+
+use tidegate_tests::config::ECHO;
+use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols};
+
+on_both_protocols!(
+    the_four_topics_of_the_specification_run_the_best_ranked_handler_once,
+    a_topic_that_no_handler_wants_is_unmatched,
+);
+
+/// Filters and the handlers that they run, in an order that is not that of rank.
+const FILTERS: [(&str, &str); 4] =
+    [("some/sort/of/topic", "first"), ("some/#", "second"), ("some/sort/of/+", "third"), ("some/thing/#", "fourth")];
+
+const WINNERS: [(&str, &str); 4] = [
+    ("some/sort/of/topic", "first"),
+    ("some/sort/of/thing", "third"),
+    ("some/name", "second"),
+    ("some/thing/else", "fourth"),
+];
+
+fn the_four_topics_of_the_specification_run_the_best_ranked_handler_once(protocol: Protocol) {
+    const ROUNDS: usize = 5;
+    let broker = Mosquitto::start();
+    let mut config = Config::new().broker("plant", broker.port(), protocol, "");
+    for (filter, handler) in FILTERS {
+        config = config.guest(handler, "plant", ECHO, "").subscription("plant", filter, 1, handler, "");
+    }
+    let daemon = Daemon::start(&config);
+    let collector = broker.client(protocol);
+    collector.subscribe("out/#", 1);
+    let publisher = broker.client(protocol);
+
+    for round in 0..ROUNDS {
+        for (topic, _) in WINNERS {
+            publisher.publish(&Message::new(topic, format!("{round}")));
+        }
+    }
+
+    let mut echoes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let came = collector.collect(WINNERS.len() * ROUNDS);
+    let metrics = daemon.wait_metrics("every copy reaches its end", |metrics| metrics.in_progress("plant") == 0.0);
+    for message in came.iter().chain(&collector.rest()) {
+        echoes.entry(message.topic.clone()).or_default().push(message.text().to_owned());
+    }
+    let rounds: Vec<_> = (0..ROUNDS).map(|round| round.to_string()).collect();
+    for (topic, handler) in WINNERS {
+        assert_eq!(echoes.get(&format!("out/{topic}")), Some(&rounds), "echoes of {topic}, once each and in order");
+        assert_eq!(metrics.calls(handler, "ok"), ROUNDS as f64, "calls of the handler that {topic} runs");
+    }
+    assert_eq!(metrics.finished("plant", "handled"), (WINNERS.len() * ROUNDS) as f64);
+    daemon.balance();
+}
+
+fn a_topic_that_no_handler_wants_is_unmatched(protocol: Protocol) {
+    let broker = Mosquitto::start();
+    let config = Config::new()
+        .broker("plant", broker.port(), protocol, "")
+        .table("[[subscriptions]]\nbroker = \"plant\"\ntopic = \"quiet/#\"\nqos = 1");
+    let daemon = Daemon::start(&config);
+    broker.client(protocol).publish(&Message::new("quiet/place", "x"));
+    assert_eq!(daemon.settle("plant", 1).finished("plant", "unmatched"), 1.0);
+}

@@ -1,0 +1,35 @@
+//! What Tidegate promises, on the built binary with a real mosquitto. The files follow the way of a message; each test's
+//! name is the promise that it holds.
+
+mod session_broker_away;
+mod session_broker_restarts;
+mod session_login_refused;
+mod session_payloads;
+mod session_properties;
+mod session_qos;
+mod session_status_messages;
+
+mod dispatch_all;
+mod dispatch_best_match;
+mod dispatch_log_action;
+mod dispatch_order_per_topic;
+mod dispatch_parallel_limit;
+mod dispatch_when;
+
+mod handler_failures_stay_apart;
+mod handler_grants;
+mod handler_limits;
+mod handler_log;
+mod handler_samples;
+
+mod outbox_acknowledgement;
+mod outbox_bridges;
+
+mod control_check;
+mod control_explain;
+mod control_stop;
+mod control_topic_match;
+
+mod telemetry_health;
+mod telemetry_log;
+mod telemetry_metrics;

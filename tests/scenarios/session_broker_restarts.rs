@@ -1,0 +1,119 @@
+//! A broker that ends and comes back in the middle of a QoS 1 stream: nothing is lost, each topic stays in order.
+//!
+//! What the broker itself forgets is not the gateway's loss, so the broker is made to keep its word: it saves its sessions
+//! before it ends. Everything then depends on the gateway's acknowledgements.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate_tests::client::stream::Stream;
+use tidegate_tests::config::ECHO;
+use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols};
+
+on_both_protocols!(
+    a_stream_goes_on_over_a_restart_without_loss_and_in_order,
+    what_the_broker_saved_before_it_was_killed_is_handled_in_order,
+    a_broker_that_forgot_everything_is_subscribed_to_again,
+);
+
+const TOPICS: usize = 8;
+
+fn gateway(broker: &Mosquitto, protocol: Protocol, guest: &str) -> Daemon {
+    let config = Config::new()
+        .broker("plant", broker.port(), protocol, "")
+        .guest("echo", "plant", guest, "instances = 2")
+        .subscription("plant", "in/#", 1, "echo", "");
+    Daemon::start(&config)
+}
+
+fn collector(broker: &Mosquitto, protocol: Protocol) -> Client {
+    let collector = Client::options(broker.port(), protocol).session("collector").connect().expect("is let in");
+    collector.subscribe("out/#", 1);
+    collector
+}
+
+fn numbered(count: usize) -> Vec<Message> {
+    (0..count).map(|n| Message::new(format!("in/{}", n % TOPICS), format!("{}", n / TOPICS))).collect()
+}
+
+/// Collects until an echo of each message came.
+fn collect_all(collector: &Client, sent: &[Message], came: &mut Vec<Message>) {
+    let mut missing: BTreeSet<_> = sent.iter().map(|one| (format!("out/{}", one.topic), one.payload.clone())).collect();
+    for message in came.iter() {
+        missing.remove(&(message.topic.clone(), message.payload.clone()));
+    }
+    assert!(!missing.is_empty(), "the interruption came too late to show anything");
+    came.extend(collector.collect_until("the missing messages", |message| {
+        missing.remove(&(message.topic.clone(), message.payload.clone()));
+        missing.is_empty()
+    }));
+}
+
+/// Per topic, numbers first occur in ascending order without a gap; they may occur again.
+fn assert_order(came: &[Message]) {
+    let mut next: BTreeMap<&str, usize> = BTreeMap::new();
+    for message in came {
+        let next = next.entry(&message.topic).or_default();
+        let number: usize = message.text().parse().expect("a number");
+        assert!(number <= *next, "{}: {number} came before {next}", message.topic);
+        *next = (*next).max(number + 1);
+    }
+}
+
+fn a_stream_goes_on_over_a_restart_without_loss_and_in_order(protocol: Protocol) {
+    let mut broker = Mosquitto::persistent();
+    let daemon = gateway(&broker, protocol, ECHO);
+    let mut collector = collector(&broker, protocol);
+    let sent = numbered(1800);
+    let mut came = Vec::new();
+    for part in sent.chunks(600) {
+        let stream = Stream::start(broker.port(), protocol, part.to_vec());
+        came.extend(collector.collect(100));
+        if part.last() != sent.last() {
+            broker.stop();
+            broker.restart();
+            collector.reconnect();
+        }
+        stream.finish();
+    }
+    collect_all(&collector, &sent, &mut came);
+
+    assert_order(&came);
+    let metrics = daemon.wait_metrics("everything reaches its end", |metrics| metrics.in_progress("plant") == 0.0);
+    assert_eq!(metrics.connects("plant", "accepted"), 3.0);
+    daemon.balance();
+}
+
+fn what_the_broker_saved_before_it_was_killed_is_handled_in_order(protocol: Protocol) {
+    let mut broker = Mosquitto::persistent();
+    let daemon = gateway(&broker, protocol, "mode = \"slow\", ms = 20");
+    let mut collector = collector(&broker, protocol);
+    let sent = numbered(240);
+    broker.client(protocol).publish_all(&sent);
+    let mut came = collector.collect(20);
+    broker.save();
+    broker.kill();
+    broker.restart();
+    collector.reconnect();
+
+    collect_all(&collector, &sent, &mut came);
+    assert_order(&came);
+    daemon.wait_metrics("everything reaches its end", |metrics| metrics.in_progress("plant") == 0.0);
+    daemon.balance();
+}
+
+fn a_broker_that_forgot_everything_is_subscribed_to_again(protocol: Protocol) {
+    let mut broker = Mosquitto::start();
+    let daemon = gateway(&broker, protocol, ECHO);
+    broker.kill();
+    daemon.wait_not_ready();
+    broker.restart();
+    daemon.wait_ready();
+
+    let collector = broker.client(protocol);
+    collector.subscribe("out/#", 1);
+    let sent = numbered(100);
+    broker.client(protocol).publish_all(&sent);
+    assert_order(&collector.collect(sent.len()));
+    daemon.settle("plant", sent.len());
+    assert_eq!(collector.rest(), [], "nothing comes twice");
+}

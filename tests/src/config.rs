@@ -1,0 +1,65 @@
+//! A configuration of the daemon, put together from its tables.
+
+use std::fmt::{Display, Write as _};
+
+use crate::client::Protocol;
+
+/// The test guest publishes what it gets to `out/` before the topic, with the same QoS.
+pub const ECHO: &str = "mode = \"echo\"";
+
+/// Tables of `tidegate.toml`; [`crate::Home`] adds the folders and the address of the admin server.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Keys before the first table.
+    pub top: String,
+    /// Tables.
+    pub tables: String,
+    /// Names of the plugins that the home gets.
+    pub plugins: Vec<String>,
+}
+
+impl Config {
+    /// Nothing yet.
+    pub fn new() -> Config {
+        Config::default()
+    }
+
+    /// Adds keys before the first table.
+    pub fn top(mut self, keys: &str) -> Config {
+        writeln!(self.top, "{keys}").expect("a string takes all");
+        self
+    }
+
+    /// Adds a broker on the loopback interface.
+    pub fn broker(self, name: &str, port: u16, protocol: Protocol, keys: &str) -> Config {
+        self.table(format!(
+            "[brokers.{name}]\naddress = \"127.0.0.1\"\nport = {port}\nprotocol = \"{protocol}\"\n{keys}\n"
+        ))
+    }
+
+    /// Adds a handler; its plugin is copied to the home's folder of plugins.
+    pub fn handler(mut self, name: &str, plugin: &str, keys: &str) -> Config {
+        self.plugins.push(plugin.to_owned());
+        self.table(format!("[handlers.{name}]\nplugin = \"{plugin}\"\n{keys}\n"))
+    }
+
+    /// Adds a handler of the test guest, which may publish to `out/#` of `broker`. What the guest does is in its `config`,
+    /// given as the inside of an inline table: [`ECHO`].
+    pub fn guest(self, name: &str, broker: &str, config: &str, keys: &str) -> Config {
+        let allow = format!("allow = {{ publish = [\"{broker}:out/#\"] }}");
+        self.handler(name, "misbehave.wasm", &format!("{allow}\nconfig = {{ {config} }}\n{keys}"))
+    }
+
+    /// Adds a subscription that runs a handler.
+    pub fn subscription(self, broker: &str, topic: &str, qos: u8, handler: &str, keys: &str) -> Config {
+        self.table(format!(
+            "[[subscriptions]]\nbroker = \"{broker}\"\ntopic = \"{topic}\"\nqos = {qos}\non-message = \"{handler}\"\n{keys}\n"
+        ))
+    }
+
+    /// Adds tables as they are.
+    pub fn table(mut self, toml: impl Display) -> Config {
+        writeln!(self.tables, "{toml}").expect("a string takes all");
+        self
+    }
+}

@@ -1,0 +1,161 @@
+//! A mosquitto of a scenario's own: a process, a port, a folder.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+use tempfile::TempDir;
+
+use crate::client::{Client, Protocol};
+use crate::process::Process;
+use crate::{ports, wait};
+
+/// How often another port is tried when something else took the first.
+const ATTEMPTS: u32 = 5;
+
+/// What a broker is started with.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Keep sessions and messages in a file, written on SIGTERM, SIGUSR1, and by nothing else.
+    pub persistent: bool,
+    /// Only this user name and password are let in.
+    pub login: Option<(String, String)>,
+    /// Further lines of its configuration.
+    pub extra: String,
+}
+
+/// A running broker. Dropping it ends it.
+pub struct Mosquitto {
+    process: Process,
+    port: u16,
+    options: Options,
+    folder: TempDir,
+}
+
+impl Mosquitto {
+    /// Starts a broker that lets everybody in and keeps nothing.
+    pub fn start() -> Mosquitto {
+        Mosquitto::with(Options::default())
+    }
+
+    /// Starts a broker that keeps its sessions through a restart.
+    pub fn persistent() -> Mosquitto {
+        Mosquitto::with(Options { persistent: true, ..Options::default() })
+    }
+
+    /// Starts a broker.
+    ///
+    /// # Panics
+    /// mosquitto is not installed, or it does not come up.
+    pub fn with(options: Options) -> Mosquitto {
+        for _ in 1..ATTEMPTS {
+            if let Some(broker) = Mosquitto::try_on(ports::free(), &options) {
+                return broker;
+            }
+        }
+        Mosquitto::on(ports::free(), options)
+    }
+
+    /// Starts a broker on a port that was [`ports::free`].
+    ///
+    /// # Panics
+    /// As [`Mosquitto::with`], or something else listens on the port.
+    pub fn on(port: u16, options: Options) -> Mosquitto {
+        Mosquitto::try_on(port, &options).unwrap_or_else(|| panic!("mosquitto ended at once on port {port}"))
+    }
+
+    fn try_on(port: u16, options: &Options) -> Option<Mosquitto> {
+        let folder = tempfile::Builder::new().prefix("tidegate-mosquitto-").tempdir().expect("a temporary folder");
+        write_configuration(folder.path(), port, options);
+        let process = launch(folder.path());
+        let mut broker = Mosquitto { process, port, options: options.clone(), folder };
+        broker.comes_up().then_some(broker)
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A new client with a session of this connection only.
+    pub fn client(&self, protocol: Protocol) -> Client {
+        Client::connect(self.port, protocol)
+    }
+
+    /// SIGKILL: it saves nothing and says goodbye to nobody.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// SIGTERM, and waits for its end: a persistent one saves everything.
+    pub fn stop(&mut self) {
+        self.process.signal("TERM");
+        self.process.wait(wait::PATIENCE);
+    }
+
+    /// Starts it again after [`Mosquitto::kill`] or [`Mosquitto::stop`], on the same port and with what it saved.
+    pub fn restart(&mut self) {
+        assert!(self.process.ended().is_some(), "the broker still runs");
+        self.process = launch(self.folder.path());
+        assert!(self.comes_up(), "mosquitto ended at once when it was started again on port {}", self.port);
+    }
+
+    /// Makes a persistent broker save everything now, and waits until the file is written.
+    pub fn save(&self) {
+        let file = self.folder.path().join("mosquitto.db");
+        let written = || -> Option<(SystemTime, u64)> {
+            let metadata = fs::metadata(&file).ok()?;
+            Some((metadata.modified().ok()?, metadata.len()))
+        };
+        let before = written();
+        self.process.signal("USR1");
+        wait::until_true("mosquitto saves its state", || written().is_some_and(|now| before != Some(now)));
+    }
+
+    /// Whether it accepts MQTT connections; not when the process has ended.
+    fn comes_up(&mut self) -> bool {
+        let login = self.options.login.clone();
+        let login = login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()));
+        wait::until(format!("mosquitto on port {}", self.port), || {
+            if self.process.ended().is_some() {
+                return Ok(false);
+            }
+            Client::options(self.port, Protocol::V5).login(login).connect().map(|_| self.process.ended().is_none())
+        })
+    }
+}
+
+fn launch(folder: &Path) -> Process {
+    let mut command = Command::new(binary());
+    command.arg("-c").arg(folder.join("mosquitto.conf"));
+    Process::start("mosquitto", &mut command)
+}
+
+fn write_configuration(folder: &Path, port: u16, options: &Options) {
+    // Without a limit on what it queues: mosquitto drops silently past it, which is not what a scenario looks at.
+    let mut text = format!("listener {port} 127.0.0.1\nuser root\nlog_dest stderr\nmax_queued_messages 0\n");
+    text += "set_tcp_nodelay true\n";
+    if options.persistent {
+        writeln!(text, "persistence true\npersistence_location {}/\nautosave_interval 0", folder.display())
+            .expect("a string takes all");
+    }
+    if let Some((user, password)) = &options.login {
+        let passwords = folder.join("passwords");
+        let status =
+            Command::new("mosquitto_passwd").args(["-c", "-b"]).arg(&passwords).args([user, password]).status();
+        assert!(status.is_ok_and(|status| status.success()), "mosquitto_passwd failed: run `cargo xtask test`");
+        writeln!(text, "password_file {}", passwords.display()).expect("a string takes all");
+    }
+    writeln!(text, "allow_anonymous {}\n{}", options.login.is_none(), options.extra).expect("a string takes all");
+    fs::write(folder.join("mosquitto.conf"), text).expect("the folder is ours");
+}
+
+/// From PATH, or where Debian puts it.
+fn binary() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    let found = folders.map(|folder: PathBuf| folder.join("mosquitto")).find(|file| file.is_file());
+    found.expect("mosquitto is not installed: `cargo xtask test` installs what the scenarios need")
+}

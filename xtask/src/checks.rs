@@ -1,0 +1,130 @@
+//! `cargo xtask test`: everything that must hold before a change is merged.
+//!
+//! Owns: the steps, their order and how each is run alone. The first that fails ends the run.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use crate::plugins;
+use crate::setup::{self, WASM_TARGET};
+use crate::shell::{Program, cargo, say, target_dir};
+
+#[derive(Args)]
+pub struct Options {
+    /// Run only these steps.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "STEP")]
+    only: Vec<Step>,
+    /// Passed on to the scenario tests: only these run, such as `-- retained`.
+    #[arg(last = true)]
+    scenarios: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Step {
+    /// The code is formatted.
+    Fmt,
+    /// The code has no lint warning, natively and as handlers.
+    Clippy,
+    /// The documentation builds without warning.
+    Doc,
+    /// Dependencies: licences, bans, sources, advisories.
+    Deny,
+    /// Unit, property, documentation and scenario tests.
+    Test,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_possible_value().expect("no step is hidden").get_name().fmt(f)
+    }
+}
+
+/// Runs the steps that are asked for; with arguments for the scenarios, only those.
+///
+/// # Errors
+/// What a step needs is missing, or a step fails; it is named before.
+pub fn run(options: &Options) -> Result<()> {
+    let steps = match (&*options.only, &*options.scenarios) {
+        ([], []) => Step::value_variants(),
+        ([], _) => &[Step::Test],
+        (only, _) => only,
+    };
+    let start = Instant::now();
+    for (place, step) in steps.iter().enumerate() {
+        say!("\n[{}/{}] {step}, after {}", place + 1, steps.len(), shown(start.elapsed()));
+        let done = match step {
+            Step::Fmt => fmt(),
+            Step::Clippy => clippy(),
+            Step::Doc => doc(),
+            Step::Deny => deny(),
+            Step::Test => test(&options.scenarios),
+        };
+        if done.is_err() {
+            let after = shown(start.elapsed());
+            say!("\n{step} failed after {after}; to run it alone: cargo xtask test --only {step}");
+        }
+        done?;
+    }
+    Ok(())
+}
+
+/// As `1:05`, in minutes and seconds.
+fn shown(time: Duration) -> String {
+    format!("{}:{:02}", time.as_secs() / 60, time.as_secs() % 60)
+}
+
+fn fmt() -> Result<()> {
+    cargo().args(["fmt", "--all", "--check"]).run()
+}
+
+fn clippy() -> Result<()> {
+    cargo().args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]).run()?;
+    setup::ensure_wasm_target()?;
+    // What only a handler compiles: the SDK's side of the component's interface.
+    let packages = plugins::packages()?;
+    let names = packages.iter().flat_map(|package| ["--package", package]);
+    let handlers = cargo().args(["clippy", "--target", WASM_TARGET, "--package", "tidegate-sdk"]).args(names);
+    handlers.args(["--", "--deny", "warnings"]).run()
+}
+
+fn doc() -> Result<()> {
+    let doc = cargo().args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    doc.env("RUSTDOCFLAGS", "--deny warnings").run()
+}
+
+fn deny() -> Result<()> {
+    let Some(deny) = setup::cargo_deny()? else {
+        say!(
+            "skipped: cargo-deny is not installed (cargo install cargo-deny --locked); build servers always run this step"
+        );
+        return Ok(());
+    };
+    let deny = || Program::new(&deny).arg("--workspace");
+    deny().args(["check", "bans", "licenses", "sources"]).run()?;
+    match deny().args(["fetch", "db"]).read() {
+        Ok(_) => deny().args(["check", "--disable-fetch", "advisories"]).run(),
+        Err(error) => {
+            say!("advisories skipped: their database cannot be fetched: {error:#}");
+            Ok(())
+        }
+    }
+}
+
+fn test(scenarios: &[OsString]) -> Result<()> {
+    setup::ensure_mosquitto()?;
+    let plugins = plugins::build()?;
+    // All packages together, as the tests are built: otherwise dependencies are compiled twice, with other features.
+    cargo().args(["build", "--workspace", "--bin", "tidegate"]).run()?;
+    let test = cargo()
+        .arg("test")
+        .env("TIDEGATE_BIN", target_dir().join("debug").join("tidegate"))
+        .env("TIDEGATE_PLUGINS", plugins);
+    match scenarios {
+        [] => test.args(["--workspace", "--no-fail-fast"]).run(),
+        filter => test.args(["--package", "tidegate-tests", "--no-fail-fast", "--"]).args(filter).run(),
+    }
+}

@@ -1,0 +1,118 @@
+//! Finds what a build or a test needs, and installs it where that is permitted.
+//!
+//! Owns: every change to the machine that xtask makes: a target of the Rust toolchain, packages of a Debian system, and
+//! programs of its own in `target/tools`. Each is announced before it is made.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::shell::{Program, cargo, find, is_ci, say, target_dir};
+
+/// The target that handlers are built for.
+pub const WASM_TARGET: &str = "wasm32-wasip2";
+
+/// The version that is installed: a newer one may find new faults in an old tree.
+const CARGO_DENY_VERSION: &str = "0.20.2";
+
+/// Where brokers are installed outside `PATH`.
+const BROKER_FOLDERS: &[&str] = &["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"];
+
+/// Gets the standard library for handlers.
+///
+/// # Errors
+/// It is missing and rustup cannot add it: with what to do.
+pub fn ensure_wasm_target() -> Result<()> {
+    if has_wasm_target() {
+        return Ok(());
+    }
+    say!("adding the Rust target {WASM_TARGET}");
+    let added = Program::new("rustup").args(["target", "add", WASM_TARGET]).run();
+    if let Err(error) = added {
+        bail!(
+            "{error:#}\nThe handlers need Rust's standard library for {WASM_TARGET}. With rustup (https://rustup.rs) and a \
+             network, run `rustup target add {WASM_TARGET}`; a Rust from the system's packages has it in a package of its own."
+        );
+    }
+    Ok(())
+}
+
+/// Asks the compiler, not rustup: a Rust from the system's packages may have the target too.
+fn has_wasm_target() -> bool {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let libraries = Program::new(rustc).args(["--print", "target-libdir", "--target", WASM_TARGET]).read();
+    libraries.is_ok_and(|folder| Path::new(&folder).is_dir())
+}
+
+/// Gets the broker that scenarios run against, and its clients.
+///
+/// # Errors
+/// They are missing and cannot be installed: with what to do.
+pub fn ensure_mosquitto() -> Result<()> {
+    let missing = || {
+        let programs = ["mosquitto", "mosquitto_pub", "mosquitto_sub"];
+        programs.into_iter().filter(|program| find(program, BROKER_FOLDERS).is_none()).collect::<Vec<_>>()
+    };
+    if missing().is_empty() {
+        return Ok(());
+    }
+    let what = missing().join(", ");
+    match apt_get() {
+        Some(apt_get) => {
+            say!("{what} missing: installing the packages mosquitto and mosquitto-clients");
+            let install =
+                || apt_get().args(["install", "--yes", "--no-install-recommends", "mosquitto", "mosquitto-clients"]);
+            if install().run().is_err() {
+                apt_get().arg("update").run()?;
+                install().run()?;
+            }
+        }
+        None => bail!(
+            "the scenario tests need {what}: install Eclipse Mosquitto and its clients, as with `sudo apt-get install \
+             mosquitto mosquitto-clients` or `brew install mosquitto`. Everything else runs without: \
+             `cargo xtask test --only fmt,clippy,doc,deny`"
+        ),
+    }
+    match missing().join(", ") {
+        none if none.is_empty() => Ok(()),
+        still => bail!("{still} still missing after the installation"),
+    }
+}
+
+/// apt-get as one who may install: as root, or by a sudo that does not ask.
+fn apt_get() -> Option<fn() -> Program> {
+    find("apt-get", &[])?;
+    if Program::new("id").arg("-u").read().is_ok_and(|user| user == "0") {
+        return Some(|| Program::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive"));
+    }
+    let may = Program::new("sudo").args(["--non-interactive", "true"]).succeeds();
+    may.then_some(|| Program::new("sudo").args(["--non-interactive", "DEBIAN_FRONTEND=noninteractive", "apt-get"]))
+}
+
+/// cargo-deny: as found, or on a build server installed into `target/tools`. None where neither is so.
+///
+/// # Errors
+/// It cannot be installed.
+pub fn cargo_deny() -> Result<Option<PathBuf>> {
+    let tools = target_dir().join("tools");
+    let own = tools.join("bin").join("cargo-deny");
+    if own.is_file() {
+        return Ok(Some(own));
+    }
+    if let Some(found) = find("cargo-deny", &[]) {
+        return Ok(Some(found));
+    }
+    if !is_ci() {
+        return Ok(None);
+    }
+    say!("installing cargo-deny {CARGO_DENY_VERSION} into {}: some minutes, once", tools.display());
+    // A build folder of its own, so that an interrupted installation goes on where it stopped.
+    let build = tools.join("build");
+    cargo()
+        .args(["install", "cargo-deny", "--locked", "--version", CARGO_DENY_VERSION, "--root"])
+        .arg(&tools)
+        .env("CARGO_TARGET_DIR", &build)
+        .run()?;
+    std::fs::remove_dir_all(build)?;
+    Ok(Some(own))
+}
