@@ -34,7 +34,7 @@ use crate::telemetry::tap::Tap;
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
     /// The state directory cannot be used.
-    #[error("state-dir = {}: {source}; the daemon must be able to create it and write to it", .path.display())]
+    #[error("state-dir = {} must be a directory that the daemon can create or write to", .path.display())]
     StateDir {
         /// As configured.
         path: PathBuf,
@@ -42,7 +42,7 @@ pub enum GatewayError {
         source: io::Error,
     },
     /// The admin address is taken or not ours.
-    #[error("admin.listen = {address}: {source}; choose a free port")]
+    #[error("admin.listen = {address} cannot be used, choose another port")]
     Listen {
         /// As configured.
         address: SocketAddr,
@@ -53,7 +53,7 @@ pub enum GatewayError {
     #[error("the WebAssembly engine does not start")]
     Engine(#[from] EngineError),
     /// A plugin does not load.
-    #[error("handlers.{handler}.plugin = {}: {source}", .plugin.display())]
+    #[error("handlers.{handler}.plugin = {}", .plugin.display())]
     Load {
         /// The handler's name.
         handler: Arc<str>,
@@ -63,7 +63,7 @@ pub enum GatewayError {
         source: LoadError,
     },
     /// A plugin's first instance does not start.
-    #[error("handlers.{handler}: the first instance does not start: {source}")]
+    #[error("handlers.{handler}: the first instance does not start")]
     Start {
         /// The handler's name.
         handler: Arc<str>,
@@ -116,10 +116,12 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new()?);
         let tap = Tap::new();
         let progress = Arc::new(Progress::default());
-        let brokers: Vec<Arc<BrokerMeters>> = config.brokers.iter().map(|broker| metrics.broker(&broker.name)).collect();
+        let brokers: Vec<Arc<BrokerMeters>> =
+            config.brokers.iter().map(|broker| metrics.broker(&broker.name)).collect();
         let outboxes = Arc::new(Outboxes::new(brokers.clone()));
         let handlers = Handlers::start(&config, &cache, &metrics, &outboxes, &tap).await?;
-        let routes = (0..).map(BrokerId).zip(&brokers).map(|(id, meters)| handlers.routes(&config, &metrics, id, meters));
+        let routes =
+            (0..).map(BrokerId).zip(&brokers).map(|(id, meters)| handlers.routes(&config, &metrics, id, meters));
         let router = Arc::new(Router::new(routes.collect(), Arc::clone(&progress), tap.clone()));
         let stop_sessions = CancellationToken::new();
         let sessions: Vec<SessionHandle> = (0..)
@@ -290,7 +292,7 @@ impl Handlers {
         }
         tracing::info!(
             handler = %handler.name, plugin = %handler.plugin.display(), version = %parts.plugin.hash(),
-            instances = handler.instances, "handler started",
+            bytes = parts.plugin.size(), instances = handler.instances, "handler started",
         );
         Ok(())
     }

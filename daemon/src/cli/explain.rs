@@ -160,10 +160,8 @@ fn action(on_message: &OnMessage) -> String {
 
 /// Whether no subscription of a lower rank is tried after this one.
 fn decides(subscription: &Subscription, mode: DispatchMode, facts: Facts<'_>) -> bool {
-    let passes_on = subscription
-        .when
-        .as_ref()
-        .is_some_and(|when| when.otherwise == Otherwise::Next && when.unmet(facts).is_some());
+    let passes_on =
+        subscription.when.as_ref().is_some_and(|when| when.otherwise == Otherwise::Next && when.unmet(facts).is_some());
     mode == DispatchMode::Best && subscription.on_message.is_some() && !passes_on
 }
 

@@ -79,13 +79,19 @@ impl Metrics {
                 "When the last message for this subscription came, in Unix time; 0 before the first.",
                 &["broker", "subscription"],
             )?,
-            handler_calls: families.counter("handler_calls_total", "Handler calls by result.", &["handler", "result"])?,
-            handler_duration: families.histogram("handler_duration_seconds", "Time in the handler's call.")?,
-            end_to_end: families.histogram(
-                "end_to_end_seconds",
-                "From a message's arrival until its outcome is safe.",
+            handler_calls: families.counter(
+                "handler_calls_total",
+                "Handler calls by result.",
+                &["handler", "result"],
             )?,
-            handler_queue: families.gauge("handler_queue_messages", "Messages waiting for the handler.", &["handler"])?,
+            handler_duration: families.histogram("handler_duration_seconds", "Time in the handler's call.")?,
+            end_to_end: families
+                .histogram("end_to_end_seconds", "From a message's arrival until its outcome is safe.")?,
+            handler_queue: families.gauge(
+                "handler_queue_messages",
+                "Messages waiting for the handler.",
+                &["handler"],
+            )?,
             handler_instances: families.gauge("handler_instances", "Instances ready to be called.", &["handler"])?,
             outbox_messages: families.gauge("outbox_messages", "Messages waiting to be delivered.", &["broker"])?,
             outbox_bytes: families.gauge("outbox_bytes", "Bytes waiting to be delivered.", &["broker"])?,

@@ -52,8 +52,9 @@ fn hostname() -> String {
 pub(super) struct Text {
     /// What it stands for.
     pub(super) value: String,
-    /// It has parts from outside the file, which no problem may repeat.
-    pub(super) interpolated: bool,
+    /// No problem may repeat it: it has parts from outside the file, or several lines. A string that is not closed where it
+    /// should be may have swallowed a password.
+    pub(super) hidden: bool,
 }
 
 /// Replaces every `${…}`; `$${` stands for `${`. Relative paths start from `folder`.
@@ -61,7 +62,7 @@ pub(super) struct Text {
 /// # Errors
 /// Each `${…}` that cannot be replaced.
 pub(super) fn expand(text: &str, environment: &Environment, folder: &Path) -> Result<Text, Vec<InterpolationError>> {
-    let mut expanded = Text { value: String::new(), interpolated: false };
+    let mut expanded = Text { value: String::new(), hidden: text.contains('\n') };
     let mut errors = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find("${") {
@@ -81,7 +82,7 @@ pub(super) fn expand(text: &str, environment: &Environment, folder: &Path) -> Re
             Ok(value) => expanded.value.push_str(&value),
             Err(error) => errors.push(error),
         }
-        expanded.interpolated = true;
+        expanded.hidden = true;
         rest = after;
     }
     expanded.value.push_str(rest);
@@ -89,6 +90,10 @@ pub(super) fn expand(text: &str, environment: &Environment, folder: &Path) -> Re
 }
 
 fn resolve(source: &str, environment: &Environment, folder: &Path) -> Result<String, InterpolationError> {
+    if source.contains(char::is_control) {
+        // The brace that ends it belongs to something else.
+        return Err(InterpolationError::Unclosed);
+    }
     match source.split_once(':') {
         Some(("env", name)) if !name.is_empty() => {
             let value = (environment.variable)(name).ok_or_else(|| InterpolationError::Unset(name.to_owned()))?;
@@ -111,20 +116,19 @@ fn read(path: &str, folder: &Path) -> Result<String, InterpolationError> {
     Ok(without_newline(text))
 }
 
-/// The remedy for a `${…}` that is none.
-const KNOWN_SOURCES: &str = "use \"${env:NAME}\" or \"${file:PATH}\", or \"$${\" for the characters themselves";
-
 /// Why a `${…}` cannot be replaced. The text is `problem; remedy`.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InterpolationError {
     /// The end of the string came first.
     #[error(
-        "\"${{\" has no closing brace; use \"${{env:NAME}}\" or \"${{file:PATH}}\", or \"$${{\" for the characters themselves"
+        "\"${{\" has no closing brace; \
+         use \"${{env:NAME}}\" or \"${{file:PATH}}\", or \"$${{\" for the characters themselves"
     )]
     Unclosed,
     /// Neither `env:NAME` nor `file:PATH`.
     #[error(
-        "\"${{{0}}}\" names no known source; use \"${{env:NAME}}\" or \"${{file:PATH}}\", or \"$${{\" for the characters themselves"
+        "\"${{{0}}}\" names no known source; \
+         use \"${{env:NAME}}\" or \"${{file:PATH}}\", or \"$${{\" for the characters themselves"
     )]
     UnknownSource(String),
     /// The environment has no such variable.

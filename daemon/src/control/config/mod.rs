@@ -49,14 +49,10 @@ pub struct Loaded {
     pub origins: Origins,
 }
 
-/// Places in the files, for problems that show only later: each list runs beside the one of [`Config`].
+/// Places in the files, for problems that show only later.
 #[derive(Debug)]
 pub struct Origins {
-    /// The table of each broker.
-    pub brokers: Vec<Origin>,
-    /// The `topic` of each subscription.
-    pub subscriptions: Vec<Origin>,
-    /// Places of each handler.
+    /// Places of each handler, beside [`Config::handlers`].
     pub handlers: Vec<HandlerOrigins>,
 }
 
@@ -65,8 +61,6 @@ pub struct Origins {
 pub struct HandlerOrigins {
     /// `plugin`.
     pub plugin: Origin,
-    /// The elements of `allow.publish`, beside [`model::Allow::publish`].
-    pub grants: Vec<Origin>,
 }
 
 /// Why a configuration cannot be used: all of it, in the order of the files.
@@ -120,7 +114,6 @@ fn assemble(files: &[SourceFile], environment: &Environment) -> Result<Loaded, P
     let subscriptions = subscription::read(&roots, &brokers, &handlers);
     roots.into_iter().for_each(Table::finish);
 
-    let broker_origins = brokers.iter().map(|named| named.value.origin()).collect();
     let names: Arc<[Arc<str>]> = brokers.iter().map(|named| Arc::clone(&named.name)).collect();
     let brokers = brokers.into_iter().filter_map(|named| named.item).collect();
     let handlers: Vec<_> = handlers.into_iter().filter_map(|named| named.item).collect();
@@ -129,11 +122,10 @@ fn assemble(files: &[SourceFile], environment: &Environment) -> Result<Loaded, P
         return Err(Problems { errors, warnings, handlers, brokers: names });
     }
     let (handlers, handler_origins) = handlers.into_iter().unzip();
-    let (subscriptions, subscription_origins) = subscriptions.into_iter().unzip();
-    let daemon::Daemon { state_dir, plugins_dir, log, shutdown_grace, admin } = settings;
-    let config = Config { state_dir, plugins_dir, log, shutdown_grace, admin, brokers, subscriptions, handlers };
-    let origins = Origins { brokers: broker_origins, subscriptions: subscription_origins, handlers: handler_origins };
-    Ok(Loaded { config, warnings, origins })
+    let daemon::Daemon { state_dir, plugins_dir: _, log, shutdown_grace, admin } = settings;
+    let config = Config { state_dir, log, shutdown_grace, admin, brokers, subscriptions, handlers };
+    Ok(Loaded { config, warnings, origins: Origins { handlers: handler_origins } })
 }
+
 #[cfg(test)]
 mod tests;

@@ -23,8 +23,6 @@ use crate::topic::{TopicFilter, TopicName};
 pub struct Config {
     /// Where the daemon keeps what must survive it.
     pub state_dir: PathBuf,
-    /// Where handlers' plugins are.
-    pub plugins_dir: PathBuf,
     /// What is logged, and how.
     pub log: LogSettings,
     /// How long a stop waits for messages in progress.

@@ -116,7 +116,8 @@ impl Serialize for Problem {
 pub(super) fn shown(written: &str) -> String {
     let mut shown = String::new();
     for (count, character) in written.chars().enumerate() {
-        if count == MAX_SHOWN {
+        // What a string with several lines holds may not be what was meant to stand in it: a password of a later line.
+        if count == MAX_SHOWN || character == '\n' {
             shown.push('…');
             break;
         }
@@ -136,9 +137,9 @@ mod tests {
     #[test]
     fn a_problem_is_one_line() {
         let place = Place { file: "a.toml".into(), position: Some(Position { line: 3, column: 8 }) };
-        let origin = Origin { place, field: "brokers.x.port".into(), value: Some(shown("\"a\nb\"")) };
+        let origin = Origin { place, field: "brokers.x.port".into(), value: Some(shown("\"a\tb\"")) };
         let problem = origin.problem("is wrong", "use 1");
-        assert_eq!(problem.to_string(), "a.toml:3:8: brokers.x.port = \"a\\nb\": is wrong; use 1");
+        assert_eq!(problem.to_string(), "a.toml:3:8: brokers.x.port = \"a\\tb\": is wrong; use 1");
         let json = serde_json::to_value(&problem).expect("serialises");
         assert_eq!(json["line"], 3);
         assert_eq!(json["file"], "a.toml");
@@ -147,6 +148,7 @@ mod tests {
 
     #[test]
     fn a_long_value_is_shortened() {
+        assert_eq!(shown("\"\"\"one\ntwo\"\"\""), "\"\"\"one…");
         assert_eq!(shown(&"é".repeat(100)), format!("{}…", "é".repeat(MAX_SHOWN)));
     }
 }

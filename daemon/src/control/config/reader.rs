@@ -372,7 +372,7 @@ impl<'a> Value<'a> {
     /// came from outside the file.
     fn told_of<T>(&self, text: &Text, result: Result<T, String>) -> Option<T> {
         let report = |told: String| match told.split_once("; ") {
-            Some((message, _)) if text.interpolated => self.error(message, "change what it stands for"),
+            Some((message, _)) if text.hidden => self.error(message, "change what it stands for"),
             _ => self.error_told(&told),
         };
         result.map_err(report).ok()

@@ -70,7 +70,7 @@ pub(super) fn format_size(bytes: u64) -> String {
     SIZE_UNITS
         .iter()
         .filter(|(name, factor)| *factor == 1 || name.contains('i'))
-        .find(|(_, factor)| bytes >= *factor && bytes % factor == 0)
+        .find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor))
         .map_or_else(|| "0B".to_owned(), |(name, factor)| format!("{}{name}", bytes / factor))
 }
 

@@ -22,11 +22,11 @@ pub(super) struct SourceFile {
 }
 
 impl SourceFile {
-    /// A file with this text; `name` is also its path.
-    pub(super) fn new(name: impl Into<String>, text: impl Into<String>) -> SourceFile {
-        let name = name.into();
-        let folder = Path::new(&name).parent().unwrap_or(Path::new("")).to_owned();
-        SourceFile { name, folder, text: text.into() }
+    /// A file with this path and text.
+    pub(super) fn new(path: impl AsRef<Path>, text: impl Into<String>) -> SourceFile {
+        let path = path.as_ref();
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        SourceFile { name: path.to_string_lossy().into_owned(), folder, text: text.into() }
     }
 
     /// The folder that relative paths written in this file start from.
@@ -81,26 +81,19 @@ fn whole_file(name: &str) -> Origin {
 /// # Errors
 /// Every file and folder that cannot be read, with what to do about it.
 pub(super) fn read(path: &Path) -> Result<Vec<SourceFile>, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let mut files = Vec::new();
-    match read_file(path) {
-        Ok(file) => files.push(file),
-        Err(problem) => problems.push(problem),
-    }
     let folder = path.parent().unwrap_or(Path::new("")).join("conf.d");
-    match further_files(&folder) {
-        Ok(paths) => {
-            for path in paths {
-                match read_file(&path) {
-                    Ok(file) => files.push(file),
-                    Err(problem) => problems.push(problem),
-                }
-            }
-        }
-        Err(error) => {
-            let origin = whole_file(&folder.to_string_lossy());
-            problems
-                .push(origin.problem(format!("cannot be listed: {}", plain(&error)), "let the daemon's user read it"));
+    let mut problems = Vec::new();
+    let further = further_files(&folder).unwrap_or_else(|error| {
+        let message = format!("cannot be listed: {}", plain(&error));
+        problems.push(whole_file(&folder.to_string_lossy()).problem(message, "let the daemon's user read it"));
+        Vec::new()
+    });
+    let mut files = Vec::new();
+    for path in std::iter::once(path).chain(further.iter().map(PathBuf::as_path)) {
+        let origin = whole_file(&path.to_string_lossy());
+        match read_file(path) {
+            Ok(file) => files.push(file),
+            Err((message, remedy)) => problems.push(origin.problem(message, remedy)),
         }
     }
     if problems.is_empty() { Ok(files) } else { Err(problems) }
@@ -124,24 +117,21 @@ fn further_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn read_file(path: &Path) -> Result<SourceFile, Problem> {
-    let name = path.to_string_lossy();
-    let origin = whole_file(&name);
+/// Reads one file, or tells what is wrong with it and what to do.
+fn read_file(path: &Path) -> Result<SourceFile, (String, &'static str)> {
     let bytes = std::fs::read(path).map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::NotFound => "write one (config/minimal.toml is an example), or name another with -c FILE",
             io::ErrorKind::IsADirectory => "name the file in it",
             _ => "let the daemon's user read it",
         };
-        origin.problem(format!("cannot be read: {}", plain(&error)), remedy)
+        (format!("cannot be read: {}", plain(&error)), remedy)
     })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        origin.problem(format!("is not UTF-8 at byte {at}"), "save it as UTF-8")
+        (format!("is not UTF-8 at byte {at}"), "save it as UTF-8")
     })?;
-    let mut file = SourceFile::new(name, text);
-    file.folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    Ok(file)
+    Ok(SourceFile::new(path, text))
 }
 
 /// An I/O error in plain words.

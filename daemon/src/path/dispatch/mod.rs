@@ -8,5 +8,5 @@ mod lanes;
 mod parallel;
 mod queue;
 
-pub use self::parallel::{ParallelLimit, Permit};
+pub use self::parallel::ParallelLimit;
 pub use self::queue::{HandlerQueue, Job};

@@ -64,11 +64,6 @@ impl HandlerQueue {
         }
     }
 
-    /// The handler whose queue this is.
-    pub fn handler(&self) -> &Arc<Handler> {
-        &self.handler
-    }
-
     /// Puts a job into the shard of its topic. Never waits: what has no room ends as dropped, by the overload policy.
     pub fn push(&self, job: Job) {
         let broker = job.message.broker;

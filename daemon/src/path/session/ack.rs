@@ -1,7 +1,8 @@
 //! Acknowledgements of received messages: in the order of receipt, on the connection that brought them, each once.
 //!
-//! Owns: the standing of a connection, which its tokens share; what may be acknowledged is decided by `ring.rs`. Fed by the poller, which admits messages, and by receipts anywhere in the daemon, which settle
-//! them; feeds the connection's request channel. Nothing here waits.
+//! Owns: the standing of a connection, which its tokens share; `ring.rs` decides what may be acknowledged. Fed by the
+//! poller, which admits messages, and by receipts anywhere in the daemon, which settle them; feeds the connection's request
+//! channel. Nothing here waits.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -98,7 +99,13 @@ impl Standing {
         ledger.ring.written();
         self.acknowledge(&mut ledger);
         if ledger.overrun.is_some() && ledger.ring.is_clear() {
-            self.end(Failure::ReceiveWindow(ledger.ring.window()));
+            // With DISCONNECT: a connection that is closed while something is unread is reset, and the acknowledgements
+            // that were written last would be lost on the way.
+            let _ = self.reason.set(Failure::ReceiveWindow(ledger.ring.window()));
+            let asked = ledger.client.as_ref().is_some_and(|client| client.try_disconnect().is_ok());
+            if !asked {
+                self.over.cancel();
+            }
         }
     }
 

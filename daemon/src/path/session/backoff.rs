@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn an_outage_does_not_slow_down_the_first_retry_after_the_next() {
-        check(&[Some(5), None, None, None, Some(5), None], &[100, 100, 200, 400, 200, 200]);
+        check(&[Some(5), None, None, None, Some(5), None], &[100, 200, 400, 800, 200, 400]);
     }
 
     #[test]

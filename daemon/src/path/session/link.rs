@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::ring::Received;
 use super::failure::Failure;
+use super::ring::Received;
 use super::wire::WireFilter;
 use super::{v4, v5};
 use crate::control::config::model::{Broker, Protocol};

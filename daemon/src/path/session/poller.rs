@@ -54,8 +54,8 @@ impl Drop for Poller {
 
 impl Poller {
     async fn poll(&mut self) -> Failure {
+        let standing = Arc::clone(&self.connection.standing);
         loop {
-            let standing = &self.connection.standing;
             // The poll is cancelled only to end the connection, so it does not matter what a cancelled poll loses.
             let polled = tokio::select! {
                 biased;
@@ -68,8 +68,8 @@ impl Poller {
             }
             self.connection.polls.fetch_add(1, Ordering::Relaxed);
             // The branch above is not reached while a busy broker keeps the link ready.
-            if let Some(reason) = self.connection.standing.reason() {
-                return reason;
+            if standing.is_over() {
+                return standing.reason().unwrap_or(Failure::Closed);
             }
         }
     }

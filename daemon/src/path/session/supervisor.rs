@@ -21,7 +21,6 @@ use super::feeder::{self, CLOSE_DEADLINE};
 use super::link::Welcome;
 use super::poller;
 use super::report::Report;
-use crate::control::config::model::Protocol;
 use crate::control::config::secret::Secret;
 use crate::message::Qos;
 
@@ -31,7 +30,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long a stop waits for a broker to close the connection after DISCONNECT.
 const DISCONNECT_DEADLINE: Duration = Duration::from_secs(2);
 
-/// A connection that a broker of 3.1.1 closes sooner was perhaps taken over: there it cannot say so.
+/// A connection that a broker closes sooner was perhaps taken over: on 3.1.1 it cannot say so, on 5 not every one does.
 const SOON: Duration = Duration::from_secs(2);
 
 /// Runs a session until `stop` fires and its connection is closed.
@@ -205,7 +204,7 @@ impl Supervisor {
             }
         }
         let broker = &self.core.broker;
-        if failure == Failure::Closed && broker.protocol == Protocol::V311 && up.is_some_and(|up| up < SOON) {
+        if failure == Failure::Closed && up.is_some_and(|up| up < SOON) {
             failure = Failure::ClosedSoon(broker.client_id.clone());
         }
         self.expect_releases = failure == Failure::ForeignRelease;

@@ -7,9 +7,9 @@ use rumqttc::{
 };
 use smallvec::SmallVec;
 
-use super::ring::Received;
 use super::failure::{Failure, shortened};
 use super::link::{Arrival, CONNECT_DEADLINE, Event, INFLIGHT_LIMIT, LARGEST_PACKET, NoRoom, Opening, Welcome};
+use super::ring::Received;
 use super::wire::WireFilter;
 use crate::control::config::model::Protocol;
 use crate::message::{Outgoing, Qos};

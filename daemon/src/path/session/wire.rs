@@ -46,7 +46,9 @@ impl WireSet {
         let mut distinct: Vec<&TopicFilter> = subscriptions.iter().map(|(filter, _)| *filter).collect();
         distinct.sort_unstable();
         distinct.dedup();
-        let covered = |filter: &TopicFilter| distinct.iter().any(|other| *other != filter && other.covers(filter));
+        // Of filters that say the same in other words (`#` and `+/#`) the first stays.
+        let absorbs = |a: &TopicFilter, b: &TopicFilter| a != b && a.covers(b) && (a < b || !b.covers(a));
+        let covered = |filter: &TopicFilter| distinct.iter().any(|other| absorbs(other, filter));
         let mut filters: Vec<WireFilter> = Vec::new();
         for filter in distinct.iter().copied().filter(|filter| !covered(filter)) {
             let identifier = unused_identifier(filter.as_str(), &filters);

@@ -20,10 +20,8 @@ pub(super) fn read(value: &Value<'_>) -> Option<String> {
         Ok(()) => Some(text.value),
         Err((message, remedy)) => {
             // What came from outside the file is not repeated.
-            value.error(
-                message,
-                if text.interpolated { "use a host name or an IP address alone".to_owned() } else { remedy },
-            );
+            value
+                .error(message, if text.hidden { "use a host name or an IP address alone".to_owned() } else { remedy });
             None
         }
     }

@@ -21,7 +21,6 @@ const CLEAN_SESSION: bool = false;
 const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 86_400);
 const RECEIVE_MAXIMUM: NonZeroU16 = NonZeroU16::new(64).expect("not zero");
 const MAX_PACKET: u32 = 1024 * 1024;
-const PARALLEL_LIMIT: u16 = 16;
 
 /// The protocol counts whole seconds in 32 bits, of which the last value means "for ever" (MQTT 5 §3.1.2.11.2).
 const LONGEST_EXPIRY: Duration = Duration::from_secs(49_710 * 86_400);
@@ -196,7 +195,7 @@ fn session_expiry(table: &Table<'_>, protocol: Protocol, clean_session: bool) ->
 }
 
 fn parallel_limit(table: &Table<'_>) -> Option<u16> {
-    let Some(value) = table.get("parallel-limit") else { return Some(PARALLEL_LIMIT) };
+    let value = table.get("parallel-limit")?;
     match value.raw() {
         DeValue::String(text) if text == "off" => None,
         DeValue::Integer(_) => u16::try_from(value.integer(3..=1000, ", or \"off\"")?).ok(),

@@ -78,13 +78,13 @@ fn listen(value: &Value<'_>) -> Option<SocketAddr> {
     }
     let text = value.text()?;
     let Ok(address) = text.value.parse::<SocketAddr>() else {
-        let port = text.value.rsplit(':').next().filter(|_| !text.interpolated);
+        let port = text.value.rsplit(':').next().filter(|_| !text.hidden);
         let port = port.and_then(|port| port.parse::<u16>().ok()).unwrap_or(USUAL_PORT);
         value.error("not an IP address with a port", format!("use \"127.0.0.1:{port}\""));
         return None;
     };
     if !address.ip().is_loopback() {
-        let port = if text.interpolated { USUAL_PORT } else { address.port() };
+        let port = if text.hidden { USUAL_PORT } else { address.port() };
         let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
         value.error("not a loopback address: whoever reaches it needs no token", format!("use \"{local}\""));
         return None;

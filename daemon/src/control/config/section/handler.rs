@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::{Named, choose, filter, json, named};
 use crate::control::config::HandlerOrigins;
 use crate::control::config::model::{Allow, Broker, Handler, Isolation, Overload, PublishGrant};
-use crate::control::config::problem::Origin;
 use crate::control::config::reader::{Table, Value};
 use crate::message::BrokerId;
+use crate::path::outbox::CAPACITY;
 
 const CALL_DEADLINE: Duration = Duration::from_secs(1);
 const MAX_MEMORY: u64 = 64 * MIB;
@@ -27,8 +27,8 @@ const GIB: u64 = 1 << 30;
 const MAX_INSTANCES: u64 = 256;
 
 /// What an outbox holds: a call that publishes more could never be taken in.
-const OUTBOX_MESSAGES: u64 = 10_000;
-const OUTBOX_BYTES: u64 = 64 * MIB;
+const OUTBOX_MESSAGES: u64 = CAPACITY.messages as u64;
+const OUTBOX_BYTES: u64 = CAPACITY.bytes as u64;
 
 /// Words of `isolation`.
 const ISOLATIONS: [(&str, Isolation); 2] = [("reuse", Isolation::Reuse), ("per-message", Isolation::PerMessage)];
@@ -55,7 +55,6 @@ pub(in crate::control::config) fn read<'a>(
 fn handler(name: &str, table: &Table<'_>, brokers: &[Named<'_, Arc<Broker>>], plugins_dir: &Path) -> Option<Placed> {
     let plugin = table.require("plugin", || format!("add plugin = \"{name}.wasm\""));
     let file = plugin.as_ref().and_then(plugin_file);
-    let (allow, grants) = allow(table, brokers);
     let size = |key, range, default| table.get(key).and_then(|value: Value<'_>| value.size(range)).unwrap_or(default);
     let handler = Handler {
         name: name.into(),
@@ -80,12 +79,12 @@ fn handler(name: &str, table: &Table<'_>, brokers: &[Named<'_, Arc<Broker>>], pl
                 .unwrap_or(MAX_PUBLISHES),
         ),
         max_publish_bytes: addressable(max_publish_bytes(table)),
-        allow,
+        allow: allow(table, brokers),
         config: table.get("config").and_then(|value| json::object(&value)).unwrap_or_default(),
         plugin: plugins_dir.join(file?),
     };
     let plugin = plugin.expect("a handler without one is not made").origin();
-    Some((Arc::new(handler), HandlerOrigins { plugin, grants }))
+    Some((Arc::new(handler), HandlerOrigins { plugin }))
 }
 
 /// A size in memory; more than the machine can address is all of it.
@@ -103,8 +102,7 @@ fn plugin_file(value: &Value<'_>) -> Option<String> {
     let text = value.text()?;
     let name = text.value;
     let base = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let shown =
-        |name: &str| if text.interpolated { "a file name in plugins-dir".to_owned() } else { format!("\"{name}\"") };
+    let shown = |name: &str| if text.hidden { "a file name in plugins-dir".to_owned() } else { format!("\"{name}\"") };
     if base.ends_with(".so") {
         value.error("native plugins are not supported", "use a WebAssembly component (.wasm)");
     } else if base != name || matches!(base, "" | "." | "..") {
@@ -115,7 +113,7 @@ fn plugin_file(value: &Value<'_>) -> Option<String> {
         value.error("has the character U+0000", "use \"NAME.wasm\"");
     } else if !name.ends_with(".wasm") || name == ".wasm" {
         let stem = base.split('.').next().unwrap_or_default();
-        let stem = if stem.is_empty() || text.interpolated { "NAME" } else { stem };
+        let stem = if stem.is_empty() || text.hidden { "NAME" } else { stem };
         value.error("a plugin's name ends in \".wasm\"", format!("use \"{stem}.wasm\""));
     } else {
         return Some(name);
@@ -123,16 +121,15 @@ fn plugin_file(value: &Value<'_>) -> Option<String> {
     None
 }
 
-/// `allow = { publish = […] }`, with the place of each grant.
-fn allow(table: &Table<'_>, brokers: &[Named<'_, Arc<Broker>>]) -> (Allow, Vec<Origin>) {
+/// `allow = { publish = […] }`.
+fn allow(table: &Table<'_>, brokers: &[Named<'_, Arc<Broker>>]) -> Allow {
     let grants = table.get("allow").and_then(|value| {
         value.table("allow = { publish = [\"BROKER:FILTER\"] }", |table| {
             let items = table.get("publish")?.items("[\"BROKER:FILTER\"]")?;
-            Some(items.iter().filter_map(|item| Some((grant(item, brokers)?, item.origin()))).collect::<Vec<_>>())
+            Some(items.iter().filter_map(|item| grant(item, brokers)).collect())
         })
     });
-    let (publish, origins) = grants.flatten().unwrap_or_default().into_iter().unzip();
-    (Allow { publish }, origins)
+    Allow { publish: grants.flatten().unwrap_or_default() }
 }
 
 fn grant(value: &Value<'_>, brokers: &[Named<'_, Arc<Broker>>]) -> Option<PublishGrant> {
@@ -145,6 +142,6 @@ fn grant(value: &Value<'_>, brokers: &[Named<'_, Arc<Broker>>]) -> Option<Publis
     if place.is_none() && !value.reading.is_incomplete() {
         value.error("no such broker", choose(broker, brokers, "broker"));
     }
-    let filter = filter(value, topics, text.interpolated)?;
+    let filter = filter(value, topics, text.hidden)?;
     Some(PublishGrant { broker: BrokerId(u32::try_from(place?).ok()?), filter })
 }

@@ -13,6 +13,8 @@ pub(super) mod subscription;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use toml::de::DeValue;
+
 use super::interpolate::Text;
 use super::reader::{Table, Value};
 use super::suggest::{either, nearest};
@@ -48,6 +50,8 @@ fn named<'a>(roots: &[Table<'a>], key: &'static str) -> Vec<(&'a str, Value<'a>)
     for root in roots {
         let Some(table) = root.get(key) else { continue };
         for (name, value) in table.named_entries(&format!("[{key}.NAME]")) {
+            // Where the name was forgotten, this is a key of the broker or handler, and its value may be a password.
+            let value = if matches!(value.raw(), DeValue::Table(_)) { value } else { value.secret() };
             if let Some((_, first)) = entries.iter().find(|(known, _)| *known == name) {
                 value.error(format!("also defined at {}", first.origin().place), "keep one of the two");
                 continue;
@@ -84,23 +88,24 @@ fn choose<T>(name: &str, known: &[Named<'_, T>], kind: &str) -> String {
 }
 
 /// A topic filter, not shared. `text` is the value or its part that holds the filter.
-fn filter(value: &Value<'_>, text: &str, interpolated: bool) -> Option<TopicFilter> {
-    if text.starts_with("$share/") {
-        let remedy = match TopicFilter::new(text) {
-            Ok(filter) if !interpolated => format!("use \"{}\" without \"$share/…/\"", filter.unshared()),
-            _ => "use the filter without \"$share/…/\"".to_owned(),
-        };
-        value.error("shared subscriptions are not supported", remedy);
-        return None;
-    }
+fn filter(value: &Value<'_>, text: &str, hidden: bool) -> Option<TopicFilter> {
+    const SHARED: &str = "shared subscriptions are not supported";
     match TopicFilter::new(text) {
-        Ok(filter) => Some(filter),
+        Ok(filter) if filter.share().is_none() => Some(filter),
+        Ok(filter) if !hidden => {
+            value.error(SHARED, format!("use \"{}\" without \"$share/…/\"", filter.unshared()));
+            None
+        }
+        Ok(_) | Err(FilterError::ShareName | FilterError::ShareWithoutFilter) => {
+            value.error(SHARED, "use the filter without \"$share/…/\"");
+            None
+        }
         // What came from outside the file is not repeated.
-        Err(FilterError::HashNotLast { .. }) if interpolated => {
+        Err(FilterError::HashNotLast { .. }) if hidden => {
             value.error("'#' must be the last level (MQTT 5 §4.7.1.2)", "use a topic filter");
             None
         }
-        Err(FilterError::WildcardInLevel { wildcard, .. }) if interpolated => {
+        Err(FilterError::WildcardInLevel { wildcard, .. }) if hidden => {
             value.error(format!("'{wildcard}' must be a level of its own (MQTT 5 §4.7.1)"), "use a topic filter");
             None
         }

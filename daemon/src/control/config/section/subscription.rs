@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use super::{Named, filter, handler, qos, resolve};
 use crate::control::config::model::{Broker, DispatchMode, OnMessage, Otherwise, Subscription, When};
-use crate::control::config::problem::{Origin, Place};
+use crate::control::config::problem::Place;
 use crate::control::config::reader::{Table, Value};
 use crate::control::config::scalar::format_size;
 use crate::control::config::suggest::either;
@@ -29,13 +29,12 @@ const OTHERWISE: [(&str, Otherwise); 2] = [("stop", Otherwise::Stop), ("next", O
 
 const ON_MESSAGE: &str = "on-message = \"HANDLER\" or { log = \"TEMPLATE\" }";
 
-/// Reads the subscriptions of all files, in their order, each with the place of its topic. Tells about handlers that
-/// none of them uses.
+/// Reads the subscriptions of all files, in their order. Tells about handlers that none of them uses.
 pub(in crate::control::config) fn read(
     roots: &[Table<'_>],
     brokers: &[Named<'_, Arc<Broker>>],
     handlers: &[Named<'_, handler::Placed>],
-) -> Vec<(Arc<Subscription>, Origin)> {
+) -> Vec<Arc<Subscription>> {
     let mut section =
         Section { brokers, handlers, used: vec![false; handlers.len()], seen: Vec::new(), names: Vec::new() };
     let mut subscriptions = Vec::new();
@@ -99,7 +98,7 @@ enum Runs {
 }
 
 impl Section<'_> {
-    fn subscription(&mut self, table: &Table<'_>, value: &Value<'_>) -> Option<(Arc<Subscription>, Origin)> {
+    fn subscription(&mut self, table: &Table<'_>, value: &Value<'_>) -> Option<Arc<Subscription>> {
         let broker = table.require("broker", || self.broker_remedy()).and_then(|value| {
             let name = value.text()?;
             resolve(&value, &name, self.brokers, "broker")
@@ -107,7 +106,7 @@ impl Section<'_> {
         let topic = table.require("topic", || "add topic = \"FILTER\"".to_owned());
         let filter = topic.as_ref().and_then(|value| {
             let text = value.text()?;
-            filter(value, &text.value, text.interpolated)
+            filter(value, &text.value, text.hidden)
         });
         let qos = qos(table);
         let given = table.get("on-message");
@@ -136,7 +135,7 @@ impl Section<'_> {
         let default_name = format!("{}:{filter}", self.brokers[broker].name);
         let name = if collides { default_name.into() } else { self.name(name, default_name, &topic, table)? };
         let broker = BrokerId(u32::try_from(broker).ok()?);
-        Some((Arc::new(Subscription { name, broker, topic: filter, qos, on_message, when }), topic.origin()))
+        Some(Arc::new(Subscription { name, broker, topic: filter, qos, on_message, when }))
     }
 
     fn broker_remedy(&self) -> String {
@@ -249,7 +248,7 @@ fn template(value: &Value<'_>) -> Option<LogTemplate> {
     let text = value.text()?;
     match LogTemplate::new(&text.value) {
         Ok(template) => Some(template),
-        Err(TemplateError::Unknown { .. }) if text.interpolated => {
+        Err(TemplateError::Unknown { .. }) if text.hidden => {
             // What came from outside the file is not repeated.
             value.error("has an unknown placeholder", format!("use {}", LogTemplate::placeholders()));
             None
@@ -276,7 +275,7 @@ fn when(value: &Value<'_>) -> Option<(When, Condition)> {
         let min_bytes = min_bytes.map(|value| value.integer(0..=LARGEST_PAYLOAD, " bytes"));
         let retained = retained.map(|value| value.boolean());
         // A condition with an error is reported, and makes the whole unknown.
-        let (payload, min_bytes, retained) = (both(payload)?, both(min_bytes)?, both(retained)?);
+        let (payload, min_bytes, retained) = (unbroken(payload)?, unbroken(min_bytes)?, unbroken(retained)?);
         let condition = Condition {
             holds: (payload.as_ref().map(|regex| regex.as_str().to_owned()), min_bytes, retained),
             hands_on: otherwise == Otherwise::Next,
@@ -286,14 +285,9 @@ fn when(value: &Value<'_>) -> Option<(When, Condition)> {
     value.table(EXAMPLE, read).flatten()
 }
 
-/// Absent is fine, present with an error is not.
-#[expect(clippy::option_option, reason = "given or not, and good or not, are two questions")]
-fn both<T>(value: Option<Option<T>>) -> Option<Option<T>> {
-    match value {
-        None => Some(None),
-        Some(None) => None,
-        Some(good) => Some(good),
-    }
+/// None if a condition is given and has an error; not to be given is fine.
+fn unbroken<T>(condition: Option<Option<T>>) -> Option<Option<T>> {
+    condition.map_or(Some(None), |good| good.map(Some))
 }
 
 /// A regular expression on bytes.

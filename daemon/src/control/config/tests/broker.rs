@@ -549,7 +549,7 @@ fn names_and_clients() {
     );
     check(
         r#"brokers.plant = "mqtt.example""#,
-        &[r#"tidegate.toml:1:17: brokers.plant = "mqtt.example": expected a table, got a string; use [brokers.NAME]"#],
+        &[r#"tidegate.toml:1:17: brokers.plant = ***: expected a table, got a string; use [brokers.NAME]"#],
     );
     check(
         "[brokers.a]\naddress = \"mqtt.example\"\nclient-id = \"gw\"\n[brokers.b]\naddress = \"MQTT.example\"\nclient-id = \"gw\"",

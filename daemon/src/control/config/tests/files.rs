@@ -1,7 +1,6 @@
 //! Several files, missing files, and what all of them have in common: every problem in one run, and no secret in any.
 
 use std::fs;
-use std::path::PathBuf;
 
 use super::*;
 
@@ -92,13 +91,14 @@ fn relative_paths_start_from_the_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("tidegate.toml");
     fs::create_dir(folder.path().join("conf.d")).expect("creates");
-    fs::write(&file, "state-dir = \"state\"\nplugins-dir = \"/opt/plugins\"\n").expect("writes");
+    fs::write(&file, "state-dir = \"state\"\nplugins-dir = \"plugins\"\n").expect("writes");
     fs::write(folder.path().join("conf.d/secret"), "hunter2\r\n").expect("writes");
-    let broker = "[brokers.plant]\naddress = \"a\"\nusername = \"${file:secret}\"\npassword-file = \"secret\"\n";
+    let broker = "[brokers.plant]\naddress = \"a\"\nusername = \"${file:secret}\"\npassword-file = \"secret\"\n[handlers.a]\nplugin = \"a.wasm\"\n\
+                  [[subscriptions]]\nbroker = \"plant\"\ntopic = \"a\"\non-message = \"a\"\n";
     fs::write(folder.path().join("conf.d/a.toml"), broker).expect("writes");
     let loaded = load(&file).expect("loads");
     assert_eq!(loaded.config.state_dir, folder.path().join("state"));
-    assert_eq!(loaded.config.plugins_dir, PathBuf::from("/opt/plugins"));
+    assert_eq!(loaded.config.handlers[0].plugin, folder.path().join("plugins/a.wasm"));
     assert_eq!(loaded.config.brokers[0].username.as_deref(), Some("hunter2"));
     let password = loaded.config.brokers[0].password.as_ref().expect("is given");
     assert_eq!(password.read().expect("reads").expose(), "hunter2");
@@ -169,7 +169,6 @@ fn good_handlers_of_a_bad_file_are_handed_on() {
         origins.plugin.problem("cannot be read", "write it").to_string(),
         "tidegate.toml:6:10: handlers.a.plugin = \"a.wasm\": cannot be read; write it"
     );
-    assert_eq!(origins.grants[0].place.to_string(), "tidegate.toml:7:18");
 }
 
 #[test]
@@ -202,6 +201,8 @@ fn no_secret_shows_anywhere() {
         "[[subscriptions]]\nbroker = \"${env:SECRET}\"\ntopic = \"${env:BAD_LEVEL}\"\non-message = \"${env:SECRET}\"",
         "[handlers.a]\nplugin = \"${env:SECRET}\"\nconfig = { token = \"hunter2${env:NONE}\", nan = [nan, \"hunter2\"] }",
         "[handlers.a]\nplugin = \"a.wasm\"\nallow.publish = [\"plant:${env:BAD_FILTER}\", \"${env:SECRET}:a\"]",
+        "[brokers]\npassword = \"hunter2\"",
+        "[handlers]\ntoken = \"hunter2\"",
         "[admin]\nlisten = \"${env:SECRET}\"",
     ] {
         let address = if mistake.starts_with("address") { "" } else { "address = \"mqtt.example\"\n" };

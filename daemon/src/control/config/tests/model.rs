@@ -29,7 +29,7 @@ fn defaults_of_a_broker() {
     assert_eq!(broker.client_id, "tidegate-host-plant");
     assert_eq!(broker.protocol, Protocol::V5);
     assert_eq!(broker.session_expiry, Duration::from_secs(7 * 86_400));
-    assert_eq!(broker.parallel_limit, Some(16));
+    assert_eq!(broker.parallel_limit, None);
     assert_eq!(broker.password, None);
 }
 
@@ -56,7 +56,7 @@ keep-alive = 64800
 auto-connect = false
 receive-maximum = 65535
 max-packet = "256MiB"
-parallel-limit = "off"
+parallel-limit = 16
 dispatch = "all"
 will = { topic = "gw/state", message = "offline", qos = 1, retain = true }
 "#;
@@ -71,7 +71,7 @@ will = { topic = "gw/state", message = "offline", qos = 1, retain = true }
     assert!(!broker.auto_connect);
     assert_eq!(broker.receive_maximum.get(), 65_535);
     assert_eq!(broker.max_packet, 268_435_455);
-    assert_eq!(broker.parallel_limit, None);
+    assert_eq!(broker.parallel_limit, Some(16));
     assert_eq!(broker.dispatch, DispatchMode::All);
     let will = broker.will.as_ref().expect("is given");
     assert_eq!(
@@ -136,7 +136,7 @@ fn keys_of_a_subscription() {
     assert_eq!((&*second.name, second.topic.as_str()), ("plant:b/#", "b/#"));
     assert!(matches!(second.on_message, Some(OnMessage::Log(_))));
     assert_eq!(lines(&loaded.warnings), Vec::<String>::new());
-    assert_eq!(loaded.origins.subscriptions[1].place.to_string(), "tidegate.toml:14:9");
+    assert_eq!(loaded.origins.handlers[0].plugin.place.to_string(), "tidegate.toml:4:10");
 }
 
 #[test]
@@ -144,7 +144,6 @@ fn settings_of_the_daemon() {
     let keys = "state-dir = \"/s\"\nshutdown-grace = \"1m 30s\"\nlog = { level = \"warn\", format = \"json\" }\nadmin.listen = \"[::1]:0\"\n";
     let config = good(&format!("{keys}{BROKER}")).config;
     assert_eq!(config.state_dir, Path::new("/s"));
-    assert_eq!(config.plugins_dir, Path::new("plugins"));
     assert_eq!(config.shutdown_grace, Duration::from_secs(90));
     assert_eq!((config.log.level, config.log.format), (tracing::Level::WARN, LogFormat::Json));
     assert_eq!(config.admin.listen, "[::1]:0".parse().ok());

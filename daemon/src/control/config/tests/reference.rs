@@ -1,5 +1,7 @@
 //! `config/reference.toml` and `config/minimal.toml` against the code.
 
+use proptest::prelude::*;
+
 use super::*;
 
 const REFERENCE: &str = include_str!("../../../../../config/reference.toml");
@@ -10,8 +12,7 @@ fn load_reference(text: &str) -> Result<Loaded, Problems> {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("reference.password"), "hunter2\n").expect("writes");
     let file = folder.path().join("tidegate.toml");
-    let name = file.to_string_lossy().into_owned();
-    assemble_with(variable, &[SourceFile::new(name, text)])
+    assemble_with(variable, &[SourceFile::new(file, text)])
 }
 
 #[test]
@@ -77,4 +78,56 @@ fn the_reference_marks_the_defaults() {
         marked += 1;
     }
     assert!(marked > 20, "{marked} defaults are marked");
+}
+
+/// The configurations that readers copy.
+#[test]
+fn the_documentation_shows_good_configurations() {
+    let pages = [
+        include_str!("../../../../../README.md"),
+        include_str!("../../../../../docs/writing-handlers.md"),
+        include_str!("../../../../../plugins/celsius/README.md"),
+        include_str!("../../../../../plugins/envelope/README.md"),
+        include_str!("../../../../../plugins/relay/README.md"),
+        include_str!("../../../../../plugins/threshold/README.md"),
+    ];
+    for page in pages {
+        let blocks = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let configurations: Vec<&str> = blocks.filter(|block| block.contains("[brokers.")).collect();
+        assert!(!configurations.is_empty(), "{page}");
+        for configuration in configurations {
+            assert_eq!(lines(&good(configuration).warnings), Vec::<String>::new(), "{configuration}");
+        }
+    }
+}
+
+/// Pieces that damage a file in ways that people do.
+fn piece() -> impl Strategy<Value = &'static str> {
+    let pieces =
+        ["", "\"", "'", "[", "]", "{", "}", "=", "\n", "#", ",", "${", "[[", "\"\"\"", "é", "\r", "x = 1\n", "-1"];
+    prop::sample::select(pieces.to_vec())
+}
+
+proptest! {
+    /// However a file is damaged: problems or a model, at places that are in the file, and never a secret.
+    #[test]
+    fn a_damaged_file_is_told_without_secrets(edits in prop::collection::vec((any::<prop::sample::Index>(), 0usize..20, piece()), 1..4)) {
+        let mut text = REFERENCE.replace("${file:reference.password}", "hunter2");
+        for (place, length, piece) in edits {
+            let starts: Vec<usize> = text.char_indices().map(|(start, _)| start).collect();
+            let from = place.index(starts.len());
+            let to = starts.get(from + length).copied().unwrap_or(text.len());
+            text.replace_range(starts[from]..to, piece);
+        }
+        if let Err(problems) = load_reference(&text) {
+            prop_assert!(!problems.errors.is_empty());
+            for problem in problems.errors.iter().chain(&problems.warnings) {
+                prop_assert!(!problem.to_string().contains("hunter2"), "{problem}");
+                prop_assert!(!problem.to_string().contains('\n'), "{problem}");
+                if let Some(position) = problem.origin.place.position {
+                    prop_assert!((1..=text.lines().count() + 1).contains(&position.line), "{problem}");
+                }
+            }
+        }
+    }
 }

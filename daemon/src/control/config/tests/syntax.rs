@@ -55,9 +55,7 @@ fn interpolation() {
     );
     root(
         "state-dir = \"\"\"\n${env:NONE}\"\"\"",
-        &[
-            r#"tidegate.toml:1:13: state-dir = """\n${env:NONE}""": the environment variable NONE is not set; set it for the daemon"#,
-        ],
+        &[r#"tidegate.toml:1:13: state-dir = """…: the environment variable NONE is not set; set it for the daemon"#],
     );
 }
 

@@ -156,6 +156,9 @@ fn is_hint(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::path::handler::wasm::testing::handler;
 
@@ -210,5 +213,34 @@ mod tests {
             words(&["thread 'main' panicked at src/lib.rs:5:9:", hint]).as_deref(),
             Some("panicked at src/lib.rs:5:9:")
         );
+    }
+
+    /// All at once: lines without their ends, those too long in pieces, without empty ones.
+    fn naive(bytes: &[u8]) -> Vec<String> {
+        let lines = bytes.split(|&byte| byte == b'\n').flat_map(|line| line.chunks(MAX_LINE_BYTES));
+        let mut texts: Vec<String> = lines.map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+        texts.drain(..texts.len().saturating_sub(MAX_LAST_LINES));
+        texts
+    }
+
+    proptest! {
+        #[test]
+        fn how_the_guest_cuts_its_writes_does_not_matter(
+            bytes in vec(prop_oneof![8 => Just(b'a'), 1 => Just(b'\n')], 0..40),
+            long in 0_usize..3,
+            cuts in vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let mut bytes = bytes;
+            bytes.extend(std::iter::repeat_n(b'x', long * (MAX_LINE_BYTES - 7)));
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+
+            let console = Console::new(Arc::new(handler().host()));
+            cuts.windows(2).for_each(|cut| console.write(Stream::Stderr, &bytes[cut[0]..cut[1]]));
+            let mut lines = console.lock();
+            console.finish_lines(&mut lines);
+            prop_assert_eq!(lines.last.make_contiguous(), naive(&bytes));
+        }
     }
 }

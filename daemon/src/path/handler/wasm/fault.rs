@@ -80,7 +80,8 @@ fn reason(error: &wasmtime::Error) -> String {
     }
     match error.downcast_ref::<Trap>() {
         Some(trap) => trap_in_words(*trap),
-        None => printable(&error.root_cause().to_string(), MAX_WORDS_BYTES).into_owned(),
+        // What it passes across the boundary is malformed, or the machine has no room for it: wasmtime's words are plain.
+        None => format!("it was stopped: {}", printable(&error.root_cause().to_string(), MAX_WORDS_BYTES)),
     }
 }
 
@@ -98,18 +99,10 @@ fn trap_in_words(trap: Trap) -> String {
         Trap::IntegerOverflow => "it divided integers with a result out of range".to_owned(),
         Trap::BadConversionToInteger => "it converted a number out of range to an integer".to_owned(),
         Trap::CannotEnterComponent => "it was called again after it had trapped".to_owned(),
-        // The canonical ABI: what the guest returned or passed is not what its type says.
-        Trap::StringOutOfBounds
-        | Trap::ListOutOfBounds
-        | Trap::UnalignedPointer
-        | Trap::InvalidDiscriminant
-        | Trap::InvalidChar => format!("it passed a malformed value to the daemon ({})", text(trap)),
-        other => text(other),
+        // Wasmtime's text without its prefix.
+        other => {
+            let text = other.to_string();
+            format!("it was stopped: {}", text.strip_prefix("wasm trap: ").unwrap_or(&text))
+        }
     }
-}
-
-/// Wasmtime's text without its prefix.
-fn text(trap: Trap) -> String {
-    let text = trap.to_string();
-    text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned()
 }

@@ -99,14 +99,13 @@ impl Instance {
         let returned = returned.map_err(|error| Fault::new(&error, self.store.data()));
 
         let state = self.store.data_mut();
+        // Taken whatever the call returned: nothing of it may reach the next one.
+        let publishes = state.held.take();
         state.console.end_call();
         state.host.log.tell_dropped();
         match returned {
-            Ok(Ok(())) => Ok(state.held.take()),
-            Ok(Err(failure)) => {
-                state.held.clear();
-                Err(failure.into())
-            }
+            Ok(Ok(())) => Ok(publishes),
+            Ok(Err(failure)) => Err(failure.into()),
             Err(fault) => Err(fault.into()),
         }
     }
@@ -177,5 +176,363 @@ impl From<Fault> for StartError {
             Fault::Memory(limit) => StartError::Memory(limit),
             Fault::Trap(reason) => StartError::Trap(reason),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::message::{BrokerId, Properties, Qos};
+    use crate::path::handler::wasm::testing::{RESULT, TestHandler, component, handler, load};
+    use crate::topic::TopicName;
+
+    /// Returns an error: rejects with "no", which stands at 0x100.
+    const REJECT: &str = r#"
+        (data (i32.const 0x100) "no")
+        (func $reject (result i32)
+            (i32.store (i32.const 0x80) (i32.const 1))
+            (i32.store (i32.const 0x88) (i32.const 0))
+            (i32.store (i32.const 0x90) (i32.const 0x100))
+            (i32.store (i32.const 0x94) (i32.const 2))
+            (i32.const 0x80))"#;
+
+    /// Publishes `$len` bytes at `$at` to "out/a", with QoS 1 and retain. Gives the place of the result's error, or 0.
+    const PUBLISH: &str = r#"
+        (data (i32.const 0x400) "out/a")
+        (func $publish-bytes (param $at i32) (param $len i32) (result i32)
+            (i32.store (i32.const 0x200) (i32.const 0x400))
+            (i32.store (i32.const 0x204) (i32.const 5))
+            (i32.store (i32.const 0x208) (local.get $at))
+            (i32.store (i32.const 0x20c) (local.get $len))
+            (i32.store (i32.const 0x210) (i32.const 0x0101))
+            (call $publish (i32.const 0x200) (i32.const 0x300))
+            (select (i32.const 0x304) (i32.const 0) (i32.load8_u (i32.const 0x300))))"#;
+
+    fn message() -> Message {
+        Message {
+            broker: BrokerId(1),
+            topic: TopicName::new("sensors/7/temperature").expect("is a name"),
+            payload: "21.5".into(),
+            qos: Qos::AtLeastOnce,
+            retain: true,
+            dup: false,
+            received: std::time::UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789),
+            arrived: Instant::now(),
+            properties: None,
+        }
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
+    }
+
+    fn plugin(body: &str) -> Plugin {
+        load(&component(body)).expect("is a handler")
+    }
+
+    async fn start(body: &str, handler: TestHandler) -> Result<Instance, StartError> {
+        Instance::start(&plugin(body), Arc::new(handler.host())).await
+    }
+
+    async fn call(instance: &mut Instance) -> Result<Vec<Publish>, CallError> {
+        instance.call(&message(), "temperatures", &["7".to_owned()], 3).await
+    }
+
+    /// A handler that reaches a deadline soon.
+    fn hasty() -> TestHandler {
+        handler().deadline(Duration::from_millis(50))
+    }
+
+    /// The results of the calls of one instance.
+    fn check(body: &str, handler: TestHandler, expected: &[Result<usize, CallError>]) {
+        runtime().block_on(async {
+            let mut instance = start(body, handler).await.expect("starts");
+            for (number, expected) in expected.iter().enumerate() {
+                let seen = call(&mut instance).await.map(|publishes| publishes.len());
+                assert_eq!(&seen, expected, "call {number}");
+            }
+        });
+    }
+
+    fn check_trap(body: &str, expected: &str) {
+        check(
+            &format!("(func $handle (param i32) (result i32) {body})"),
+            handler(),
+            &[Err(CallError::Trap(expected.to_owned()))],
+        );
+    }
+
+    fn check_start(body: &str, handler: TestHandler, expected: StartError) {
+        runtime().block_on(async {
+            assert_eq!(start(body, handler).await.err(), Some(expected));
+        });
+    }
+
+    #[test]
+    fn the_guest_gets_the_message() {
+        // Publishes the record itself, then its payload.
+        let body = format!(
+            r#"{PUBLISH}
+            (func $handle (param $message i32) (result i32)
+                (drop (call $publish-bytes (local.get $message) (i32.const 120)))
+                (drop (call $publish-bytes (i32.load offset=24 (local.get $message)) (i32.load offset=28 (local.get $message))))
+                (i32.const {RESULT}))"#
+        );
+        runtime().block_on(async {
+            let mut instance = start(&body, handler().allow(&["1:out/+"])).await.expect("starts");
+            let mut message = message();
+            message.properties = Some(Box::new(Properties { message_expiry: Some(9), ..Properties::default() }));
+            let captures = ["7".to_owned(), String::new()];
+            let publishes = instance.call(&message, "temperatures", &captures, 3).await.expect("returns ok");
+            assert_eq!(publishes.len(), 2);
+            let record = &publishes[0].message.payload;
+            let number = |at: usize| u32::from_le_bytes(record[at..at + 4].try_into().expect("four bytes"));
+            // Lengths of broker, subscription, topic and payload.
+            assert_eq!([number(4), number(12), number(20), number(28)], [5, 12, 21, 4]);
+            // QoS, retain, dup.
+            assert_eq!(record[32..35], [1, 1, 0]);
+            let received = u64::from_le_bytes(record[40..48].try_into().expect("eight bytes"));
+            assert_eq!(received, 1_700_000_000_123_456_789);
+            // Attempt, captures, properties with an expiry.
+            assert_eq!([number(48), number(56), number(60)], [3, 2, 1]);
+            assert_eq!([number(100), number(104)], [1, 9]);
+            assert_eq!(&*publishes[1].message.payload, b"21.5");
+        });
+    }
+
+    #[test]
+    fn publishes_are_given_only_when_the_call_returned_ok() {
+        let body = format!(
+            r#"{PUBLISH} {REJECT}
+            (global $calls (mut i32) (i32.const 0))
+            (func $handle (param i32) (result i32)
+                (drop (call $publish-bytes (i32.const 0x400) (i32.const 3)))
+                (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+                (if (i32.eq (global.get $calls) (i32.const 1)) (then (return (call $reject))))
+                (if (i32.eq (global.get $calls) (i32.const 3)) (then (unreachable)))
+                (i32.store (i32.const 0x80) (i32.const 0))
+                (i32.const {RESULT}))"#
+        );
+        check(
+            &body,
+            handler().allow(&["1:out/+"]),
+            &[
+                Err(CallError::Reject("no".to_owned())),
+                Ok(1),
+                Err(CallError::Trap("it panicked or aborted".to_owned())),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_publish_carries_what_the_guest_set() {
+        let body = format!(
+            r#"{PUBLISH} (func $handle (param i32) (result i32)
+                (drop (call $publish-bytes (i32.const 0x400) (i32.const 3))) (i32.const {RESULT}))"#
+        );
+        runtime().block_on(async {
+            let mut instance = start(&body, handler().allow(&["1:out/+"])).await.expect("starts");
+            let publishes = call(&mut instance).await.expect("returns ok");
+            assert_eq!(publishes[0].broker, BrokerId(1));
+            let sent = &publishes[0].message;
+            assert_eq!((sent.topic.as_str(), &*sent.payload), ("out/a", &b"out"[..]));
+            assert_eq!((sent.qos, sent.retain, &sent.properties), (Qos::AtLeastOnce, true, &None));
+        });
+    }
+
+    #[test]
+    fn a_denied_publish_does_not_end_the_call() {
+        let body = format!(
+            r#"{PUBLISH} (func $handle (param i32) (result i32)
+                (if (i32.eqz (call $publish-bytes (i32.const 0x400) (i32.const 3))) (then (unreachable)))
+                (i32.const {RESULT}))"#
+        );
+        check(&body, handler().allow(&["0:out/+"]), &[Ok(0), Ok(0)]);
+    }
+
+    #[test]
+    fn the_guests_own_errors_keep_the_instance() {
+        let reject = format!("{REJECT} (func $handle (param i32) (result i32) (call $reject))");
+        let expected = CallError::Reject("no".to_owned());
+        assert!(expected.keeps_instance());
+        check(&reject, handler(), &[Err(expected.clone()), Err(expected)]);
+
+        let retry = r#"
+            (data (i32.const 0x100) "later")
+            (func $handle (param i32) (result i32)
+                (i32.store (i32.const 0x80) (i32.const 1))
+                (i32.store (i32.const 0x88) (i32.const 1))
+                (i32.store (i32.const 0x90) (i32.const 0x100))
+                (i32.store (i32.const 0x94) (i32.const 5))
+                (i32.store (i32.const 0x98) (i32.const 1))
+                (i64.store (i32.const 0xa0) (i64.const 1500))
+                (i32.const 0x80))"#;
+        let after = Some(Duration::from_millis(1500));
+        check(retry, handler(), &[Err(CallError::Retry { reason: "later".to_owned(), after })]);
+    }
+
+    #[test]
+    fn traps_are_told_in_words() {
+        check_trap("(unreachable)", "it panicked or aborted");
+        check_trap("(i32.div_s (i32.const 1) (i32.const 0))", "it divided an integer by zero");
+        check_trap(
+            "(i32.load (i32.const -4))",
+            "it accessed memory out of bounds, as by a bad pointer or endless recursion",
+        );
+        check_trap("(call $handle (local.get 0))", "its call stack is exhausted, as by endless recursion");
+        check_trap(
+            "(i32.store (i32.const 0x80) (i32.const 1)) (i32.store (i32.const 0x94) (i32.const -1)) (i32.const 0x80)",
+            "it was stopped: string pointer/length out of bounds of memory",
+        );
+        check_trap("(i32.const 0x81)", "it was stopped: return pointer not aligned");
+        check_trap("(call $exit (i32.const 1)) (unreachable)", "it exited with status 1");
+        check_trap(
+            "(call $random (i32.const 65537) (i32.const 0x300)) (i32.const 0x80)",
+            "it asked for 65537 random bytes at once, more than 65536",
+        );
+    }
+
+    #[test]
+    fn an_instance_that_trapped_does_not_run_again() {
+        let again = "it was called again after it had trapped".to_owned();
+        check(
+            "(func $handle (param i32) (result i32) (unreachable))",
+            handler(),
+            &[Err(CallError::Trap("it panicked or aborted".to_owned())), Err(CallError::Trap(again))],
+        );
+    }
+
+    #[test]
+    fn random_bytes_are_given_up_to_the_limit() {
+        let body = format!(
+            r#"{PUBLISH} (func $handle (param i32) (result i32)
+                (call $random (i32.const 65536) (i32.const 0x80))
+                (drop (call $publish-bytes (i32.load (i32.const 0x80)) (i32.load (i32.const 0x84))))
+                (i32.const {RESULT2}))"#,
+            RESULT2 = 0x1000
+        );
+        runtime().block_on(async {
+            let mut instance = start(&body, handler().allow(&["1:out/+"])).await.expect("starts");
+            let publishes = call(&mut instance).await.expect("returns ok");
+            let bytes = &publishes[0].message.payload;
+            assert_eq!(bytes.len(), 65536);
+            assert!(bytes.iter().any(|&byte| byte != bytes[0]), "are not random");
+        });
+    }
+
+    #[test]
+    fn a_guest_that_computes_or_waits_past_its_deadline_is_stopped() {
+        let deadline = Duration::from_millis(50);
+        for body in ["(loop $l (br $l)) (unreachable)", "(call $sleep (i64.const 3600000000000)) (unreachable)"] {
+            let body = format!("(func $handle (param i32) (result i32) {body})");
+            let begin = Instant::now();
+            check(&body, hasty(), &[Err(CallError::Deadline(deadline))]);
+            assert!(begin.elapsed() >= deadline);
+        }
+        // One that only waits for a while gets its time.
+        let patient =
+            format!("(func $handle (param i32) (result i32) (call $sleep (i64.const 2000000)) (i32.const {RESULT}))");
+        check(&patient, handler(), &[Ok(0), Ok(0)]);
+    }
+
+    #[test]
+    fn a_guest_that_loops_leaves_its_thread_to_others() {
+        let looping = plugin("(func $handle (param i32) (result i32) (loop $l (br $l)) (unreachable))");
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime(), async {
+            let host = Arc::new(handler().deadline(Duration::from_millis(200)).host());
+            let mut bad = Instance::start(&looping, Arc::clone(&host)).await.expect("starts");
+            let mut good = start("", handler()).await.expect("starts");
+            let ended = Rc::new(Cell::new(false));
+            let task = tokio::task::spawn_local({
+                let ended = Rc::clone(&ended);
+                async move {
+                    let result = call(&mut bad).await;
+                    ended.set(true);
+                    result
+                }
+            });
+            let mut calls = 0;
+            while !ended.get() {
+                call(&mut good).await.expect("returns ok");
+                calls += 1;
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(task.await.expect("does not panic"), Err(CallError::Deadline(Duration::from_millis(200))));
+            // About one in each millisecond; a machine under load makes fewer.
+            assert!(calls >= 20, "{calls} calls beside a loop of 200 ms");
+        });
+    }
+
+    #[test]
+    fn a_guest_that_needs_too_much_memory_is_told_so() {
+        let most = 4 * 65536;
+        let expected = Err(CallError::Memory(most));
+        let aborts = "(func $handle (param i32) (result i32)
+            (if (i32.lt_s (memory.grow (i32.const 3)) (i32.const 0)) (then (unreachable)))
+            (i32.const 0x80))";
+        check(aborts, handler().memory(most), &[expected]);
+        check(aborts, handler().memory(most + 65536), &[Ok(0)]);
+    }
+
+    #[test]
+    fn a_guest_that_does_with_less_memory_goes_on() {
+        let body = "
+            (global $calls (mut i32) (i32.const 0))
+            (func $handle (param i32) (result i32)
+                (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+                (if (i32.eq (global.get $calls) (i32.const 2)) (then (unreachable)))
+                (drop (memory.grow (i32.const 100)))
+                (i32.const 0x80))";
+        // The second call's trap has nothing to do with memory.
+        check(body, handler(), &[Ok(0), Err(CallError::Trap("it panicked or aborted".to_owned()))]);
+    }
+
+    #[test]
+    fn init_runs_under_the_limits_of_a_call() {
+        let init = |body: &str| format!("(func $init (result i32) {body})");
+        let deadline = Duration::from_millis(50);
+        check_start(&init("(loop $l (br $l)) (unreachable)"), hasty(), StartError::Deadline(deadline));
+        check_start(
+            &init("(call $sleep (i64.const 3600000000000)) (unreachable)"),
+            hasty(),
+            StartError::Deadline(deadline),
+        );
+        check_start("(func $begin (loop $l (br $l))) (start $begin)", hasty(), StartError::Deadline(deadline));
+        check_start(&init("(unreachable)"), handler(), StartError::Trap("it panicked or aborted".to_owned()));
+        check_start(
+            &init("(if (i32.lt_s (memory.grow (i32.const 100)) (i32.const 0)) (then (unreachable))) (i32.const 0x80)"),
+            handler(),
+            StartError::Memory(1 << 20),
+        );
+        // It does not even hold what it begins with.
+        check_start("", handler().memory(65536), StartError::Memory(65536));
+    }
+
+    #[test]
+    fn init_may_refuse() {
+        let refuses = r#"
+            (data (i32.const 0x100) "no unit")
+            (func $init (result i32)
+                (i32.store (i32.const 0x80) (i32.const 1))
+                (i32.store (i32.const 0x84) (i32.const 0x100))
+                (i32.store (i32.const 0x88) (i32.const 7))
+                (i32.const 0x80))"#;
+        check_start(refuses, handler(), StartError::Refused("no unit".to_owned()));
+    }
+
+    #[test]
+    fn init_must_not_publish() {
+        // Traps unless the publish is denied: the first case of its error.
+        let body = format!(
+            r#"{PUBLISH} (func $init (result i32)
+                (if (i32.eqz (call $publish-bytes (i32.const 0x400) (i32.const 3))) (then (unreachable)))
+                (if (i32.load8_u (i32.const 0x304)) (then (unreachable)))
+                (i32.const {RESULT}))"#
+        );
+        check(&body, handler().allow(&["0:#", "1:#"]), &[Ok(0)]);
     }
 }

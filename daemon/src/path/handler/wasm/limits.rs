@@ -105,6 +105,9 @@ impl ResourceLimiter for Limits {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Growths of memory, from and to, against a limit of 100 bytes.
@@ -151,5 +154,24 @@ mod tests {
         assert!(limits.table_growing(0, MAX_TABLE_ELEMENTS, None).expect("never traps"));
         assert!(!limits.table_growing(0, 1, None).expect("never traps"));
         assert!(!limits.refused_memory());
+    }
+
+    proptest! {
+        #[test]
+        fn the_total_is_that_of_the_memories(growths in vec((0_usize..3, 0_usize..60, any::<bool>()), 0..20)) {
+            let mut limits = Limits::new(100);
+            let mut memories = [0_usize; 3];
+            for (memory, more, fails) in growths {
+                let (current, desired) = (memories[memory], memories[memory] + more);
+                let fits = memories.iter().sum::<usize>() + more <= 100;
+                prop_assert_eq!(limits.memory_growing(current, desired, None).expect("never traps"), fits);
+                if fits && fails {
+                    limits.memory_grow_failed(wasmtime::Error::msg("no address space")).expect("never traps");
+                } else if fits {
+                    memories[memory] = desired;
+                }
+                prop_assert_eq!(limits.memory.total, memories.iter().sum::<usize>());
+            }
+        }
     }
 }

@@ -17,14 +17,14 @@ use super::printable::printable;
 const TARGET: &str = "tidegate::handler";
 
 /// Lines of a handler's guests that are kept in a second, all instances together. Further ones are counted and dropped.
-pub(super) const LINES_PER_SECOND: u32 = 100;
+const LINES_PER_SECOND: u32 = 100;
 
 /// Denied publishes of a handler that are logged in a second. They have a limit of their own, so that a talkative guest
 /// cannot hide them.
 const DENIALS_PER_SECOND: u32 = 5;
 
 /// Bytes kept of a line's message.
-pub(super) const MAX_MESSAGE_BYTES: usize = 4 * 1024;
+const MAX_MESSAGE_BYTES: usize = 4 * 1024;
 
 /// Bytes kept of a line's fields, all together.
 const MAX_FIELDS_BYTES: usize = 4 * 1024;
@@ -219,7 +219,105 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use tracing_subscriber::fmt::MakeWriter;
+
     use super::*;
+
+    /// Log lines kept in memory.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("not poisoned").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Written {
+        type Writer = Written;
+
+        fn make_writer(&'a self) -> Written {
+            self.clone()
+        }
+    }
+
+    /// What is written at level info while `act` uses the log of the handler "celsius".
+    fn written(act: impl FnOnce(HandlerLog)) -> Vec<String> {
+        let written = Written::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(Level::INFO)
+            .with_ansi(false)
+            .without_time()
+            .with_writer(written.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || act(HandlerLog::new("celsius".into())));
+        let bytes = written.0.lock().expect("not poisoned");
+        String::from_utf8_lossy(&bytes).lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    fn line(level: Level, message: &str) -> Line<'_> {
+        Line { level, message, fields: &[], stream: None }
+    }
+
+    #[test]
+    fn lines_carry_the_handler_and_what_the_guest_gave() {
+        let fields = [("unit".to_owned(), "°C".to_owned())];
+        let lines = written(|log| {
+            log.line(&Line { level: Level::WARN, message: "hot\n", fields: &fields, stream: None });
+            log.line(&Line { stream: Some("stdout"), ..line(Level::INFO, "here") });
+            log.denied(Some("plant"), "a/b", "handler \"celsius\" must not");
+        });
+        assert_eq!(
+            lines,
+            [
+                r#"WARN tidegate::handler: hot\n handler=celsius fields=unit="°C""#,
+                r#"INFO tidegate::handler: here handler=celsius stream="stdout""#,
+                r#"WARN tidegate::handler: publish denied handler=celsius broker="plant" topic=a/b reason="handler \"celsius\" must not""#,
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_dropped_is_told_in_the_end() {
+        let lines = written(|log| {
+            for _ in 0..1000 {
+                log.line(&line(Level::DEBUG, "below the level, so it does not count"));
+            }
+            for _ in 0..LINES_PER_SECOND {
+                log.line(&line(Level::INFO, "kept"));
+            }
+            let begin = lock(&log.lines).begin;
+            for _ in 0..7 {
+                log.line(&line(Level::INFO, "dropped"));
+            }
+            log.tell_dropped();
+            log.denied(None, "a", "has a limit of its own");
+            // A machine so slow that the window ended meanwhile has proved nothing.
+            assert!(begin.elapsed() < WINDOW);
+        });
+        assert_eq!(lines.iter().filter(|line| line.contains("kept")).count(), LINES_PER_SECOND as usize);
+        assert_eq!(
+            lines[LINES_PER_SECOND as usize..],
+            [
+                r#"WARN tidegate::handler: publish denied handler=celsius topic=a reason="has a limit of its own""#,
+                "WARN tidegate::handler: handler log lines dropped handler=celsius dropped=7",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_levels_follow_the_log() {
+        written(|_| {
+            assert!(enabled(Level::ERROR) && enabled(Level::WARN) && enabled(Level::INFO));
+            assert!(!enabled(Level::DEBUG) && !enabled(Level::TRACE));
+        });
+    }
 
     /// Lines at these milliseconds against a limit of 2 a second; for each whether it is kept, and how many dropped ones
     /// are told before it.

@@ -27,6 +27,8 @@ pub(super) fn printable(text: &str, max: usize) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn check(text: &str, max: usize, expected: &str) {
@@ -47,5 +49,17 @@ mod tests {
     #[test]
     fn what_needs_no_change_is_borrowed() {
         assert!(matches!(printable("plain", 5), Cow::Borrowed(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn the_result_is_one_line_and_begins_as_the_text_does(text in any::<String>(), max in 0_usize..64) {
+            let line = printable(&text, max);
+            prop_assert!(!line.contains(char::is_control));
+            // The longest escape, \u{10ffff}, has ten bytes, and the shortest character that needs it one.
+            prop_assert!(line.len() <= max * 10 + "… ( bytes more)".len() + 20);
+            let plain: String = text.chars().take_while(|c| !c.is_control()).collect();
+            prop_assert!(line.starts_with(&plain[..plain.floor_char_boundary(max)]));
+        }
     }
 }

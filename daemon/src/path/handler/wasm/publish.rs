@@ -31,12 +31,6 @@ impl Held {
         std::mem::take(self).publishes
     }
 
-    /// Drops all publishes.
-    pub(super) fn clear(&mut self) {
-        self.publishes.clear();
-        self.bytes = 0;
-    }
-
     fn push(&mut self, publish: Publish) {
         self.bytes += publish.message.weight();
         self.publishes.push(publish);
@@ -250,7 +244,7 @@ mod tests {
         assert_eq!(hold(50), Err("quota".to_owned()));
         assert_eq!(hold(49), Ok(()));
         assert_eq!(hold(0), Err("quota".to_owned()));
-        held.clear();
+        assert_eq!(held.take().len(), 2);
         let mut hold =
             |bytes: usize| host.hold(&mut held, Some(BrokerId(0)), outgoing("t", bytes), None).map_err(words);
         for _ in 0..3 {

@@ -94,9 +94,9 @@ pub(super) fn load(bytes: &[u8]) -> Result<Plugin, LoadError> {
 
 /// A component of the world message-handler around the text of a core module's inside.
 ///
-/// `body` may define `$init` (returns a pointer to its result) and `$handle` (takes a pointer to the message and returns
-/// one to its result); without them both return ok. It may call `$publish` and `$random`, and finds at
-/// [`RESULT`] sixty-four zero bytes: the result ok.
+/// `body` may define `$init`, which returns a pointer to its result, and `$handle`, which takes a pointer to the message
+/// and returns one to its result; without them both return ok. It may call what `testing.wat` imports. At [`RESULT`] it
+/// finds zeros: the result ok.
 pub(super) fn component(body: &str) -> Vec<u8> {
     let unless_defined = |name: &str, default: String| match body.contains(&format!("(func {name} ")) {
         true => String::new(),

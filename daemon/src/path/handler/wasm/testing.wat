@@ -53,6 +53,15 @@
     (export "publish" (func (param "message" $o) (param "broker" (option string)) (result (result (error $error)))))))
   (import "tidegate:handler/random@0.1.0" (instance $random
     (export "bytes" (func (param "len" u32) (result (list u8))))))
+  (import "wasi:cli/exit@0.2.0" (instance $exit
+    (export "exit" (func (param "status" (result))))))
+  (import "wasi:io/poll@0.2.0" (instance $poll
+    (export "pollable" (type $pollable (sub resource)))
+    (export "[method]pollable.block" (func (param "self" (borrow $pollable))))))
+  (alias export $poll "pollable" (type $pollable))
+  (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+    (export "pollable" (type $p (eq $pollable)))
+    (export "subscribe-duration" (func (param "when" u64) (result (own $p))))))
 
   ;; The allocator begins anew after each call.
   (core module $libc
@@ -70,6 +79,9 @@
     (memory $libc "memory") (realloc (func $libc "realloc"))))
   (core func $random (canon lower (func $random "bytes")
     (memory $libc "memory") (realloc (func $libc "realloc"))))
+  (core func $exit (canon lower (func $exit "exit")))
+  (core func $subscribe (canon lower (func $clock "subscribe-duration")))
+  (core func $block (canon lower (func $poll "[method]pollable.block")))
 
   (core module $guest
     (import "libc" "memory" (memory 2))
@@ -78,6 +90,12 @@
     (import "host" "publish" (func $publish (param i32 i32)))
     ;; A length, and a pointer to where the list goes.
     (import "host" "random" (func $random (param i32 i32)))
+    ;; 0 for ok, 1 for an error.
+    (import "host" "exit" (func $exit (param i32)))
+    (import "host" "subscribe" (func $subscribe (param i64) (result i32)))
+    (import "host" "block" (func $block (param i32)))
+    (func $sleep (param $nanoseconds i64)
+      (call $block (call $subscribe (local.get $nanoseconds))))
     $BODY$
     (func (export "post") (param i32) (global.set $free (i32.const 0x2000)))
     (export "init" (func $init))
@@ -86,7 +104,10 @@
     (with "libc" (instance $libc))
     (with "host" (instance
       (export "publish" (func $publish))
-      (export "random" (func $random))))))
+      (export "random" (func $random))
+      (export "exit" (func $exit))
+      (export "subscribe" (func $subscribe))
+      (export "block" (func $block))))))
 
   (func $init (result (result (error string)))
     (canon lift (core func $guest "init") (memory $libc "memory") (realloc (func $libc "realloc"))))

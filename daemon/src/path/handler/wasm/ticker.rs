@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use wasmtime::{Engine, EngineWeak};
 
 /// Time between two ticks: how long a guest keeps its thread before its neighbours get their turn.
-pub(super) const TICK: Duration = Duration::from_millis(1);
+const TICK: Duration = Duration::from_millis(1);
 
 /// Ticks without any call before the thread parks. Waking it costs the next call a system call, so under steady load it
 /// stays awake.
