@@ -61,6 +61,8 @@ pub(super) struct Core {
     /// Lost connections whose unstarted messages wait for the next CONNACK. Written by the supervisor at a loss, emptied
     /// by the poller at the CONNACK.
     pub(super) lost: Mutex<Vec<Arc<Standing>>>,
+    /// Whether it was said that the broker exceeds `receive-maximum`: it will on every connection. Written by the poller.
+    pub(super) beyond_said: AtomicBool,
 }
 
 impl Core {
@@ -122,6 +124,8 @@ pub(super) struct Connection {
     pub(super) polls: AtomicU64,
     /// The gateway stops: what arrives is left to the broker. Written by the supervisor.
     pub(super) closing: AtomicBool,
+    /// DISCONNECT was written. Written by the poller.
+    pub(super) goodbye: AtomicBool,
 }
 
 impl Connection {
@@ -141,6 +145,7 @@ impl Connection {
             progress: Notify::new(),
             polls: AtomicU64::new(0),
             closing: AtomicBool::new(false),
+            goodbye: AtomicBool::new(false),
         };
         (Arc::new(connection), link)
     }

@@ -157,8 +157,7 @@ impl Failure {
                     None if text.contains("resolve") => {
                         Failure::HostNotFound { host: host.to_owned(), detail: "no address".to_owned() }
                     }
-                    // Half a packet before the end of the stream.
-                    None if text.contains("bytes remaining") => Failure::ClosedOnConnect(protocol),
+                    None if text.contains("bytes remaining") => Failure::NotMqtt("an incomplete packet".to_owned()),
                     None => Failure::Network(shortened(&text)),
                 }
             }

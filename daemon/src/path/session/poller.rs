@@ -84,6 +84,7 @@ impl Poller {
             Event::SubscribeWritten(packet) => self.connection.flight().subscribing.written(packet),
             Event::PublishWritten(packet) => self.publish_written(packet),
             Event::AcknowledgementWritten => self.connection.standing.acknowledgement_written(),
+            Event::DisconnectWritten => self.connection.goodbye.store(true, Ordering::Relaxed),
             Event::Other => {}
         }
         self.connection.progress.notify_one();
@@ -114,9 +115,11 @@ impl Poller {
                 match standing.admit(Received { packet: arrival.packet, qos, weight }, now) {
                     Admitted::Yes(token) => Some(token),
                     Admitted::FirstBeyond(token) => {
-                        warn!(broker = %core.broker.name, receive_maximum = core.broker.receive_maximum,
+                        if !core.beyond_said.swap(true, Ordering::Relaxed) {
+                            warn!(broker = %core.broker.name, receive_maximum = core.broker.receive_maximum,
                             "the broker sends more unacknowledged messages than receive-maximum; they are taken in while \
                              they take less memory than receive-maximum × max-packet");
+                        }
                         Some(token)
                     }
                     Admitted::No => return,

@@ -114,12 +114,13 @@ impl Report {
         }
     }
 
-    /// The session ends with the gateway.
-    pub(super) fn stopped(&self, failure: &Failure) {
+    /// The connection ended with the gateway.
+    pub(super) fn stopped(&self, goodbye: bool, failure: &Failure) {
         let name = &self.broker.name;
-        match failure {
-            Failure::Closed | Failure::Reset => info!(broker = %name, "disconnected"),
-            failure => warn!(broker = %name, reason = %failure, "disconnected without a goodbye"),
+        if goodbye {
+            info!(broker = %name, "disconnected");
+        } else {
+            warn!(broker = %name, reason = %failure, "disconnected without a goodbye");
         }
     }
 }
