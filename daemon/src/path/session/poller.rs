@@ -63,10 +63,15 @@ impl Poller {
                 () = standing.over() => Err(Failure::Closed),
             };
             match polled {
-                Ok(event) => self.happened(event),
+                Ok(event) => {
+                    if !matches!(event, Event::Other) {
+                        self.connection.traffic.fetch_add(1, Ordering::Relaxed);
+                    }
+                    self.happened(event);
+                }
                 Err(failure) => return standing.reason().unwrap_or(failure),
             }
-            self.connection.polls.fetch_add(1, Ordering::Relaxed);
+            self.connection.events.fetch_add(1, Ordering::Relaxed);
             // The branch above is not reached while a busy broker keeps the link ready.
             if standing.is_over() {
                 return standing.reason().unwrap_or(Failure::Closed);
@@ -186,7 +191,8 @@ impl Poller {
     }
 
     fn publish_written(&self, packet: u16) {
-        let written = self.connection.flight().inflight.written(packet);
+        let now = Instant::now();
+        let written = self.connection.flight().inflight.written(packet, |sent| sent.since = now);
         match written {
             Ok(None) => {}
             Ok(Some(sent)) => self.delivered(sent),

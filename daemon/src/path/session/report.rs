@@ -89,7 +89,8 @@ impl Report {
         if self.had_session && !session_present {
             warn!(broker = %name, "session lost: the broker no longer keeps it, and with it what was published meanwhile");
         }
-        self.had_session = !self.broker.clean_session;
+        let kept = self.broker.protocol == Protocol::V311 || !self.broker.session_expiry.is_zero();
+        self.had_session = !self.broker.clean_session && kept;
         self.attempts = 0;
     }
 

@@ -167,9 +167,12 @@ impl Supervisor {
         let mut ticks = tokio::time::interval(TICK);
         loop {
             tokio::select! {
+                biased;
                 ended = &mut *polling => return outcome(ended),
-                _ = ticks.tick() => deadlines.check(connection, Instant::now()),
                 () = self.stop.cancelled() => break,
+                // It ends before the poller only when it panics: nothing would be sent any more.
+                () = self.join_feeder(feeding), if feeding.is_some() => connection.standing.end(Failure::Defect),
+                _ = ticks.tick() => deadlines.check(connection, Instant::now()),
             }
         }
         connection.closing.store(true, Ordering::Relaxed);
