@@ -292,7 +292,7 @@ impl Handlers {
         }
         tracing::info!(
             handler = %handler.name, plugin = %handler.plugin.display(), version = %parts.plugin.hash(),
-            bytes = parts.plugin.size(), instances = handler.instances, "handler started",
+            instances = handler.instances, "handler started",
         );
         Ok(())
     }

@@ -26,6 +26,7 @@ mod outbox_acknowledgement;
 mod outbox_bridges;
 
 mod control_check;
+mod control_demo;
 mod control_explain;
 mod control_stop;
 mod control_topic_match;

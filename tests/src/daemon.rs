@@ -71,6 +71,15 @@ impl Home {
         self.folder.path()
     }
 
+    /// Starts `tidegate` with these arguments in the folder. Its temporary files go to `tmp` there.
+    pub fn start(&self, arguments: &[&str]) -> Process {
+        let temporary = self.path().join("tmp");
+        fs::create_dir_all(&temporary).expect("the folder is ours");
+        let mut command = Command::new(binary());
+        command.args(arguments).current_dir(self.path()).env("TMPDIR", temporary);
+        Process::start("tidegate", &mut command)
+    }
+
     /// Runs `tidegate` with these arguments in the folder, to its end.
     pub fn run(&self, arguments: &[&str]) -> Ran {
         let output = Command::new(binary()).args(arguments).current_dir(self.path()).output();

@@ -80,10 +80,13 @@ fn answer<'a>(filter: &'a str, topic: &'a str) -> Result<Answer<'a>, String> {
     let valid_filter = TopicFilter::new(filter).map_err(|error| format!("the filter {filter:?}: {error}"))?;
     let valid_topic = TopicName::new(topic).map_err(|error| format!("the topic {topic:?}: {error}"))?;
     let captures = valid_filter.captures(&valid_topic);
-    let reason = match &captures {
+    let mut reason = match &captures {
         Some(captures) => what_matched(&valid_filter, &valid_topic, captures),
         None => what_differs(&valid_filter, &valid_topic),
     };
+    if let Some(share) = valid_filter.share() {
+        reason.push_str(&format!(" (the share {share:?} plays no part)"));
+    }
     Ok(Answer { filter, topic, matches: captures.is_some(), captures: captures.unwrap_or_default(), reason })
 }
 
@@ -147,7 +150,7 @@ mod tests {
         check("a/+/c/#", "a/b/c/d/e", r#"match: + matched "b", # matched "d/e""#);
         check("a/+/#", "a/", "match: + matched an empty level, # matched the level before it");
         check("a/#", "a/", "match: # matched an empty level");
-        check("$share/g/a/+", "a/b", r#"match: + matched "b""#);
+        check("$share/g/a/+", "a/b", r#"match: + matched "b" (the share "g" plays no part)"#);
         check("+", "a\n", r#"match: + matched "a\n""#);
     }
 

@@ -11,6 +11,6 @@ mod testing;
 mod trie;
 
 pub use filter::{FilterError, TopicFilter};
-pub use name::{NameError, TopicName};
+pub use name::TopicName;
 pub use rank::Rank;
 pub use trie::Trie;

@@ -406,6 +406,22 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_is_dropped_leaves_nothing_running() {
+        for body in ["(loop $l (br $l)) (unreachable)", "(call $sleep (i64.const 3600000000000)) (unreachable)"] {
+            let body = format!("(func $handle (param i32) (result i32) {body})");
+            runtime().block_on(async {
+                let mut instance = start(&body, handler()).await.expect("starts");
+                let unfinished = tokio::time::timeout(Duration::from_millis(20), call(&mut instance)).await;
+                assert!(unfinished.is_err(), "ended by itself");
+                assert_eq!(
+                    call(&mut instance).await.err(),
+                    Some(CallError::Trap("it was called again after it had trapped".to_owned())),
+                );
+            });
+        }
+    }
+
+    #[test]
     fn random_bytes_are_given_up_to_the_limit() {
         let body = format!(
             r#"{PUBLISH} (func $handle (param i32) (result i32)

@@ -45,7 +45,6 @@ struct Inner {
     component: MessageHandlerPre<State>,
     ticker: Arc<Ticker>,
     hash: PluginHash,
-    size: u64,
 }
 
 impl Plugin {
@@ -59,18 +58,12 @@ impl Plugin {
         component.initialize_copy_on_write_image().map_err(|error| LoadError::Prepare(in_one_line(&error)))?;
         let component = verify::link(linker, &component)?;
         let hash = PluginHash(Sha256::digest(&bytes).into());
-        let size = bytes.len() as u64;
-        Ok(Plugin { inner: Arc::new(Inner { component, ticker: Arc::clone(ticker), hash, size }) })
+        Ok(Plugin { inner: Arc::new(Inner { component, ticker: Arc::clone(ticker), hash }) })
     }
 
     /// The SHA-256 of the file: its version for people and for reloads.
     pub fn hash(&self) -> PluginHash {
         self.inner.hash
-    }
-
-    /// Bytes of the file.
-    pub fn size(&self) -> u64 {
-        self.inner.size
     }
 
     /// What instances are made of.
@@ -86,7 +79,7 @@ impl Plugin {
 
 impl fmt::Debug for Plugin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plugin").field("hash", &self.inner.hash).field("size", &self.inner.size).finish()
+        f.debug_struct("Plugin").field("hash", &self.inner.hash).finish_non_exhaustive()
     }
 }
 
@@ -301,6 +294,5 @@ mod tests {
         let whole: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(format!("{:#}", plugin.hash()), whole);
         assert_eq!(plugin.hash().to_string(), whole[..12]);
-        assert_eq!(plugin.size(), bytes.len() as u64);
     }
 }

@@ -221,7 +221,9 @@ impl Gate {
 mod tests {
     use std::io;
 
+    use tracing_subscriber::filter::Targets;
     use tracing_subscriber::fmt::MakeWriter;
+    use tracing_subscriber::prelude::*;
 
     use super::*;
 
@@ -250,12 +252,10 @@ mod tests {
     /// What is written at level info while `act` uses the log of the handler "celsius".
     fn written(act: impl FnOnce(HandlerLog)) -> Vec<String> {
         let written = Written::default();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(Level::INFO)
-            .with_ansi(false)
-            .without_time()
-            .with_writer(written.clone())
-            .finish();
+        // Filtered as the daemon's own lines are.
+        let filter = Targets::new().with_target("tidegate", Level::INFO);
+        let lines = tracing_subscriber::fmt::layer().with_ansi(false).without_time().with_writer(written.clone());
+        let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter));
         tracing::subscriber::with_default(subscriber, || act(HandlerLog::new("celsius".into())));
         let bytes = written.0.lock().expect("not poisoned");
         String::from_utf8_lossy(&bytes).lines().map(|line| line.trim().to_owned()).collect()

@@ -29,4 +29,4 @@ mod wasi;
 pub use engine::{EngineError, WasmEngine};
 pub use host::Host;
 pub use instance::{Instance, StartError};
-pub use load::{LoadError, Plugin, PluginHash};
+pub use load::{LoadError, Plugin};

@@ -195,13 +195,14 @@ mod tests {
     #[test]
     fn the_list_of_provided_interfaces_is_that_of_the_linker() {
         let engine = testing::engine();
-        let (engine, linker) = engine.linker();
+        let linker = engine.linker();
         let names =
             OURS.iter().map(|name| format!("{name}@0.1.0")).chain(WASI.iter().map(|name| format!("{name}@0.2.3")));
         for name in names {
             assert!(is_provided(&name), "{name}");
             let text = format!(r#"(component (import "{name}" (instance)))"#);
-            let component = Component::new(engine, wat::parse_str(text).expect("is a component")).expect("compiles");
+            let component =
+                Component::new(linker.engine(), wat::parse_str(text).expect("is a component")).expect("compiles");
             linker.instantiate_pre(&component).unwrap_or_else(|error| panic!("{name}: {error:#}"));
         }
     }
