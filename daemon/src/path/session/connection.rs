@@ -36,11 +36,12 @@ const SUBSCRIBE_WINDOW: usize = 8;
 /// channel is full, publishes wait; an acknowledgement that finds it full ends the connection.
 const SPARE_REQUESTS: usize = 64;
 
-/// How long a broker may take to acknowledge a publish.
-const PUBLISH_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a broker may owe an answer while nothing at all comes or goes but pings. On a slow link, where large messages
+/// are under way, an answer may rightly take far longer.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
-/// How long a broker may take to answer SUBSCRIBE.
-const SUBSCRIBE_DEADLINE: Duration = Duration::from_secs(20);
+/// How long a broker may owe the acknowledgement of one written publish, whatever else flows.
+const ACKNOWLEDGEMENT_DEADLINE: Duration = Duration::from_secs(300);
 
 /// How much longer than the keep alive a connection may show no event, not even a ping: rumqttc writes without a limit of
 /// time, so a broker that reads nothing would hold it for ever.
@@ -61,6 +62,8 @@ pub(super) struct Core {
     /// Lost connections whose unstarted messages wait for the next CONNACK. Written by the supervisor at a loss, emptied
     /// by the poller at the CONNACK.
     pub(super) lost: Mutex<Vec<Arc<Standing>>>,
+    /// Whether it was said that the broker exceeds `receive-maximum`: it will on every connection. Written by the poller.
+    pub(super) beyond_said: AtomicBool,
 }
 
 impl Core {
@@ -99,7 +102,7 @@ pub(super) struct Sent {
     pub(super) message: Arc<Outgoing>,
     /// As sent.
     pub(super) qos: Qos,
-    /// When it was handed over.
+    /// When it was written; before that, when it was handed over.
     pub(super) since: Instant,
 }
 
@@ -119,9 +122,13 @@ pub(super) struct Connection {
     /// Told by the poller whenever a window or the channel may have got room. The feeder alone waits for it.
     pub(super) progress: Notify,
     /// Events so far. Written by the poller, watched by the supervisor.
-    pub(super) polls: AtomicU64,
+    pub(super) events: AtomicU64,
+    /// Events so far without pings and the like. Written by the poller, watched by the supervisor.
+    pub(super) traffic: AtomicU64,
     /// The gateway stops: what arrives is left to the broker. Written by the supervisor.
     pub(super) closing: AtomicBool,
+    /// DISCONNECT was written. Written by the poller.
+    pub(super) goodbye: AtomicBool,
 }
 
 impl Connection {
@@ -139,8 +146,10 @@ impl Connection {
             client,
             flight: Mutex::new(flight),
             progress: Notify::new(),
-            polls: AtomicU64::new(0),
+            events: AtomicU64::new(0),
+            traffic: AtomicU64::new(0),
             closing: AtomicBool::new(false),
+            goodbye: AtomicBool::new(false),
         };
         (Arc::new(connection), link)
     }
@@ -160,19 +169,36 @@ pub(super) fn subscribe_window(welcome: &Welcome) -> usize {
     SUBSCRIBE_WINDOW.min(usize::from(welcome.receive_maximum) / 2).max(1)
 }
 
+/// A count that grows while something moves.
+struct Pulse {
+    count: u64,
+    /// When the count was last seen to have grown.
+    moved: Instant,
+}
+
+impl Pulse {
+    /// How long the count has stood still.
+    fn still(&mut self, count: u64, now: Instant) -> Duration {
+        if count != self.count {
+            *self = Pulse { count, moved: now };
+        }
+        now.saturating_duration_since(self.moved)
+    }
+}
+
 /// The deadlines of one connection, checked now and then.
 pub(super) struct Deadlines {
     /// The longest time without an event.
     silence: Duration,
-    polls: u64,
-    /// When the number of events last grew.
-    moved: Instant,
+    events: Pulse,
+    traffic: Pulse,
 }
 
 impl Deadlines {
     pub(super) fn new(broker: &Broker, welcome: &Welcome, now: Instant) -> Deadlines {
         let keep_alive = Duration::from_secs(broker.keep_alive.into()).max(welcome.keep_alive.unwrap_or_default());
-        Deadlines { silence: keep_alive + WRITE_DEADLINE, polls: 0, moved: now }
+        let pulse = || Pulse { count: 0, moved: now };
+        Deadlines { silence: keep_alive + WRITE_DEADLINE, events: pulse(), traffic: pulse() }
     }
 
     /// Ends the connection if the broker owes an answer for too long, and tells since when it waits for an
@@ -181,23 +207,33 @@ impl Deadlines {
         let age = |since: Instant| now.saturating_duration_since(since);
         let stalled = connection.standing.oldest(now).map_or(0.0, |oldest| age(oldest).as_secs_f64());
         connection.core.meters.ack_stalled.set(stalled);
-        let (publish, subscribe) = {
-            let flight = connection.flight();
-            (flight.inflight.iter().map(|sent| sent.since).min(), flight.subscribing.oldest())
-        };
-        let polls = connection.polls.load(Ordering::Relaxed);
-        if polls != self.polls {
-            (self.polls, self.moved) = (polls, now);
+        if let Some(failure) = self.overdue(connection, now) {
+            connection.standing.end(failure);
         }
-        let failure = if publish.is_some_and(|since| age(since) >= PUBLISH_DEADLINE) {
-            Failure::PublishUnanswered(PUBLISH_DEADLINE.as_secs())
-        } else if subscribe.is_some_and(|since| age(since) >= SUBSCRIBE_DEADLINE) {
-            Failure::SubscribeUnanswered(SUBSCRIBE_DEADLINE.as_secs())
-        } else if age(self.moved) >= self.silence {
-            Failure::WriteStuck(self.silence.as_secs())
-        } else {
-            return;
+    }
+
+    fn overdue(&mut self, connection: &Connection, now: Instant) -> Option<Failure> {
+        let (handed_over, written, subscribe) = {
+            let flight = connection.flight();
+            let oldest = |sent: &mut dyn Iterator<Item = &Sent>| sent.map(|sent| sent.since).min();
+            let inflight = &flight.inflight;
+            (oldest(&mut inflight.iter()), oldest(&mut inflight.unacknowledged()), flight.subscribing.oldest())
         };
-        connection.standing.end(failure);
+        let silent = self.events.still(connection.events.load(Ordering::Relaxed), now);
+        let idle = self.traffic.still(connection.traffic.load(Ordering::Relaxed), now);
+        let owed = |since: Option<Instant>, longest: Duration| {
+            since.is_some_and(|since| now.saturating_duration_since(since) >= longest)
+        };
+        if idle >= ANSWER_DEADLINE && owed(subscribe, ANSWER_DEADLINE) {
+            Some(Failure::SubscribeUnanswered(ANSWER_DEADLINE.as_secs()))
+        } else if idle >= ANSWER_DEADLINE && owed(handed_over, ANSWER_DEADLINE) {
+            Some(Failure::PublishUnanswered(ANSWER_DEADLINE.as_secs()))
+        } else if owed(written, ACKNOWLEDGEMENT_DEADLINE) {
+            Some(Failure::PublishUnanswered(ACKNOWLEDGEMENT_DEADLINE.as_secs()))
+        } else if silent >= self.silence {
+            Some(Failure::WriteStuck(self.silence.as_secs()))
+        } else {
+            None
+        }
     }
 }

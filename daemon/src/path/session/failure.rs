@@ -93,10 +93,10 @@ pub enum Failure {
     #[error("the broker has taken nothing for {0} s")]
     WriteStuck(u64),
     /// No SUBACK in time.
-    #[error("the broker did not answer SUBSCRIBE within {0} s")]
+    #[error("the broker has not answered SUBSCRIBE for {0} s")]
     SubscribeUnanswered(u64),
     /// No PUBACK in time.
-    #[error("the broker did not acknowledge a message within {0} s")]
+    #[error("the broker has not acknowledged a message for {0} s")]
     PublishUnanswered(u64),
     /// More unacknowledged messages than the configuration has memory for.
     #[error(
@@ -157,8 +157,7 @@ impl Failure {
                     None if text.contains("resolve") => {
                         Failure::HostNotFound { host: host.to_owned(), detail: "no address".to_owned() }
                     }
-                    // Half a packet before the end of the stream.
-                    None if text.contains("bytes remaining") => Failure::ClosedOnConnect(protocol),
+                    None if text.contains("bytes remaining") => Failure::NotMqtt("an incomplete packet".to_owned()),
                     None => Failure::Network(shortened(&text)),
                 }
             }

@@ -118,6 +118,10 @@ impl Feeder {
             core.outboxes.refused(core.id, entry);
             return Attempt::Sent;
         }
+        if qos == Qos::ExactlyOnce && self.exactly_once(&flight) >= self.welcome.exactly_once_window {
+            core.outboxes.put_back(core.id, entry);
+            return Attempt::Full;
+        }
         let retain = message.retain && self.welcome.retain;
         if retain != message.retain && !self.retain_said {
             self.retain_said = true;
@@ -130,6 +134,11 @@ impl Feeder {
                 Attempt::Full
             }
         }
+    }
+
+    /// Publishes with QoS 2 on their way.
+    fn exactly_once(&self, flight: &Flight) -> usize {
+        flight.inflight.iter().filter(|sent| sent.qos == Qos::ExactlyOnce).count()
     }
 
     /// The size of the packet that a message becomes, if the broker does not take it. rumqttc would end the connection.

@@ -38,15 +38,17 @@ impl<T> Inflight<T> {
         if qos0 { self.queued_qos0.push_back(entry) } else { self.queued.push_back(entry) }
     }
 
-    /// A publish was written under this packet identifier, 0 for QoS 0: that one is delivered.
+    /// A publish was written under this packet identifier, 0 for QoS 0: that one is delivered. `mark` notes it on the
+    /// others.
     ///
     /// # Errors
     /// The identifier cannot be right.
-    pub(super) fn written(&mut self, packet: u16) -> Result<Option<T>, Mismatch> {
+    pub(super) fn written(&mut self, packet: u16, mark: impl FnOnce(&mut T)) -> Result<Option<T>, Mismatch> {
         if packet == 0 {
             return self.queued_qos0.pop_front().map(Some).ok_or(Mismatch);
         }
-        let entry = self.queued.pop_front().ok_or(Mismatch)?;
+        let mut entry = self.queued.pop_front().ok_or(Mismatch)?;
+        mark(&mut entry);
         match self.by_packet.insert(packet, entry) {
             None => Ok(None),
             Some(_) => Err(Mismatch),
@@ -56,6 +58,11 @@ impl<T> Inflight<T> {
     /// The broker acknowledged the publish with this packet identifier; none if it has no such publish.
     pub(super) fn acknowledged(&mut self, packet: u16) -> Option<T> {
         self.by_packet.remove(&packet)
+    }
+
+    /// Those that only the broker's acknowledgement is missing for, in no order.
+    pub(super) fn unacknowledged(&self) -> impl Iterator<Item = &T> {
+        self.by_packet.values()
     }
 
     /// All of them, in no order.
@@ -105,10 +112,10 @@ mod tests {
                     Step::Write => {
                         let Some((entry, qos0)) = channel.pop_front() else { continue };
                         if qos0 {
-                            prop_assert_eq!(inflight.written(0), Ok(Some(entry)));
+                            prop_assert_eq!(inflight.written(0, |_| {}), Ok(Some(entry)));
                             ended.push(entry);
                         } else {
-                            prop_assert_eq!(inflight.written(next_packet), Ok(None));
+                            prop_assert_eq!(inflight.written(next_packet, |_| {}), Ok(None));
                             unacknowledged.push((next_packet, entry));
                             next_packet += 1;
                         }
@@ -132,11 +139,12 @@ mod tests {
     #[test]
     fn an_identifier_that_cannot_be_right_is_noticed() {
         let mut inflight = Inflight::new();
-        assert_eq!(inflight.written(1), Err(Mismatch));
-        assert_eq!(inflight.written(0), Err(Mismatch));
+        assert_eq!(inflight.written(1, |_| {}), Err(Mismatch));
+        assert_eq!(inflight.written(0, |_| {}), Err(Mismatch));
         inflight.queued(false, 'a');
         inflight.queued(false, 'b');
-        assert_eq!(inflight.written(7), Ok(None));
-        assert_eq!(inflight.written(7), Err(Mismatch));
+        assert_eq!(inflight.written(7, |entry| *entry = 'A'), Ok(None));
+        assert!(inflight.unacknowledged().eq(&['A']));
+        assert_eq!(inflight.written(7, |_| {}), Err(Mismatch));
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Welcome {
     pub(super) session_present: bool,
     /// Unacknowledged publishes that it takes.
     pub(super) receive_maximum: u16,
+    /// Of these, publishes with QoS 2 that may be on their way.
+    pub(super) exactly_once_window: usize,
     /// Largest packet that it takes, in bytes.
     pub(super) max_packet: u32,
     /// The highest QoS that it takes.
@@ -90,6 +92,8 @@ pub(super) enum Event {
     PublishWritten(u16),
     /// An acknowledgement of a received message was written.
     AcknowledgementWritten,
+    /// DISCONNECT was written.
+    DisconnectWritten,
     /// Nothing that matters here.
     Other,
 }

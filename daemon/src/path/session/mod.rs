@@ -28,6 +28,7 @@ mod v4;
 mod v5;
 mod wire;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -123,6 +124,7 @@ pub fn spawn(parts: SessionParts, stop: CancellationToken) -> SessionHandle {
         tap,
         status: sender,
         lost: Mutex::new(Vec::new()),
+        beyond_said: AtomicBool::new(false),
     };
     SessionHandle { status, join: tokio::spawn(supervisor::run(Arc::new(core), stop)) }
 }

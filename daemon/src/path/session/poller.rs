@@ -63,10 +63,15 @@ impl Poller {
                 () = standing.over() => Err(Failure::Closed),
             };
             match polled {
-                Ok(event) => self.happened(event),
+                Ok(event) => {
+                    if !matches!(event, Event::Other) {
+                        self.connection.traffic.fetch_add(1, Ordering::Relaxed);
+                    }
+                    self.happened(event);
+                }
                 Err(failure) => return standing.reason().unwrap_or(failure),
             }
-            self.connection.polls.fetch_add(1, Ordering::Relaxed);
+            self.connection.events.fetch_add(1, Ordering::Relaxed);
             // The branch above is not reached while a busy broker keeps the link ready.
             if standing.is_over() {
                 return standing.reason().unwrap_or(Failure::Closed);
@@ -84,6 +89,7 @@ impl Poller {
             Event::SubscribeWritten(packet) => self.connection.flight().subscribing.written(packet),
             Event::PublishWritten(packet) => self.publish_written(packet),
             Event::AcknowledgementWritten => self.connection.standing.acknowledgement_written(),
+            Event::DisconnectWritten => self.connection.goodbye.store(true, Ordering::Relaxed),
             Event::Other => {}
         }
         self.connection.progress.notify_one();
@@ -114,9 +120,11 @@ impl Poller {
                 match standing.admit(Received { packet: arrival.packet, qos, weight }, now) {
                     Admitted::Yes(token) => Some(token),
                     Admitted::FirstBeyond(token) => {
-                        warn!(broker = %core.broker.name, receive_maximum = core.broker.receive_maximum,
+                        if !core.beyond_said.swap(true, Ordering::Relaxed) {
+                            warn!(broker = %core.broker.name, receive_maximum = core.broker.receive_maximum,
                             "the broker sends more unacknowledged messages than receive-maximum; they are taken in while \
                              they take less memory than receive-maximum × max-packet");
+                        }
                         Some(token)
                     }
                     Admitted::No => return,
@@ -183,7 +191,8 @@ impl Poller {
     }
 
     fn publish_written(&self, packet: u16) {
-        let written = self.connection.flight().inflight.written(packet);
+        let now = Instant::now();
+        let written = self.connection.flight().inflight.written(packet, |sent| sent.since = now);
         match written {
             Ok(None) => {}
             Ok(Some(sent)) => self.delivered(sent),

@@ -89,7 +89,8 @@ impl Report {
         if self.had_session && !session_present {
             warn!(broker = %name, "session lost: the broker no longer keeps it, and with it what was published meanwhile");
         }
-        self.had_session = !self.broker.clean_session;
+        let kept = self.broker.protocol == Protocol::V311 || !self.broker.session_expiry.is_zero();
+        self.had_session = !self.broker.clean_session && kept;
         self.attempts = 0;
     }
 
@@ -114,12 +115,13 @@ impl Report {
         }
     }
 
-    /// The session ends with the gateway.
-    pub(super) fn stopped(&self, failure: &Failure) {
+    /// The connection ended with the gateway.
+    pub(super) fn stopped(&self, goodbye: bool, failure: &Failure) {
         let name = &self.broker.name;
-        match failure {
-            Failure::Closed | Failure::Reset => info!(broker = %name, "disconnected"),
-            failure => warn!(broker = %name, reason = %failure, "disconnected without a goodbye"),
+        if goodbye {
+            info!(broker = %name, "disconnected");
+        } else {
+            warn!(broker = %name, reason = %failure, "disconnected without a goodbye");
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::message::Qos;
 const TICK: Duration = Duration::from_secs(1);
 
 /// How long a stop waits for a broker to close the connection after DISCONNECT.
-const DISCONNECT_DEADLINE: Duration = Duration::from_secs(2);
+const DISCONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
 /// A connection that a broker closes sooner was perhaps taken over: on 3.1.1 it cannot say so, on 5 not every one does.
 const SOON: Duration = Duration::from_secs(2);
@@ -45,11 +45,9 @@ pub(super) async fn run(core: Arc<Core>, stop: CancellationToken) {
     session.announce();
     while session.wanted().await {
         let ended = session.connect().await;
-        if session.stop.is_cancelled() {
-            session.report.stopped(&ended.failure);
-            break;
+        if !session.stop.is_cancelled() {
+            session.wait(ended).await;
         }
-        session.wait(ended).await;
     }
     session.set_state(SessionState::Idle);
 }
@@ -123,12 +121,13 @@ impl Supervisor {
         };
         let since = Instant::now();
         self.accepted(&welcome);
-        let feeding = tokio::spawn(feeder::run(Arc::clone(&connection), welcome, self.stop.clone()));
-        let failure = self.watch(&connection, &welcome, &mut polling).await;
-        if feeding.await.is_err() {
-            error!(broker = %self.core.broker.name, "the session's feeder ended unexpectedly");
-        }
+        let mut feeding = Some(tokio::spawn(feeder::run(Arc::clone(&connection), welcome, self.stop.clone())));
+        let failure = self.watch(&connection, &welcome, &mut polling, &mut feeding).await;
+        self.join_feeder(&mut feeding).await;
         self.clear_up(&connection);
+        if self.stop.is_cancelled() {
+            self.report.stopped(connection.goodbye.load(Ordering::Relaxed), &failure);
+        }
         Ended { failure, up: Some(since.elapsed()) }
     }
 
@@ -156,29 +155,48 @@ impl Supervisor {
         });
     }
 
-    /// Watches over a connection until it has ended; why it did.
+    /// Watches over a connection until it has ended, by itself or because the gateway stops; why it did.
     async fn watch(
         &self,
         connection: &Arc<Connection>,
         welcome: &Welcome,
         polling: &mut JoinHandle<Failure>,
+        feeding: &mut Option<JoinHandle<()>>,
     ) -> Failure {
         let mut deadlines = Deadlines::new(&self.core.broker, welcome, Instant::now());
         let mut ticks = tokio::time::interval(TICK);
         loop {
             tokio::select! {
+                biased;
                 ended = &mut *polling => return outcome(ended),
-                _ = ticks.tick() => deadlines.check(connection, Instant::now()),
                 () = self.stop.cancelled() => break,
+                // It ends before the poller only when it panics: nothing would be sent any more.
+                () = self.join_feeder(feeding), if feeding.is_some() => connection.standing.end(Failure::Defect),
+                _ = ticks.tick() => deadlines.check(connection, Instant::now()),
             }
         }
         connection.closing.store(true, Ordering::Relaxed);
-        match tokio::time::timeout(CLOSE_DEADLINE + DISCONNECT_DEADLINE, &mut *polling).await {
-            Ok(ended) => outcome(ended),
-            Err(_) => {
+        // The feeder says the close message and hands DISCONNECT over; then the broker closes the connection.
+        let patience = async {
+            let _ = tokio::time::timeout(CLOSE_DEADLINE + DISCONNECT_DEADLINE, self.join_feeder(feeding)).await;
+            tokio::time::sleep(DISCONNECT_DEADLINE).await;
+        };
+        tokio::select! {
+            ended = &mut *polling => outcome(ended),
+            () = patience => {
                 connection.standing.end(Failure::Stopped);
                 outcome(polling.await)
             }
+        }
+    }
+
+    /// Waits for the feeder's end, unless that was done before. Cancellation safe.
+    async fn join_feeder(&self, feeding: &mut Option<JoinHandle<()>>) {
+        if let Some(task) = feeding {
+            if task.await.is_err() {
+                error!(broker = %self.core.broker.name, "the session's feeder ended unexpectedly");
+            }
+            *feeding = None;
         }
     }
 

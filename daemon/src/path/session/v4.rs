@@ -15,6 +15,10 @@ use crate::control::config::model::Protocol;
 use crate::message::{Outgoing, Qos};
 use crate::topic::TopicName;
 
+/// Publishes with QoS 2 on their way at the same time. A broker of 3.1.1 cannot tell its limit, and mosquitto ends the
+/// connection beyond its `max_inflight_messages`, 20 by default.
+const EXACTLY_ONCE_WINDOW: usize = 10;
+
 /// Prepares a connection.
 pub(super) fn open(opening: &Opening<'_>) -> (Client, Link) {
     let broker = opening.broker;
@@ -158,6 +162,7 @@ fn translate(event: rumqttc::Event) -> Event {
         rumqttc::Event::Outgoing(Sent::Publish(packet)) => Event::PublishWritten(packet),
         rumqttc::Event::Outgoing(Sent::Subscribe(packet)) => Event::SubscribeWritten(packet),
         rumqttc::Event::Outgoing(Sent::PubAck(_) | Sent::PubRec(_)) => Event::AcknowledgementWritten,
+        rumqttc::Event::Outgoing(Sent::Disconnect) => Event::DisconnectWritten,
         rumqttc::Event::Outgoing(_) => Event::Other,
     }
 }
@@ -167,6 +172,7 @@ fn translate_packet(packet: Packet) -> Event {
         Packet::ConnAck(connack) => Event::Connected(Welcome {
             session_present: connack.session_present,
             receive_maximum: u16::MAX,
+            exactly_once_window: EXACTLY_ONCE_WINDOW,
             max_packet: LARGEST_PACKET,
             max_qos: Qos::ExactlyOnce,
             retain: true,

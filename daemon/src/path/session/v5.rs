@@ -239,6 +239,7 @@ fn translate(event: v5::Event) -> Event {
         v5::Event::Outgoing(Sent::Publish(packet)) => Event::PublishWritten(packet),
         v5::Event::Outgoing(Sent::Subscribe(packet)) => Event::SubscribeWritten(packet),
         v5::Event::Outgoing(Sent::PubAck(_) | Sent::PubRec(_)) => Event::AcknowledgementWritten,
+        v5::Event::Outgoing(Sent::Disconnect) => Event::DisconnectWritten,
         v5::Event::Outgoing(_) => Event::Other,
     }
 }
@@ -267,6 +268,7 @@ fn welcome(connack: &ConnAck) -> Welcome {
     let available = |flag: Option<u8>| flag != Some(0);
     Welcome {
         session_present: connack.session_present,
+        exactly_once_window: usize::MAX,
         receive_maximum: properties.and_then(|p| p.receive_max).unwrap_or(u16::MAX),
         max_packet: properties.and_then(|p| p.max_packet_size).unwrap_or(LARGEST_PACKET).min(LARGEST_PACKET),
         max_qos: properties.and_then(|p| p.max_qos).and_then(Qos::from_number).unwrap_or(Qos::ExactlyOnce),
