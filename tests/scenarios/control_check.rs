@@ -27,7 +27,7 @@ fn refused_in(home: &Home, lines: &[&str]) {
 /// A plugin that does not load, or does not start, is told at the line that names it, in these words.
 #[track_caller]
 fn plugin_refused(config: &Config, file: Option<&[u8]>, words: &str) {
-    let home = Home::new(config, 9883);
+    let home = Home::new(config, tidegate_tests::ports::free());
     if let Some(content) = file {
         home.write("plugins/made.wasm", content);
     }
@@ -61,7 +61,7 @@ fn base() -> Config {
 
 #[test]
 fn a_good_configuration_is_0() {
-    let home = Home::new(&guest(ECHO, ""), 9883);
+    let home = Home::new(&guest(ECHO, ""), tidegate_tests::ports::free());
     let ran = home.run(&["check"]);
     assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "tidegate.toml: ok\n", ""));
 }

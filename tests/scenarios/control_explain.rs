@@ -10,7 +10,7 @@ fn home() -> Home {
         .guest("wide", "plant", ECHO, "")
         .subscription("plant", "some/sort/of/+", 1, "narrow", "when = { min-bytes = 2, otherwise = \"next\" }")
         .subscription("plant", "some/#", 1, "wide", "");
-    Home::new(&config, 9883)
+    Home::new(&config, tidegate_tests::ports::free())
 }
 
 /// The exit code, and the handlers that run.

@@ -332,7 +332,6 @@ mod tests {
 
     #[test]
     fn totals_tell_what_was_seen() {
-        let started = Instant::now();
         let mut totals = Totals::default();
         totals.count(&received("a", b""));
         totals.count(&called(CallResult::Ok, Duration::ZERO));

@@ -15,8 +15,11 @@ const WORD: usize = u64::BITS as usize;
 
 /// The rank of a topic filter; **the smallest is the best**.
 ///
-/// 1. no wildcard; 2. `+` only; 3. ends in `#`. Within 2: more literal levels, then the one whose first differing level is
-/// literal. Within 3: more levels before `#`, then as in 2. The share of a shared subscription does not count.
+/// 1. No wildcard.
+/// 2. `+` only: more literal levels are better, then the one whose first differing level is literal.
+/// 3. Ends in `#`: more levels before it are better, then as in 2.
+///
+/// The share of a shared subscription does not count.
 ///
 /// Two different filters that match the same topic name never rank alike. Filters that can match no common name may.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -75,6 +75,15 @@ pub async fn serve(parts: Arc<InstanceParts>, shard: usize, first: Instance) {
     }
 }
 
+/// A call that finds no instance fails as the instance's start did.
+fn not_started(error: StartError) -> CallError {
+    match error {
+        StartError::Deadline(limit) => CallError::Deadline(limit),
+        StartError::Memory(limit) => CallError::Memory(limit),
+        StartError::Refused(_) | StartError::Trap(_) => CallError::Trap(error.to_string()),
+    }
+}
+
 /// The instance of one shard, made anew when it is used up.
 struct Slot<'a> {
     parts: &'a InstanceParts,
@@ -84,7 +93,7 @@ struct Slot<'a> {
 impl Slot<'_> {
     async fn call(&mut self, job: &Job) -> Result<Vec<Publish>, CallError> {
         if self.instance.is_none() {
-            self.instance = Some(self.parts.start().await.map_err(|error| CallError::Trap(error.to_string()))?);
+            self.instance = Some(self.parts.start().await.map_err(not_started)?);
             self.parts.meters.instances.inc();
         }
         let instance = self.instance.as_mut().expect("made above where there was none");
