@@ -25,6 +25,7 @@ impl BrokerId {
 
 /// MQTT quality of service (MQTT 5 §4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(clippy::enum_variant_names, reason = "MQTT's own terms")]
 pub enum Qos {
     /// QoS 0.
     AtMostOnce,

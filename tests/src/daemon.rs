@@ -37,7 +37,7 @@ impl Home {
         let folder = home.path().display();
         home.write(
             "tidegate.toml",
-            &format!(
+            format!(
                 "state-dir = \"{folder}/state\"\nplugins-dir = \"{folder}/plugins\"\n\
                  log = {{ level = \"debug\", format = \"json\" }}\n{}\n\
                  [admin]\nlisten = \"127.0.0.1:{admin}\"\n\n{}",

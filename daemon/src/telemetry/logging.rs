@@ -12,8 +12,11 @@ use crate::control::config::model::{LogFormat, LogSettings};
 
 /// Writes lines from now on, until the process ends. A second call has no effect.
 pub fn start(settings: LogSettings) {
-    // Libraries log the life of every connection; what matters of it is said by the sessions in plain words.
-    let filter = Targets::new().with_default(LevelFilter::WARN).with_target("tidegate", settings.level);
+    // What rumqttc says of a connection the sessions say too, once and in plain words.
+    let filter = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target("rumqttc", LevelFilter::OFF)
+        .with_target("tidegate", settings.level);
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
     let registry = tracing_subscriber::registry();
     // An error means that a subscriber is set already, which goes on.

@@ -11,10 +11,10 @@ use std::time::{Instant, SystemTime};
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
-use super::ack::Admitted;
+use super::ack::{AckToken, Admitted};
 use super::connection::{Connection, Origin, Sent, send_window};
 use super::failure::Failure;
-use super::link::{Arrival, Event, INFLIGHT_LIMIT, Link, Welcome};
+use super::link::{Arrival, Event, INFLIGHT_LIMIT, Link, NoRoom, Welcome};
 use super::ring::Received;
 use super::wire::WireCopy;
 use crate::message::{Message, Qos};
@@ -111,26 +111,10 @@ impl Poller {
         if self.connection.closing.load(Ordering::Relaxed) {
             return;
         }
-        let (core, standing) = (&self.connection.core, &self.connection.standing);
         let now = Instant::now();
-        let token = match arrival.qos {
-            Qos::AtMostOnce => None,
-            qos => {
-                let weight = arrival.topic.as_ref().map_or(0, |topic| topic.as_str().len()) + arrival.payload.len();
-                match standing.admit(Received { packet: arrival.packet, qos, weight }, now) {
-                    Admitted::Yes(token) => Some(token),
-                    Admitted::FirstBeyond(token) => {
-                        if !core.beyond_said.swap(true, Ordering::Relaxed) {
-                            warn!(broker = %core.broker.name, receive_maximum = core.broker.receive_maximum,
-                            "the broker sends more unacknowledged messages than receive-maximum; they are taken in while \
-                             they take less memory than receive-maximum × max-packet");
-                        }
-                        Some(token)
-                    }
-                    Admitted::No => return,
-                }
-            }
-        };
+        // Beyond the receive window: left to the broker, which sends it again on the next connection.
+        let Ok(token) = self.admit(&arrival, now) else { return };
+        let core = &self.connection.core;
         let topic = match arrival.topic {
             Ok(topic) => topic,
             Err(reason) => {
@@ -152,6 +136,28 @@ impl Poller {
             properties: arrival.properties,
         };
         core.router.receive(message, &copy, token);
+    }
+
+    /// The token of a message that is to be acknowledged, if there is room for it.
+    fn admit(&self, arrival: &Arrival, now: Instant) -> Result<Option<AckToken>, NoRoom> {
+        if arrival.qos == Qos::AtMostOnce {
+            return Ok(None);
+        }
+        let weight = arrival.topic.as_ref().map_or(0, |topic| topic.as_str().len()) + arrival.payload.len();
+        let received = Received { packet: arrival.packet, qos: arrival.qos, weight };
+        match self.connection.standing.admit(received, now) {
+            Admitted::Yes(token) => Ok(Some(token)),
+            Admitted::FirstBeyond(token) => {
+                let core = &self.connection.core;
+                if !core.beyond_said.swap(true, Ordering::Relaxed) {
+                    warn!(broker = %core.broker.name, receive_maximum = core.broker.receive_maximum,
+                        "the broker sends more unacknowledged messages than receive-maximum; they are taken in while they \
+                         take less memory than receive-maximum × max-packet");
+                }
+                Ok(Some(token))
+            }
+            Admitted::No => Err(NoRoom),
+        }
     }
 
     fn subscribed(&mut self, packet: u16, reasons: &[Result<Qos, &'static str>]) {
