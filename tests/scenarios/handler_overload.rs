@@ -36,10 +36,7 @@ fn kept(protocol: Protocol, overload: &str) -> Vec<String> {
     collector.subscribe("out/#", 1);
     let publisher = broker.client(protocol);
     publisher.publish(&Message::new("in/a", "hold").qos(0));
-    // Taken by the instance: nothing waits.
-    daemon.wait_metrics("the call begins", |metrics| {
-        metrics.in_progress("plant") == 1.0 && metrics.sum("tidegate_handler_queue_messages", &[]) == 0.0
-    });
+    daemon.wait_event("a slow call begins", &[("handler", "echo")]);
     publisher.publish_all(&(0..SENT).map(|n| Message::new("in/a", format!("{n}")).qos(0)).collect::<Vec<_>>());
 
     let metrics = daemon.settle("plant", 1 + SENT);

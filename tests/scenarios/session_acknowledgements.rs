@@ -83,6 +83,7 @@ fn lost_in_between(broker: &ScriptedBroker, daemon: &Daemon, session_present: bo
     peer.grant();
     peer.publish(1, &Message::new("in/a", "slow"));
     peer.publish(2, &Message::new("in/a", "next"));
+    daemon.wait_event("a slow call begins", &[("handler", "echo")]);
     daemon.wait_metrics("both are taken in", |metrics| metrics.received("plant") == 2.0);
     drop(peer);
     let mut peer = broker.accept(session_present);

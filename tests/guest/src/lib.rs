@@ -56,7 +56,7 @@ enum Mode {
     Reject,
     /// Asks for a retry, after a publish that must not leave.
     Retry,
-    /// Spins for `ms`, then echoes.
+    /// Says so in the log, spins for `ms`, then echoes.
     Slow,
     /// Spins for `ms`, then publishes its first and last moment, `START END` in nanoseconds since the Unix epoch.
     Interval,
@@ -110,6 +110,7 @@ fn misbehave(config: &Config, message: &Message) -> Result {
             Err(if config.ms > 0 { error.after(Duration::from_millis(config.ms)) } else { error })
         }
         Mode::Slow => {
+            info!("a slow call begins");
             spin_for(config.ms);
             echo(message)
         }
