@@ -1,6 +1,7 @@
 //! What Tidegate promises, on the built binary with a real mosquitto. The files follow the way of a message; each test's
 //! name is the promise that it holds.
 
+mod session_acknowledgements;
 mod session_broker_away;
 mod session_broker_restarts;
 mod session_login_refused;
@@ -20,6 +21,7 @@ mod handler_failures_stay_apart;
 mod handler_grants;
 mod handler_limits;
 mod handler_log;
+mod handler_overload;
 mod handler_samples;
 
 mod outbox_acknowledgement;

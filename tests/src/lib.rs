@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod mosquitto;
 pub mod ports;
 pub mod process;
+pub mod script;
 pub mod wait;
 
 pub use client::message::{Message, Properties};

@@ -1,4 +1,4 @@
-//! The MQTT packets that a client needs, for 3.1.1 and 5. Knows no connection and no session.
+//! The MQTT packets that a client and a scripted broker need, for 3.1.1 and 5. Knows no connection and no session.
 
 use std::io::{self, Read};
 
@@ -78,6 +78,23 @@ pub struct Connect<'a> {
     pub login: Option<(&'a str, &'a str)>,
 }
 
+/// What a client sends.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Request {
+    /// The first packet.
+    Connect,
+    /// A message; its identifier is 0 at QoS 0.
+    Publish(Message, u16),
+    /// QoS 1 is done.
+    PubAck(u16),
+    /// Filters with the wanted QoS.
+    Subscribe(u16, Vec<(String, u8)>),
+    /// Wants PINGRESP.
+    Ping,
+    /// The client goes.
+    Disconnect,
+}
+
 /// CONNECT without keep alive and will.
 pub fn connect(protocol: Protocol, connect: &Connect<'_>) -> Vec<u8> {
     let mut body = Vec::new();
@@ -155,17 +172,79 @@ pub fn disconnect() -> Vec<u8> {
     packet(0xe0, &[])
 }
 
-/// Reads one packet.
+/// CONNACK: success.
+pub fn connack(protocol: Protocol, session_present: bool) -> Vec<u8> {
+    let mut body = vec![u8::from(session_present), 0];
+    if protocol == Protocol::V5 {
+        body.push(0);
+    }
+    packet(0x20, &body)
+}
+
+/// SUBACK with a granted QoS for each filter.
+pub fn suback(protocol: Protocol, id: u16, granted: &[u8]) -> Vec<u8> {
+    let mut body = id.to_be_bytes().to_vec();
+    if protocol == Protocol::V5 {
+        body.push(0);
+    }
+    body.extend(granted);
+    packet(0x90, &body)
+}
+
+/// PUBACK of protocol 5 with a reason code.
+pub fn puback_because(id: u16, reason: u8) -> Vec<u8> {
+    packet(0x40, &[id.to_be_bytes().as_slice(), &[reason]].concat())
+}
+
+/// PINGRESP.
+pub fn pingresp() -> Vec<u8> {
+    packet(0xd0, &[])
+}
+
+/// Reads one packet of a client.
+///
+/// # Errors
+/// The connection ended, or what came is not a packet that a client without QoS 2 sends.
+pub fn read_request(stream: &mut impl Read, protocol: Protocol) -> io::Result<Request> {
+    let (first, body) = read_packet(stream)?;
+    let mut body = Cursor { rest: &body };
+    parse_request(first, &mut body, protocol).ok_or_else(|| malformed(&format!("packet of kind {first:#04x}")))
+}
+
+fn parse_request(first: u8, body: &mut Cursor<'_>, protocol: Protocol) -> Option<Request> {
+    Some(match first >> 4 {
+        1 => Request::Connect,
+        3 => match parse_publish(first, body, protocol)? {
+            Packet::Publish { message, id } => Request::Publish(message, id),
+            _ => return None,
+        },
+        4 => Request::PubAck(body.u16()?),
+        8 => {
+            let id = body.u16()?;
+            if protocol == Protocol::V5 {
+                let length = body.variable()?;
+                body.bytes(length)?;
+            }
+            let mut filters = Vec::new();
+            while !body.rest.is_empty() {
+                filters.push((body.string()?, body.u8()? & 3));
+            }
+            Request::Subscribe(id, filters)
+        }
+        12 => Request::Ping,
+        14 => Request::Disconnect,
+        _ => return None,
+    })
+}
+
+/// Reads one packet of a broker.
 ///
 /// # Errors
 /// The connection ended, or what came is not a packet that a broker sends to such a client.
 pub fn read(stream: &mut impl Read, protocol: Protocol) -> io::Result<Packet> {
-    let mut first = [0];
-    stream.read_exact(&mut first)?;
-    let mut body = vec![0; read_length(stream)?];
-    stream.read_exact(&mut body)?;
+    let (first, body) = read_packet(stream)?;
     let mut body = Cursor { rest: &body };
-    parse(first[0], &mut body, protocol).ok_or_else(|| malformed(&format!("packet of kind {:#04x}", first[0])))
+    parse(first, &mut body, protocol).ok_or_else(|| malformed(&format!("packet of kind {first:#04x}")))
 }
 
 fn parse(first: u8, body: &mut Cursor<'_>, protocol: Protocol) -> Option<Packet> {
@@ -280,6 +359,15 @@ fn variable(bytes: &mut Vec<u8>, mut number: usize) {
             return;
         }
     }
+}
+
+/// The first byte and the body of the next packet.
+fn read_packet(stream: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {
+    let mut first = [0];
+    stream.read_exact(&mut first)?;
+    let mut body = vec![0; read_length(stream)?];
+    stream.read_exact(&mut body)?;
+    Ok((first[0], body))
 }
 
 fn read_length(stream: &mut impl Read) -> io::Result<usize> {

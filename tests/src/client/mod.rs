@@ -3,7 +3,7 @@
 //!
 //! [`Client`] is one connection with a thread that reads; [`stream`] publishes through outages of the broker.
 
-mod codec;
+pub(crate) mod codec;
 pub mod message;
 pub mod stream;
 

@@ -1,0 +1,64 @@
+//! A handler whose queue is full: QoS 0 messages go as `overload` says and are counted; QoS 1 messages wait.
+
+use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols};
+
+on_both_protocols!(
+    drop_newest_keeps_the_oldest,
+    drop_oldest_keeps_the_newest,
+    messages_with_qos_1_wait_beyond_the_queue
+);
+
+const QUEUE: usize = 5;
+const SENT: usize = 20;
+
+fn drop_newest_keeps_the_oldest(protocol: Protocol) {
+    assert_eq!(kept(protocol, "drop-newest"), ["0", "1", "2", "3", "4"]);
+}
+
+fn drop_oldest_keeps_the_newest(protocol: Protocol) {
+    assert_eq!(kept(protocol, "drop-oldest"), ["15", "16", "17", "18", "19"]);
+}
+
+fn gateway(broker: &Mosquitto, protocol: Protocol, guest: &str, overload: &str) -> Daemon {
+    let keys = format!("instances = 1\ncall-deadline = \"10s\"\nqueue = {QUEUE}\noverload = \"{overload}\"");
+    let config = Config::new()
+        .broker("plant", broker.port(), protocol, "")
+        .guest("echo", "plant", guest, &keys)
+        .subscription("plant", "in/#", 1, "echo", "");
+    Daemon::start(&config)
+}
+
+/// Which messages are handled that come while a call takes long.
+fn kept(protocol: Protocol, overload: &str) -> Vec<String> {
+    let broker = Mosquitto::start();
+    let daemon = gateway(&broker, protocol, "mode = \"slow\", ms = 2000, trigger = \"hold\"", overload);
+    let collector = broker.client(protocol);
+    collector.subscribe("out/#", 1);
+    let publisher = broker.client(protocol);
+    publisher.publish(&Message::new("in/a", "hold").qos(0));
+    // Taken by the instance: nothing waits.
+    daemon.wait_metrics("the call begins", |metrics| {
+        metrics.in_progress("plant") == 1.0 && metrics.sum("tidegate_handler_queue_messages", &[]) == 0.0
+    });
+    publisher.publish_all(&(0..SENT).map(|n| Message::new("in/a", format!("{n}")).qos(0)).collect::<Vec<_>>());
+
+    let metrics = daemon.settle("plant", 1 + SENT);
+    assert_eq!(metrics.finished("plant", "dropped_overload"), (SENT - QUEUE) as f64);
+    let came = collector.collect(1 + QUEUE);
+    assert_eq!(collector.rest(), []);
+    assert_eq!(came[0].text(), "hold");
+    came[1..].iter().map(|message| message.text().to_owned()).collect()
+}
+
+fn messages_with_qos_1_wait_beyond_the_queue(protocol: Protocol) {
+    const COUNT: usize = 300;
+    let broker = Mosquitto::start();
+    let daemon = gateway(&broker, protocol, "mode = \"slow\", ms = 1", "drop-newest");
+    let collector = broker.client(protocol);
+    collector.subscribe("out/#", 1);
+    let messages: Vec<_> = (0..COUNT).map(|n| Message::new("in/a", format!("{n}"))).collect();
+    broker.client(protocol).publish_all(&messages);
+    let came = collector.collect(COUNT);
+    assert!(came.iter().zip(&messages).all(|(came, sent)| came.payload == sent.payload), "each once, in order");
+    assert_eq!(daemon.settle("plant", COUNT).finished("plant", "handled"), COUNT as f64);
+}

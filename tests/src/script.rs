@@ -1,0 +1,101 @@
+//! A broker that does what a scenario says, packet by packet: for promises that no real broker shows.
+
+use std::io::{self, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use crate::client::Protocol;
+use crate::client::codec;
+pub use crate::client::codec::Request;
+use crate::client::message::Message;
+use crate::wait::PATIENCE;
+
+/// How long a scenario looks for a packet that must not come. A longer look finds no more in a daemon that keeps its word.
+const SILENCE: Duration = Duration::from_millis(200);
+
+/// A listening port that a scenario answers for.
+pub struct ScriptedBroker {
+    listener: TcpListener,
+    protocol: Protocol,
+}
+
+/// One connection of the daemon.
+pub struct Peer {
+    stream: BufReader<TcpStream>,
+    protocol: Protocol,
+}
+
+impl ScriptedBroker {
+    /// Listens on a free port of the loopback interface.
+    pub fn listen(protocol: Protocol) -> ScriptedBroker {
+        ScriptedBroker { listener: TcpListener::bind("127.0.0.1:0").expect("a free port"), protocol }
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.listener.local_addr().expect("is bound").port()
+    }
+
+    /// Waits for the next connection and its CONNECT, and lets it in.
+    #[track_caller]
+    pub fn accept(&self, session_present: bool) -> Peer {
+        let (stream, _) = self.listener.accept().expect("the daemon connects");
+        stream.set_nodelay(true).and_then(|()| stream.set_read_timeout(Some(PATIENCE))).expect("is a socket");
+        let mut peer = Peer { stream: BufReader::new(stream), protocol: self.protocol };
+        assert_eq!(peer.next(), Request::Connect);
+        peer.send(&codec::connack(self.protocol, session_present));
+        peer
+    }
+}
+
+impl Peer {
+    /// The next packet but for pings, which are answered.
+    #[track_caller]
+    pub fn next(&mut self) -> Request {
+        loop {
+            match codec::read_request(&mut self.stream, self.protocol).expect("the daemon sends a packet") {
+                Request::Ping => self.send(&codec::pingresp()),
+                request => return request,
+            }
+        }
+    }
+
+    /// Grants the next SUBSCRIBE all that it asks for.
+    #[track_caller]
+    pub fn grant(&mut self) {
+        let Request::Subscribe(id, filters) = self.next() else { panic!("no SUBSCRIBE") };
+        let granted: Vec<_> = filters.iter().map(|(_, qos)| *qos).collect();
+        self.send(&codec::suback(self.protocol, id, &granted));
+    }
+
+    /// Publishes with this packet identifier.
+    pub fn publish(&mut self, id: u16, message: &Message) {
+        self.send(&codec::publish(self.protocol, id, message));
+    }
+
+    /// Acknowledges a publish of the daemon.
+    pub fn acknowledge(&mut self, id: u16) {
+        self.send(&codec::puback(id));
+    }
+
+    /// Refuses a publish of the daemon, on protocol 5.
+    pub fn refuse(&mut self, id: u16, reason: u8) {
+        self.send(&codec::puback_because(id, reason));
+    }
+
+    /// Checks that the daemon sends nothing for a while.
+    #[track_caller]
+    pub fn is_silent(&mut self) {
+        self.stream.get_ref().set_read_timeout(Some(SILENCE)).expect("is a socket");
+        let seen = codec::read_request(&mut self.stream, self.protocol);
+        self.stream.get_ref().set_read_timeout(Some(PATIENCE)).expect("is a socket");
+        match seen {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+            seen => panic!("the daemon sent {seen:?}"),
+        }
+    }
+
+    fn send(&mut self, packet: &[u8]) {
+        self.stream.get_mut().write_all(packet).expect("the daemon reads");
+    }
+}
