@@ -23,7 +23,7 @@ fn gateway(broker: &ScriptedBroker, protocol: Protocol, guest: &str, instances: 
 /// Acknowledges the daemon's publishes until `count` of its packets came, which are returned.
 fn answer(peer: &mut Peer, count: usize) -> Vec<Request> {
     let next = |peer: &mut Peer| {
-        let request = peer.next();
+        let request = peer.request();
         if let Request::Publish(_, id) = &request {
             peer.acknowledge(*id);
         }
@@ -69,11 +69,11 @@ fn no_acknowledgement_leaves_before_that_of_the_output_came(protocol: Protocol) 
     let mut peer = broker.accept(false);
     peer.grant();
     peer.publish(7, &Message::new("in/a", "x"));
-    let Request::Publish(_, output) = peer.next() else { panic!("the output comes first") };
+    let Request::Publish(_, output) = peer.request() else { panic!("the output comes first") };
     daemon.wait_metrics("the call is over", |metrics| metrics.calls("echo", "ok") == 1.0);
     peer.is_silent();
     peer.acknowledge(output);
-    assert_eq!(peer.next(), Request::PubAck(7));
+    assert_eq!(peer.request(), Request::PubAck(7));
     daemon.settle("plant", 1);
 }
 
@@ -127,8 +127,8 @@ fn a_publish_that_the_broker_refuses_for_good_is_counted_and_its_input_acknowled
     let mut peer = broker.accept(false);
     peer.grant();
     peer.publish(7, &Message::new("in/a", "x"));
-    let Request::Publish(_, output) = peer.next() else { panic!("the output comes first") };
+    let Request::Publish(_, output) = peer.request() else { panic!("the output comes first") };
     peer.refuse(output, 0x87);
-    assert_eq!(peer.next(), Request::PubAck(7));
+    assert_eq!(peer.request(), Request::PubAck(7));
     assert_eq!(daemon.settle("plant", 1).finished("plant", "dropped_refused"), 1.0);
 }

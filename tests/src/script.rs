@@ -42,7 +42,7 @@ impl ScriptedBroker {
         let (stream, _) = self.listener.accept().expect("the daemon connects");
         stream.set_nodelay(true).and_then(|()| stream.set_read_timeout(Some(PATIENCE))).expect("is a socket");
         let mut peer = Peer { stream: BufReader::new(stream), protocol: self.protocol };
-        assert_eq!(peer.next(), Request::Connect);
+        assert_eq!(peer.request(), Request::Connect);
         peer.send(&codec::connack(self.protocol, session_present));
         peer
     }
@@ -51,7 +51,7 @@ impl ScriptedBroker {
 impl Peer {
     /// The next packet but for pings, which are answered.
     #[track_caller]
-    pub fn next(&mut self) -> Request {
+    pub fn request(&mut self) -> Request {
         loop {
             match codec::read_request(&mut self.stream, self.protocol).expect("the daemon sends a packet") {
                 Request::Ping => self.send(&codec::pingresp()),
@@ -63,7 +63,7 @@ impl Peer {
     /// Grants the next SUBSCRIBE all that it asks for.
     #[track_caller]
     pub fn grant(&mut self) {
-        let Request::Subscribe(id, filters) = self.next() else { panic!("no SUBSCRIBE") };
+        let Request::Subscribe(id, filters) = self.request() else { panic!("no SUBSCRIBE") };
         let granted: Vec<_> = filters.iter().map(|(_, qos)| *qos).collect();
         self.send(&codec::suback(self.protocol, id, &granted));
     }

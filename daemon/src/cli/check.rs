@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{NO, configuration_file, output};
 use crate::control::config::model::Handler;
 use crate::control::config::{self, HandlerOrigins, Problem, Problems};
-use crate::path::handler::wasm::{Host, Instance, WasmEngine};
+use crate::path::handler::wasm::{Host, Instance, LoadError, WasmEngine};
 
 /// The arguments of `check`.
 #[derive(Args)]
@@ -81,7 +81,14 @@ fn plugin_problems(
     let problem = |(handler, origins): (Arc<Handler>, HandlerOrigins)| {
         let plugin = match engine.load(&handler.plugin) {
             Ok(plugin) => plugin,
-            Err(error) => return Some(origins.plugin.problem(output::with_causes(&error), "")),
+            Err(error) => {
+                let remedy = match &error {
+                    LoadError::Missing => format!("build it, and put it at {}", handler.plugin.display()),
+                    // What can be done about the others, their sentences say.
+                    _ => String::new(),
+                };
+                return Some(origins.plugin.problem(output::with_causes(&error), remedy));
+            }
         };
         let host = Arc::new(Host::new(&handler, Arc::clone(&brokers)));
         let error = runtime.block_on(Instance::start(&plugin, host)).err()?;

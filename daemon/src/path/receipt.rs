@@ -166,7 +166,7 @@ impl Shared {
 }
 
 /// One thing that a message waits for: a call and the delivery of its publishes. Dropping it without an end, as a stop
-/// does with queued calls, leaves the message unacknowledged.
+/// does with queued calls, leaves the message unacknowledged; dropped by a panic, its call has failed.
 pub struct Part {
     shared: Arc<Shared>,
     ended: bool,
@@ -189,7 +189,72 @@ impl Part {
 impl Drop for Part {
     fn drop(&mut self) {
         if !self.ended {
-            self.shared.part_ended(Outcome::DroppedShutdown);
+            // A message whose handling panics would do so again and again if the broker got to send it again.
+            let panicked = std::thread::panicking();
+            self.shared.part_ended(if panicked { Outcome::DroppedFailed } else { Outcome::DroppedShutdown });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::Metrics;
+
+    fn receipt(metrics: &Metrics, progress: &Arc<Progress>) -> Receipt {
+        Receipt::new(metrics.broker("plant"), Arc::clone(progress), Qos::AtMostOnce, None)
+    }
+
+    /// Runs `end` on a message's parts and expects it to end with `expected`.
+    fn check(parts: usize, expected: Outcome, end: impl FnOnce(Vec<Part>)) {
+        let (metrics, progress) = (Metrics::new().expect("well formed"), Arc::default());
+        let parts: Vec<Part> = receipt(&metrics, &progress).split(parts).collect();
+        assert_eq!(progress.open(), 1);
+        end(parts);
+        assert_eq!(progress.open(), 0);
+        let page = String::from_utf8(metrics.render().expect("renders")).expect("UTF-8");
+        for outcome in Outcome::ALL {
+            let count = u8::from(outcome == expected);
+            let line = format!("finished_total{{broker=\"plant\",outcome=\"{}\"}} {count}\n", outcome.label());
+            assert!(page.contains(&line), "{line}{page}");
+        }
+        assert!(page.contains("in_progress{broker=\"plant\"} 0\n"), "{page}");
+    }
+
+    #[test]
+    fn the_worst_outcome_of_all_parts_counts() {
+        let end = |outcomes: [Outcome; 3]| {
+            move |parts: Vec<Part>| parts.into_iter().zip(outcomes).for_each(|(part, o)| part.end(o))
+        };
+        check(3, Outcome::Handled, end([Outcome::Logged, Outcome::Handled, Outcome::Logged]));
+        check(3, Outcome::DroppedFailed, end([Outcome::DroppedFailed, Outcome::Handled, Outcome::Logged]));
+        check(3, Outcome::DroppedShutdown, end([Outcome::Handled, Outcome::DroppedShutdown, Outcome::DroppedFailed]));
+    }
+
+    #[test]
+    fn a_part_that_is_dropped_was_stopped_and_one_dropped_by_a_panic_has_failed() {
+        check(2, Outcome::DroppedShutdown, drop);
+        check(1, Outcome::DroppedFailed, |parts| {
+            let panicked = std::thread::spawn(move || {
+                let _parts = parts;
+                panic!("a defect");
+            });
+            assert!(panicked.join().is_err());
+        });
+    }
+
+    #[tokio::test]
+    async fn progress_is_idle_when_the_last_message_has_ended() {
+        let (metrics, progress) = (Metrics::new().expect("well formed"), Arc::<Progress>::default());
+        let (one, other) = (receipt(&metrics, &progress), receipt(&metrics, &progress));
+        let idle = tokio::spawn({
+            let progress = Arc::clone(&progress);
+            async move { progress.idle().await }
+        });
+        one.finish(Outcome::Filtered);
+        tokio::task::yield_now().await;
+        assert!(!idle.is_finished());
+        other.finish(Outcome::Filtered);
+        idle.await.expect("ends");
     }
 }

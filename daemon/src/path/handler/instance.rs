@@ -3,8 +3,11 @@
 //! Runs on a worker thread, never on the I/O runtime. Waits for: its shard of the queue, and room in the outboxes. It does
 //! not wait for acknowledgements, and holds a broker's permit for the call alone.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use tokio_util::task::AbortOnDropHandle;
 
 use super::wasm::{Host, Instance, Plugin, StartError};
 use super::{CallError, CallResult, Publish};
@@ -60,15 +63,26 @@ impl InstanceParts {
 /// Serves one shard of a handler's queue for ever, beginning with an instance that was started already. Dropping the future
 /// stops it at its next wait, or in the middle of a call, whose message then stays unacknowledged.
 pub async fn serve(parts: Arc<InstanceParts>, shard: usize, first: Instance) {
-    parts.meters.instances.inc();
-    let mut slot = Slot { parts: &parts, instance: Some(first) };
-    for calls in 1usize.. {
+    let mut first = Some(first);
+    loop {
+        // A task of its own, so that a panic, which is a defect of the daemon, costs one call and not the shard.
+        let calls = tokio::spawn(call_for_ever(Arc::clone(&parts), shard, first.take()));
+        let Err(panic) = AbortOnDropHandle::new(calls).await;
+        tracing::error!(handler = %parts.handler.name, %panic, "a handler's task panicked, its message is dropped");
+    }
+}
+
+async fn call_for_ever(parts: Arc<InstanceParts>, shard: usize, first: Option<Instance>) -> Infallible {
+    let mut slot = Slot::new(&parts, first);
+    let mut calls = 0;
+    loop {
         let (job, permit) = parts.queue.next(shard).await;
         let started = Instant::now();
         let result = slot.call(&job).await;
         let took = started.elapsed();
         drop(permit);
         parts.finish(job, result, took).await;
+        calls += 1;
         if calls % CALLS_A_TURN == 0 {
             tokio::task::yield_now().await;
         }
@@ -91,6 +105,11 @@ struct Slot<'a> {
 }
 
 impl Slot<'_> {
+    fn new(parts: &InstanceParts, instance: Option<Instance>) -> Slot<'_> {
+        parts.meters.instances.add(i64::from(instance.is_some()));
+        Slot { parts, instance }
+    }
+
     async fn call(&mut self, job: &Job) -> Result<Vec<Publish>, CallError> {
         if self.instance.is_none() {
             self.instance = Some(self.parts.start().await.map_err(not_started)?);
