@@ -31,12 +31,12 @@ fn gateway(broker: &Mosquitto, protocol: Protocol, guest: &str, overload: &str) 
 /// Which messages are handled that come while a call takes long.
 fn kept(protocol: Protocol, overload: &str) -> Vec<String> {
     let broker = Mosquitto::start();
-    let daemon = gateway(&broker, protocol, "mode = \"slow\", ms = 2000, trigger = \"hold\"", overload);
+    let daemon = gateway(&broker, protocol, "mode = \"hold\", ms = 2000, trigger = \"hold\"", overload);
     let collector = broker.client(protocol);
     collector.subscribe("out/#", 1);
     let publisher = broker.client(protocol);
     publisher.publish(&Message::new("in/a", "hold").qos(0));
-    daemon.wait_event("a slow call begins", &[("handler", "echo")]);
+    daemon.wait_event("holding", &[("handler", "echo")]);
     publisher.publish_all(&(0..SENT).map(|n| Message::new("in/a", format!("{n}")).qos(0)).collect::<Vec<_>>());
 
     let metrics = daemon.settle("plant", 1 + SENT);

@@ -83,7 +83,7 @@ fn lost_in_between(broker: &ScriptedBroker, daemon: &Daemon, session_present: bo
     peer.grant();
     peer.publish(1, &Message::new("in/a", "slow"));
     peer.publish(2, &Message::new("in/a", "next"));
-    daemon.wait_event("a slow call begins", &[("handler", "echo")]);
+    daemon.wait_event("holding", &[("handler", "echo")]);
     daemon.wait_metrics("both are taken in", |metrics| metrics.received("plant") == 2.0);
     drop(peer);
     let mut peer = broker.accept(session_present);
@@ -91,7 +91,7 @@ fn lost_in_between(broker: &ScriptedBroker, daemon: &Daemon, session_present: bo
     peer
 }
 
-const FIRST_TAKES_LONG: &str = "mode = \"slow\", ms = 1500, trigger = \"slow\"";
+const FIRST_TAKES_LONG: &str = "mode = \"hold\", ms = 1500, trigger = \"slow\"";
 
 fn a_message_that_was_not_started_is_left_to_a_resumed_session(protocol: Protocol) {
     let broker = ScriptedBroker::listen(protocol);

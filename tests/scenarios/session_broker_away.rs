@@ -25,12 +25,6 @@ fn plant_and_cloud(plant: &Mosquitto, cloud: u16, protocol: Protocol) -> Config 
         .subscription("cloud", "in/#", 1, "echo-cloud", "")
 }
 
-fn wait_connected(daemon: &Daemon, broker: &str) {
-    daemon.wait_metrics(&format!("{broker} is connected"), |metrics| {
-        metrics.sum("tidegate_broker_connected", &[("broker", broker)]) == 1.0
-    });
-}
-
 /// Messages through `broker` come back.
 fn works(broker: &Mosquitto, protocol: Protocol) {
     let collector = broker.client(protocol);
@@ -45,7 +39,7 @@ fn a_broker_that_is_down_at_start_is_connected_when_it_comes(protocol: Protocol)
     let plant = Mosquitto::start();
     let port = ports::free();
     let daemon = Daemon::launch(&plant_and_cloud(&plant, port, protocol));
-    wait_connected(&daemon, "plant");
+    daemon.wait_broker("plant");
     daemon.wait_metrics("attempts fail", |metrics| metrics.connects("cloud", "failed") >= 3.0);
     works(&plant, protocol);
     let said = daemon.wait_not_ready();
@@ -70,7 +64,7 @@ fn a_server_that_accepts_and_never_answers_holds_up_neither_others_nor_a_stop(pr
 
     let mut daemon = Daemon::launch(&plant_and_cloud(&plant, port, protocol));
     let _held_open = connections.recv().expect("the daemon connects");
-    wait_connected(&daemon, "plant");
+    daemon.wait_broker("plant");
     works(&plant, protocol);
     let said = daemon.wait_not_ready();
     assert!(said.contains("cloud"), "{said}");
@@ -85,7 +79,7 @@ fn a_server_that_resets_each_connection_holds_up_no_other(protocol: Protocol) {
     thread::spawn(move || server.incoming().flatten().for_each(drop));
 
     let daemon = Daemon::launch(&plant_and_cloud(&plant, port, protocol));
-    wait_connected(&daemon, "plant");
+    daemon.wait_broker("plant");
     daemon.wait_metrics("attempts fail", |metrics| metrics.connects("cloud", "failed") >= 3.0);
     works(&plant, protocol);
     daemon.settle("plant", 10);

@@ -11,7 +11,7 @@ use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_bo
 
 on_both_protocols!(
     a_stream_goes_on_over_a_restart_without_loss_and_in_order,
-    what_the_broker_saved_before_it_was_killed_is_handled_in_order,
+    what_the_broker_saved_before_it_was_killed_is_not_lost,
     a_broker_that_forgot_everything_is_subscribed_to_again,
 );
 
@@ -50,12 +50,16 @@ fn collect_all(collector: &Client, sent: &[Message], came: &mut Vec<Message>) {
 
 /// Per topic, numbers first occur in ascending order without a gap; they may occur again.
 fn assert_order(came: &[Message]) {
-    let mut next: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut numbers: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for message in came {
-        let next = next.entry(&message.topic).or_default();
-        let number: usize = message.text().parse().expect("a number");
-        assert!(number <= *next, "{}: {number} came before {next}", message.topic);
-        *next = (*next).max(number + 1);
+        numbers.entry(&message.topic).or_default().push(message.text().parse().expect("a number"));
+    }
+    for (topic, numbers) in numbers {
+        let mut next = 0;
+        for number in &numbers {
+            assert!(*number <= next, "{topic}: {number} came before {next}: {numbers:?}");
+            next = next.max(number + 1);
+        }
     }
 }
 
@@ -85,7 +89,9 @@ fn a_stream_goes_on_over_a_restart_without_loss_and_in_order(protocol: Protocol)
     daemon.balance();
 }
 
-fn what_the_broker_saved_before_it_was_killed_is_handled_in_order(protocol: Protocol) {
+/// Without a look at the order: what the broker took between its last save and its end it has acknowledged and forgotten,
+/// and forgotten too that the gateway had acknowledged the inputs. They come again, after later ones.
+fn what_the_broker_saved_before_it_was_killed_is_not_lost(protocol: Protocol) {
     let mut broker = Mosquitto::persistent();
     let daemon = gateway(&broker, protocol, "mode = \"slow\", ms = 20");
     let mut collector = collector(&broker, protocol);
@@ -98,7 +104,6 @@ fn what_the_broker_saved_before_it_was_killed_is_handled_in_order(protocol: Prot
     collector.reconnect();
 
     collect_all(&collector, &sent, &mut came);
-    assert_order(&came);
     daemon.wait_metrics("everything reaches its end", |metrics| metrics.in_progress("plant") == 0.0);
     daemon.balance();
 }

@@ -22,6 +22,7 @@ fn a_wrong_password_is_said_once_and_the_other_broker_works(protocol: Protocol) 
         .subscription("open", "in/#", 1, "echo", "")
         .subscription("guarded", "in/#", 1, "echo", "");
     let daemon = Daemon::launch(&config);
+    daemon.wait_broker("open");
     let collector = open.client(protocol);
     collector.subscribe("out/#", 1);
 

@@ -178,6 +178,16 @@ impl Daemon {
         wait::until("/readyz answers 200", || expect_status(self.admin, "/readyz", 200));
     }
 
+    /// Waits until `/readyz` has nothing to say about this broker: it is connected, its subscriptions are granted.
+    #[track_caller]
+    pub fn wait_broker(&self, broker: &str) {
+        let name = format!("broker {broker} ");
+        wait::until(format!("/readyz does not mention broker {broker}"), || match self.get("/readyz").body {
+            body if body.contains(&name) => Err(body),
+            _ => Ok(()),
+        });
+    }
+
     /// Waits until `/readyz` answers 503, and returns what it says.
     #[track_caller]
     pub fn wait_not_ready(&self) -> String {

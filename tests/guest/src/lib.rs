@@ -16,7 +16,7 @@ struct Config {
     mode: Mode,
     /// It goes wrong only for payloads that contain this text; other messages are echoed.
     trigger: Option<String>,
-    /// `slow` and `interval`: how long a call takes. `retry`: the least delay that is asked for. Milliseconds.
+    /// `slow`, `hold` and `interval`: how long a call takes. `retry`: the least delay that is asked for. Milliseconds.
     #[serde(default)]
     ms: u64,
     /// `many`: publishes of one call.
@@ -56,8 +56,10 @@ enum Mode {
     Reject,
     /// Asks for a retry, after a publish that must not leave.
     Retry,
-    /// Says so in the log, spins for `ms`, then echoes.
+    /// Spins for `ms`, then echoes.
     Slow,
+    /// Says so in the log, spins for `ms`, then echoes.
+    Hold,
     /// Spins for `ms`, then publishes its first and last moment, `START END` in nanoseconds since the Unix epoch.
     Interval,
     /// Publishes where it is not allowed to and logs the refusal.
@@ -110,7 +112,11 @@ fn misbehave(config: &Config, message: &Message) -> Result {
             Err(if config.ms > 0 { error.after(Duration::from_millis(config.ms)) } else { error })
         }
         Mode::Slow => {
-            info!("a slow call begins");
+            spin_for(config.ms);
+            echo(message)
+        }
+        Mode::Hold => {
+            info!("holding");
             spin_for(config.ms);
             echo(message)
         }
