@@ -92,6 +92,8 @@ pub struct Gateway {
     instances: Vec<JoinHandle<()>>,
     sessions: Vec<SessionHandle>,
     admin_task: Option<JoinHandle<io::Result<()>>>,
+    /// Cancelled when a stop begins: `/readyz` tells.
+    stopping: CancellationToken,
     stop_sessions: CancellationToken,
     stop_admin: CancellationToken,
     /// Dropped last: the instances' tasks live on these threads.
@@ -123,31 +125,12 @@ impl Gateway {
         let routes =
             (0..).map(BrokerId).zip(&brokers).map(|(id, meters)| handlers.routes(&config, &metrics, id, meters));
         let router = Arc::new(Router::new(routes.collect(), Arc::clone(&progress), tap.clone()));
-        let stop_sessions = CancellationToken::new();
-        let sessions: Vec<SessionHandle> = (0..)
-            .map(BrokerId)
-            .zip(&config.brokers)
-            .map(|(id, broker)| {
-                let parts = SessionParts {
-                    id,
-                    config: Arc::clone(broker),
-                    subscriptions: of_broker(&config.subscriptions, id),
-                    router: Arc::clone(&router),
-                    outboxes: Arc::clone(&outboxes),
-                    meters: Arc::clone(&brokers[id.index()]),
-                    tap: tap.clone(),
-                };
-                session::spawn(parts, stop_sessions.clone())
-            })
-            .collect();
-        let stop_admin = CancellationToken::new();
+        let (stopping, stop_sessions, stop_admin) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let sessions = start_sessions(&config, &router, &outboxes, &brokers, &tap, &stop_sessions);
         let address = admin.as_ref().map(Admin::address);
         let admin_task = admin.map(|admin| {
-            let brokers = config.brokers.iter().zip(&sessions);
-            let health = Health::new(
-                brokers.map(|(broker, session)| BrokerHealth::new(broker, session.status.clone())).collect(),
-                stop_sessions.clone(),
-            );
+            let health = Health::new(broker_health(&config, &sessions), stopping.clone());
             tokio::spawn(admin.serve(Pages { metrics, health }, stop_admin.clone()))
         });
         Ok(Gateway {
@@ -159,6 +142,7 @@ impl Gateway {
             instances: handlers.instances,
             sessions,
             admin_task,
+            stopping,
             stop_sessions,
             stop_admin,
             _workers: handlers.workers,
@@ -184,6 +168,7 @@ impl Gateway {
     /// Drains and stops: takes nothing more in, finishes what is in progress within the grace period, acknowledges it,
     /// says goodbye to the brokers. What is not finished stays unacknowledged. Returns how many messages that were.
     pub async fn stop(self) -> u64 {
+        self.stopping.cancel();
         self.router.close();
         let grace = self.config.shutdown_grace;
         let drained = tokio::time::timeout(grace, self.progress.idle()).await.is_ok();
@@ -210,6 +195,32 @@ impl Gateway {
         }
         left
     }
+}
+
+/// Starts the session of every broker.
+fn start_sessions(
+    config: &Config,
+    router: &Arc<Router>,
+    outboxes: &Arc<Outboxes>,
+    meters: &[Arc<BrokerMeters>],
+    tap: &Tap,
+    stop: &CancellationToken,
+) -> Vec<SessionHandle> {
+    let parts = (0..).map(BrokerId).zip(&config.brokers).map(|(id, broker)| SessionParts {
+        id,
+        config: Arc::clone(broker),
+        subscriptions: of_broker(&config.subscriptions, id),
+        router: Arc::clone(router),
+        outboxes: Arc::clone(outboxes),
+        meters: Arc::clone(&meters[id.index()]),
+        tap: tap.clone(),
+    });
+    parts.map(|parts| session::spawn(parts, stop.clone())).collect()
+}
+
+fn broker_health(config: &Config, sessions: &[SessionHandle]) -> Vec<BrokerHealth> {
+    let brokers = config.brokers.iter().zip(sessions);
+    brokers.map(|(broker, session)| BrokerHealth::new(broker, session.status.clone())).collect()
 }
 
 /// How long the admin server may take to finish its requests at a stop.
