@@ -88,3 +88,20 @@ fn a_stop_ends_with_the_grace_period() {
     daemon.wait_metrics("it comes again", |metrics| metrics.in_progress("plant") == 1.0);
     daemon.kill();
 }
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let broker = Mosquitto::start();
+    let config = Config::new()
+        .top("shutdown-grace = \"10m\"")
+        .broker("plant", broker.port(), Protocol::V5, "")
+        .guest("stuck", "plant", "mode = \"loop\"", "call-deadline = \"10m\"")
+        .subscription("plant", "in/#", 1, "stuck", "");
+    let mut daemon = Daemon::start(&config);
+    broker.client(Protocol::V5).publish(&Message::new("in/a", "x"));
+    daemon.wait_metrics("it is taken in", |metrics| metrics.in_progress("plant") == 1.0);
+    daemon.signal("TERM");
+    daemon.wait_event("stopping: finishing the messages in progress; a second signal ends at once", &[]);
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended().code(), Some(1), "the messages in progress were not finished");
+}

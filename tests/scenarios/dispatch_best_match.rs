@@ -7,6 +7,7 @@ use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol, on_both_proto
 
 on_both_protocols!(
     the_four_topics_of_the_specification_run_the_best_ranked_handler_once,
+    partly_overlapping_filters_run_one_handler_once,
     a_topic_that_no_handler_wants_is_unmatched,
 );
 
@@ -51,6 +52,30 @@ fn the_four_topics_of_the_specification_run_the_best_ranked_handler_once(protoco
         assert_eq!(metrics.calls(handler, "ok"), ROUNDS as f64, "calls of the handler that {topic} runs");
     }
     assert_eq!(metrics.finished("plant", "handled"), (WINNERS.len() * ROUNDS) as f64);
+    daemon.balance();
+}
+
+/// Neither filter covers the other, so both are on the wire.
+fn partly_overlapping_filters_run_one_handler_once(protocol: Protocol) {
+    const ROUNDS: usize = 10;
+    let broker = Mosquitto::start();
+    let config = Config::new()
+        .broker("plant", broker.port(), protocol, "")
+        .guest("right", "plant", ECHO, "")
+        .guest("left", "plant", ECHO, "")
+        .subscription("plant", "+/b", 1, "right", "")
+        .subscription("plant", "a/+", 1, "left", "");
+    let daemon = Daemon::start(&config);
+    let collector = broker.client(protocol);
+    collector.subscribe("out/#", 1);
+    broker.client(protocol).publish_all(&(0..ROUNDS).map(|n| Message::new("a/b", format!("{n}"))).collect::<Vec<_>>());
+
+    let came = collector.collect(ROUNDS);
+    let metrics = daemon.wait_metrics("every copy reaches its end", |metrics| metrics.in_progress("plant") == 0.0);
+    assert_eq!(collector.rest(), [], "one echo of each");
+    let numbers: Vec<_> = came.iter().map(|message| message.text().parse::<usize>().expect("a number")).collect();
+    assert_eq!(numbers, (0..ROUNDS).collect::<Vec<_>>());
+    assert_eq!((metrics.calls("left", "ok"), metrics.calls("right", "ok")), (ROUNDS as f64, 0.0));
     daemon.balance();
 }
 

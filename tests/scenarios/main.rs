@@ -19,6 +19,7 @@ mod dispatch_when;
 
 mod handler_failures_stay_apart;
 mod handler_grants;
+mod handler_isolation;
 mod handler_limits;
 mod handler_log;
 mod handler_overload;
@@ -30,6 +31,7 @@ mod outbox_bridges;
 mod control_check;
 mod control_demo;
 mod control_explain;
+mod control_run;
 mod control_stop;
 mod control_topic_match;
 

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::thread;
 
-use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols};
+use tidegate_tests::mosquitto::Options;
+use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols, ports};
 
 on_both_protocols!(
     a_target_broker_that_restarts_gets_everything_in_order,
     bridges_in_both_directions_do_not_wait_for_each_other,
+    a_broker_on_demand_is_connected_for_a_publish,
 );
 
 /// Copies `TOPIC/#` of one broker to the same topics of another.
@@ -85,4 +87,53 @@ fn bridges_in_both_directions_do_not_wait_for_each_other(protocol: Protocol) {
     });
     daemon.settle("plant", COUNT);
     daemon.settle("cloud", COUNT);
+}
+
+fn a_broker_on_demand_is_connected_for_a_publish(protocol: Protocol) {
+    let (plant, cloud) = (Mosquitto::start(), Mosquitto::start());
+    let config = Config::new().broker("plant", plant.port(), protocol, "").broker(
+        "cloud",
+        cloud.port(),
+        protocol,
+        "auto-connect = false",
+    );
+    let daemon = Daemon::start(&bridge(config, "plant", "cloud", "up"));
+    let collector = cloud.client(protocol);
+    collector.subscribe("up/#", 1);
+    assert_eq!(daemon.metrics().connects("cloud", "accepted"), 0.0);
+
+    plant.client(protocol).publish(&Message::new("up/a", "x"));
+
+    assert_eq!(collector.collect(1)[0].text(), "x");
+    assert_eq!(daemon.settle("plant", 1).connects("cloud", "accepted"), 1.0);
+}
+
+/// 10,000 messages are kept for a broker that is away; further calls wait with theirs, and nothing is dropped.
+#[test]
+fn more_publishes_than_the_outbox_holds_wait_and_leave_in_order() {
+    const COUNT: usize = 12_000;
+    let plant = Mosquitto::start();
+    let cloud_port = ports::free();
+    let config = Config::new().broker("plant", plant.port(), Protocol::V5, "receive-maximum = 15000").broker(
+        "cloud",
+        cloud_port,
+        Protocol::V5,
+        "",
+    );
+    let daemon = Daemon::launch(&bridge(config, "plant", "cloud", "up"));
+    daemon.wait_broker("plant");
+    let sent: Vec<_> = (0..COUNT).map(|n| Message::new("up/a", format!("{n}"))).collect();
+    plant.client(Protocol::V5).publish_all(&sent);
+    let metrics = daemon.wait_metrics("the outbox is full and a call waits", |metrics| {
+        metrics.calls("plant-to-cloud", "ok") > 10_000.0
+    });
+    assert_eq!(metrics.sum("tidegate_outbox_messages", &[("broker", "cloud")]), 10_000.0);
+
+    let cloud = Mosquitto::on(cloud_port, Options::default());
+    let collector = cloud.client(Protocol::V5);
+    collector.subscribe("up/#", 1);
+    // What left before the collector was there is the head of the stream.
+    let came = collector.collect_until("the last message", |message| Some(message) == sent.last());
+    assert!(came == sent[COUNT - came.len()..], "each once, in order");
+    daemon.settle("plant", COUNT);
 }

@@ -80,3 +80,55 @@ fn an_empty_retained_copy_clears_the_kept_one(protocol: Protocol) {
     second.subscribe("copy/#", 1);
     assert_eq!(second.rest(), [], "nothing is kept");
 }
+
+/// Over a lost connection and a new daemon: the broker keeps the session and with it the subscription. On 3.1.1, where
+/// SUBSCRIBE always brings the retained messages (§3.8.4), they come again.
+#[test]
+fn a_kept_session_gets_no_retained_message_again_on_5() {
+    let protocol = Protocol::V5;
+    let mut broker = Mosquitto::persistent();
+    broker.client(protocol).publish(&Message::new("state/pump", "on").retained());
+    let mut daemon = relay(&broker, protocol, "");
+    daemon.settle("plant", 1);
+
+    broker.stop();
+    daemon.wait_not_ready();
+    broker.restart();
+    daemon.wait_ready();
+    broker.client(protocol).publish(&Message::new("state/pump", "off"));
+    assert_eq!(daemon.settle("plant", 2).finished("plant", "handled"), 2.0, "no replay after a lost connection");
+
+    daemon.terminate();
+    daemon.restart();
+    broker.client(protocol).publish(&Message::new("state/pump", "on"));
+    assert_eq!(daemon.settle("plant", 1).finished("plant", "handled"), 1.0, "no replay to a new daemon");
+}
+
+/// A broker of protocol 5 is told the limit, and leaves such a message out (MQTT 5 §3.1.2.11.4).
+#[test]
+fn a_message_over_max_packet_does_not_hold_up_the_next_on_5() {
+    let (broker, daemon) = small_packets(Protocol::V5);
+    let collector = broker.client(Protocol::V5);
+    collector.subscribe("out/#", 1);
+    broker.client(Protocol::V5).publish_all(&[Message::new("in/a", vec![b'x'; 5000]), Message::new("in/a", "next")]);
+    assert_eq!(collector.collect(1)[0].text(), "next");
+    daemon.settle("plant", 1);
+}
+
+/// On 3.1.1 nobody tells the broker.
+#[test]
+fn a_message_over_max_packet_is_told_in_plain_words_on_3_1_1() {
+    let (broker, daemon) = small_packets(Protocol::V311);
+    broker.client(Protocol::V311).publish(&Message::new("in/a", vec![b'x'; 5000]));
+    daemon.wait_event("connection lost", &[("broker", "plant"), ("reason", "set a larger max-packet")]);
+}
+
+fn small_packets(protocol: Protocol) -> (Mosquitto, Daemon) {
+    let broker = Mosquitto::start();
+    let config = Config::new()
+        .broker("plant", broker.port(), protocol, "max-packet = \"4KiB\"")
+        .guest("echo", "plant", ECHO, "")
+        .subscription("plant", "in/#", 1, "echo", "");
+    let daemon = Daemon::start(&config);
+    (broker, daemon)
+}
