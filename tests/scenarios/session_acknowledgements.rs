@@ -78,7 +78,7 @@ fn no_acknowledgement_leaves_before_that_of_the_output_came(protocol: Protocol) 
 }
 
 /// A connection with a call in progress and a message behind it that was not started; lost, and made anew.
-fn lost_in_between(broker: &ScriptedBroker, daemon: &Daemon, session_present: bool) -> Peer {
+fn lost_in_between(broker: &ScriptedBroker, protocol: Protocol, daemon: &Daemon, session_present: bool) -> Peer {
     let mut peer = broker.accept(false);
     peer.grant();
     peer.publish(1, &Message::new("in/a", "slow"));
@@ -87,7 +87,10 @@ fn lost_in_between(broker: &ScriptedBroker, daemon: &Daemon, session_present: bo
     daemon.wait_metrics("both are taken in", |metrics| metrics.received("plant") == 2.0);
     drop(peer);
     let mut peer = broker.accept(session_present);
-    peer.grant();
+    // On 3.1.1 a session that has its subscriptions is left alone: SUBSCRIBE would bring the retained messages again.
+    if !(session_present && protocol == Protocol::V311) {
+        peer.grant();
+    }
     peer
 }
 
@@ -96,7 +99,7 @@ const FIRST_TAKES_LONG: &str = "mode = \"hold\", ms = 1500, trigger = \"slow\"";
 fn a_message_that_was_not_started_is_left_to_a_resumed_session(protocol: Protocol) {
     let broker = ScriptedBroker::listen(protocol);
     let daemon = gateway(&broker, protocol, FIRST_TAKES_LONG, 1);
-    let mut peer = lost_in_between(&broker, &daemon, true);
+    let mut peer = lost_in_between(&broker, protocol, &daemon, true);
     peer.publish(1, &Message::new("in/a", "slow"));
     peer.publish(2, &Message::new("in/a", "next"));
 
@@ -111,7 +114,7 @@ fn a_message_that_was_not_started_is_left_to_a_resumed_session(protocol: Protoco
 fn a_message_that_was_not_started_is_handled_when_the_session_is_gone(protocol: Protocol) {
     let broker = ScriptedBroker::listen(protocol);
     let daemon = gateway(&broker, protocol, FIRST_TAKES_LONG, 1);
-    let mut peer = lost_in_between(&broker, &daemon, false);
+    let mut peer = lost_in_between(&broker, protocol, &daemon, false);
 
     let (outputs, acknowledged) = told_apart(&answer(&mut peer, 2));
     assert_eq!(outputs, ["out/in/a slow", "out/in/a next"]);

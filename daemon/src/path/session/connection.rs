@@ -62,6 +62,8 @@ pub(super) struct Core {
     /// Lost connections whose unstarted messages wait for the next CONNACK. Written by the supervisor at a loss, emptied
     /// by the poller at the CONNACK.
     pub(super) lost: Mutex<Vec<Arc<Standing>>>,
+    /// Whether the broker's session has every filter, each granted. Written by the poller.
+    pub(super) all_granted: AtomicBool,
     /// Whether it was said that the broker exceeds `receive-maximum`: it will on every connection. Written by the poller.
     pub(super) beyond_said: AtomicBool,
 }

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -13,7 +14,7 @@ use tracing::{error, warn};
 
 use super::connection::{Connection, Flight, Origin, Sent, send_window, subscribe_window};
 use super::link::{LARGEST_PACKET, NoRoom, Welcome};
-use crate::control::config::model::StatusMessage;
+use crate::control::config::model::{Protocol, StatusMessage};
 use crate::message::{Outgoing, Qos};
 
 /// How long a stop waits for the broker to have the close message.
@@ -79,7 +80,12 @@ impl Feeder {
     /// Subscribes and waits for the answers, so that no publish shares a packet identifier with a SUBSCRIBE, and the birth
     /// message is true.
     async fn subscribe(&self) -> Result<(), Interrupt> {
-        let filters = self.connection.core.wires.filters().len();
+        let core = &self.connection.core;
+        if self.is_subscribed() {
+            core.status.send_modify(|status| status.granted = std::mem::take(&mut status.pending));
+            return Ok(());
+        }
+        let filters = core.wires.filters().len();
         for batch in self.connection.client.batches(filters) {
             while self.ask(&batch).is_err() {
                 self.progress().await?;
@@ -89,6 +95,15 @@ impl Feeder {
             self.progress().await?;
         }
         Ok(())
+    }
+
+    /// Whether a resumed session has all filters already, and to ask again would do harm: on 3.1.1 every SUBSCRIBE brings
+    /// the retained messages again (MQTT 3.1.1 §3.8.4 [MQTT-3.8.4-3]), on protocol 5 only a new subscription does.
+    fn is_subscribed(&self) -> bool {
+        let core = &self.connection.core;
+        core.broker.protocol == Protocol::V311
+            && self.welcome.session_present
+            && core.all_granted.load(Ordering::Relaxed)
     }
 
     /// Sends one SUBSCRIBE.

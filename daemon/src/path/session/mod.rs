@@ -124,6 +124,7 @@ pub fn spawn(parts: SessionParts, stop: CancellationToken) -> SessionHandle {
         tap,
         status: sender,
         lost: Mutex::new(Vec::new()),
+        all_granted: AtomicBool::new(false),
         beyond_said: AtomicBool::new(false),
     };
     SessionHandle { status, join: tokio::spawn(supervisor::run(Arc::new(core), stop)) }

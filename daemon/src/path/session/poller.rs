@@ -99,6 +99,9 @@ impl Poller {
         let core = &self.connection.core;
         core.meters.connect(ConnectResult::Accepted);
         core.meters.connected.set(1);
+        if !welcome.session_present {
+            core.all_granted.store(false, Ordering::Relaxed);
+        }
         core.decide_lost(welcome.session_present);
         self.leaks = usize::from(welcome.receive_maximum.min(INFLIGHT_LIMIT)).saturating_sub(send_window(&welcome));
         if let Some(connected) = self.connected.take() {
@@ -193,6 +196,7 @@ impl Poller {
             status.granted += granted;
             status.pending = status.pending.saturating_sub(granted + refused.len());
             status.refused.append(&mut refused);
+            core.all_granted.store(status.pending == 0 && status.refused.is_empty(), Ordering::Relaxed);
         });
     }
 
