@@ -53,14 +53,14 @@ impl Router {
     pub fn receive(&self, message: Message, copy: &WireCopy<'_>, token: Option<AckToken>) {
         let routes = &self.brokers[message.broker.index()];
         let receipt = Receipt::new(Arc::clone(&routes.meters), Arc::clone(&self.progress), message.qos, token);
-        if self.closed.load(Ordering::Acquire) {
+        if self.closed.load(Ordering::SeqCst) {
             return receipt.finish(Outcome::DroppedShutdown);
         }
         let mut ranked = routes.table.ranked(&message.topic);
         ranked.retain(|place| copy.granted(*place));
         let subscriptions = routes.table.subscriptions();
-        let acting = |place: &&usize| subscriptions[**place].on_message.is_some();
-        if let Some(winner) = ranked.iter().find(acting)
+        let deciding = |place: &&usize| subscriptions[**place].on_message.is_some() && copy.decides(**place);
+        if let Some(winner) = ranked.iter().find(deciding)
             && !copy.carries(*winner)
         {
             return receipt.finish(Outcome::Copy);
@@ -77,14 +77,14 @@ impl Router {
         }
     }
 
-    /// The fate of a lost connection's messages is known now: queues that held them back go on.
+    /// The fate of a lost connection's messages is known now: queues that held them back go on, or let go of them.
     pub fn fate_decided(&self, broker: BrokerId) {
-        self.brokers[broker.index()].queues.iter().flatten().for_each(|queue| queue.wake());
+        self.brokers[broker.index()].queues.iter().flatten().for_each(|queue| queue.fate_decided(broker));
     }
 
     /// From now on nothing is taken in: the daemon stops. QoS ≥ 1 messages stay unacknowledged.
     pub fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.closed.store(true, Ordering::SeqCst);
     }
 }
 

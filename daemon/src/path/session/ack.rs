@@ -5,7 +5,7 @@
 //! channel. Nothing here waits.
 
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -109,6 +109,11 @@ impl Standing {
         }
     }
 
+    /// Whether an acknowledgement waits for its turn or is on its way.
+    pub(super) fn is_acknowledging(&self) -> bool {
+        self.ledger().ring.is_acknowledging()
+    }
+
     /// When the oldest unacknowledged message came. Ends a connection whose window was overrun some time ago.
     pub(super) fn oldest(&self, now: Instant) -> Option<Instant> {
         let ledger = self.ledger();
@@ -185,7 +190,7 @@ impl Standing {
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().expect("no code panics while it holds this lock")
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,7 +5,7 @@
 //! once a second and clears up after it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot, watch};
@@ -13,6 +13,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::SessionStatus;
 use super::ack::Standing;
 use super::failure::Failure;
+use super::grants::Grants;
 use super::inflight::Inflight;
 use super::link::{Client, Link, Opening, Welcome, open};
 use super::ring::Window;
@@ -62,6 +63,8 @@ pub(super) struct Core {
     /// Lost connections whose unstarted messages wait for the next CONNACK. Written by the supervisor at a loss, emptied
     /// by the poller at the CONNACK.
     pub(super) lost: Mutex<Vec<Arc<Standing>>>,
+    /// What is known of the wire filters. Read by a poller at its begin, written at its end.
+    pub(super) grants: Mutex<Grants>,
     /// Whether the broker's session has every filter, each granted. Written by the poller.
     pub(super) all_granted: AtomicBool,
     /// Whether it was said that the broker exceeds `receive-maximum`: it will on every connection. Written by the poller.
@@ -85,8 +88,12 @@ impl Core {
         !self.lost().is_empty()
     }
 
+    pub(super) fn grants(&self) -> MutexGuard<'_, Grants> {
+        self.grants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn lost(&self) -> MutexGuard<'_, Vec<Arc<Standing>>> {
-        self.lost.lock().expect("no code panics while it holds this lock")
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -157,7 +164,7 @@ impl Connection {
     }
 
     pub(super) fn flight(&self) -> MutexGuard<'_, Flight> {
-        self.flight.lock().expect("no code panics while it holds this lock")
+        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -195,33 +195,41 @@ impl Feeder {
         Ok(())
     }
 
-    /// Says the close message, waits until the broker has it, and disconnects. The acknowledgements that were handed over
-    /// before leave before.
+    /// Says the close message, waits until the broker has it and every acknowledgement that is due, and disconnects.
     async fn close(&self) {
-        if let Some(close) = &self.connection.core.broker.close {
-            let goodbye = async {
-                loop {
-                    let (done, told) = oneshot::channel();
-                    if self.say("close", close, Some(done)).is_ok() {
-                        // An error means that the broker refused it, which the poller has said.
-                        return told.await.unwrap_or_default();
-                    }
-                    self.connection.progress.notified().await;
-                }
-            };
-            tokio::select! {
-                () = goodbye => {}
-                () = tokio::time::sleep(CLOSE_DEADLINE) => {
-                    warn!(broker = %self.connection.core.broker.name, "the broker has not acknowledged the close message");
-                }
-                () = self.connection.standing.over() => return,
+        let owed = async {
+            if let Some(close) = &self.connection.core.broker.close {
+                self.say_goodbye(close).await;
             }
+            while self.connection.standing.is_acknowledging() {
+                self.connection.progress.notified().await;
+            }
+        };
+        tokio::select! {
+            () = owed => {}
+            () = tokio::time::sleep(CLOSE_DEADLINE) => {
+                warn!(broker = %self.connection.core.broker.name,
+                    "the broker is too slow to take the close message and the last acknowledgements");
+            }
+            () = self.connection.standing.over() => return,
         }
         while self.connection.client.try_disconnect().is_err() && !self.connection.standing.is_over() {
             tokio::select! {
                 () = self.connection.progress.notified() => {}
                 () = self.connection.standing.over() => {}
             }
+        }
+    }
+
+    /// Says the close message and waits until the broker has taken or refused it.
+    async fn say_goodbye(&self, close: &StatusMessage) {
+        loop {
+            let (done, told) = oneshot::channel();
+            if self.say("close", close, Some(done)).is_ok() {
+                // An error means that the broker refused it, which the poller has said.
+                return told.await.unwrap_or_default();
+            }
+            self.connection.progress.notified().await;
         }
     }
 

@@ -8,7 +8,7 @@
 //! - the poller (`poller.rs`), one for each connection: polls and never waits for anything else;
 //! - the feeder (`feeder.rs`), one for each connection: may wait for room.
 //!
-//! The rest is pure: `wire.rs` (what is subscribed), `ring.rs` (what may be acknowledged), `inflight.rs` and
+//! The rest is pure: `wire.rs` (what is subscribed), `grants.rs` (which copies are sure to come), `ring.rs` (what may be acknowledged), `inflight.rs` and
 //! `subscribing.rs` (what the broker's answers belong to), `backoff.rs`. `link.rs` hides the difference between `v4.rs`
 //! and `v5.rs`.
 
@@ -17,6 +17,7 @@ mod backoff;
 mod connection;
 mod failure;
 mod feeder;
+mod grants;
 mod inflight;
 mod link;
 mod poller;
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::ack::{AckToken, Fate};
 use self::connection::Core;
+use self::grants::Grants;
 pub use self::wire::{WireCopy, WireSet};
 use crate::control::config::model::{Broker, Subscription};
 use crate::message::BrokerId;
@@ -113,10 +115,12 @@ pub fn spawn(parts: SessionParts, stop: CancellationToken) -> SessionHandle {
         granted: 0,
         pending: subscriptions.len(),
     });
+    let wires = WireSet::new(subscriptions.iter().map(|subscription| (&subscription.topic, subscription.qos)));
     let core = Core {
         id,
         broker: config,
-        wires: WireSet::new(subscriptions.iter().map(|subscription| (&subscription.topic, subscription.qos))),
+        grants: Mutex::new(Grants::new(wires.filters().len())),
+        wires,
         subscriptions,
         router,
         outboxes,

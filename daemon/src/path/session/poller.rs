@@ -14,17 +14,18 @@ use tracing::{error, warn};
 use super::ack::{AckToken, Admitted};
 use super::connection::{Connection, Origin, Sent, send_window};
 use super::failure::Failure;
+use super::grants::Grants;
 use super::link::{Arrival, Event, INFLIGHT_LIMIT, Link, NoRoom, Welcome};
 use super::ring::Received;
 use super::wire::WireCopy;
-use crate::message::{Message, Qos};
+use crate::message::{Message, Properties, Qos};
 use crate::telemetry::metrics::ConnectResult;
 use crate::telemetry::tap::Sighting;
 
 /// Polls a connection until it ends; why it did. The receiver of the CONNACK is told before anything else is taken in.
 pub(super) async fn run(connection: Arc<Connection>, link: Link, connected: oneshot::Sender<Welcome>) -> Failure {
-    let refused = vec![false; connection.core.wires.filters().len()];
-    let mut poller = Poller { connection, link, connected: Some(connected), refused, leaks: 0 };
+    let grants = connection.core.grants().clone();
+    let mut poller = Poller { connection, link, connected: Some(connected), grants, leaks: 0 };
     let failure = poller.poll().await;
     poller.connection.standing.lose();
     // What had come before the end counts: an acknowledgement spares a repetition, a QoS 0 message comes only once.
@@ -38,8 +39,8 @@ struct Poller {
     connection: Arc<Connection>,
     link: Link,
     connected: Option<oneshot::Sender<Welcome>>,
-    /// By wire filter: whether its SUBACK refused it.
-    refused: Vec<bool>,
+    /// Of the session's wire filters; handed on to the next connection.
+    grants: Grants,
     /// Publishes that may still be refused by their PUBREC: rumqttc never frees their places in its window, which is
     /// larger than the send window by so many.
     leaks: usize,
@@ -49,6 +50,7 @@ impl Drop for Poller {
     fn drop(&mut self) {
         // Also when a panic ends the task: no message may start from a connection that nobody polls.
         self.connection.standing.lose();
+        self.connection.core.grants().clone_from(&self.grants);
     }
 }
 
@@ -102,6 +104,7 @@ impl Poller {
         if !welcome.session_present {
             core.all_granted.store(false, Ordering::Relaxed);
         }
+        self.grants.connected(welcome.session_present);
         core.decide_lost(welcome.session_present);
         self.leaks = usize::from(welcome.receive_maximum.min(INFLIGHT_LIMIT)).saturating_sub(send_window(&welcome));
         if let Some(connected) = self.connected.take() {
@@ -126,7 +129,8 @@ impl Poller {
                 return token.iter().for_each(|token| token.settle());
             }
         };
-        let copy = WireCopy::new(&core.wires, &self.refused, &arrival.identifiers, &topic);
+        self.grants.named(&core.wires, &arrival.identifiers, &topic);
+        let copy = WireCopy::new(&core.wires, &self.grants, &arrival.identifiers, &topic);
         let message = Message {
             broker: core.id,
             topic: topic.clone(),
@@ -146,7 +150,9 @@ impl Poller {
         if arrival.qos == Qos::AtMostOnce {
             return Ok(None);
         }
-        let weight = arrival.topic.as_ref().map_or(0, |topic| topic.as_str().len()) + arrival.payload.len();
+        let weight = arrival.topic.as_ref().map_or(0, |topic| topic.as_str().len())
+            + arrival.payload.len()
+            + arrival.properties.as_deref().map_or(0, Properties::weight);
         let received = Received { packet: arrival.packet, qos: arrival.qos, weight };
         match self.connection.standing.admit(received, now) {
             Admitted::Yes(token) => Ok(Some(token)),
@@ -176,6 +182,7 @@ impl Poller {
             let subscriptions = wire.places.iter().map(|place| &core.subscriptions[*place]);
             match reason {
                 Ok(qos) => {
+                    self.grants.granted(place);
                     granted += wire.places.len();
                     if qos < wire.qos {
                         warn!(broker = %core.broker.name, filter = %wire.filter, asked = %wire.qos, granted = %qos,
@@ -183,7 +190,7 @@ impl Poller {
                     }
                 }
                 Err(reason) => {
-                    self.refused[place] = true;
+                    self.grants.refused(place);
                     for subscription in subscriptions {
                         error!(broker = %core.broker.name, subscription = %subscription.name,
                             filter = %subscription.topic, asked = %wire.filter, reason, "subscription refused");

@@ -119,6 +119,11 @@ impl AckRing {
         !self.slots.is_empty()
     }
 
+    /// Whether an acknowledgement waits for its turn or is on its way.
+    pub(super) fn is_acknowledging(&self) -> bool {
+        self.unwritten > 0 || self.slots.front().is_some_and(|slot| slot.settled)
+    }
+
     /// Whether the broker has every acknowledgement that it is owed.
     pub(super) fn is_clear(&self) -> bool {
         self.slots.is_empty() && self.unwritten == 0

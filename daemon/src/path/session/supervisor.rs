@@ -99,7 +99,11 @@ impl Supervisor {
     async fn connect(&mut self) -> Ended {
         self.set_state(SessionState::Connecting);
         self.report.attempt();
-        let password = match self.password().await {
+        let password = tokio::select! {
+            password = self.password() => password,
+            () = self.stop.cancelled() => Err(Failure::Stopped),
+        };
+        let password = match password {
             Ok(password) => password,
             Err(failure) => return Ended { failure, up: None },
         };

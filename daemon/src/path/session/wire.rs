@@ -8,6 +8,7 @@
 
 use sha2::{Digest, Sha256};
 
+use super::grants::Grants;
 use crate::message::Qos;
 use crate::topic::{TopicFilter, TopicName};
 
@@ -76,9 +77,11 @@ impl WireSet {
         &self.filters
     }
 
-    fn identified(&self, identifier: u32) -> Option<&WireFilter> {
-        let place = self.identifiers.binary_search_by_key(&identifier, |(identifier, _)| *identifier).ok()?;
-        Some(&self.filters[self.identifiers[place].1])
+    /// The place of the wire filter with this identifier, if it matches the topic.
+    pub(super) fn place_of(&self, identifier: u32, topic: &TopicName) -> Option<usize> {
+        let found = self.identifiers.binary_search_by_key(&identifier, |(identifier, _)| *identifier).ok()?;
+        let place = self.identifiers[found].1;
+        self.filters[place].filter.matches(topic).then_some(place)
     }
 }
 
@@ -96,34 +99,47 @@ fn unused_identifier(filter: &str, taken: &[WireFilter]) -> u32 {
 #[derive(Clone, Copy)]
 pub struct WireCopy<'a> {
     wires: &'a WireSet,
-    /// By wire filter: whether its SUBACK refused it.
-    refused: &'a [bool],
+    grants: &'a Grants,
     /// Empty where the copy does not tell what brought it.
     identifiers: &'a [u32],
 }
 
 impl<'a> WireCopy<'a> {
-    /// A copy of a message to `topic` with these subscription identifiers. `refused` has an entry for each of the wire
-    /// filters.
+    /// A copy of a message to `topic` with these subscription identifiers.
     ///
     /// Identifiers that fit no filter of this topic are left by an earlier configuration: such a copy tells nothing.
-    pub fn new(wires: &'a WireSet, refused: &'a [bool], identifiers: &'a [u32], topic: &TopicName) -> WireCopy<'a> {
-        let fits = |identifier: &u32| wires.identified(*identifier).is_some_and(|wire| wire.filter.matches(topic));
-        let telling = identifiers.iter().any(fits);
-        WireCopy { wires, refused, identifiers: if telling { identifiers } else { &[] } }
+    pub(super) fn new(
+        wires: &'a WireSet,
+        grants: &'a Grants,
+        identifiers: &'a [u32],
+        topic: &TopicName,
+    ) -> WireCopy<'a> {
+        let telling = identifiers.iter().any(|identifier| wires.place_of(*identifier, topic).is_some());
+        WireCopy { wires, grants, identifiers: if telling { identifiers } else { &[] } }
     }
 
     /// Whether the broker has granted (not refused) this subscription; the place counts the broker's subscriptions in the
     /// order of the configuration.
     pub fn granted(&self, subscription: usize) -> bool {
-        !self.refused[self.wires.assigned[subscription]]
+        !self.grants.is_refused(self.wires.assigned[subscription]) || self.names(subscription)
+    }
+
+    /// Whether this subscription may be the winner that decides which copy counts: one whose own copy is sure to come.
+    /// Where nothing is told, every one.
+    pub fn decides(&self, subscription: usize) -> bool {
+        self.identifiers.is_empty()
+            || self.grants.is_sure(self.wires.assigned[subscription])
+            || self.names(subscription)
     }
 
     /// Whether this copy is the one that this subscription's filter on the wire brought: by identifier on protocol 5,
     /// always where the copy has no known identifier.
     pub fn carries(&self, subscription: usize) -> bool {
-        let wire = &self.wires.filters[self.wires.assigned[subscription]];
-        self.identifiers.is_empty() || self.identifiers.contains(&wire.identifier)
+        self.identifiers.is_empty() || self.names(subscription)
+    }
+
+    fn names(&self, subscription: usize) -> bool {
+        self.identifiers.contains(&self.wires.filters[self.wires.assigned[subscription]].identifier)
     }
 }
 
@@ -196,8 +212,9 @@ mod tests {
         let wires = set(&[filter("a/+"), filter("b/+")]);
         let topic = TopicName::new("a/x").expect("valid name");
         let (a, b) = (wires.filters()[0].identifier, wires.filters()[1].identifier);
+        let grants = Grants::new(2);
         let carried = |identifiers: &[u32]| {
-            let copy = WireCopy::new(&wires, &[false, false], identifiers, &topic);
+            let copy = WireCopy::new(&wires, &grants, identifiers, &topic);
             (copy.carries(0), copy.carries(1))
         };
         assert_eq!(carried(&[]), (true, true));
@@ -210,7 +227,9 @@ mod tests {
     #[test]
     fn only_a_refused_filter_is_not_granted() {
         let wires = set(&[filter("a/+"), filter("a/#"), filter("b")]);
-        let copy = WireCopy::new(&wires, &[true, false], &[], &TopicName::new("b").expect("valid name"));
+        let mut grants = Grants::new(2);
+        grants.refused(0);
+        let copy = WireCopy::new(&wires, &grants, &[], &TopicName::new("b").expect("valid name"));
         assert_eq!([copy.granted(0), copy.granted(1), copy.granted(2)], [false, false, true]);
     }
 
@@ -252,7 +271,9 @@ mod tests {
             policy in prop::sample::select(vec![Policy::CopyEach, Policy::OneWithAll, Policy::OneWithout]),
         ) {
             let wires = set(&filters);
-            let refused = vec![false; wires.filters().len()];
+            let mut grants = Grants::new(wires.filters().len());
+            grants.connected(false);
+            (0..wires.filters().len()).for_each(|wire| grants.granted(wire));
             let brought_by: Vec<u32> = wires
                 .filters()
                 .iter()
@@ -270,10 +291,44 @@ mod tests {
             for winner in winners {
                 let carrying = copies
                     .iter()
-                    .filter(|ids| WireCopy::new(&wires, &refused, ids, &topic).carries(winner))
+                    .filter(|ids| {
+                        let copy = WireCopy::new(&wires, &grants, ids, &topic);
+                        copy.decides(winner) && copy.carries(winner)
+                    })
                     .count();
                 prop_assert_eq!(carrying, 1, "{:?} of {:?}", filters[winner], wires);
             }
+        }
+
+        /// A resumed session: messages may have been queued before some of the filters were known. Each is run at least
+        /// once, and once all its filters have been named, exactly once. The first subscription ranks best.
+        #[test]
+        fn what_was_queued_before_a_filter_was_known_is_run(
+            filters in prop::collection::vec(any_filter(), 1..8),
+            topic in any_name(),
+            known in prop::collection::vec(any::<bool>(), 8),
+        ) {
+            let wires = set(&filters);
+            let mut grants = Grants::new(wires.filters().len());
+            grants.connected(true);
+            (0..wires.filters().len()).for_each(|wire| grants.granted(wire));
+            let matching: Vec<usize> = (0..filters.len()).filter(|place| filters[*place].matches(&topic)).collect();
+            let runs = |grants: &mut Grants, copies: &[u32]| {
+                let run = |identifier: &&u32| {
+                    let identifiers = [**identifier];
+                    grants.named(&wires, &identifiers, &topic);
+                    let copy = WireCopy::new(&wires, grants, &identifiers, &topic);
+                    matching.iter().find(|place| copy.decides(**place)).is_none_or(|winner| copy.carries(*winner))
+                };
+                copies.iter().filter(run).count()
+            };
+            let matched = |wire: &&WireFilter| wire.filter.matches(&topic);
+            let now: Vec<u32> = wires.filters().iter().filter(matched).map(|wire| wire.identifier).collect();
+            let then: Vec<u32> =
+                now.iter().zip(&known).filter(|(_, known)| **known).map(|(identifier, _)| *identifier).collect();
+            prop_assert!(then.is_empty() || runs(&mut grants, &then) >= 1, "lost: {then:?} of {now:?}");
+            prop_assert!(now.is_empty() || runs(&mut grants, &now) >= 1);
+            prop_assert!(now.is_empty() || runs(&mut grants, &now) == 1);
         }
 
         /// No filter on the wire is needless, and each subscription is served by one that covers it.
