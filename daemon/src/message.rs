@@ -82,6 +82,26 @@ pub struct Properties {
     pub user: Vec<(String, String)>,
 }
 
+impl Properties {
+    /// Bytes of everything that varies in length.
+    pub fn weight(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let user: usize = self.user.iter().map(|(key, value)| key.len() + value.len() + USER_PROPERTY_OVERHEAD).sum();
+        text(&self.content_type)
+            + text(&self.response_topic)
+            + self.correlation_data.as_ref().map_or(0, Bytes::len)
+            + user
+    }
+}
+
+/// Bytes that a user property takes in memory beside its text, so that many small ones count too.
+const USER_PROPERTY_OVERHEAD: usize = 2 * size_of::<String>();
+
+/// Bytes that a message counts in limits.
+fn weight(topic: &TopicName, payload: &Bytes, properties: Option<&Properties>) -> usize {
+    topic.as_str().len() + payload.len() + properties.map_or(0, Properties::weight)
+}
+
 /// A message received from a broker.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -105,6 +125,13 @@ pub struct Message {
     pub properties: Option<Box<Properties>>,
 }
 
+impl Message {
+    /// Bytes that this message counts in limits: topic, payload and properties.
+    pub fn weight(&self) -> usize {
+        weight(&self.topic, &self.payload, self.properties.as_deref())
+    }
+}
+
 /// A message to publish to some broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
@@ -121,8 +148,8 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Bytes that this message counts in limits: topic and payload.
+    /// Bytes that this message counts in limits: topic, payload and properties.
     pub fn weight(&self) -> usize {
-        self.topic.as_str().len() + self.payload.len()
+        weight(&self.topic, &self.payload, self.properties.as_deref())
     }
 }

@@ -25,14 +25,14 @@ pub enum Outcome {
     Logged,
     /// The call returned ok and its publishes are safe.
     Handled,
-    /// Left to the broker, which sends it again: its connection was lost before the call began.
-    Returned,
     /// QoS 0, and the handler's queue was full.
     DroppedOverload,
     /// A publish was refused for good by the broker that it was meant for.
     DroppedRefused,
     /// The call failed.
     DroppedFailed,
+    /// Left to the broker, which sends it again: its connection was lost before the call began.
+    Returned,
     /// Not acknowledged when the daemon stopped; a kept session gets it again.
     DroppedShutdown,
 }
@@ -45,10 +45,10 @@ impl Outcome {
         Outcome::Filtered,
         Outcome::Logged,
         Outcome::Handled,
-        Outcome::Returned,
         Outcome::DroppedOverload,
         Outcome::DroppedRefused,
         Outcome::DroppedFailed,
+        Outcome::Returned,
         Outcome::DroppedShutdown,
     ];
 
@@ -85,7 +85,7 @@ pub struct Progress {
 impl Progress {
     /// Messages that have not reached their end.
     pub fn open(&self) -> u64 {
-        self.open.load(Ordering::Acquire)
+        self.open.load(Ordering::SeqCst)
     }
 
     /// Waits until every message has reached its end. Cancellation safe.
@@ -102,7 +102,8 @@ impl Progress {
     }
 
     fn begin(&self) {
-        self.open.fetch_add(1, Ordering::AcqRel);
+        // Ordered with the router's `closed`: a stop that misses this message is seen by it.
+        self.open.fetch_add(1, Ordering::SeqCst);
     }
 
     fn end(&self) {

@@ -224,13 +224,13 @@ pub struct Handler {
     pub max_memory: usize,
     /// Messages that may wait; QoS ≥ 1 messages wait beyond it, unacknowledged, within their broker's receive maximum.
     pub queue: usize,
-    /// Payload and topic bytes that may wait; the same exception holds.
+    /// Topic, payload and property bytes that may wait; the same exception holds.
     pub queue_bytes: usize,
     /// Which QoS 0 message goes when the queue is full.
     pub overload: Overload,
     /// Publishes of one call.
     pub max_publishes: usize,
-    /// Payload and topic bytes of one call's publishes.
+    /// Topic, payload and property bytes of one call's publishes.
     pub max_publish_bytes: usize,
     /// What it may do.
     pub allow: Allow,

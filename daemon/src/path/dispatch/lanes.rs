@@ -138,6 +138,23 @@ impl<J> Lanes<J> {
         None
     }
 
+    /// Takes out what a broker's lanes hold and `goes` names, wherever it waits; the rest stays in order.
+    pub fn discard(&mut self, broker: BrokerId, goes: impl Fn(&J) -> bool) -> Vec<J> {
+        let mut discarded = Vec::new();
+        for shard in 0..self.shards.len() {
+            let lane = std::mem::take(&mut self.shards[shard].lanes[broker.index()]);
+            for queued in lane {
+                if goes(&queued.job) {
+                    self.count(&queued, false);
+                    discarded.push(queued.job);
+                } else {
+                    self.shards[shard].lanes[broker.index()].push_back(queued);
+                }
+            }
+        }
+        discarded
+    }
+
     /// Takes everything out, in no particular order.
     pub fn clear(&mut self) -> Vec<J> {
         (self.all, self.droppable) = (Load::default(), Load::default());
@@ -269,6 +286,17 @@ mod tests {
         let verdict = |_, job: &u32| if *job < 3 { Verdict::Discard } else { Verdict::Run };
         assert_eq!(lanes.take(0, verdict, &mut discarded), Some(3));
         assert_eq!(discarded, [1, 2]);
+    }
+
+    #[test]
+    fn what_is_discarded_makes_room_wherever_it_waits() {
+        let mut lanes = lanes(3, 99, Overload::DropNewest);
+        for (shard, broker, job) in [(0, A, 1), (0, A, 2), (1, A, 3), (1, B, 4)] {
+            lanes.push(shard, broker, Delivery::Kept, 1, job);
+        }
+        assert_eq!(lanes.discard(A, |job| *job != 2), [1, 3]);
+        assert_eq!(lanes.len(), 2);
+        assert_eq!((take_all(&mut lanes, 0), take_all(&mut lanes, 1)), (vec![2], vec![4]));
     }
 
     proptest! {

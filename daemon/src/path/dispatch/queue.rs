@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::lanes::{Delivery, Lanes, Limits, Verdict};
 use super::parallel::{ParallelLimit, Permit};
 use crate::control::config::model::{Handler, Subscription};
-use crate::message::{Message, Qos};
+use crate::message::{BrokerId, Message, Qos};
 use crate::path::receipt::{Outcome, Part};
 use crate::path::session::Fate;
 use crate::telemetry::metrics::HandlerMeters;
@@ -69,7 +69,7 @@ impl HandlerQueue {
         let broker = job.message.broker;
         let shard = self.shard(&job.message);
         let delivery = if job.message.qos == Qos::AtMostOnce { Delivery::Droppable } else { Delivery::Kept };
-        let weight = job.message.topic.as_str().len() + job.message.payload.len();
+        let weight = job.message.weight();
         let dropped = {
             let mut lanes = self.lock();
             let dropped = lanes.push(shard, broker, delivery, weight, job);
@@ -98,8 +98,16 @@ impl HandlerQueue {
         }
     }
 
-    /// Something that held messages back may have changed.
-    pub fn wake(&self) {
+    /// The fate of a lost connection's messages is known: those that the broker sends again go at once, also where their
+    /// shard is busy and asks for nothing, so that they do not add up over many connections; the others go on.
+    pub fn fate_decided(&self, broker: BrokerId) {
+        let returned = {
+            let mut lanes = self.lock();
+            let returned = lanes.discard(broker, |job| job.part.fate() == Fate::Returned);
+            self.meters.queue.set(lanes.len() as i64);
+            returned
+        };
+        returned.into_iter().for_each(|job| job.part.end(Outcome::Returned));
         self.wakers.iter().for_each(|waker| waker.notify_one());
     }
 

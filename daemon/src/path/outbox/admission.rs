@@ -3,7 +3,7 @@
 //! Pure: no clock, no I/O, no lock. A call's publishes form a batch that is taken whole or not at all, for every broker
 //! that it names; batches that meet at a full outbox go in the order in which they came. (A permit for each outbox would
 //! deadlock: X holds A and wants B, Y the reverse.) A batch that waits holds back only later batches that share a broker
-//! with it, so that a broker that is down does not hold back publishes to others.
+//! with it, so that a broker that is down does not hold back calls that publish to others alone.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

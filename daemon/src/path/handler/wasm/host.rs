@@ -25,7 +25,7 @@ pub struct Host {
     pub(super) max_memory: usize,
     /// Publishes of one call.
     pub(super) max_publishes: usize,
-    /// Payload and topic bytes of one call's publishes.
+    /// Topic, payload and property bytes of one call's publishes.
     pub(super) max_publish_bytes: usize,
     /// The zero of the guests' monotonic clock.
     pub(super) started: Instant,

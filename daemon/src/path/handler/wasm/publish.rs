@@ -21,7 +21,7 @@ const MAX_LISTED_GRANTS: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Held {
     publishes: Vec<Publish>,
-    /// Payload and topic bytes of all.
+    /// Topic, payload and property bytes of all.
     bytes: usize,
 }
 
