@@ -243,6 +243,28 @@ fn a_wrong_configuration_of_a_sample_is_told_in_its_own_words() {
     plugin_refused(&config, None, "{device} is not known");
 }
 
+#[test]
+fn a_secret_in_the_configuration_of_a_handler_is_not_repeated() {
+    let home = Home::new(
+        &base().handler("threshold", "threshold.wasm", "config = { limit = \"${file:secret}\" }").subscription(
+            "plant",
+            "in/#",
+            1,
+            "threshold",
+            "",
+        ),
+        tidegate_tests::ports::free(),
+    );
+    home.write("secret", "hunter2\n");
+    for arguments in [&["check", "tidegate.toml"][..], &["check", "--json"], &["run", "-c", "tidegate.toml"]] {
+        let ran = home.run(arguments);
+        assert_eq!(ran.code, Some(1));
+        let said = ran.stdout + &ran.stderr;
+        assert!(said.contains("***") && said.contains("limit"), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
 /// The smallest component that imports an instance of this name, with one function.
 fn component_importing(name: &str) -> Vec<u8> {
     let mut bytes = b"\0asm\x0d\0\x01\0".to_vec();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use regex::bytes::Regex;
 
-use super::secret::PasswordSource;
+use super::secret::{PasswordSource, Secret};
 use super::template::LogTemplate;
 use crate::message::{BrokerId, Qos};
 use crate::topic::{TopicFilter, TopicName};
@@ -236,6 +236,8 @@ pub struct Handler {
     pub allow: Allow,
     /// `[handlers.NAME.config]`, given to the handler.
     pub config: serde_json::Map<String, serde_json::Value>,
+    /// What interpolations in `config` stand for: masked in whatever the handler says.
+    pub secrets: Vec<Secret>,
 }
 
 impl fmt::Debug for Handler {

@@ -56,6 +56,7 @@ fn handler(name: &str, table: &Table<'_>, brokers: &[Named<'_, Arc<Broker>>], pl
     let plugin = table.require("plugin", || format!("add plugin = \"{name}.wasm\""));
     let file = plugin.as_ref().and_then(plugin_file);
     let size = |key, range, default| table.get(key).and_then(|value: Value<'_>| value.size(range)).unwrap_or(default);
+    let mut secrets = Vec::new();
     let handler = Handler {
         name: name.into(),
         instances: table
@@ -80,7 +81,8 @@ fn handler(name: &str, table: &Table<'_>, brokers: &[Named<'_, Arc<Broker>>], pl
         ),
         max_publish_bytes: addressable(max_publish_bytes(table)),
         allow: allow(table, brokers),
-        config: table.get("config").and_then(|value| json::object(&value)).unwrap_or_default(),
+        config: table.get("config").and_then(|value| json::object(&value, &mut secrets)).unwrap_or_default(),
+        secrets,
         plugin: plugins_dir.join(file?),
     };
     let plugin = plugin.expect("a handler without one is not made").origin();

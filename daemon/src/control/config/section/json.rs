@@ -4,22 +4,28 @@ use serde_json::{Map, Number, Value as Json};
 use toml::de::DeValue;
 
 use crate::control::config::reader::Value;
+use crate::control::config::secret::Secret;
 
 /// The table as JSON: strings interpolated, dates and times as strings. Problems never show its values, which may be
-/// secrets of the handler.
-pub(super) fn object(value: &Value<'_>) -> Option<Map<String, Json>> {
+/// secrets of the handler; what interpolations stand for is put into `secrets`.
+pub(super) fn object(value: &Value<'_>, secrets: &mut Vec<Secret>) -> Option<Map<String, Json>> {
     let value = value.clone().secret();
     if !matches!(value.raw(), DeValue::Table(_)) {
         value.table("[handlers.NAME.config]", |_| ());
         return None;
     }
     let entries = value.named_entries("[handlers.NAME.config]").into_iter();
-    Some(entries.filter_map(|(key, value)| Some((key.to_owned(), json(&value)?))).collect())
+    Some(entries.filter_map(|(key, value)| Some((key.to_owned(), json(&value, secrets)?))).collect())
 }
 
-fn json(value: &Value<'_>) -> Option<Json> {
+fn json(value: &Value<'_>, secrets: &mut Vec<Secret>) -> Option<Json> {
     match value.raw() {
-        DeValue::String(_) => value.text().map(|text| Json::String(text.value)),
+        DeValue::String(_) => value.text().map(|text| {
+            if text.hidden {
+                secrets.push(Secret::new(text.value.clone()));
+            }
+            Json::String(text.value)
+        }),
         DeValue::Boolean(flag) => Some(Json::Bool(*flag)),
         DeValue::Datetime(time) => Some(Json::String(time.to_string())),
         DeValue::Integer(number) => {
@@ -38,8 +44,8 @@ fn json(value: &Value<'_>) -> Option<Json> {
         }
         DeValue::Array(_) => {
             let items = value.items("[]")?;
-            Some(Json::Array(items.iter().filter_map(json).collect()))
+            Some(Json::Array(items.iter().filter_map(|item| json(item, secrets)).collect()))
         }
-        DeValue::Table(_) => object(value).map(Json::Object),
+        DeValue::Table(_) => object(value, secrets).map(Json::Object),
     }
 }

@@ -59,7 +59,7 @@ impl Fault {
         if gave_up(error)
             && let Some(words) = state.console.last_words()
         {
-            reason = format!("{reason}: {}", printable(words.trim_end(), MAX_WORDS_BYTES));
+            reason = format!("{reason}: {}", printable(&state.host.log.mask(words.trim_end()), MAX_WORDS_BYTES));
         }
         Fault::Trap(reason)
     }

@@ -49,7 +49,7 @@ impl Host {
             max_publishes: handler.max_publishes,
             max_publish_bytes: handler.max_publish_bytes,
             started: Instant::now(),
-            log: HandlerLog::new(Arc::clone(&handler.name)),
+            log: HandlerLog::new(Arc::clone(&handler.name), handler.secrets.clone()),
             config: handler.config.clone(),
             config_json: Value::Object(handler.config.clone()).to_string(),
         }

@@ -67,7 +67,7 @@ impl Instance {
         let started = started.map_err(|error| Fault::new(&error, store.data()));
         store.data().console.end_call();
         let (guest, init) = started?;
-        init.map_err(|reason| StartError::Refused(printable(&reason, MAX_WORDS_BYTES).into_owned()))?;
+        init.map_err(|reason| StartError::Refused(words(&host, &reason)))?;
         Ok(Instance { store, guest, host, ticker })
     }
 
@@ -105,7 +105,7 @@ impl Instance {
         state.host.log.tell_dropped();
         match returned {
             Ok(Ok(())) => Ok(publishes),
-            Ok(Err(failure)) => Err(failure.into()),
+            Ok(Err(failure)) => Err(returned_error(&self.host, failure)),
             Err(fault) => Err(fault.into()),
         }
     }
@@ -130,14 +130,16 @@ fn on_tick(store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline
     Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
 }
 
-impl From<Failure> for CallError {
-    fn from(failure: Failure) -> CallError {
-        let words = |text: &str| printable(text, MAX_WORDS_BYTES).into_owned();
-        match failure {
-            Failure::Reject(reason) => CallError::Reject(words(&reason)),
-            Failure::Retry(later) => {
-                CallError::Retry { reason: words(&later.reason), after: later.after_ms.map(Duration::from_millis) }
-            }
+/// What the guest says, fit for a log line.
+fn words(host: &Host, said: &str) -> String {
+    printable(&host.log.mask(said), MAX_WORDS_BYTES).into_owned()
+}
+
+fn returned_error(host: &Host, failure: Failure) -> CallError {
+    match failure {
+        Failure::Reject(reason) => CallError::Reject(words(host, &reason)),
+        Failure::Retry(later) => {
+            CallError::Retry { reason: words(host, &later.reason), after: later.after_ms.map(Duration::from_millis) }
         }
     }
 }

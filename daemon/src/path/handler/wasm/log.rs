@@ -4,6 +4,7 @@
 //! `log` interface, by guests' stdout and stderr and by denied publishes; feeds `tracing` under the target
 //! `tidegate::handler`.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use tracing::Level;
 
 use super::printable::printable;
+use crate::control::config::secret::Secret;
 
 /// Under which the guests' lines are filtered.
 const TARGET: &str = "tidegate::handler";
@@ -31,6 +33,9 @@ const MAX_FIELDS_BYTES: usize = 4 * 1024;
 
 /// Bytes kept of a name or topic in a line of the daemon.
 const MAX_NAME_BYTES: usize = 256;
+
+/// Shorter values are not masked: every other word would be.
+const MIN_SECRET_BYTES: usize = 4;
 
 /// The width of a rate limit's window.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -72,6 +77,8 @@ pub(super) struct Line<'a> {
 /// Where one handler's lines go.
 pub(super) struct HandlerLog {
     handler: Arc<str>,
+    /// What no line may repeat.
+    secrets: Vec<Secret>,
     lines: Mutex<Gate>,
     denials: Mutex<Gate>,
     /// Whether lines were dropped that nobody was told of yet. Written by whoever drops one and by whoever tells.
@@ -79,11 +86,12 @@ pub(super) struct HandlerLog {
 }
 
 impl HandlerLog {
-    /// The log of the handler with this name.
-    pub(super) fn new(handler: Arc<str>) -> HandlerLog {
+    /// The log of the handler with this name, which never repeats these secrets.
+    pub(super) fn new(handler: Arc<str>, secrets: Vec<Secret>) -> HandlerLog {
         let now = Instant::now();
         HandlerLog {
             handler,
+            secrets,
             lines: Mutex::new(Gate::new(LINES_PER_SECOND, now)),
             denials: Mutex::new(Gate::new(DENIALS_PER_SECOND, now)),
             dropped: AtomicBool::new(false),
@@ -95,15 +103,27 @@ impl HandlerLog {
         if !enabled(line.level) || !self.admit(&self.lines) {
             return;
         }
-        let fields = (!line.fields.is_empty()).then(|| join(line.fields)).map(tracing::field::display);
+        let fields = (!line.fields.is_empty()).then(|| self.mask(&join(line.fields)).into_owned());
+        let fields = fields.map(tracing::field::display);
         event_at!(
             line.level,
             handler = %self.handler,
             stream = line.stream,
             fields,
             "{}",
-            printable(line.message, MAX_MESSAGE_BYTES),
+            printable(&self.mask(line.message), MAX_MESSAGE_BYTES),
         );
+    }
+
+    /// The guest's words without what interpolations in its configuration stand for.
+    pub(super) fn mask<'t>(&self, words: &'t str) -> Cow<'t, str> {
+        let mut masked = Cow::Borrowed(words);
+        for secret in self.secrets.iter().filter(|secret| secret.expose().len() >= MIN_SECRET_BYTES) {
+            if masked.contains(secret.expose()) {
+                masked = Cow::Owned(masked.replace(secret.expose(), "***"));
+            }
+        }
+        masked
     }
 
     /// Tells that a publish was denied, and why. `broker` is none where the guest named none.
@@ -256,13 +276,26 @@ mod tests {
         let filter = Targets::new().with_target("tidegate", Level::INFO);
         let lines = tracing_subscriber::fmt::layer().with_ansi(false).without_time().with_writer(written.clone());
         let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter));
-        tracing::subscriber::with_default(subscriber, || act(HandlerLog::new("celsius".into())));
+        tracing::subscriber::with_default(subscriber, || {
+            act(HandlerLog::new("celsius".into(), vec![Secret::new("hunter2".to_owned())]))
+        });
         let bytes = written.0.lock().expect("not poisoned");
         String::from_utf8_lossy(&bytes).lines().map(|line| line.trim().to_owned()).collect()
     }
 
     fn line(level: Level, message: &str) -> Line<'_> {
         Line { level, message, fields: &[], stream: None }
+    }
+
+    #[test]
+    fn a_secret_of_the_configuration_is_not_repeated() {
+        let fields = [("token".to_owned(), "hunter2".to_owned())];
+        let lines = written(|log| {
+            assert_eq!(log.mask("no hunter2 here, no hunter2 there"), "no *** here, no *** there");
+            log.line(&Line { fields: &fields, ..line(Level::WARN, "got hunter2") });
+        });
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("got ***") && !lines[0].contains("hunter2"), "{lines:?}");
     }
 
     #[test]

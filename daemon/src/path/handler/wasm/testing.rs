@@ -37,6 +37,7 @@ pub(super) fn handler() -> TestHandler {
             max_publish_bytes: 1 << 20,
             allow: Allow::default(),
             config: serde_json::Map::new(),
+            secrets: Vec::new(),
         },
     }
 }
