@@ -25,7 +25,7 @@ pub struct Explain {
     #[arg(long)]
     broker: Option<String>,
     /// The message's payload, for the conditions [default: empty]
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     message: String,
     /// The message is a retained one that the broker replays
     #[arg(long)]

@@ -44,7 +44,10 @@ impl Run {
             Err(error) => return output::failure(&error, NO),
         };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), "tidegate starts");
-        runtime.block_on(until_signal(loaded.config))
+        let code = runtime.block_on(until_signal(loaded.config));
+        // A password file on a file system that hangs must not hold up the end.
+        runtime.shutdown_background();
+        code
     }
 }
 
@@ -66,7 +69,10 @@ async fn until_signal(config: config::model::Config) -> ExitCode {
             Ok(gateway) => gateway,
             Err(error) => return output::failure(&error, NO),
         },
-        () = either(&mut terminate, &mut interrupt) => return ExitCode::SUCCESS,
+        () = either(&mut terminate, &mut interrupt) => {
+            tracing::info!("stopped before it had started");
+            return ExitCode::SUCCESS;
+        }
     };
     if let Some(address) = gateway.admin() {
         tracing::info!(%address, "serving /metrics, /healthz and /readyz");

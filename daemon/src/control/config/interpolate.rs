@@ -4,12 +4,11 @@
 //! never what others gave.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use super::secret::without_newline;
+use super::secret::{regular_file, without_newline};
 use super::source::plain;
 
 /// Longest file that `${file:PATH}` takes in, in bytes.
@@ -106,7 +105,7 @@ fn resolve(source: &str, environment: &Environment, folder: &Path) -> Result<Str
 
 fn read(path: &str, folder: &Path) -> Result<String, InterpolationError> {
     let mut bytes = Vec::new();
-    File::open(folder.join(path))
+    regular_file(&folder.join(path))
         .and_then(|file| file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes))
         .map_err(|cause| InterpolationError::Unreadable { path: path.to_owned(), cause })?;
     if bytes.len() > MAX_FILE {

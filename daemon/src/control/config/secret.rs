@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io::{self, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::problem::MASK;
 
@@ -88,7 +88,7 @@ fn read_file(path: &PathBuf) -> Result<Secret, PasswordError> {
     // The newline that editors put at the end may come on top of the longest password; one byte more tells "too long".
     let limit = MAX_PASSWORD + "\r\n".len() + 1;
     let mut bytes = Vec::new();
-    std::fs::File::open(path)
+    regular_file(path)
         .and_then(|file| file.take(limit as u64).read_to_end(&mut bytes))
         .map_err(|cause| PasswordError::Unreadable { path: path.clone(), cause })?;
     if bytes.len() == limit {
@@ -96,6 +96,18 @@ fn read_file(path: &PathBuf) -> Result<Secret, PasswordError> {
     }
     let text = String::from_utf8(bytes).map_err(|_| PasswordError::NotUtf8(source()))?;
     Ok(Secret(without_newline(text)))
+}
+
+/// Opens a file that is one: a pipe or a device could be waited for without end.
+pub(super) fn regular_file(path: &Path) -> io::Result<std::fs::File> {
+    let metadata = std::fs::metadata(path)?;
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    std::fs::File::open(path)
 }
 
 /// A file's text without the one newline that ends its last line.

@@ -3,7 +3,8 @@
 //! Owns: the text of each file and the translation from a byte in it to line and column. Feeds the reader. It knows TOML's
 //! syntax only through its parser, and no key.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -117,9 +118,14 @@ fn further_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// Largest configuration file, in bytes.
+const MAX_FILE: u64 = 16 << 20;
+
 /// Reads one file, or tells what is wrong with it and what to do.
 fn read_file(path: &Path) -> Result<SourceFile, (String, &'static str)> {
-    let bytes = std::fs::read(path).map_err(|error| {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+    read.map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::NotFound => "write one (config/minimal.toml is an example), or name another with -c FILE",
             io::ErrorKind::IsADirectory => "name the file in it",
@@ -127,6 +133,9 @@ fn read_file(path: &Path) -> Result<SourceFile, (String, &'static str)> {
         };
         (format!("cannot be read: {}", plain(&error)), remedy)
     })?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(("is larger than 16 MiB".to_owned(), "name a configuration"));
+    }
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         (format!("is not UTF-8 at byte {at}"), "save it as UTF-8")
