@@ -83,14 +83,14 @@ impl fmt::Display for PasswordSource {
     }
 }
 
-fn read_file(path: &PathBuf) -> Result<Secret, PasswordError> {
-    let source = || PasswordSource::File(path.clone()).to_string();
+fn read_file(path: &Path) -> Result<Secret, PasswordError> {
+    let source = || PasswordSource::File(path.to_owned()).to_string();
     // The newline that editors put at the end may come on top of the longest password; one byte more tells "too long".
     let limit = MAX_PASSWORD + "\r\n".len() + 1;
     let mut bytes = Vec::new();
     regular_file(path)
         .and_then(|file| file.take(limit as u64).read_to_end(&mut bytes))
-        .map_err(|cause| PasswordError::Unreadable { path: path.clone(), cause })?;
+        .map_err(|cause| PasswordError::Unreadable { path: path.to_owned(), cause })?;
     if bytes.len() == limit {
         return Err(PasswordError::TooLong(source()));
     }
