@@ -85,9 +85,11 @@ fn partly_overlapping_filters_run_one_handler_once(protocol: Protocol) {
 fn what_was_queued_before_a_filter_was_known_is_handled(protocol: Protocol) {
     const QUEUED: usize = 10;
     let broker = Mosquitto::start();
+    // So that most of them come after the new filter's SUBACK.
+    let slow = "mode = \"slow\", ms = 30";
     let before = Config::new()
-        .broker("plant", broker.port(), protocol, "client-id = \"gateway\"")
-        .guest("right", "plant", ECHO, "")
+        .broker("plant", broker.port(), protocol, "client-id = \"gateway\"\nreceive-maximum = 2")
+        .guest("right", "plant", slow, "")
         .subscription("plant", "+/b", 1, "right", "");
     Daemon::start(&before).terminate();
     let collector = broker.client(protocol);
@@ -96,7 +98,7 @@ fn what_was_queued_before_a_filter_was_known_is_handled(protocol: Protocol) {
     let numbered = |from: usize| (from..from + QUEUED).map(|n| Message::new("a/b", format!("{n}"))).collect::<Vec<_>>();
     publisher.publish_all(&numbered(0));
 
-    let now = before.guest("left", "plant", ECHO, "").subscription("plant", "a/+", 1, "left", "");
+    let now = before.guest("left", "plant", slow, "").subscription("plant", "a/+", 1, "left", "");
     let daemon = Daemon::start(&now);
     let came = collector.collect(QUEUED);
     let numbers: Vec<_> = came.iter().map(|message| message.text().parse::<usize>().expect("a number")).collect();
