@@ -1,9 +1,10 @@
 //! Which wire filters bring a copy of each message: what decides whether a copy may be left to another one.
 //!
 //! Pure. A copy that does not carry the winner is dropped only if the winner's own copy is sure to come. A SUBACK alone
-//! does not tell that in a resumed session: messages that were queued before the filter was known come after it, with the
-//! identifiers of their time. But a session's queue is in order: once a copy names a filter, all that come later were queued
-//! when the broker had it. Fed by the poller; read through `WireCopy`.
+//! does not tell that: messages that were queued before the filter was known, in a resumed session or because of a filter
+//! that was asked for before, come after it with the identifiers of their time. It tells only in a new session of which no
+//! message has come. But a session's queue is in order: once a copy names a filter, all that come later were queued when
+//! the broker had it. Fed by the poller; read through `WireCopy`.
 
 use super::wire::WireSet;
 use crate::topic::TopicName;
@@ -23,7 +24,7 @@ enum Grant {
 #[derive(Clone, Debug)]
 pub(super) struct Grants {
     wires: Vec<Grant>,
-    /// The session began with this connection: nothing was queued before its filters.
+    /// The session began with this connection and no message has come: nothing can be queued.
     fresh: bool,
 }
 
@@ -53,7 +54,8 @@ impl Grants {
     }
 
     /// A copy of a message to `topic` came with these identifiers.
-    pub(super) fn named(&mut self, wires: &WireSet, identifiers: &[u32], topic: &TopicName) {
+    pub(super) fn arrived(&mut self, wires: &WireSet, identifiers: &[u32], topic: &TopicName) {
+        self.fresh = false;
         for identifier in identifiers {
             if let Some(place) = wires.place_of(*identifier, topic) {
                 self.wires[place] = Grant::Sure;
@@ -103,7 +105,20 @@ mod tests {
         let mut grants = Grants::new(2);
         grants.connected(true);
         let topic = TopicName::new("a/b").expect("valid");
-        grants.named(&wires, &[wires.filters()[0].identifier, 77], &topic);
+        grants.arrived(&wires, &[wires.filters()[0].identifier, 77], &topic);
         assert!(grants.is_sure(0) && !grants.is_sure(1));
+    }
+
+    #[test]
+    fn a_filter_that_is_granted_after_a_message_came_is_not_sure() {
+        let filters = ["+/b", "a/+"].map(|text| TopicFilter::new(text).expect("valid"));
+        let wires = WireSet::new(filters.iter().map(|filter| (filter, Qos::AtLeastOnce)));
+        let mut grants = Grants::new(2);
+        grants.connected(false);
+        grants.granted(0);
+        let topic = TopicName::new("a/b").expect("valid");
+        grants.arrived(&wires, &[wires.filters()[0].identifier], &topic);
+        grants.granted(1);
+        assert!(grants.is_sure(0) && !grants.is_sure(1), "more like it may be queued behind it");
     }
 }

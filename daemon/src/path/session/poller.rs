@@ -129,11 +129,11 @@ impl Poller {
                 return token.iter().for_each(|token| token.settle());
             }
         };
-        self.grants.named(&core.wires, &arrival.identifiers, &topic);
+        self.grants.arrived(&core.wires, &arrival.identifiers, &topic);
         let copy = WireCopy::new(&core.wires, &self.grants, &arrival.identifiers, &topic);
         let message = Message {
             broker: core.id,
-            topic: topic.clone(),
+            topic,
             payload: arrival.payload,
             qos: arrival.qos.min(Qos::AtLeastOnce),
             retain: arrival.retain,

@@ -316,7 +316,7 @@ mod tests {
             let runs = |grants: &mut Grants, copies: &[u32]| {
                 let run = |identifier: &&u32| {
                     let identifiers = [**identifier];
-                    grants.named(&wires, &identifiers, &topic);
+                    grants.arrived(&wires, &identifiers, &topic);
                     let copy = WireCopy::new(&wires, grants, &identifiers, &topic);
                     matching.iter().find(|place| copy.decides(**place)).is_none_or(|winner| copy.carries(*winner))
                 };
