@@ -25,6 +25,8 @@ mod report;
 mod ring;
 mod subscribing;
 mod supervisor;
+#[allow(dead_code, reason = "the connection takes it over from rumqttc next")]
+mod transport;
 mod v4;
 mod v5;
 mod wire;
