@@ -14,6 +14,7 @@
 
 mod ack;
 mod backoff;
+pub mod benchmarks;
 mod connection;
 mod failure;
 mod feeder;

@@ -1,0 +1,25 @@
+//! Tidegate: an MQTT gateway that runs your code on every message.
+//!
+//! Holds the modules of the daemon, which are private: this library has no users but the program in `main.rs` and the
+//! micro-benchmarks in `benches/`. The command line is in `cli`, the daemon's wiring in `gateway.rs`.
+
+#[doc(hidden)]
+pub mod benchmarks;
+mod cli;
+mod control;
+#[cfg(feature = "demo")]
+mod demo;
+mod gateway;
+mod message;
+mod path;
+mod telemetry;
+mod topic;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The program: does what its command line says and gives its exit code.
+pub fn main() -> ExitCode {
+    cli::Cli::parse().run()
+}
