@@ -1,8 +1,8 @@
 //! Acknowledgements of received messages: in the order of receipt, on the connection that brought them, each once.
 //!
 //! Owns: the standing of a connection, which its tokens share; `ring.rs` decides what may be acknowledged. Fed by the
-//! poller, which admits messages, and by receipts anywhere in the daemon, which settle them; feeds the connection's request
-//! channel. Nothing here waits.
+//! poller, which admits messages, and by receipts anywhere in the daemon, which settle them; feeds the connection's outlet.
+//! Nothing here waits.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
-use super::link::Client;
+use super::outlet::Outlet;
 use super::ring::{AckRing, Admission, Received, Window};
 
 /// How long a connection whose receive window was overrun stays, so that what was taken in is acknowledged before the
@@ -49,9 +49,9 @@ pub(super) struct Standing {
 /// What is owed to the broker.
 struct Ledger {
     ring: AckRing,
-    /// The connection's own client: after the loss of the connection there is none, so that an acknowledgement can never
-    /// reach the next connection, where the packet identifier means another message.
-    client: Option<Client>,
+    /// The connection's own outlet: an acknowledgement can never reach the next connection, where the packet identifier means
+    /// another message. None after the loss of the connection.
+    outlet: Option<Arc<Outlet>>,
     /// The broker sent more messages than the window has.
     beyond: bool,
     /// When the broker overran the memory of the window; from then on nothing more is taken in.
@@ -59,9 +59,9 @@ struct Ledger {
 }
 
 impl Standing {
-    /// A connection that is about to be made with this client.
-    pub(super) fn new(client: Client, window: Window, kept: bool) -> Standing {
-        let ledger = Ledger { ring: AckRing::new(window), client: Some(client), beyond: false, overrun: None };
+    /// A connection that is about to be made, with its outlet.
+    pub(super) fn new(outlet: Arc<Outlet>, window: Window, kept: bool) -> Standing {
+        let ledger = Ledger { ring: AckRing::new(window), outlet: Some(outlet), beyond: false, overrun: None };
         Standing {
             fate: AtomicU8::new(Fate::Open as u8),
             kept,
@@ -93,18 +93,17 @@ impl Standing {
         }
     }
 
-    /// An acknowledgement was written.
-    pub(super) fn acknowledgement_written(&self) {
+    /// So many acknowledgements were written.
+    pub(super) fn acknowledgements_written(&self, count: usize) {
         let mut ledger = self.ledger();
-        ledger.ring.written();
-        self.acknowledge(&mut ledger);
+        ledger.ring.written(count);
+        ledger.acknowledge();
         if ledger.overrun.is_some() && ledger.ring.is_clear() {
             // With DISCONNECT: a connection that is closed while something is unread is reset, and the acknowledgements
             // that were written last would be lost on the way.
             let _ = self.reason.set(Failure::ReceiveWindow(ledger.ring.window()));
-            let asked = ledger.client.as_ref().is_some_and(|client| client.try_disconnect().is_ok());
-            if !asked {
-                self.over.cancel();
+            if let Some(outlet) = &ledger.outlet {
+                outlet.disconnect();
             }
         }
     }
@@ -151,7 +150,9 @@ impl Standing {
         if self.kept {
             self.fate.store(Fate::Undecided as u8, Ordering::SeqCst);
         }
-        self.ledger().client = None;
+        if let Some(outlet) = self.ledger().outlet.take() {
+            outlet.close();
+        }
         self.over.cancel();
     }
 
@@ -173,24 +174,22 @@ impl Standing {
     fn settle(&self, number: u64) {
         let mut ledger = self.ledger();
         ledger.ring.settle(number);
-        self.acknowledge(&mut ledger);
-    }
-
-    /// Hands over every acknowledgement that may leave now.
-    fn acknowledge(&self, ledger: &mut Ledger) {
-        while let Some(received) = ledger.ring.release() {
-            let Some(client) = &ledger.client else { continue };
-            if client.try_ack(received).is_err() {
-                // The channel has room for the whole window, so this is a defect or the connection's end. Without the
-                // acknowledgement the order is broken: only a new connection, where the broker sends again, mends that.
-                ledger.client = None;
-                self.end(Failure::AcknowledgementStuck);
-            }
-        }
+        ledger.acknowledge();
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ledger {
+    /// Hands over every acknowledgement that may leave now.
+    fn acknowledge(&mut self) {
+        while let Some(received) = self.ring.release() {
+            if let Some(outlet) = &self.outlet {
+                outlet.acknowledge(received);
+            }
+        }
     }
 }
 

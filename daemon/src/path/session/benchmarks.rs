@@ -31,7 +31,7 @@ impl Acknowledgements {
         }
         let mut acknowledged = 0;
         while self.ring.release().is_some() {
-            self.ring.written();
+            self.ring.written(1);
             acknowledged += 1;
         }
         acknowledged

@@ -9,18 +9,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::SessionStatus;
 use super::ack::Standing;
 use super::failure::Failure;
 use super::grants::Grants;
 use super::inflight::Inflight;
-use super::link::{Client, Link, Opening, Welcome, open};
+use super::outlet::Outlet;
+use super::packet::Welcome;
+use super::packet_ids::PacketIds;
 use super::ring::Window;
 use super::subscribing::Subscribing;
 use super::wire::WireSet;
 use crate::control::config::model::{Broker, Subscription};
-use crate::control::config::secret::Secret;
 use crate::message::{BrokerId, Outgoing, Qos};
 use crate::path::outbox::{EntryId, Outboxes};
 use crate::path::router::Router;
@@ -31,11 +33,7 @@ use crate::telemetry::tap::Tap;
 pub(super) const SEND_WINDOW: usize = 64;
 
 /// SUBSCRIBE packets on their way at the same time, at most.
-const SUBSCRIBE_WINDOW: usize = 8;
-
-/// Room in the request channel beside both windows: SUBSCRIBE packets, the session's own messages, DISCONNECT. When the
-/// channel is full, publishes wait; an acknowledgement that finds it full ends the connection.
-const SPARE_REQUESTS: usize = 64;
+pub(super) const SUBSCRIBE_WINDOW: usize = 8;
 
 /// How long a broker may owe an answer while nothing at all comes or goes but pings. On a slow link, where large messages
 /// are under way, an answer may rightly take far longer.
@@ -44,8 +42,7 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a broker may owe the acknowledgement of one written publish, whatever else flows.
 const ACKNOWLEDGEMENT_DEADLINE: Duration = Duration::from_secs(300);
 
-/// How much longer than the keep alive a connection may show no event, not even a ping: rumqttc writes without a limit of
-/// time, so a broker that reads nothing would hold it for ever.
+/// How much longer than the keep alive a socket may take nothing.
 const WRITE_DEADLINE: Duration = Duration::from_secs(15);
 
 /// What all connections of one session share.
@@ -119,48 +116,53 @@ pub(super) struct Sent {
 pub(super) struct Flight {
     pub(super) inflight: Inflight<Sent>,
     pub(super) subscribing: Subscribing,
+    ids: PacketIds,
+}
+
+impl Flight {
+    /// A packet identifier that nothing on its way has.
+    pub(super) fn next_packet(&mut self) -> u16 {
+        let Flight { inflight, subscribing, ids } = self;
+        ids.next(|packet| inflight.has(packet) || subscribing.has(packet))
+    }
 }
 
 /// One connection.
 pub(super) struct Connection {
     pub(super) core: Arc<Core>,
-    pub(super) client: Client,
+    pub(super) outlet: Arc<Outlet>,
     pub(super) standing: Arc<Standing>,
     /// Taking a publish from the outbox, handing it over and remembering it are one step under this lock.
     flight: Mutex<Flight>,
-    /// Told by the poller whenever a window or the channel may have got room. The feeder alone waits for it.
+    /// Told by the poller whenever a window or the outlet may have got room. The feeder alone waits for it.
     pub(super) progress: Notify,
-    /// Events so far. Written by the poller, watched by the supervisor.
-    pub(super) events: AtomicU64,
-    /// Events so far without pings and the like. Written by the poller, watched by the supervisor.
+    /// Packets received and writes finished so far, pings apart. Written by the poller, watched by the supervisor.
     pub(super) traffic: AtomicU64,
     /// The gateway stops: what arrives is left to the broker. Written by the supervisor.
     pub(super) closing: AtomicBool,
-    /// DISCONNECT was written. Written by the poller.
-    pub(super) goodbye: AtomicBool,
+    /// Cancelled by the poller once DISCONNECT is written.
+    pub(super) goodbye: CancellationToken,
 }
 
 impl Connection {
-    /// Prepares a connection; nothing is sent before the link is polled.
-    pub(super) fn open(core: &Arc<Core>, password: Option<Secret>, expect_releases: bool) -> (Arc<Connection>, Link) {
+    /// Prepares a connection; nothing is sent before a link is made for it.
+    pub(super) fn new(core: &Arc<Core>) -> Connection {
         let broker = &core.broker;
         let messages = usize::from(broker.receive_maximum.get());
         let window = Window { messages, bytes: messages.saturating_mul(broker.max_packet as usize) };
-        let capacity = messages + SEND_WINDOW + SPARE_REQUESTS;
-        let (client, link) = open(&Opening { broker, password, capacity, expect_releases });
-        let flight = Flight { inflight: Inflight::new(), subscribing: Subscribing::default() };
-        let connection = Connection {
+        let outlet = Arc::new(Outlet::new(broker));
+        let flight =
+            Flight { inflight: Inflight::new(), subscribing: Subscribing::default(), ids: PacketIds::default() };
+        Connection {
             core: Arc::clone(core),
-            standing: Arc::new(Standing::new(client.clone(), window, !broker.clean_session)),
-            client,
+            standing: Arc::new(Standing::new(Arc::clone(&outlet), window, !broker.clean_session)),
+            outlet,
             flight: Mutex::new(flight),
             progress: Notify::new(),
-            events: AtomicU64::new(0),
             traffic: AtomicU64::new(0),
             closing: AtomicBool::new(false),
-            goodbye: AtomicBool::new(false),
-        };
-        (Arc::new(connection), link)
+            goodbye: CancellationToken::new(),
+        }
     }
 
     pub(super) fn flight(&self) -> MutexGuard<'_, Flight> {
@@ -168,14 +170,9 @@ impl Connection {
     }
 }
 
-/// Publishes that may be on their way to a broker: half of what it takes, so that rumqttc never reaches the limit itself.
+/// Publishes with QoS ≥ 1 that may be on their way to a broker.
 pub(super) fn send_window(welcome: &Welcome) -> usize {
-    SEND_WINDOW.min(usize::from(welcome.receive_maximum) / 2).max(1)
-}
-
-/// SUBSCRIBE packets that may be on their way: rumqttc numbers them from the same few identifiers as publishes.
-pub(super) fn subscribe_window(welcome: &Welcome) -> usize {
-    SUBSCRIBE_WINDOW.min(usize::from(welcome.receive_maximum) / 2).max(1)
+    SEND_WINDOW.min(usize::from(welcome.receive_maximum))
 }
 
 /// A count that grows while something moves.
@@ -197,17 +194,15 @@ impl Pulse {
 
 /// The deadlines of one connection, checked now and then.
 pub(super) struct Deadlines {
-    /// The longest time without an event.
-    silence: Duration,
-    events: Pulse,
+    /// The longest time that the socket may take nothing.
+    blocked: Duration,
     traffic: Pulse,
 }
 
 impl Deadlines {
     pub(super) fn new(broker: &Broker, welcome: &Welcome, now: Instant) -> Deadlines {
         let keep_alive = Duration::from_secs(broker.keep_alive.into()).max(welcome.keep_alive.unwrap_or_default());
-        let pulse = || Pulse { count: 0, moved: now };
-        Deadlines { silence: keep_alive + WRITE_DEADLINE, events: pulse(), traffic: pulse() }
+        Deadlines { blocked: keep_alive + WRITE_DEADLINE, traffic: Pulse { count: 0, moved: now } }
     }
 
     /// Ends the connection if the broker owes an answer for too long, and tells since when it waits for an
@@ -222,25 +217,23 @@ impl Deadlines {
     }
 
     fn overdue(&mut self, connection: &Connection, now: Instant) -> Option<Failure> {
-        let (handed_over, written, subscribe) = {
+        let (publish, subscribe) = {
             let flight = connection.flight();
-            let oldest = |sent: &mut dyn Iterator<Item = &Sent>| sent.map(|sent| sent.since).min();
-            let inflight = &flight.inflight;
-            (oldest(&mut inflight.iter()), oldest(&mut inflight.unacknowledged()), flight.subscribing.oldest())
+            (flight.inflight.iter().map(|sent| sent.since).min(), flight.subscribing.oldest())
         };
-        let silent = self.events.still(connection.events.load(Ordering::Relaxed), now);
+        let blocked = connection.outlet.blocked_since();
         let idle = self.traffic.still(connection.traffic.load(Ordering::Relaxed), now);
         let owed = |since: Option<Instant>, longest: Duration| {
             since.is_some_and(|since| now.saturating_duration_since(since) >= longest)
         };
         if idle >= ANSWER_DEADLINE && owed(subscribe, ANSWER_DEADLINE) {
             Some(Failure::SubscribeUnanswered(ANSWER_DEADLINE.as_secs()))
-        } else if idle >= ANSWER_DEADLINE && owed(handed_over, ANSWER_DEADLINE) {
+        } else if idle >= ANSWER_DEADLINE && owed(publish, ANSWER_DEADLINE) {
             Some(Failure::PublishUnanswered(ANSWER_DEADLINE.as_secs()))
-        } else if owed(written, ACKNOWLEDGEMENT_DEADLINE) {
+        } else if owed(publish, ACKNOWLEDGEMENT_DEADLINE) {
             Some(Failure::PublishUnanswered(ACKNOWLEDGEMENT_DEADLINE.as_secs()))
-        } else if silent >= self.silence {
-            Some(Failure::WriteStuck(self.silence.as_secs()))
+        } else if owed(blocked, self.blocked) {
+            Some(Failure::WriteStuck(self.blocked.as_secs()))
         } else {
             None
         }

@@ -106,15 +106,6 @@ pub enum Failure {
         .0.messages
     )]
     ReceiveWindow(Window),
-    /// The kept session holds QoS 2 messages whose first half an earlier client received.
-    #[error("the kept session owes QoS 2 messages to an earlier client of this client-id")]
-    ForeignRelease,
-    /// PUBREC refused so many publishes that rumqttc's window is used up.
-    #[error("the broker refused too many QoS 2 messages on this connection")]
-    ReleasesExhausted,
-    /// The request channel of the connection has no room for an acknowledgement.
-    #[error("an acknowledgement found no room on its connection")]
-    AcknowledgementStuck,
     /// The broker breaks the protocol.
     #[error("the broker breaks the protocol: {0}")]
     BrokenProtocol(String),
@@ -176,7 +167,7 @@ impl Failure {
             | Failure::Refused(_)
             | Failure::TakenOver(_)
             | Failure::PacketTooLarge { .. } => Pace::Slow,
-            Failure::ReceiveWindow(_) | Failure::ForeignRelease => Pace::Quick,
+            Failure::ReceiveWindow(_) => Pace::Quick,
             _ => Pace::Growing,
         }
     }

@@ -1,7 +1,8 @@
-//! The task that feeds one connection: subscribes, says the birth message, sends what the outbox holds, and says goodbye.
+//! What feeds one connection: subscribes, says the birth message, sends what the outbox holds, and says goodbye.
 //!
-//! Fed by the outbox and by the poller's progress; feeds the request channel. It owns the order of publishes and the send
-//! window. It never touches the link, and never waits with a lock held.
+//! Fed by the outbox and by the poller's progress; feeds the outlet. It owns the order of publishes and the send window. It runs
+//! on the poller's task, so that what it hands over is written in the same turn; it never touches the link, and never waits
+//! with a lock held.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,8 +13,10 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::connection::{Connection, Flight, Origin, Sent, send_window, subscribe_window};
-use super::link::{LARGEST_PACKET, NoRoom, Welcome};
+use super::codec::Sending;
+use super::connection::{Connection, Flight, Origin, SUBSCRIBE_WINDOW, Sent, send_window};
+use super::outlet::NoRoom;
+use super::packet::{LARGEST_PACKET, Welcome};
 use crate::control::config::model::{Protocol, StatusMessage};
 use crate::message::{Outgoing, Qos};
 
@@ -28,8 +31,8 @@ pub(super) async fn run(connection: Arc<Connection>, welcome: Welcome, stop: Can
     }
 }
 
-/// The QoS that a message is sent with. Exactly once needs a session that ends with the connection: rumqttc forgets which
-/// publishes it has released, and a broker that does not would take a new one for the old.
+/// The QoS that a message is sent with. Exactly once needs a session that ends with the connection: which publishes were
+/// released is forgotten with it, and a broker that remembers would take a new one for the old.
 pub(super) fn wire_qos(asked: Qos, clean_session: bool, welcome: &Welcome) -> Qos {
     let highest = if clean_session { Qos::ExactlyOnce } else { Qos::AtLeastOnce };
     asked.min(highest).min(welcome.max_qos)
@@ -48,7 +51,7 @@ enum Interrupt {
 enum Attempt {
     Sent,
     Empty,
-    /// A window or the channel is full.
+    /// A window or the outlet is full.
     Full,
 }
 
@@ -77,8 +80,7 @@ impl Feeder {
         }
     }
 
-    /// Subscribes and waits for the answers, so that no publish shares a packet identifier with a SUBSCRIBE, and the birth
-    /// message is true.
+    /// Subscribes and waits for the answers, so that the birth message is true.
     async fn subscribe(&self) -> Result<(), Interrupt> {
         let core = &self.connection.core;
         if self.is_subscribed() {
@@ -86,7 +88,9 @@ impl Feeder {
             return Ok(());
         }
         let filters = core.wires.filters().len();
-        for batch in self.connection.client.batches(filters) {
+        let step = self.connection.outlet.codec().filters_per_subscribe();
+        for start in (0..filters).step_by(step) {
+            let batch = start..(start + step).min(filters);
             while self.ask(&batch).is_err() {
                 self.progress().await?;
             }
@@ -109,19 +113,20 @@ impl Feeder {
     /// Sends one SUBSCRIBE.
     fn ask(&self, batch: &Range<usize>) -> Result<(), NoRoom> {
         let mut flight = self.connection.flight();
-        if flight.subscribing.len() >= subscribe_window(&self.welcome) {
+        if flight.subscribing.len() >= SUBSCRIBE_WINDOW {
             return Err(NoRoom);
         }
         let filters = &self.connection.core.wires.filters()[batch.clone()];
-        self.connection.client.try_subscribe(filters, &self.welcome)?;
-        flight.subscribing.queued(batch.clone(), Instant::now());
+        let packet = flight.next_packet();
+        self.connection.outlet.subscribe(packet, filters, &self.welcome)?;
+        flight.subscribing.asked(packet, batch.clone(), Instant::now());
         Ok(())
     }
 
     fn send_next(&mut self) -> Attempt {
         let core = &self.connection.core;
         let mut flight = self.connection.flight();
-        if flight.inflight.len() >= send_window(&self.welcome) {
+        if flight.inflight.unacknowledged() >= send_window(&self.welcome) {
             return Attempt::Full;
         }
         let Some((entry, message)) = core.outboxes.take_next(core.id) else { return Attempt::Empty };
@@ -156,13 +161,13 @@ impl Feeder {
         flight.inflight.iter().filter(|sent| sent.qos == Qos::ExactlyOnce).count()
     }
 
-    /// The size of the packet that a message becomes, if the broker does not take it. rumqttc would end the connection.
+    /// The size of the packet that a message becomes, if the broker does not take it. It would end the connection.
     fn too_large(&self, message: &Outgoing, qos: Qos) -> Option<usize> {
         if self.welcome.max_packet == LARGEST_PACKET {
             // Far beyond what an outbox holds: the size needs no counting.
             return None;
         }
-        let size = self.connection.client.packet_size(message, qos);
+        let size = self.connection.outlet.codec().publish_size(message, qos);
         (size > self.welcome.max_packet as usize).then_some(size)
     }
 
@@ -189,9 +194,14 @@ impl Feeder {
         qos: Qos,
         retain: bool,
     ) -> Result<(), NoRoom> {
-        self.connection.client.try_publish(message, qos, retain)?;
+        let packet = if qos == Qos::AtMostOnce { 0 } else { flight.next_packet() };
+        let end = self.connection.outlet.publish(message, Sending { packet, qos, retain })?;
         let sent = Sent { origin, message: Arc::clone(message), qos, since: Instant::now() };
-        flight.inflight.queued(qos == Qos::AtMostOnce, sent);
+        if qos == Qos::AtMostOnce {
+            flight.inflight.handed_over(end, sent);
+        } else {
+            flight.inflight.handed_over_as(end, packet, sent);
+        }
         Ok(())
     }
 
@@ -213,12 +223,7 @@ impl Feeder {
             }
             () = self.connection.standing.over() => return,
         }
-        while self.connection.client.try_disconnect().is_err() && !self.connection.standing.is_over() {
-            tokio::select! {
-                () = self.connection.progress.notified() => {}
-                () = self.connection.standing.over() => {}
-            }
-        }
+        self.connection.outlet.disconnect();
     }
 
     /// Says the close message and waits until the broker has taken or refused it.

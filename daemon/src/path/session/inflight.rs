@@ -1,73 +1,81 @@
-//! The publishes of one connection between their hand-over to rumqttc and their acknowledgement.
+//! The publishes of one connection between their hand-over and their end: written at QoS 0, acknowledged above.
 //!
-//! Pure. rumqttc assigns a publish its packet identifier only when it writes it, and tells no more than the identifier;
-//! so publishes are remembered in the order of their hand-over, which is the order of writing. Fed by the feeder
-//! (queued) and the poller (written, acknowledged). What is left at the end of a connection needs no return: the outbox
-//! itself knows what it has given out.
+//! Pure. Fed by the feeder (handed over) and the poller (written, acknowledged). What is left at the end of a connection
+//! needs no return: the outbox itself knows what it has given out.
 
 use std::collections::{HashMap, VecDeque};
 
-/// rumqttc wrote a publish under an identifier that an unacknowledged one still has, or one that nobody queued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mismatch;
+use super::outlet::Position;
 
 /// Publishes on their way. `T` tells what each one is.
 #[derive(Debug)]
 pub(super) struct Inflight<T> {
-    /// With QoS ≥ 1, not written yet, in the order of hand-over.
-    queued: VecDeque<T>,
-    /// With QoS 0, not written yet. Apart, since QoS 0 is written with the packet identifier 0 whatever stands before it.
-    queued_qos0: VecDeque<T>,
-    /// Written, not acknowledged. Bounded by the send window.
+    /// Handed over and not written yet, in that order; each with the position at which it ends.
+    unwritten: VecDeque<(Position, Unwritten<T>)>,
+    /// With QoS ≥ 1, not acknowledged. Bounded by the send window.
     by_packet: HashMap<u16, T>,
+}
+
+#[derive(Debug)]
+enum Unwritten<T> {
+    /// With QoS 0: its end is to be written.
+    AtMostOnce(T),
+    /// With this packet identifier.
+    Packet(u16),
 }
 
 impl<T> Inflight<T> {
     /// Nothing on its way.
     pub(super) fn new() -> Inflight<T> {
-        Inflight { queued: VecDeque::new(), queued_qos0: VecDeque::new(), by_packet: HashMap::new() }
+        Inflight { unwritten: VecDeque::new(), by_packet: HashMap::new() }
     }
 
-    /// Publishes that count against the send window.
-    pub(super) fn len(&self) -> usize {
-        self.queued.len() + self.queued_qos0.len() + self.by_packet.len()
+    /// Publishes that count against the send window: those that the broker has to acknowledge.
+    pub(super) fn unacknowledged(&self) -> usize {
+        self.by_packet.len()
     }
 
-    /// A publish was handed over.
-    pub(super) fn queued(&mut self, qos0: bool, entry: T) {
-        if qos0 { self.queued_qos0.push_back(entry) } else { self.queued.push_back(entry) }
+    /// Whether an unacknowledged publish has this packet identifier.
+    pub(super) fn has(&self, packet: u16) -> bool {
+        self.by_packet.contains_key(&packet)
     }
 
-    /// A publish was written under this packet identifier, 0 for QoS 0: that one is delivered. `mark` notes it on the
-    /// others.
-    ///
-    /// # Errors
-    /// The identifier cannot be right.
-    pub(super) fn written(&mut self, packet: u16, mark: impl FnOnce(&mut T)) -> Result<Option<T>, Mismatch> {
-        if packet == 0 {
-            return self.queued_qos0.pop_front().map(Some).ok_or(Mismatch);
+    /// A publish with QoS 0 was handed over.
+    pub(super) fn handed_over(&mut self, end: Position, entry: T) {
+        self.unwritten.push_back((end, Unwritten::AtMostOnce(entry)));
+    }
+
+    /// A publish that is to be acknowledged was handed over under an unused packet identifier.
+    pub(super) fn handed_over_as(&mut self, end: Position, packet: u16, entry: T) {
+        self.unwritten.push_back((end, Unwritten::Packet(packet)));
+        self.by_packet.insert(packet, entry);
+    }
+
+    /// Everything up to `end` was written: calls `mark` on those that wait for their acknowledgement from now on, and returns
+    /// those that need none.
+    pub(super) fn written(&mut self, end: Position, mut mark: impl FnMut(&mut T)) -> Vec<T> {
+        let mut delivered = Vec::new();
+        while let Some((_, publish)) = self.unwritten.pop_front_if(|(position, _)| *position <= end) {
+            match publish {
+                Unwritten::AtMostOnce(entry) => delivered.push(entry),
+                Unwritten::Packet(packet) => {
+                    if let Some(entry) = self.by_packet.get_mut(&packet) {
+                        mark(entry);
+                    }
+                }
+            }
         }
-        let mut entry = self.queued.pop_front().ok_or(Mismatch)?;
-        mark(&mut entry);
-        match self.by_packet.insert(packet, entry) {
-            None => Ok(None),
-            Some(_) => Err(Mismatch),
-        }
+        delivered
     }
 
-    /// The broker acknowledged the publish with this packet identifier; none if it has no such publish.
+    /// The broker acknowledged the publish with this packet identifier, or refused it; none if it has no such publish.
     pub(super) fn acknowledged(&mut self, packet: u16) -> Option<T> {
         self.by_packet.remove(&packet)
     }
 
-    /// Those that only the broker's acknowledgement is missing for, in no order.
-    pub(super) fn unacknowledged(&self) -> impl Iterator<Item = &T> {
-        self.by_packet.values()
-    }
-
-    /// All of them, in no order.
+    /// Those with QoS ≥ 1, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.queued.iter().chain(&self.queued_qos0).chain(self.by_packet.values())
+        self.by_packet.values()
     }
 }
 
@@ -79,72 +87,66 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Queue { qos0: bool },
-        Write,
+        HandOver { qos0: bool, size: u64 },
+        Write { bytes: u64 },
         Acknowledge { pick: usize },
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            any::<bool>().prop_map(|qos0| Step::Queue { qos0 }),
-            Just(Step::Write),
+            (any::<bool>(), 1..20_u64).prop_map(|(qos0, size)| Step::HandOver { qos0, size }),
+            (0..60_u64).prop_map(|bytes| Step::Write { bytes }),
             any::<usize>().prop_map(|pick| Step::Acknowledge { pick }),
         ]
     }
 
     proptest! {
-        /// The model is the channel into rumqttc with its own numbering: whatever the interleaving, the entry that comes
-        /// back is the one that the packet carries, and each comes back once.
+        /// The model is the stream of bytes: a publish with QoS 0 comes back once all of it is written and not before, any
+        /// other once it is acknowledged, and each comes back once.
         #[test]
-        fn every_acknowledgement_finds_its_publish(steps in prop::collection::vec(step(), 0..200)) {
-            let mut inflight = Inflight::new();
-            let mut channel: VecDeque<(u32, bool)> = VecDeque::new();
-            let mut unacknowledged: Vec<(u16, u32)> = Vec::new();
-            let (mut next_entry, mut next_packet) = (0_u32, 1_u16);
-            let mut ended = Vec::new();
+        fn every_publish_comes_back_at_its_end(steps in prop::collection::vec(step(), 0..200)) {
+            let mut inflight: Inflight<(u32, bool)> = Inflight::new();
+            let (mut end, mut written) = (0, 0);
+            let mut stream: Vec<(u64, u32)> = Vec::new();
+            let mut owed: Vec<(u16, u32)> = Vec::new();
+            let (mut next, mut packet) = (0_u32, 0_u16);
             for step in steps {
                 match step {
-                    Step::Queue { qos0 } => {
-                        inflight.queued(qos0, next_entry);
-                        channel.push_back((next_entry, qos0));
-                        next_entry += 1;
-                    }
-                    Step::Write => {
-                        let Some((entry, qos0)) = channel.pop_front() else { continue };
+                    Step::HandOver { qos0, size } => {
+                        end += size;
                         if qos0 {
-                            prop_assert_eq!(inflight.written(0, |_| {}), Ok(Some(entry)));
-                            ended.push(entry);
+                            inflight.handed_over(end, (next, false));
+                            stream.push((end, next));
                         } else {
-                            prop_assert_eq!(inflight.written(next_packet, |_| {}), Ok(None));
-                            unacknowledged.push((next_packet, entry));
-                            next_packet += 1;
+                            packet += 1;
+                            inflight.handed_over_as(end, packet, (next, false));
+                            owed.push((packet, next));
                         }
+                        next += 1;
+                    }
+                    Step::Write { bytes } => {
+                        written = end.min(written + bytes);
+                        let back: Vec<u32> = inflight
+                            .written(written, |(_, marked)| *marked = true)
+                            .into_iter()
+                            .map(|(entry, _)| entry)
+                            .collect();
+                        let due = stream.iter().filter(|(end, _)| *end <= written).map(|(_, entry)| *entry);
+                        prop_assert_eq!(back, due.collect::<Vec<_>>());
+                        stream.retain(|(end, _)| *end > written);
                     }
                     Step::Acknowledge { pick } => {
-                        if unacknowledged.is_empty() { continue }
-                        let (packet, entry) = unacknowledged.remove(pick % unacknowledged.len());
-                        prop_assert_eq!(inflight.acknowledged(packet), Some(entry));
+                        if owed.is_empty() { continue }
+                        let (packet, entry) = owed.remove(pick % owed.len());
+                        prop_assert_eq!(inflight.acknowledged(packet).map(|(entry, _)| entry), Some(entry));
                         prop_assert_eq!(inflight.acknowledged(packet), None);
-                        ended.push(entry);
+                        prop_assert!(!inflight.has(packet));
                     }
                 }
-                prop_assert_eq!(inflight.len(), channel.len() + unacknowledged.len());
+                prop_assert_eq!(inflight.unacknowledged(), owed.len());
             }
-            let mut all: Vec<u32> = ended.into_iter().chain(inflight.iter().copied()).collect();
-            all.sort_unstable();
-            prop_assert_eq!(all, (0..next_entry).collect::<Vec<_>>());
+            inflight.written(end, |(_, marked)| *marked = true);
+            prop_assert!(inflight.iter().all(|(_, marked)| *marked));
         }
-    }
-
-    #[test]
-    fn an_identifier_that_cannot_be_right_is_noticed() {
-        let mut inflight = Inflight::new();
-        assert_eq!(inflight.written(1, |_| {}), Err(Mismatch));
-        assert_eq!(inflight.written(0, |_| {}), Err(Mismatch));
-        inflight.queued(false, 'a');
-        inflight.queued(false, 'b');
-        assert_eq!(inflight.written(7, |entry| *entry = 'A'), Ok(None));
-        assert!(inflight.unacknowledged().eq(&['A']));
-        assert_eq!(inflight.written(7, |_| {}), Err(Mismatch));
     }
 }

@@ -1,227 +1,235 @@
-//! One connection to a broker without regard to the protocol version.
+//! The I/O of one connection: what the socket brings becomes packets, what the outlet holds goes to the socket.
 //!
-//! Owns: the vocabulary that the adapters `v4.rs` and `v5.rs` translate rumqttc's into. rumqttc's two halves stay two:
-//! the [`Client`], of which everyone may have a clone, hands requests over without waiting, and the [`Link`], which the
-//! poller owns, does the work. An enum rather than a trait: there are two versions and there will not be a third soon.
+//! Owns: the stream, its buffers and the pings. Fed by the outlet and by the broker; feeds the poller. Reading and writing do
+//! not wait for each other: a broker that takes nothing is still listened to, so two full sockets cannot block each other for
+//! ever. It knows no meaning of any packet but CONNACK and PINGRESP.
 
-use std::ops::Range;
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use smallvec::SmallVec;
+use bytes::BytesMut;
+use tokio::io::AsyncWrite;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tokio_util::io::poll_read_buf;
 
 use super::failure::Failure;
-use super::ring::Received;
-use super::wire::WireFilter;
-use super::{v4, v5};
-use crate::control::config::model::{Broker, Protocol};
+use super::outlet::{Outlet, Taken};
+use super::packet::{Incoming, Welcome};
+use super::transport::{Stream, Transport};
+use crate::control::config::model::Broker;
 use crate::control::config::secret::Secret;
-use crate::message::{Outgoing, Properties, Qos};
-use crate::topic::TopicName;
 
-/// DNS, TCP and CONNACK together; rumqttc tries the addresses of a name in turn, and a dead one eats its share.
-pub(super) const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
+/// Look-up, TCP, TLS and CONNACK together.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
 
-/// Publishes that rumqttc may have unacknowledged: far above the send window, since at its limit rumqttc holds back
-/// acknowledgements and SUBSCRIBE too.
-pub(super) const INFLIGHT_LIMIT: u16 = 1024;
+/// Bytes asked of the socket at once, beside what an incomplete packet still needs.
+const READ: usize = 16 * 1024;
 
-/// Largest packet (MQTT 5 §2.1.4): a fixed header of five bytes and 268,435,455 more.
-pub(super) const LARGEST_PACKET: u32 = 268_435_455 + 5;
+/// Where there is room for fewer, the buffer is made ready for [`READ`] again.
+const LEAST_READ: usize = READ / 4;
 
-/// Wire filters in one SUBSCRIBE of 3.1.1. On 5 it is one, since the subscription identifier belongs to the packet.
-const FILTERS_PER_SUBSCRIBE: usize = 8;
+/// Memory that the read buffer keeps after a large packet, in bytes.
+const KEPT: usize = 4 * READ;
 
-/// The request channel is full, or the connection has ended.
+/// What became of waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NoRoom;
-
-/// What the broker said in its CONNACK.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Welcome {
-    /// The broker kept the session.
-    pub(super) session_present: bool,
-    /// Unacknowledged publishes that it takes.
-    pub(super) receive_maximum: u16,
-    /// Of these, publishes with QoS 2 that may be on their way.
-    pub(super) exactly_once_window: usize,
-    /// Largest packet that it takes, in bytes.
-    pub(super) max_packet: u32,
-    /// The highest QoS that it takes.
-    pub(super) max_qos: Qos,
-    /// It takes retained messages.
-    pub(super) retain: bool,
-    /// It takes subscription identifiers; never on 3.1.1.
-    pub(super) identifiers: bool,
-    /// The keep alive that it imposes, if any.
-    pub(super) keep_alive: Option<Duration>,
+pub(super) enum Progress {
+    /// Bytes came: there may be packets.
+    Read,
+    /// What the outlet held was written and flushed.
+    Written(Taken),
 }
 
-/// A message as it came.
-#[derive(Debug)]
-pub(super) struct Arrival {
-    /// Or what is wrong with it: brokers ought to refuse such topics, not all do.
-    pub(super) topic: Result<TopicName, String>,
-    /// Copied: a slice of the read buffer would hold all of it.
-    pub(super) payload: Bytes,
-    pub(super) qos: Qos,
-    pub(super) retain: bool,
-    pub(super) dup: bool,
-    /// 0 at QoS 0.
-    pub(super) packet: u16,
-    pub(super) properties: Option<Box<Properties>>,
-    pub(super) identifiers: SmallVec<[u32; 4]>,
-}
-
-/// What happened on a connection.
-#[derive(Debug)]
-pub(super) enum Event {
-    /// The first one.
-    Connected(Welcome),
-    /// A message came.
-    Arrived(Arrival),
-    /// SUBACK, with the QoS granted or the reason of the refusal for each filter.
-    Subscribed { packet: u16, reasons: Vec<Result<Qos, &'static str>> },
-    /// PUBACK or PUBCOMP, with the reason of a refusal.
-    Acknowledged { packet: u16, refusal: Option<&'static str> },
-    /// PUBREC with the reason of a refusal. rumqttc never frees the publish's place in its window.
-    RefusedAtRelease { packet: u16, refusal: &'static str },
-    /// A SUBSCRIBE was written.
-    SubscribeWritten(u16),
-    /// A publish was written; 0 at QoS 0.
-    PublishWritten(u16),
-    /// An acknowledgement of a received message was written.
-    AcknowledgementWritten,
-    /// DISCONNECT was written.
-    DisconnectWritten,
-    /// Nothing that matters here.
-    Other,
-}
-
-/// What a new connection needs to know.
-pub(super) struct Opening<'a> {
-    pub(super) broker: &'a Broker,
-    pub(super) password: Option<Secret>,
-    /// Requests that the channel takes before it is full.
-    pub(super) capacity: usize,
-    /// Make rumqttc believe that it has received every QoS 2 message, so that it answers the releases of any.
-    pub(super) expect_releases: bool,
-}
-
-impl Opening<'_> {
-    /// The address as rumqttc needs it, which joins it with the port.
-    pub(super) fn host(&self) -> String {
-        let address = &self.broker.address;
-        if address.contains(':') { format!("[{address}]") } else { address.clone() }
-    }
-
-    /// The password, empty where there is none.
-    pub(super) fn password(&self) -> &str {
-        self.password.as_ref().map_or("", Secret::expose)
-    }
-
-    /// The keep alive of CONNECT.
-    pub(super) fn keep_alive(&self) -> Duration {
-        Duration::from_secs(u64::from(self.broker.keep_alive))
-    }
-}
-
-/// Prepares a new connection; nothing is sent before the first poll.
-pub(super) fn open(opening: &Opening<'_>) -> (Client, Link) {
-    match opening.broker.protocol {
-        Protocol::V311 => {
-            let (client, link) = v4::open(opening);
-            (Client::V4(client), Link::V4(Box::new(link)))
-        }
-        Protocol::V5 => {
-            let (client, link) = v5::open(opening);
-            (Client::V5(client), Link::V5(Box::new(link)))
-        }
-    }
-}
-
-/// Hands requests over to a connection. None of its calls waits. Cheap to clone.
-#[derive(Clone)]
-pub(super) enum Client {
-    V4(v4::Client),
-    V5(v5::Client),
-}
-
-impl Client {
-    /// The ranges of wire filters that go into one SUBSCRIBE each.
-    pub(super) fn batches(&self, filters: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        let step = match self {
-            Client::V4(_) => FILTERS_PER_SUBSCRIBE,
-            Client::V5(_) => 1,
-        };
-        (0..filters).step_by(step).map(move |start| start..(start + step).min(filters))
-    }
-
-    /// Subscribes to the filters of one batch.
-    pub(super) fn try_subscribe(&self, filters: &[WireFilter], welcome: &Welcome) -> Result<(), NoRoom> {
-        match self {
-            Client::V4(client) => client.try_subscribe(filters),
-            Client::V5(client) => client.try_subscribe(filters, welcome.identifiers),
-        }
-    }
-
-    /// Publishes with this quality of service rather than the message's own.
-    pub(super) fn try_publish(&self, message: &Outgoing, qos: Qos, retain: bool) -> Result<(), NoRoom> {
-        match self {
-            Client::V4(client) => client.try_publish(message, qos, retain),
-            Client::V5(client) => client.try_publish(message, qos, retain),
-        }
-    }
-
-    /// Bytes of the packet that such a publish becomes.
-    pub(super) fn packet_size(&self, message: &Outgoing, qos: Qos) -> usize {
-        match self {
-            Client::V4(_) => v4::packet_size(message, qos),
-            Client::V5(_) => v5::packet_size(message, qos),
-        }
-    }
-
-    /// Acknowledges a received message.
-    pub(super) fn try_ack(&self, received: Received) -> Result<(), NoRoom> {
-        match self {
-            Client::V4(client) => client.try_ack(received),
-            Client::V5(client) => client.try_ack(received),
-        }
-    }
-
-    /// Ends the connection after what was handed over before.
-    pub(super) fn try_disconnect(&self) -> Result<(), NoRoom> {
-        match self {
-            Client::V4(client) => client.try_disconnect(),
-            Client::V5(client) => client.try_disconnect(),
-        }
-    }
-}
-
-/// Does the work of one connection.
-pub(super) enum Link {
-    V4(Box<v4::Link>),
-    V5(Box<v5::Link>),
+/// Does the I/O of one connection.
+pub(super) struct Link {
+    stream: Stream,
+    transport: Arc<Transport>,
+    outlet: Arc<Outlet>,
+    /// No CONNACK yet.
+    connecting: bool,
+    incoming: BytesMut,
+    /// `incoming` has grown beyond what is kept.
+    large: bool,
+    outgoing: BytesMut,
+    /// Bytes of `outgoing` that are written.
+    written: usize,
+    /// What `outgoing` is; none once it was reported as written.
+    taken: Option<Taken>,
+    /// The socket takes nothing at the moment.
+    blocked: bool,
+    pings: Interval,
+    /// Something came since the last ping.
+    heard: bool,
 }
 
 impl Link {
-    /// The next event. Not cancellation safe: a cancelled call may lose an acknowledgement, so it is cancelled only to
-    /// end the connection.
+    /// Makes a connection and waits for the CONNACK.
     ///
     /// # Errors
-    /// The connection has ended. It must not be polled again: rumqttc would connect anew, with the old state.
-    pub(super) async fn poll(&mut self) -> Result<Event, Failure> {
-        match self {
-            Link::V4(link) => link.poll().await,
-            Link::V5(link) => link.poll().await,
+    /// Why there is none, within [`CONNECT_DEADLINE`].
+    pub(super) async fn connect(
+        transport: Arc<Transport>,
+        outlet: Arc<Outlet>,
+        broker: &Broker,
+        password: Option<&Secret>,
+    ) -> Result<(Link, Welcome), Failure> {
+        let keep_alive = Duration::from_secs(broker.keep_alive.into());
+        let connected = async {
+            let stream = transport.connect().await?;
+            outlet.connect(password);
+            let mut link = Link {
+                stream,
+                transport,
+                outlet,
+                connecting: true,
+                incoming: BytesMut::new(),
+                large: false,
+                outgoing: BytesMut::new(),
+                written: 0,
+                taken: None,
+                blocked: false,
+                pings: pings(keep_alive),
+                heard: true,
+            };
+            let welcome = link.welcome().await?;
+            link.connecting = false;
+            // None at all would leave a dead connection unnoticed: then the configured one stays.
+            let imposed = welcome.keep_alive.filter(|imposed| !imposed.is_zero());
+            link.pings = pings(imposed.unwrap_or(keep_alive));
+            Ok((link, welcome))
+        };
+        timeout(CONNECT_DEADLINE, connected).await.unwrap_or(Err(Failure::NoAnswer(CONNECT_DEADLINE.as_secs())))
+    }
+
+    async fn welcome(&mut self) -> Result<Welcome, Failure> {
+        loop {
+            match self.next_packet()? {
+                Some(Incoming::Connected(welcome)) => return Ok(welcome),
+                Some(_) => return Err(Failure::NotMqtt("not a CONNACK".to_owned())),
+                None => self.progress().await?,
+            };
         }
     }
 
-    /// What had happened before the connection ended and was not polled yet.
-    pub(super) fn next_leftover(&mut self) -> Option<Event> {
-        match self {
-            Link::V4(link) => link.next_leftover(),
-            Link::V5(link) => link.next_leftover(),
+    /// The next packet that has come already.
+    ///
+    /// # Errors
+    /// The connection has ended: the broker says so, or breaks the protocol.
+    pub(super) fn next_packet(&mut self) -> Result<Option<Incoming>, Failure> {
+        let packet = self.outlet.codec().decode(&mut self.incoming, self.connecting)?;
+        self.large |= packet.is_none() && self.incoming.capacity() > KEPT;
+        Ok(packet)
+    }
+
+    /// Waits until bytes came or everything that was handed over is written. Cancellation safe.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub(super) async fn progress(&mut self) -> Result<Progress, Failure> {
+        poll_fn(|context| self.poll_progress(context)).await
+    }
+
+    fn poll_progress(&mut self, context: &mut Context<'_>) -> Poll<Result<Progress, Failure>> {
+        loop {
+            let unwritable = match self.poll_write(context) {
+                Poll::Ready(Ok(taken)) => return Poll::Ready(Ok(Progress::Written(taken))),
+                Poll::Ready(Err(failure)) => Some(failure),
+                Poll::Pending => None,
+            };
+            if self.poll_read(context)?.is_ready() {
+                return Poll::Ready(Ok(Progress::Read));
+            }
+            if let Some(failure) = unwritable {
+                // Only now: the reason may have been among what was still to be read.
+                return Poll::Ready(Err(failure));
+            }
+            ready!(self.pings.poll_tick(context));
+            if !self.heard {
+                return Poll::Ready(Err(Failure::KeepAlive));
+            }
+            self.heard = false;
+            self.outlet.ping();
         }
     }
+
+    /// Writes what the outlet holds, and flushes.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<Taken, Failure>> {
+        let taken = match self.taken {
+            Some(taken) => taken,
+            None => {
+                let Some(taken) = self.outlet.take(&mut self.outgoing, context) else { return Poll::Pending };
+                (self.taken, self.written) = (Some(taken), 0);
+                taken
+            }
+        };
+        while self.written < self.outgoing.len() {
+            let polled = Pin::new(&mut self.stream).poll_write(context, &self.outgoing[self.written..]);
+            match polled {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Failure::Closed)),
+                Poll::Ready(Ok(bytes)) => self.written += bytes,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.failure(&error))),
+                Poll::Pending => return self.block(),
+            }
+            self.unblock();
+        }
+        match Pin::new(&mut self.stream).poll_flush(context) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(self.failure(&error))),
+            Poll::Pending => return self.block(),
+        }
+        self.unblock();
+        self.taken = None;
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, Failure> {
+        if self.large && self.incoming.is_empty() {
+            (self.incoming, self.large) = (BytesMut::new(), false);
+        }
+        if self.incoming.capacity() - self.incoming.len() < LEAST_READ {
+            self.incoming.reserve(READ);
+        }
+        match poll_read_buf(Pin::new(&mut self.stream), context, &mut self.incoming) {
+            Poll::Ready(Ok(0)) if self.connecting && !self.incoming.is_empty() => {
+                Err(Failure::NotMqtt("an incomplete packet".to_owned()))
+            }
+            Poll::Ready(Ok(0)) => Err(self.failure(&ErrorKind::UnexpectedEof.into())),
+            Poll::Ready(Ok(_)) => {
+                self.heard = true;
+                Ok(Poll::Ready(()))
+            }
+            Poll::Ready(Err(error)) => Err(self.failure(&error)),
+            Poll::Pending => Ok(Poll::Pending),
+        }
+    }
+
+    fn block<T>(&mut self) -> Poll<T> {
+        if !self.blocked {
+            self.blocked = true;
+            self.outlet.blocked(Some(Instant::now().into_std()));
+        }
+        Poll::Pending
+    }
+
+    fn unblock(&mut self) {
+        if self.blocked {
+            self.blocked = false;
+            self.outlet.blocked(None);
+        }
+    }
+
+    fn failure(&self, error: &std::io::Error) -> Failure {
+        self.transport.failure(error, self.connecting)
+    }
+}
+
+/// A ping now and then, whatever else flows: only its answer tells that the broker still reads.
+fn pings(keep_alive: Duration) -> Interval {
+    let mut pings = interval_at(Instant::now() + keep_alive, keep_alive);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pings
 }

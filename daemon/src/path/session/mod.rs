@@ -14,6 +14,7 @@
 
 mod ack;
 mod backoff;
+mod codec;
 pub mod benchmarks;
 mod connection;
 mod failure;
@@ -21,6 +22,9 @@ mod feeder;
 mod grants;
 mod inflight;
 mod link;
+mod outlet;
+mod packet;
+mod packet_ids;
 mod poller;
 mod report;
 mod ring;

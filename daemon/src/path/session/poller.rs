@@ -1,36 +1,81 @@
-//! The task that polls one connection: takes messages in, and matches the broker's answers with what was sent.
+//! The task that holds one connection: takes messages in, matches the broker's answers with what was sent, and carries the
+//! feeder.
 //!
-//! Fed by the link; feeds the router, the outboxes and the status. It waits for nothing but the link: rumqttc answers
-//! pings in between, so a poller that waits for a handler loses its connection. Between two polls it makes only calls
-//! that return at once.
+//! Fed by the link; feeds the router, the outboxes and the status. It waits for nothing but the link: a poller that waits for
+//! a handler answers no ping and loses its connection. Between two waits it makes only calls that return at once.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+use super::SessionState;
 use super::ack::{AckToken, Admitted};
-use super::connection::{Connection, Origin, Sent, send_window};
+use super::connection::{Connection, Origin, Sent};
 use super::failure::Failure;
+use super::feeder;
 use super::grants::Grants;
-use super::link::{Arrival, Event, INFLIGHT_LIMIT, Link, NoRoom, Welcome};
+use super::link::{Link, Progress};
+use super::outlet::{NoRoom, Taken};
+use super::packet::{Arrival, Incoming, Welcome};
 use super::ring::Received;
+use super::transport::Transport;
 use super::wire::WireCopy;
+use crate::control::config::secret::Secret;
 use crate::message::{Message, Properties, Qos};
 use crate::telemetry::metrics::ConnectResult;
 use crate::telemetry::tap::Sighting;
 
-/// Polls a connection until it ends; why it did. The receiver of the CONNACK is told before anything else is taken in.
-pub(super) async fn run(connection: Arc<Connection>, link: Link, connected: oneshot::Sender<Welcome>) -> Failure {
+/// Holds a connection from its beginning to its end; why it ended. The receiver of the CONNACK is told before anything is
+/// taken in. When `stop` fires the feeder says goodbye.
+pub(super) async fn run(
+    connection: Arc<Connection>,
+    transport: Arc<Transport>,
+    password: Option<Secret>,
+    connected: oneshot::Sender<Welcome>,
+    stop: CancellationToken,
+) -> Failure {
+    let standing = Arc::clone(&connection.standing);
+    let connecting =
+        Link::connect(transport, Arc::clone(&connection.outlet), &connection.core.broker, password.as_ref());
+    let made = tokio::select! {
+        made = connecting => made,
+        () = standing.over() => Err(Failure::Closed),
+    };
+    drop(password);
+    let (link, welcome) = match made {
+        Ok(made) => made,
+        Err(failure) => {
+            standing.lose();
+            return standing.reason().unwrap_or(failure);
+        }
+    };
     let grants = connection.core.grants().clone();
-    let mut poller = Poller { connection, link, connected: Some(connected), grants, leaks: 0 };
-    let failure = poller.poll().await;
-    poller.connection.standing.lose();
+    let mut poller = Poller { connection: Arc::clone(&connection), link, grants };
+    poller.accepted(welcome);
+    // Nobody listens when the gateway stops at this very moment.
+    let _ = connected.send(welcome);
+    let failure = {
+        let mut feeding = pin!(feeder::run(connection, welcome, stop));
+        let mut polling = pin!(poller.poll());
+        let mut fed = false;
+        // Both on one task, the feeder first: what it hands over the poller writes in the same turn.
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut feeding, if !fed => fed = true,
+                failure = &mut polling => break failure,
+            }
+        }
+    };
+    standing.lose();
     // What had come before the end counts: an acknowledgement spares a repetition, a QoS 0 message comes only once.
-    while let Some(event) = poller.link.next_leftover() {
-        poller.happened(event);
+    while let Ok(Some(packet)) = poller.link.next_packet() {
+        poller.happened(packet);
     }
     failure
 }
@@ -38,12 +83,8 @@ pub(super) async fn run(connection: Arc<Connection>, link: Link, connected: ones
 struct Poller {
     connection: Arc<Connection>,
     link: Link,
-    connected: Option<oneshot::Sender<Welcome>>,
     /// Of the session's wire filters; handed on to the next connection.
     grants: Grants,
-    /// Publishes that may still be refused by their PUBREC: rumqttc never frees their places in its window, which is
-    /// larger than the send window by so many.
-    leaks: usize,
 }
 
 impl Drop for Poller {
@@ -58,42 +99,62 @@ impl Poller {
     async fn poll(&mut self) -> Failure {
         let standing = Arc::clone(&self.connection.standing);
         loop {
-            // The poll is cancelled only to end the connection, so it does not matter what a cancelled poll loses.
-            let polled = tokio::select! {
-                biased;
-                polled = self.link.poll() => polled,
-                () = standing.over() => Err(Failure::Closed),
-            };
-            match polled {
-                Ok(event) => {
-                    if !matches!(event, Event::Other) {
-                        self.connection.traffic.fetch_add(1, Ordering::Relaxed);
-                    }
-                    self.happened(event);
+            while !standing.is_over() {
+                match self.link.next_packet() {
+                    Ok(Some(packet)) => self.happened(packet),
+                    Ok(None) => break,
+                    Err(failure) => return standing.reason().unwrap_or(failure),
                 }
-                Err(failure) => return standing.reason().unwrap_or(failure),
             }
-            self.connection.events.fetch_add(1, Ordering::Relaxed);
-            // The branch above is not reached while a busy broker keeps the link ready.
-            if standing.is_over() {
-                return standing.reason().unwrap_or(Failure::Closed);
+            let progress = tokio::select! {
+                biased;
+                () = standing.over() => Err(Failure::Closed),
+                progress = self.link.progress() => progress,
+            };
+            match progress {
+                Ok(Progress::Read) => {}
+                Ok(Progress::Written(taken)) => self.written(taken),
+                Err(failure) => return standing.reason().unwrap_or(failure),
             }
         }
     }
 
-    fn happened(&mut self, event: Event) {
-        match event {
-            Event::Arrived(arrival) => return self.arrived(arrival),
-            Event::Connected(welcome) => self.accepted(welcome),
-            Event::Subscribed { packet, reasons } => self.subscribed(packet, &reasons),
-            Event::Acknowledged { packet, refusal } => self.acknowledged(packet, refusal),
-            Event::RefusedAtRelease { packet, refusal } => self.refused_at_release(packet, refusal),
-            Event::SubscribeWritten(packet) => self.connection.flight().subscribing.written(packet),
-            Event::PublishWritten(packet) => self.publish_written(packet),
-            Event::AcknowledgementWritten => self.connection.standing.acknowledgement_written(),
-            Event::DisconnectWritten => self.connection.goodbye.store(true, Ordering::Relaxed),
-            Event::Other => {}
+    fn happened(&mut self, packet: Incoming) {
+        if !matches!(packet, Incoming::Pong) {
+            self.connection.traffic.fetch_add(1, Ordering::Relaxed);
         }
+        match packet {
+            Incoming::Arrived(arrival) => return self.arrived(arrival),
+            Incoming::Subscribed { packet, reasons } => self.subscribed(packet, &reasons),
+            Incoming::Acknowledged { packet, refusal } => self.acknowledged(packet, refusal),
+            Incoming::Received { packet, refusal: Some(refusal) } => self.acknowledged(packet, Some(refusal)),
+            // Also where the message is not known: the broker asks until it is answered.
+            Incoming::Received { packet, refusal: None } => self.connection.outlet.release(packet),
+            Incoming::Completed { packet } => self.acknowledged(packet, None),
+            // Of any message: an earlier client of this session may have received it.
+            Incoming::Released { packet } => self.connection.outlet.complete(packet),
+            Incoming::Unsubscribed { .. } | Incoming::Pong => return,
+            Incoming::Connected(_) | Incoming::Misplaced => {
+                let problem = "it sent a packet that only a client may send, or a second CONNACK".to_owned();
+                self.connection.standing.end(Failure::BrokenProtocol(problem));
+            }
+        }
+        self.connection.progress.notify_one();
+    }
+
+    /// What was handed over is written.
+    fn written(&mut self, taken: Taken) {
+        let connection = &self.connection;
+        let now = Instant::now();
+        let delivered = connection.flight().inflight.written(taken.end, |sent| sent.since = now);
+        if taken.acknowledgements > 0 {
+            connection.standing.acknowledgements_written(taken.acknowledgements);
+        }
+        if taken.disconnected {
+            connection.goodbye.cancel();
+        }
+        connection.traffic.fetch_add(1, Ordering::Relaxed);
+        delivered.into_iter().for_each(|sent| self.delivered(sent));
         self.connection.progress.notify_one();
     }
 
@@ -106,11 +167,13 @@ impl Poller {
         }
         self.grants.connected(welcome.session_present);
         core.decide_lost(welcome.session_present);
-        self.leaks = usize::from(welcome.receive_maximum.min(INFLIGHT_LIMIT)).saturating_sub(send_window(&welcome));
-        if let Some(connected) = self.connected.take() {
-            // Nobody listens when the gateway stops at this very moment.
-            let _ = connected.send(welcome);
-        }
+        core.status.send_modify(|status| {
+            status.state = SessionState::Connected;
+            status.last_error = None;
+            status.refused.clear();
+            status.granted = 0;
+            status.pending = core.subscriptions.len();
+        });
     }
 
     fn arrived(&mut self, arrival: Arrival) {
@@ -170,7 +233,7 @@ impl Poller {
     }
 
     fn subscribed(&mut self, packet: u16, reasons: &[Result<Qos, &'static str>]) {
-        let Some(filters) = self.connection.flight().subscribing.acknowledged(packet) else {
+        let Some(filters) = self.connection.flight().subscribing.answered(packet) else {
             return self.connection.standing.end(Failure::BrokenProtocol("a SUBACK that nobody waits for".to_owned()));
         };
         let core = &self.connection.core;
@@ -207,37 +270,15 @@ impl Poller {
         });
     }
 
-    fn publish_written(&self, packet: u16) {
-        let now = Instant::now();
-        let written = self.connection.flight().inflight.written(packet, |sent| sent.since = now);
-        match written {
-            Ok(None) => {}
-            Ok(Some(sent)) => self.delivered(sent),
-            Err(_) => {
-                let problem = "it has not acknowledged a message whose packet identifier is due again".to_owned();
-                self.connection.standing.end(Failure::BrokenProtocol(problem));
-            }
-        }
-    }
-
     fn acknowledged(&self, packet: u16, refusal: Option<&'static str>) {
         let sent = self.connection.flight().inflight.acknowledged(packet);
         match (sent, refusal) {
             (Some(sent), None) => self.delivered(sent),
             (Some(sent), Some(reason)) => self.refused(&sent, reason),
-            // rumqttc has checked that a publish with this identifier was unacknowledged.
-            (None, _) => {}
-        }
-    }
-
-    fn refused_at_release(&mut self, packet: u16, reason: &'static str) {
-        let sent = self.connection.flight().inflight.acknowledged(packet);
-        if let Some(sent) = sent {
-            self.refused(&sent, reason);
-        }
-        match self.leaks.checked_sub(1) {
-            Some(left) => self.leaks = left,
-            None => self.connection.standing.end(Failure::ReleasesExhausted),
+            (None, _) => {
+                let problem = "it acknowledges a message that it was not sent".to_owned();
+                self.connection.standing.end(Failure::BrokenProtocol(problem));
+            }
         }
     }
 

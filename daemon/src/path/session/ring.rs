@@ -104,9 +104,9 @@ impl AckRing {
         Some(slot.received)
     }
 
-    /// A released acknowledgement was written.
-    pub(super) fn written(&mut self) {
-        self.unwritten = self.unwritten.saturating_sub(1);
+    /// So many of the released acknowledgements were written.
+    pub(super) fn written(&mut self, count: usize) {
+        self.unwritten = self.unwritten.saturating_sub(count);
     }
 
     /// When the oldest message came.
@@ -218,7 +218,7 @@ mod tests {
                     }
                     Step::SettleAgain { .. } => {}
                     Step::Write => {
-                        ring.written();
+                        ring.written(1);
                         written = acknowledged.len().min(written + 1);
                     }
                 }

@@ -11,16 +11,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::info;
 
 use super::SessionState;
 use super::backoff::Backoff;
 use super::connection::{Connection, Core, Deadlines};
 use super::failure::{Failure, shortened};
-use super::feeder::{self, CLOSE_DEADLINE};
-use super::link::Welcome;
+use super::feeder::CLOSE_DEADLINE;
+use super::packet::Welcome;
 use super::poller;
 use super::report::Report;
+use super::transport::Transport;
 use crate::control::config::secret::Secret;
 use crate::message::Qos;
 
@@ -38,7 +39,7 @@ pub(super) async fn run(core: Arc<Core>, stop: CancellationToken) {
     let mut session = Supervisor {
         report: Report::new(Arc::clone(&core.broker)),
         backoff: Backoff::default(),
-        expect_releases: false,
+        transport: Arc::new(Transport::new(&core.broker, &core.meters)),
         core,
         stop,
     };
@@ -63,9 +64,8 @@ struct Supervisor {
     core: Arc<Core>,
     stop: CancellationToken,
     backoff: Backoff,
+    transport: Arc<Transport>,
     report: Report,
-    /// The last connection ended because of a QoS 2 message that an earlier client had received.
-    expect_releases: bool,
 }
 
 impl Supervisor {
@@ -107,9 +107,11 @@ impl Supervisor {
             Ok(password) => password,
             Err(failure) => return Ended { failure, up: None },
         };
-        let (connection, link) = Connection::open(&self.core, password, self.expect_releases);
+        let connection = Arc::new(Connection::new(&self.core));
         let (accepted, connected) = oneshot::channel();
-        let mut polling = tokio::spawn(poller::run(Arc::clone(&connection), link, accepted));
+        let transport = Arc::clone(&self.transport);
+        let run = poller::run(Arc::clone(&connection), transport, password, accepted, self.stop.clone());
+        let mut polling = tokio::spawn(run);
         let welcome = tokio::select! {
             biased;
             welcome = connected => welcome.ok(),
@@ -124,13 +126,11 @@ impl Supervisor {
             return Ended { failure, up: None };
         };
         let since = Instant::now();
-        self.accepted(&welcome);
-        let mut feeding = Some(tokio::spawn(feeder::run(Arc::clone(&connection), welcome, self.stop.clone())));
-        let failure = self.watch(&connection, &welcome, &mut polling, &mut feeding).await;
-        self.join_feeder(&mut feeding).await;
+        self.report.connected(welcome.session_present);
+        let failure = self.watch(&connection, &welcome, &mut polling).await;
         self.clear_up(&connection);
         if self.stop.is_cancelled() {
-            self.report.stopped(connection.goodbye.load(Ordering::Relaxed), &failure);
+            self.report.stopped(connection.goodbye.is_cancelled(), &failure);
         }
         Ended { failure, up: Some(since.elapsed()) }
     }
@@ -148,24 +148,12 @@ impl Supervisor {
         }
     }
 
-    fn accepted(&mut self, welcome: &Welcome) {
-        self.report.connected(welcome.session_present);
-        self.core.status.send_modify(|status| {
-            status.state = SessionState::Connected;
-            status.last_error = None;
-            status.refused.clear();
-            status.granted = 0;
-            status.pending = self.core.subscriptions.len();
-        });
-    }
-
     /// Watches over a connection until it has ended, by itself or because the gateway stops; why it did.
     async fn watch(
         &self,
-        connection: &Arc<Connection>,
+        connection: &Connection,
         welcome: &Welcome,
         polling: &mut JoinHandle<Failure>,
-        feeding: &mut Option<JoinHandle<()>>,
     ) -> Failure {
         let mut deadlines = Deadlines::new(&self.core.broker, welcome, Instant::now());
         let mut ticks = tokio::time::interval(TICK);
@@ -174,15 +162,13 @@ impl Supervisor {
                 biased;
                 ended = &mut *polling => return outcome(ended),
                 () = self.stop.cancelled() => break,
-                // It ends before the poller only when it panics: nothing would be sent any more.
-                () = self.join_feeder(feeding), if feeding.is_some() => connection.standing.end(Failure::Defect),
                 _ = ticks.tick() => deadlines.check(connection, Instant::now()),
             }
         }
         connection.closing.store(true, Ordering::Relaxed);
         // The feeder says the close message and hands DISCONNECT over; then the broker closes the connection.
         let patience = async {
-            let _ = tokio::time::timeout(CLOSE_DEADLINE + DISCONNECT_DEADLINE, self.join_feeder(feeding)).await;
+            let _ = tokio::time::timeout(CLOSE_DEADLINE + DISCONNECT_DEADLINE, connection.goodbye.cancelled()).await;
             tokio::time::sleep(DISCONNECT_DEADLINE).await;
         };
         tokio::select! {
@@ -191,16 +177,6 @@ impl Supervisor {
                 connection.standing.end(Failure::Stopped);
                 outcome(polling.await)
             }
-        }
-    }
-
-    /// Waits for the feeder's end, unless that was done before. Cancellation safe.
-    async fn join_feeder(&self, feeding: &mut Option<JoinHandle<()>>) {
-        if let Some(task) = feeding {
-            if task.await.is_err() {
-                error!(broker = %self.core.broker.name, "the session's feeder ended unexpectedly");
-            }
-            *feeding = None;
         }
     }
 
@@ -229,7 +205,6 @@ impl Supervisor {
         if failure == Failure::Closed && up.is_some_and(|up| up < SOON) {
             failure = Failure::ClosedSoon(broker.client_id.clone());
         }
-        self.expect_releases = failure == Failure::ForeignRelease;
         let delay = self.backoff.delay(failure.pace(), random());
         self.report.failed(&failure, up, delay);
         self.core.status.send_modify(|status| {

@@ -1,124 +1,129 @@
-//! MQTT 5 through rumqttc: its options, its client and its events in the words of [`super::link`].
+//! MQTT 5: rumqttc's packets in the words of [`super::packet`].
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use rumqttc::Outgoing as Sent;
+use bytes::{Bytes, BytesMut};
 use rumqttc::v5::mqttbytes::v5::{
-    ConnAck, ConnectProperties, ConnectReturnCode, DisconnectReasonCode, Filter, LastWill, Packet, PubAckReason,
-    PubRecReason, Publish, PublishProperties, RetainForwardRule, SubscribeProperties, SubscribeReasonCode,
+    ConnAck, Connect, ConnectProperties, ConnectReturnCode, Disconnect, DisconnectReasonCode, Filter, LastWill, Login,
+    Packet, PubAckReason, PubRecReason, Publish, PublishProperties, RetainForwardRule, Subscribe, SubscribeProperties,
+    SubscribeReasonCode, Unsubscribe,
 };
-use rumqttc::v5::mqttbytes::{self, QoS};
-use rumqttc::v5::{AsyncClient, ConnectionError, EventLoop, MqttOptions, StateError};
-use rumqttc::{NetworkOptions, v5};
+use rumqttc::v5::mqttbytes::{Error, QoS};
 use smallvec::SmallVec;
 
+use super::codec::{self, Sending, Unread};
 use super::failure::{Failure, shortened};
-use super::link::{Arrival, CONNECT_DEADLINE, Event, INFLIGHT_LIMIT, LARGEST_PACKET, NoRoom, Opening, Welcome};
-use super::ring::Received;
+use super::packet::{Arrival, Incoming, LARGEST_PACKET, Welcome};
 use super::wire::WireFilter;
-use crate::control::config::model::Protocol;
+use crate::control::config::model::Broker;
+use crate::control::config::secret::Secret;
 use crate::message::{Outgoing, Properties, Qos};
 use crate::topic::TopicName;
 
-/// Prepares a connection.
-pub(super) fn open(opening: &Opening<'_>) -> (Client, Link) {
-    let broker = opening.broker;
-    let mut options = MqttOptions::new(&broker.client_id, opening.host(), broker.port.get());
-    // No topic alias maximum: rumqttc hands messages out before it has put the topic of an alias back.
+/// DISCONNECT without a reason, which rumqttc does not read (MQTT 5 §3.14.2.1).
+const BARE_DISCONNECT: &[u8] = &[0xE0, 0x00];
+
+/// Takes the next packet out of the buffer.
+pub(super) fn decode(broker: &Broker, bytes: &mut BytesMut, connecting: bool) -> Result<Option<Incoming>, Failure> {
+    if bytes.starts_with(BARE_DISCONNECT) {
+        return Err(Failure::Disconnected("it gives no reason".to_owned()));
+    }
+    if connecting && refused_by_an_older_version(bytes) {
+        return Err(Failure::Protocol { other: "3.1.1" });
+    }
+    let limit = broker.max_packet;
+    let read = |bytes: &mut BytesMut| Packet::read(bytes, Some(limit)).map_err(unread);
+    match codec::read(bytes, connecting, limit, read)? {
+        Some(packet) => incoming(broker, packet).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// A broker of 3.1.1 answers with a CONNACK of its own version: return code 1, no properties (MQTT 3.1.1 §3.2.2.3).
+fn refused_by_an_older_version(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x20, 0x02, _, 0x01, ..])
+}
+
+fn unread(error: Error) -> Unread {
+    match error {
+        Error::InsufficientBytes(more) => Unread::Incomplete(more),
+        Error::PayloadSizeLimitExceeded { pkt_size, .. } => Unread::TooLarge(pkt_size),
+        error => Unread::Malformed(error.to_string()),
+    }
+}
+
+fn incoming(broker: &Broker, packet: Packet) -> Result<Incoming, Failure> {
+    Ok(match packet {
+        Packet::ConnAck(connack) if connack.code != ConnectReturnCode::Success => return Err(refusal(connack.code)),
+        Packet::ConnAck(connack) => {
+            let welcome = welcome(&connack);
+            if welcome.receive_maximum == 0 {
+                return Err(Failure::BrokenProtocol("a receive maximum of 0".to_owned()));
+            }
+            Incoming::Connected(welcome)
+        }
+        Packet::Publish(publish) => Incoming::Arrived(arrival(publish)),
+        Packet::SubAck(suback) => {
+            let reasons = suback.return_codes.into_iter().map(granted).collect();
+            Incoming::Subscribed { packet: suback.pkid, reasons }
+        }
+        Packet::UnsubAck(unsuback) => Incoming::Unsubscribed { packet: unsuback.pkid },
+        Packet::PubAck(puback) => {
+            Incoming::Acknowledged { packet: puback.pkid, refusal: publish_refusal(puback.reason) }
+        }
+        Packet::PubRec(pubrec) => Incoming::Received { packet: pubrec.pkid, refusal: release_refusal(pubrec.reason) },
+        Packet::PubRel(pubrel) => Incoming::Released { packet: pubrel.pkid },
+        // It can only say that the broker does not know the identifier: the message was delivered before.
+        Packet::PubComp(pubcomp) => Incoming::Completed { packet: pubcomp.pkid },
+        Packet::PingResp(_) => Incoming::Pong,
+        Packet::Disconnect(disconnect) => return Err(disconnected(broker, disconnect)),
+        Packet::Auth(_)
+        | Packet::Connect(..)
+        | Packet::Subscribe(_)
+        | Packet::Unsubscribe(_)
+        | Packet::PingReq(_) => Incoming::Misplaced,
+    })
+}
+
+/// Appends CONNECT.
+pub(super) fn connect(broker: &Broker, password: Option<&Secret>, bytes: &mut BytesMut) {
+    // No topic alias maximum: an alias saves nothing on a received message that is looked at once.
     let mut properties = ConnectProperties::new();
     let expiry = broker.session_expiry.as_secs();
     properties.session_expiry_interval = Some(u32::try_from(expiry).unwrap_or(u32::MAX));
     properties.receive_maximum = Some(broker.receive_maximum.get());
     properties.max_packet_size = Some(broker.max_packet);
-    let mut network = NetworkOptions::new();
-    network.set_tcp_nodelay(true);
-    options
-        .set_keep_alive(opening.keep_alive())
-        .set_clean_start(broker.clean_session)
-        .set_manual_acks(true)
-        .set_outgoing_inflight_upper_limit(INFLIGHT_LIMIT)
-        .set_connect_properties(properties)
-        .set_connection_timeout(CONNECT_DEADLINE.as_secs())
-        .set_network_options(network);
-    if let Some(username) = &broker.username {
-        options.set_credentials(username, opening.password());
-    } else if opening.password.is_some() {
-        options.set_credentials("", opening.password());
-    }
-    if let Some(will) = &broker.will {
-        let topic = will.topic.as_str();
-        options.set_last_will(LastWill::new(topic, will.message.clone(), wire_qos(will.qos), will.retain, None));
-    }
-    let (client, mut events) = AsyncClient::new(options, opening.capacity);
-    if opening.expect_releases {
-        expect_releases(&mut events);
-    }
-    let link = Link {
-        events,
-        connecting: true,
-        host: broker.address.clone(),
+    let connect = Connect {
+        keep_alive: broker.keep_alive,
         client_id: broker.client_id.clone(),
-        keep_alive: opening.keep_alive(),
+        clean_start: broker.clean_session,
+        properties: Some(properties),
     };
-    (Client(client), link)
+    let will = broker.will.as_ref().map(|will| {
+        LastWill::new(will.topic.as_str(), will.message.clone(), wire_qos(will.qos), will.retain, None)
+    });
+    let name = broker.username.as_deref();
+    let login = (name.is_some() || password.is_some())
+        .then(|| Login::new(name.unwrap_or_default(), password.map_or("", Secret::expose)));
+    written(Packet::Connect(connect, will, login).write(bytes, None));
 }
 
-/// Lets rumqttc answer the PUBREL of any packet identifier. Without it the release of a message that an earlier client
-/// received ends the connection, again and again.
-fn expect_releases(events: &mut EventLoop) {
-    for packet in 1..=u16::MAX {
-        let mut publish = Publish::new("-", QoS::ExactlyOnce, Bytes::new(), None);
-        publish.pkid = packet;
-        if events.state.handle_incoming_packet(Packet::Publish(publish)).is_err() {
-            break;
-        }
-        events.state.events.clear();
-    }
-}
-
-/// Hands requests over.
-#[derive(Clone)]
-pub(super) struct Client(AsyncClient);
-
-impl Client {
-    /// One packet for all of the filters: with identifiers there must be only one.
-    pub(super) fn try_subscribe(&self, filters: &[WireFilter], identifiers: bool) -> Result<(), NoRoom> {
-        let properties = SubscribeProperties {
-            id: filters.first().filter(|_| identifiers).map(|wire| wire.identifier as usize),
-            user_properties: Vec::new(),
-        };
-        let filters = filters.iter().map(|wire| {
-            let mut filter = Filter::new(wire.filter.as_str(), wire_qos(wire.qos));
-            filter.retain_forward_rule = RetainForwardRule::OnNewSubscribe;
-            filter
-        });
-        self.0.try_subscribe_many_with_properties(filters, properties).map_err(|_| NoRoom)
-    }
-
-    pub(super) fn try_publish(&self, message: &Outgoing, qos: Qos, retain: bool) -> Result<(), NoRoom> {
-        let (topic, qos, payload) = (message.topic.as_str(), wire_qos(qos), message.payload.clone());
-        match &message.properties {
-            None => self.0.try_publish(topic, qos, retain, payload),
-            Some(properties) => {
-                self.0.try_publish_with_properties(topic, qos, retain, payload, wire_properties(properties))
-            }
-        }
-        .map_err(|_| NoRoom)
-    }
-
-    pub(super) fn try_ack(&self, received: Received) -> Result<(), NoRoom> {
-        let publish = Publish { qos: wire_qos(received.qos), pkid: received.packet, ..Publish::default() };
-        self.0.try_ack(&publish).map_err(|_| NoRoom)
-    }
-
-    pub(super) fn try_disconnect(&self) -> Result<(), NoRoom> {
-        self.0.try_disconnect().map_err(|_| NoRoom)
-    }
+/// Appends PUBLISH.
+pub(super) fn publish(message: &Outgoing, sending: Sending, bytes: &mut BytesMut) {
+    let publish = Publish {
+        dup: false,
+        qos: wire_qos(sending.qos),
+        retain: sending.retain,
+        topic: Bytes::copy_from_slice(message.topic.as_str().as_bytes()),
+        pkid: sending.packet,
+        payload: message.payload.clone(),
+        properties: message.properties.as_deref().map(wire_properties),
+    };
+    written(publish.write(bytes));
 }
 
 /// Bytes of a PUBLISH (MQTT 5 §3.3).
-pub(super) fn packet_size(message: &Outgoing, qos: Qos) -> usize {
+pub(super) fn publish_size(message: &Outgoing, qos: Qos) -> usize {
     let properties = message.properties.as_deref().map(wire_properties);
     // The payload is left out of the copy and added: only the length of the lengths can differ, by at most three bytes.
     let mut publish = Publish::new(message.topic.as_str(), wire_qos(qos), Bytes::new(), properties);
@@ -126,103 +131,50 @@ pub(super) fn packet_size(message: &Outgoing, qos: Qos) -> usize {
     publish.size() + message.payload.len() + 3
 }
 
-/// Does the work.
-pub(super) struct Link {
-    events: EventLoop,
-    /// No CONNACK yet.
-    connecting: bool,
-    host: String,
-    client_id: String,
-    keep_alive: Duration,
+/// Appends one SUBSCRIBE for all of the filters: with identifiers there must be only one.
+pub(super) fn subscribe(packet: u16, filters: &[WireFilter], identifiers: bool, bytes: &mut BytesMut) {
+    let id = filters.first().filter(|_| identifiers).map(|wire| wire.identifier as usize);
+    let properties = id.is_some().then(|| SubscribeProperties { id, user_properties: Vec::new() });
+    let filters = filters.iter().map(|wire| {
+        let mut filter = Filter::new(wire.filter.as_str(), wire_qos(wire.qos));
+        filter.retain_forward_rule = RetainForwardRule::OnNewSubscribe;
+        filter
+    });
+    written(Subscribe { pkid: packet, filters: filters.collect(), properties }.write(bytes));
 }
 
-impl Link {
-    pub(super) async fn poll(&mut self) -> Result<Event, Failure> {
-        let event = match self.events.poll().await {
-            Ok(event) => translate(event),
-            Err(error) => return Err(self.failure(error)),
-        };
-        if let Event::Connected(welcome) = &event {
-            self.connecting = false;
-            if welcome.receive_maximum == 0 {
-                return Err(Failure::BrokenProtocol("a receive maximum of 0".to_owned()));
-            }
-            if self.events.options.keep_alive().is_zero() {
-                // The broker asks for no keep alive, which rumqttc takes for one ping after the other.
-                self.events.options.set_keep_alive(self.keep_alive);
-            }
+/// Appends UNSUBSCRIBE.
+pub(super) fn unsubscribe(packet: u16, filters: Vec<String>, bytes: &mut BytesMut) {
+    written(Unsubscribe { pkid: packet, filters, properties: None }.write(bytes));
+}
+
+/// rumqttc refuses to write only what is never asked of it.
+fn written(result: Result<usize, Error>) {
+    result.expect("packet identifiers are not 0 and packets not larger than MQTT allows");
+}
+
+fn disconnected(broker: &Broker, disconnect: Disconnect) -> Failure {
+    let text = disconnect.properties.and_then(|properties| properties.reason_string);
+    let code = disconnect.reason_code;
+    let reason = match code {
+        DisconnectReasonCode::SessionTakenOver => return Failure::TakenOver(broker.client_id.clone()),
+        DisconnectReasonCode::NotAuthorized => return Failure::NotAuthorised,
+        DisconnectReasonCode::ServerBusy => "it is busy",
+        DisconnectReasonCode::ServerShuttingDown => "it is shutting down",
+        DisconnectReasonCode::KeepAliveTimeout => "it has received nothing within the keep alive",
+        DisconnectReasonCode::ReceiveMaximumExceeded => "it was sent more messages than its receive maximum",
+        DisconnectReasonCode::PacketTooLarge => "it was sent a packet that is too large for it",
+        DisconnectReasonCode::MessageRateTooHigh => "it was sent messages too fast",
+        DisconnectReasonCode::QuotaExceeded => "a quota is exceeded",
+        DisconnectReasonCode::AdministrativeAction => "an administrator closed it",
+        DisconnectReasonCode::ConnectionRateExceeded => "too many connections in a short time",
+        DisconnectReasonCode::MaximumConnectTime => "the longest connection time is over",
+        DisconnectReasonCode::UseAnotherServer | DisconnectReasonCode::ServerMoved => {
+            "it has moved to another address"
         }
-        Ok(event)
-    }
-
-    pub(super) fn next_leftover(&mut self) -> Option<Event> {
-        self.events.state.events.pop_front().map(translate)
-    }
-
-    fn failure(&self, error: ConnectionError) -> Failure {
-        match error {
-            ConnectionError::ConnectionRefused(code) => refusal(code),
-            ConnectionError::Timeout(_) => Failure::NoAnswer(CONNECT_DEADLINE.as_secs()),
-            ConnectionError::NotConnAck(_) => Failure::NotMqtt("not a CONNACK".to_owned()),
-            ConnectionError::Io(error) => Failure::from_io(&error, self.connecting, &self.host, Protocol::V5),
-            ConnectionError::MqttState(error) => self.state_failure(error),
-            ConnectionError::RequestsDone => Failure::Closed,
-        }
-    }
-
-    fn state_failure(&self, error: StateError) -> Failure {
-        match error {
-            StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)) => {
-                Failure::from_io(&error, self.connecting, &self.host, Protocol::V5)
-            }
-            // A broker of 3.1.1 answers with a return code of its own version.
-            StateError::Deserialization(mqttbytes::Error::InvalidConnectReturnCode(1)) => {
-                Failure::Protocol { other: "3.1.1" }
-            }
-            StateError::Deserialization(mqttbytes::Error::InvalidConnectReturnCode(_)) if self.connecting => {
-                Failure::Refused("for an unknown reason")
-            }
-            StateError::Deserialization(error) if self.connecting => Failure::NotMqtt(shortened(&error.to_string())),
-            StateError::Deserialization(mqttbytes::Error::PayloadSizeLimitExceeded { pkt_size, max }) => {
-                Failure::PacketTooLarge { bytes: pkt_size, limit: max }
-            }
-            StateError::ConnectionAborted if self.connecting => Failure::ClosedOnConnect(Protocol::V5),
-            StateError::ConnectionAborted => Failure::Closed,
-            StateError::AwaitPingResp | StateError::CollisionTimeout => Failure::KeepAlive,
-            StateError::ServerDisconnect { reason_code, reason_string } => {
-                self.disconnected(reason_code, reason_string)
-            }
-            // rumqttc tells the packet only by the event that it has queued before.
-            StateError::Unsolicited(_) if self.releases() => Failure::ForeignRelease,
-            error => Failure::BrokenProtocol(shortened(&error.to_string())),
-        }
-    }
-
-    fn releases(&self) -> bool {
-        matches!(self.events.state.events.back(), Some(v5::Event::Incoming(Packet::PubRel(_))))
-    }
-
-    fn disconnected(&self, code: DisconnectReasonCode, text: Option<String>) -> Failure {
-        let reason = match code {
-            DisconnectReasonCode::SessionTakenOver => return Failure::TakenOver(self.client_id.clone()),
-            DisconnectReasonCode::NotAuthorized => return Failure::NotAuthorised,
-            DisconnectReasonCode::ServerBusy => "it is busy",
-            DisconnectReasonCode::ServerShuttingDown => "it is shutting down",
-            DisconnectReasonCode::KeepAliveTimeout => "it has received nothing within the keep alive",
-            DisconnectReasonCode::ReceiveMaximumExceeded => "it was sent more messages than its receive maximum",
-            DisconnectReasonCode::PacketTooLarge => "it was sent a packet that is too large for it",
-            DisconnectReasonCode::MessageRateTooHigh => "it was sent messages too fast",
-            DisconnectReasonCode::QuotaExceeded => "a quota is exceeded",
-            DisconnectReasonCode::AdministrativeAction => "an administrator closed it",
-            DisconnectReasonCode::ConnectionRateExceeded => "too many connections in a short time",
-            DisconnectReasonCode::MaximumConnectTime => "the longest connection time is over",
-            DisconnectReasonCode::UseAnotherServer | DisconnectReasonCode::ServerMoved => {
-                "it has moved to another address"
-            }
-            _ => return Failure::Disconnected(worded(&format!("{code:?} (0x{:02x})", code as u8), text)),
-        };
-        Failure::Disconnected(worded(reason, text))
-    }
+        _ => return Failure::Disconnected(worded(&format!("{code:?} (0x{:02x})", code as u8), text)),
+    };
+    Failure::Disconnected(worded(reason, text))
 }
 
 /// A reason with what the broker adds to it.
@@ -230,36 +182,6 @@ fn worded(reason: &str, text: Option<String>) -> String {
     match text.filter(|text| !text.is_empty()) {
         Some(text) => format!("{reason}: {}", shortened(&text)),
         None => reason.to_owned(),
-    }
-}
-
-fn translate(event: v5::Event) -> Event {
-    match event {
-        v5::Event::Incoming(packet) => translate_packet(packet),
-        v5::Event::Outgoing(Sent::Publish(packet)) => Event::PublishWritten(packet),
-        v5::Event::Outgoing(Sent::Subscribe(packet)) => Event::SubscribeWritten(packet),
-        v5::Event::Outgoing(Sent::PubAck(_) | Sent::PubRec(_)) => Event::AcknowledgementWritten,
-        v5::Event::Outgoing(Sent::Disconnect) => Event::DisconnectWritten,
-        v5::Event::Outgoing(_) => Event::Other,
-    }
-}
-
-fn translate_packet(packet: Packet) -> Event {
-    match packet {
-        Packet::ConnAck(connack) => Event::Connected(welcome(&connack)),
-        Packet::Publish(publish) => Event::Arrived(arrival(publish)),
-        Packet::SubAck(suback) => {
-            let reasons = suback.return_codes.into_iter().map(granted).collect();
-            Event::Subscribed { packet: suback.pkid, reasons }
-        }
-        Packet::PubAck(puback) => Event::Acknowledged { packet: puback.pkid, refusal: publish_refusal(puback.reason) },
-        Packet::PubRec(pubrec) => match release_refusal(pubrec.reason) {
-            Some(refusal) => Event::RefusedAtRelease { packet: pubrec.pkid, refusal },
-            None => Event::Other,
-        },
-        // A PUBCOMP can only say that the broker does not know the identifier: the message was delivered before.
-        Packet::PubComp(pubcomp) => Event::Acknowledged { packet: pubcomp.pkid, refusal: None },
-        _ => Event::Other,
     }
 }
 
