@@ -79,6 +79,11 @@ impl Mosquitto {
         self.port
     }
 
+    /// Its process identifier.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// A new client with a session of this connection only.
     pub fn client(&self, protocol: Protocol) -> Client {
         Client::connect(self.port, protocol)
