@@ -91,7 +91,8 @@ impl Load {
                 first: spec.first,
                 published: 0,
                 acknowledged: 0,
-                partial: Vec::new(),
+                buffer: vec![0; 16 * 1024],
+                partial: 0,
                 clock,
                 times: Arc::clone(times),
             };
@@ -155,8 +156,10 @@ struct Publisher {
     first: [u64; TOPICS],
     published: u64,
     acknowledged: u64,
-    /// The begin of a PUBACK whose end has not come.
-    partial: Vec<u8>,
+    /// What was read last.
+    buffer: Vec<u8>,
+    /// Bytes in front of it: the begin of a PUBACK whose end has not come.
+    partial: usize,
     clock: Clock,
     times: Arc<SendTimes>,
 }
@@ -229,21 +232,20 @@ impl Publisher {
 
     /// Takes the acknowledgements that have come, without waiting.
     fn read_acknowledgements(&mut self) -> Result<()> {
-        let mut bytes = [0; 16 * 1024];
         if !self.at_least_once {
             return Ok(());
         }
-        let read = match self.stream.read(&mut bytes) {
+        let read = match self.stream.read(&mut self.buffer[self.partial..]) {
             Ok(0) => bail!("the broker closed a publisher's connection"),
-            Ok(read) => read,
+            Ok(read) => self.partial + read,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(()),
             Err(error) => return Err(error).context("a publisher cannot read"),
         };
-        self.partial.extend_from_slice(&bytes[..read]);
-        let (whole, rest) = self.partial.as_chunks::<4>();
+        let (whole, rest) = self.buffer[..read].as_chunks::<4>();
         ensure!(whole.iter().all(|packet| packet[..2] == [0x40, 2]), "the broker sent a publisher no PUBACK");
         self.acknowledged += whole.len() as u64;
-        self.partial = rest.to_vec();
+        self.partial = rest.len();
+        self.buffer.copy_within(read - self.partial..read, 0);
         Ok(())
     }
 
