@@ -10,6 +10,14 @@ mod session_properties;
 mod session_qos;
 mod session_status_messages;
 
+mod broker_connect;
+mod broker_facts;
+mod broker_overlap;
+mod broker_reconnect;
+mod broker_retained;
+mod broker_status;
+mod broker_traffic;
+
 mod dispatch_all;
 mod dispatch_best_match;
 mod dispatch_log_action;

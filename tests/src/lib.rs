@@ -1,4 +1,4 @@
-//! What the scenarios stand on: a real mosquitto, the built `tidegate`, and an MQTT client of our own.
+//! What the scenarios stand on: real brokers, the built `tidegate`, and an MQTT client of our own.
 //!
 //! Each scenario has its own broker, daemon and ports, so that all of them run beside each other. Nothing here shares
 //! code with the daemon: a defect that both sides had would hide itself. Everything waits for something observable
@@ -6,17 +6,22 @@
 
 #![expect(clippy::missing_panics_doc, reason = "a scenario's harness fails its test by a panic, everywhere")]
 
+pub mod broker;
 pub mod client;
 pub mod config;
 pub mod daemon;
+pub mod embedded;
 pub mod http;
 pub mod metrics;
 pub mod mosquitto;
+pub mod nats;
 pub mod ports;
 pub mod process;
+pub mod rabbitmq;
 pub mod script;
 pub mod wait;
 
+pub use broker::{Broker, Make};
 pub use client::message::{Message, Properties};
 pub use client::{Client, Protocol};
 pub use config::Config;

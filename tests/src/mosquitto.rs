@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
 
 use tempfile::TempDir;
 
+use crate::broker::{self, Broker};
 use crate::client::{Client, Protocol};
 use crate::process::Process;
 use crate::{ports, wait};
@@ -79,6 +80,11 @@ impl Mosquitto {
         self.port
     }
 
+    /// Its process identifier.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// A new client with a session of this connection only.
     pub fn client(&self, protocol: Protocol) -> Client {
         Client::connect(self.port, protocol)
@@ -116,19 +122,36 @@ impl Mosquitto {
 
     /// Whether it accepts MQTT connections; not when the process has ended.
     fn comes_up(&mut self) -> bool {
-        let login = self.options.login.clone();
-        let login = login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()));
-        wait::until(format!("mosquitto on port {}", self.port), || {
-            if self.process.ended().is_some() {
-                return Ok(false);
-            }
-            Client::options(self.port, Protocol::V5).login(login).connect().map(|_| self.process.ended().is_none())
-        })
+        let login = self.options.login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()));
+        let options = Client::options(self.port, Protocol::V5).login(login);
+        broker::comes_up("mosquitto", &mut self.process, || options.connect())
+    }
+}
+
+impl Broker for Mosquitto {
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn stop(&mut self) {
+        self.stop();
+    }
+
+    fn kill(&mut self) {
+        self.kill();
+    }
+
+    fn restart(&mut self) {
+        self.restart();
+    }
+
+    fn save(&self) {
+        self.save();
     }
 }
 
 fn launch(folder: &Path) -> Process {
-    let mut command = Command::new(binary());
+    let mut command = Command::new(broker::program("mosquitto"));
     command.arg("-c").arg(folder.join("mosquitto.conf"));
     Process::start("mosquitto", &mut command)
 }
@@ -150,12 +173,4 @@ fn write_configuration(folder: &Path, port: u16, options: &Options) {
     }
     writeln!(text, "allow_anonymous {}\n{}", options.login.is_none(), options.extra).expect("a string takes all");
     fs::write(folder.join("mosquitto.conf"), text).expect("the folder is ours");
-}
-
-/// From PATH, or where Debian puts it.
-fn binary() -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-    let found = folders.map(|folder: PathBuf| folder.join("mosquitto")).find(|file| file.is_file());
-    found.expect("mosquitto is not installed: `cargo xtask test` installs what the scenarios need")
 }

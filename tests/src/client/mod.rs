@@ -121,13 +121,23 @@ impl Client {
     /// Subscribes and waits for the grant.
     ///
     /// # Panics
-    /// The broker refuses, or does not answer.
+    /// The broker refuses, grants less, or does not answer.
     #[track_caller]
     pub fn subscribe(&self, filter: &str, qos: u8) {
+        assert_eq!(self.ask(filter, qos), qos, "the broker's answer to SUBSCRIBE {filter}");
+    }
+
+    /// Subscribes and returns the broker's answer: a granted QoS, or a refusal from 0x80.
+    ///
+    /// # Panics
+    /// It does not answer.
+    #[track_caller]
+    pub fn ask(&self, filter: &str, qos: u8) -> u8 {
         let id = self.shared.lock().next_id();
         self.send(&codec::subscribe(self.options.protocol, id, filter, qos)).expect("the connection stands");
-        let granted = self.wait("SUBACK", |state| state.subacks.remove(&id).ok_or("no SUBACK"));
-        assert_eq!(granted, vec![qos], "the broker's answer to SUBSCRIBE {filter}");
+        let answers = self.wait("SUBACK", |state| state.subacks.remove(&id).ok_or("no SUBACK"));
+        assert_eq!(answers.len(), 1, "one answer for one filter");
+        answers[0]
     }
 
     /// Publishes, and waits until the broker has taken it: at QoS 0 read, at QoS 1 and 2 acknowledged.
@@ -148,6 +158,12 @@ impl Client {
         });
         taken.unwrap_or_else(|reason| panic!("publishing: {reason}"));
         self.flush();
+    }
+
+    /// Publishes, whatever the broker makes of it.
+    #[track_caller]
+    pub fn attempt(&self, message: &Message) {
+        self.start(message).unwrap_or_else(|reason| panic!("publishing: {reason}"));
     }
 
     /// Waits until the broker has read everything sent so far.
@@ -200,6 +216,16 @@ impl Client {
         let mut rest = self.collect_until("its own marker", |message| message.topic == marker.topic);
         rest.pop();
         rest
+    }
+
+    /// Everything that came before `last`, a further message, which is published now. Right with any broker where `last` has
+    /// the QoS of what is looked for and matches the same filter: then it comes after it.
+    #[track_caller]
+    pub fn until_own(&self, last: &Message) -> Vec<Message> {
+        self.publish(last);
+        let mut before = self.collect_until("its own message", |message| message.topic == last.topic);
+        before.pop();
+        before
     }
 
     /// How many messages came and were not collected yet.

@@ -1,0 +1,129 @@
+//! Every make of broker: what it has acknowledged and keeps is not lost, whoever of the two ends and comes back.
+//!
+//! A broker that keeps nothing forgets the session and what it held: then the promise is that the daemon subscribes again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate_tests::client::stream::Stream;
+use tidegate_tests::config::ECHO;
+use tidegate_tests::{Broker, Client, Config, Daemon, Make, Message, Protocol, on_every_broker};
+
+on_every_broker!(
+    a_stream_goes_on_over_a_restart_of_the_broker,
+    what_the_broker_kept_when_it_was_killed_is_not_lost,
+    what_is_published_while_the_daemon_is_away_comes,
+);
+
+const TOPICS: usize = 4;
+
+fn gateway(broker: &dyn Broker, protocol: Protocol, guest: &str) -> Daemon {
+    let config = Config::new()
+        .broker("plant", broker.port(), protocol, "client-id = \"gateway\"")
+        .guest("echo", "plant", guest, "instances = 2")
+        .subscription("plant", "in/#", 1, "echo", "");
+    Daemon::start(&config)
+}
+
+fn collector(broker: &dyn Broker, protocol: Protocol) -> Client {
+    let collector = Client::options(broker.port(), protocol).session("collector").connect().expect("is let in");
+    collector.subscribe("out/#", 1);
+    collector
+}
+
+fn numbered(count: usize) -> Vec<Message> {
+    (0..count).map(|n| Message::new(format!("in/{}", n % TOPICS), format!("{}", n / TOPICS))).collect()
+}
+
+/// Collects until an echo of each message came.
+fn collect_all(collector: &Client, sent: &[Message], came: &mut Vec<Message>) {
+    let mut missing: BTreeSet<_> = sent.iter().map(|one| (format!("out/{}", one.topic), one.payload.clone())).collect();
+    for message in came.iter() {
+        missing.remove(&(message.topic.clone(), message.payload.clone()));
+    }
+    assert!(!missing.is_empty(), "the interruption came too late to show anything");
+    came.extend(collector.collect_until("the missing messages", |message| {
+        missing.remove(&(message.topic.clone(), message.payload.clone()));
+        missing.is_empty()
+    }));
+}
+
+/// Per topic, numbers first occur in ascending order without a gap; they may occur again.
+fn assert_order(came: &[Message]) {
+    let mut next: BTreeMap<&str, usize> = BTreeMap::new();
+    for message in came {
+        let number: usize = message.text().parse().expect("a number");
+        let next = next.entry(&message.topic).or_default();
+        assert!(number <= *next, "{}: {number} came before {next}", message.topic);
+        *next = (*next).max(number + 1);
+    }
+}
+
+fn a_stream_goes_on_over_a_restart_of_the_broker(make: &Make, protocol: Protocol) {
+    let mut broker = (make.start)();
+    let daemon = gateway(&*broker, protocol, ECHO);
+    let mut collector = collector(&*broker, protocol);
+    let sent = numbered(600);
+    let stream = Stream::start(broker.port(), protocol, sent.clone());
+    let mut came = collector.collect(100);
+    broker.stop();
+    broker.restart();
+    collector.reconnect();
+    if !make.persistent {
+        collector.subscribe("out/#", 1);
+    }
+    stream.finish();
+    daemon.wait_ready();
+    if make.persistent {
+        collect_all(&collector, &sent, &mut came);
+        assert_order(&came);
+    } else {
+        // The stream may have gone on before the daemon had subscribed again.
+        broker.client(protocol).publish(&Message::new("in/last", "0"));
+        collector.collect_until("what was published after it", |message| message.topic == "out/in/last");
+    }
+    let metrics = daemon.wait_metrics("everything reaches its end", |metrics| metrics.in_progress("plant") == 0.0);
+    assert_eq!(metrics.connects("plant", "accepted"), 2.0, "no connection is lost but by the restart");
+    daemon.balance();
+}
+
+/// Without a look at the order: a broker that saves now and then has forgotten which inputs the daemon acknowledged since.
+fn what_the_broker_kept_when_it_was_killed_is_not_lost(make: &Make, protocol: Protocol) {
+    let mut broker = (make.start)();
+    let daemon = gateway(&*broker, protocol, "mode = \"slow\", ms = 10");
+    let mut collector = collector(&*broker, protocol);
+    let sent = numbered(200);
+    broker.client(protocol).publish_all(&sent);
+    let mut came = collector.collect(20);
+    broker.save();
+    broker.kill();
+    broker.restart();
+    collector.reconnect();
+    daemon.wait_ready();
+    if make.persistent {
+        collect_all(&collector, &sent, &mut came);
+    } else {
+        collector.subscribe("out/#", 1);
+        broker.client(protocol).publish(&Message::new("in/last", "0"));
+        collector.collect_until("what was published after it", |message| message.topic == "out/in/last");
+    }
+    daemon.wait_metrics("everything reaches its end", |metrics| metrics.in_progress("plant") == 0.0);
+    daemon.balance();
+}
+
+fn what_is_published_while_the_daemon_is_away_comes(make: &Make, protocol: Protocol) {
+    const COUNT: usize = 40;
+    let broker = (make.start)();
+    let mut daemon = gateway(&*broker, protocol, ECHO);
+    let collector = broker.client(protocol);
+    collector.subscribe("out/#", 1);
+    let publisher = broker.client(protocol);
+    for end in [Daemon::terminate, Daemon::kill] {
+        end(&mut daemon);
+        publisher.publish_all(&numbered(COUNT));
+        daemon.restart();
+        assert_order(&collector.collect(COUNT));
+        daemon.settle("plant", COUNT);
+        daemon.wait_event("connected", &[("broker", "plant"), ("session", "resumed")]);
+    }
+    assert_eq!(collector.until_own(&Message::new("out/end", "")), [], "nothing comes twice");
+}
