@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use tidegate_tests::config::ECHO;
 use tidegate_tests::mosquitto::Options;
+use tidegate_tests::metrics::Metrics;
 use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols, ports};
 
 on_both_protocols!(
@@ -92,9 +93,10 @@ fn an_input_stays_unacknowledged_while_the_target_broker_is_down(protocol: Proto
     let publisher = plant.client(protocol);
     let messages: Vec<_> = (0..COUNT).map(|n| Message::new("in/a", format!("{n}"))).collect();
     publisher.publish_all(&messages);
-    let metrics = daemon.wait_metrics("the relay's calls return", |m| m.calls("relay", "ok") == COUNT as f64);
+    let waiting = |m: &Metrics| m.sum("tidegate_outbox_messages", &[("broker", "cloud")]) == COUNT as f64;
+    let metrics = daemon.wait_metrics("what the relay publishes waits in the outbox", waiting);
+    assert_eq!(metrics.calls("relay", "ok"), COUNT as f64);
     assert_eq!(metrics.in_progress("plant"), COUNT as f64, "nothing is final");
-    assert_eq!(metrics.sum("tidegate_outbox_messages", &[("broker", "cloud")]), COUNT as f64);
     daemon.kill();
 
     let cloud = Mosquitto::on(cloud_port, Options::default());
