@@ -1,18 +1,17 @@
 //! One connection as its tasks share it, and the session as all its connections share it.
 //!
-//! Owns: what is on its way out of one connection, and the deadlines that the broker's answers have. The poller
-//! (`poller.rs`) and the feeder (`feeder.rs`) work on it; the supervisor (`supervisor.rs`) makes it, checks its deadlines
-//! once a second and clears up after it.
+//! Owns: what is on its way out of one connection. The poller (`poller.rs`) and the feeder (`feeder.rs`) work on it; the
+//! supervisor (`supervisor.rs`) makes it, has its deadlines checked once a second (`deadlines.rs`) and clears up after it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::SessionStatus;
 use super::ack::Standing;
-use super::failure::Failure;
+use super::deadlines::{Deadlines, Seen};
 use super::grants::Grants;
 use super::inflight::Inflight;
 use super::link::{Client, Link, Opening, Welcome, open};
@@ -36,17 +35,6 @@ const SUBSCRIBE_WINDOW: usize = 8;
 /// Room in the request channel beside both windows: SUBSCRIBE packets, the session's own messages, DISCONNECT. When the
 /// channel is full, publishes wait; an acknowledgement that finds it full ends the connection.
 const SPARE_REQUESTS: usize = 64;
-
-/// How long a broker may owe an answer while nothing at all comes or goes but pings. On a slow link, where large messages
-/// are under way, an answer may rightly take far longer.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
-
-/// How long a broker may owe the acknowledgement of one written publish, whatever else flows.
-const ACKNOWLEDGEMENT_DEADLINE: Duration = Duration::from_secs(300);
-
-/// How much longer than the keep alive a connection may show no event, not even a ping: rumqttc writes without a limit of
-/// time, so a broker that reads nothing would hold it for ever.
-const WRITE_DEADLINE: Duration = Duration::from_secs(15);
 
 /// What all connections of one session share.
 pub(super) struct Core {
@@ -166,6 +154,27 @@ impl Connection {
     pub(super) fn flight(&self) -> MutexGuard<'_, Flight> {
         self.flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Ends the connection if the broker has owed something for too long, and tells since when a message waits for its
+    /// acknowledgement.
+    pub(super) fn check(&self, deadlines: &mut Deadlines, now: Instant) {
+        let age = |since: Instant| now.saturating_duration_since(since);
+        self.core.meters.ack_stalled.set(self.standing.oldest(now).map_or(0.0, |oldest| age(oldest).as_secs_f64()));
+        if let Some(failure) = deadlines.overdue(now, self.seen()) {
+            self.standing.end(failure);
+        }
+    }
+
+    fn seen(&self) -> Seen {
+        let flight = self.flight();
+        Seen {
+            events: self.events.load(Ordering::Relaxed),
+            traffic: self.traffic.load(Ordering::Relaxed),
+            subscribe: flight.subscribing.oldest(),
+            unwritten: flight.inflight.unwritten().map(|sent| sent.since).min(),
+            written: flight.inflight.unacknowledged().map(|sent| sent.since).min(),
+        }
+    }
 }
 
 /// Publishes that may be on their way to a broker: half of what it takes, so that rumqttc never reaches the limit itself.
@@ -176,73 +185,4 @@ pub(super) fn send_window(welcome: &Welcome) -> usize {
 /// SUBSCRIBE packets that may be on their way: rumqttc numbers them from the same few identifiers as publishes.
 pub(super) fn subscribe_window(welcome: &Welcome) -> usize {
     SUBSCRIBE_WINDOW.min(usize::from(welcome.receive_maximum) / 2).max(1)
-}
-
-/// A count that grows while something moves.
-struct Pulse {
-    count: u64,
-    /// When the count was last seen to have grown.
-    moved: Instant,
-}
-
-impl Pulse {
-    /// How long the count has stood still.
-    fn still(&mut self, count: u64, now: Instant) -> Duration {
-        if count != self.count {
-            *self = Pulse { count, moved: now };
-        }
-        now.saturating_duration_since(self.moved)
-    }
-}
-
-/// The deadlines of one connection, checked now and then.
-pub(super) struct Deadlines {
-    /// The longest time without an event.
-    silence: Duration,
-    events: Pulse,
-    traffic: Pulse,
-}
-
-impl Deadlines {
-    pub(super) fn new(broker: &Broker, welcome: &Welcome, now: Instant) -> Deadlines {
-        let keep_alive = Duration::from_secs(broker.keep_alive.into()).max(welcome.keep_alive.unwrap_or_default());
-        let pulse = || Pulse { count: 0, moved: now };
-        Deadlines { silence: keep_alive + WRITE_DEADLINE, events: pulse(), traffic: pulse() }
-    }
-
-    /// Ends the connection if the broker owes an answer for too long, and tells since when it waits for an
-    /// acknowledgement.
-    pub(super) fn check(&mut self, connection: &Connection, now: Instant) {
-        let age = |since: Instant| now.saturating_duration_since(since);
-        let stalled = connection.standing.oldest(now).map_or(0.0, |oldest| age(oldest).as_secs_f64());
-        connection.core.meters.ack_stalled.set(stalled);
-        if let Some(failure) = self.overdue(connection, now) {
-            connection.standing.end(failure);
-        }
-    }
-
-    fn overdue(&mut self, connection: &Connection, now: Instant) -> Option<Failure> {
-        let (handed_over, written, subscribe) = {
-            let flight = connection.flight();
-            let oldest = |sent: &mut dyn Iterator<Item = &Sent>| sent.map(|sent| sent.since).min();
-            let inflight = &flight.inflight;
-            (oldest(&mut inflight.iter()), oldest(&mut inflight.unacknowledged()), flight.subscribing.oldest())
-        };
-        let silent = self.events.still(connection.events.load(Ordering::Relaxed), now);
-        let idle = self.traffic.still(connection.traffic.load(Ordering::Relaxed), now);
-        let owed = |since: Option<Instant>, longest: Duration| {
-            since.is_some_and(|since| now.saturating_duration_since(since) >= longest)
-        };
-        if idle >= ANSWER_DEADLINE && owed(subscribe, ANSWER_DEADLINE) {
-            Some(Failure::SubscribeUnanswered(ANSWER_DEADLINE.as_secs()))
-        } else if idle >= ANSWER_DEADLINE && owed(handed_over, ANSWER_DEADLINE) {
-            Some(Failure::PublishUnanswered(ANSWER_DEADLINE.as_secs()))
-        } else if owed(written, ACKNOWLEDGEMENT_DEADLINE) {
-            Some(Failure::PublishUnanswered(ACKNOWLEDGEMENT_DEADLINE.as_secs()))
-        } else if silent >= self.silence {
-            Some(Failure::WriteStuck(self.silence.as_secs()))
-        } else {
-            None
-        }
-    }
 }

@@ -65,9 +65,14 @@ impl<T> Inflight<T> {
         self.by_packet.values()
     }
 
+    /// Those that are not written yet, in no order.
+    pub(super) fn unwritten(&self) -> impl Iterator<Item = &T> {
+        self.queued.iter().chain(&self.queued_qos0)
+    }
+
     /// All of them, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.queued.iter().chain(&self.queued_qos0).chain(self.by_packet.values())
+        self.unwritten().chain(self.by_packet.values())
     }
 }
 

@@ -15,7 +15,8 @@ use tracing::{error, info};
 
 use super::SessionState;
 use super::backoff::Backoff;
-use super::connection::{Connection, Core, Deadlines};
+use super::connection::{Connection, Core};
+use super::deadlines::Deadlines;
 use super::failure::{Failure, shortened};
 use super::feeder::{self, CLOSE_DEADLINE};
 use super::link::Welcome;
@@ -167,7 +168,7 @@ impl Supervisor {
         polling: &mut JoinHandle<Failure>,
         feeding: &mut Option<JoinHandle<()>>,
     ) -> Failure {
-        let mut deadlines = Deadlines::new(&self.core.broker, welcome, Instant::now());
+        let mut deadlines = Deadlines::new(self.core.broker.keep_alive, welcome, Instant::now());
         let mut ticks = tokio::time::interval(TICK);
         loop {
             tokio::select! {
@@ -176,7 +177,7 @@ impl Supervisor {
                 () = self.stop.cancelled() => break,
                 // It ends before the poller only when it panics: nothing would be sent any more.
                 () = self.join_feeder(feeding), if feeding.is_some() => connection.standing.end(Failure::Defect),
-                _ = ticks.tick() => deadlines.check(connection, Instant::now()),
+                _ = ticks.tick() => connection.check(&mut deadlines, Instant::now()),
             }
         }
         connection.closing.store(true, Ordering::Relaxed);
