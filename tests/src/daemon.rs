@@ -322,9 +322,16 @@ fn expect_status(port: u16, path: &str, status: u16) -> Result<String, String> {
 /// The counters of messages, for a failed test.
 fn counts(metrics: &Metrics) -> String {
     let told = |line: &&str| {
-        ["tidegate_messages", "tidegate_handler_calls", "tidegate_outbox", "tidegate_broker_conn", "tidegate_handler_q"]
-            .iter()
-            .any(|family| line.starts_with(family))
+        [
+            "tidegate_messages",
+            "tidegate_handler_calls",
+            "tidegate_outbox",
+            "tidegate_broker_conn",
+            "tidegate_broker_dis",
+            "tidegate_handler_q",
+        ]
+        .iter()
+        .any(|family| line.starts_with(family))
     };
     metrics.page.lines().filter(told).filter(|line| !line.ends_with(" 0")).map(|line| format!("\n  {line}")).collect()
 }

@@ -24,6 +24,7 @@ use super::poller;
 use super::report::Report;
 use crate::control::config::secret::Secret;
 use crate::message::Qos;
+use crate::telemetry::metrics::DisconnectReason;
 
 /// How often the deadlines of a connection are checked.
 const TICK: Duration = Duration::from_secs(1);
@@ -130,9 +131,13 @@ impl Supervisor {
         let failure = self.watch(&connection, &welcome, &mut polling, &mut feeding).await;
         self.join_feeder(&mut feeding).await;
         self.clear_up(&connection);
-        if self.stop.is_cancelled() {
+        let reason = if self.stop.is_cancelled() {
             self.report.stopped(connection.goodbye.load(Ordering::Relaxed), &failure);
-        }
+            DisconnectReason::Stopped
+        } else {
+            failure.disconnect_reason()
+        };
+        self.core.meters.disconnect(reason);
         Ended { failure, up: Some(since.elapsed()) }
     }
 
