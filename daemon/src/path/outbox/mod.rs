@@ -7,16 +7,18 @@
 
 mod admission;
 mod queue;
+mod suspicion;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
 use self::admission::{Admission, Change, Offered};
 pub use self::admission::{BatchId, Capacity};
-pub use self::queue::EntryId;
+use self::queue::End;
+pub use self::queue::{EntryId, Suspect};
 use crate::message::{BrokerId, Outgoing};
 use crate::path::handler::Publish;
 use crate::path::receipt::{Outcome, Part};
@@ -24,6 +26,10 @@ use crate::telemetry::metrics::{BrokerMeters, HandlerMeters};
 
 /// What every outbox holds. When it is full, calls whose publishes do not fit wait; then their handler's queue fills.
 pub const CAPACITY: Capacity = Capacity { messages: 10_000, bytes: 64 << 20 };
+
+/// How long a connection stands before a suspect is sent on it: what ends sooner ends for another reason, such as a birth
+/// message that the broker does not permit.
+const PROOF: Duration = Duration::from_secs(1);
 
 /// All outboxes. Shared by every stage that publishes.
 pub struct Outboxes {
@@ -35,6 +41,32 @@ struct State {
     admission: Admission<Completion>,
     /// Who waits for admission. Written by `submit`, released at admission or when the waiter gives up.
     waiters: HashMap<BatchId, oneshot::Sender<()>>,
+    /// By broker. Written by its session.
+    holds: Vec<Hold>,
+}
+
+/// Whether an outbox holds back what it could give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    No,
+    /// The connection is new: on a trial, from the first attempt to send on.
+    OnTrial,
+    Until(Instant),
+}
+
+impl State {
+    /// Whether the next entry is held back at this time.
+    fn is_held(&mut self, broker: BrokerId, now: Instant) -> bool {
+        let hold = &mut self.holds[broker.index()];
+        if *hold == Hold::OnTrial && self.admission.outbox(broker).is_on_trial() {
+            *hold = Hold::Until(now + PROOF);
+        }
+        let held = matches!(*hold, Hold::Until(until) if now < until);
+        if !held {
+            *hold = Hold::No;
+        }
+        held
+    }
 }
 
 struct BrokerSide {
@@ -54,9 +86,13 @@ pub struct Completion {
 }
 
 impl Completion {
-    fn end(self, refused: bool) {
+    fn end(self, worst: End) {
         self.meters.end_to_end.observe(self.arrived.elapsed().as_secs_f64());
-        self.part.end(if refused { Outcome::DroppedRefused } else { Outcome::Handled });
+        self.part.end(match worst {
+            End::Delivered => Outcome::Handled,
+            End::Refused => Outcome::DroppedRefused,
+            End::Poisoned => Outcome::DroppedPoisoned,
+        });
     }
 }
 
@@ -64,8 +100,9 @@ impl Outboxes {
     /// Empty outboxes, one for each broker by [`BrokerId`].
     pub fn new(meters: Vec<Arc<BrokerMeters>>) -> Outboxes {
         let admission = Admission::new(meters.len(), CAPACITY);
+        let holds = vec![Hold::No; meters.len()];
         Outboxes {
-            state: Mutex::new(State { admission, waiters: HashMap::new() }),
+            state: Mutex::new(State { admission, waiters: HashMap::new(), holds }),
             brokers: meters.into_iter().map(|meters| BrokerSide { unsent: Notify::new(), meters }).collect(),
         }
     }
@@ -76,7 +113,7 @@ impl Outboxes {
     /// Dropping the future while it waits withdraws the publishes and leaves the message unacknowledged.
     pub async fn submit(&self, publishes: Vec<Publish>, completion: Completion) {
         if publishes.is_empty() {
-            return completion.end(false);
+            return completion.end(End::Delivered);
         }
         let (batch, admitted) = {
             let mut state = self.lock();
@@ -93,17 +130,33 @@ impl Outboxes {
         let _ = admitted.await;
     }
 
-    /// Waits until the broker's outbox has something unsent; returns at once while it has. Cancellation safe. For one
+    /// Waits until the broker's outbox has something to send; returns at once while it has. Cancellation safe. For one
     /// waiter a broker.
     pub async fn ready(&self, broker: BrokerId) {
-        while !self.lock().admission.outbox(broker).has_unsent() {
-            self.brokers[broker.index()].unsent.notified().await;
+        let unsent = &self.brokers[broker.index()].unsent;
+        loop {
+            let held = {
+                let mut state = self.lock();
+                match (state.admission.outbox(broker).has_unsent(), state.holds[broker.index()]) {
+                    (false, _) => None,
+                    (true, Hold::Until(until)) if Instant::now() < until => Some(until),
+                    (true, _) => return,
+                }
+            };
+            match held {
+                None => unsent.notified().await,
+                Some(until) => tokio::time::sleep_until(until.into()).await,
+            }
         }
     }
 
-    /// The next unsent entry, which counts as sent from now on.
+    /// The next unsent entry, which counts as sent from now on. None also while it is held back.
     pub fn take_next(&self, broker: BrokerId) -> Option<(EntryId, Arc<Outgoing>)> {
-        self.lock().admission.outbox(broker).take_next()
+        let mut state = self.lock();
+        if state.is_held(broker, Instant::now()) {
+            return None;
+        }
+        state.admission.outbox(broker).take_next()
     }
 
     /// A sent entry was not sent after all: it is the next one again.
@@ -114,25 +167,40 @@ impl Outboxes {
 
     /// The broker has it: acknowledged, at QoS 0 written.
     pub fn delivered(&self, broker: BrokerId, entry: EntryId) {
-        self.ended(broker, entry, false);
+        self.ended(broker, entry, End::Delivered);
     }
 
     /// The broker will never take it. Its message ends as refused.
     pub fn refused(&self, broker: BrokerId, entry: EntryId) {
-        self.ended(broker, entry, true);
+        self.ended(broker, entry, End::Refused);
     }
 
-    /// The connection is gone: what was sent and is neither delivered nor refused is unsent again, in order.
-    pub fn connection_lost(&self, broker: BrokerId) {
-        self.lock().admission.outbox(broker).connection_lost();
+    /// A new connection of the broker's session was accepted.
+    pub fn connected(&self, broker: BrokerId) {
+        self.lock().holds[broker.index()] = Hold::OnTrial;
+    }
+
+    /// The connection is gone: what was sent and is neither delivered nor refused is unsent again, in order. `blamed` is
+    /// the oldest entry that was written and not acknowledged, where the broker may have ended the connection over what it
+    /// was sent. Returns what is to be told of that: the message of a guilty one has ended as poisoned.
+    pub fn connection_lost(&self, broker: BrokerId, blamed: Option<EntryId>) -> Option<Suspect> {
+        let suspect = {
+            let mut state = self.lock();
+            state.holds[broker.index()] = Hold::No;
+            state.admission.outbox(broker).connection_lost(blamed)
+        };
+        if let Some(Suspect::Guilty { entry, .. }) = &suspect {
+            self.ended(broker, *entry, End::Poisoned);
+        }
         self.brokers[broker.index()].unsent.notify_one();
+        suspect
     }
 
-    fn ended(&self, broker: BrokerId, entry: EntryId, refused: bool) {
+    fn ended(&self, broker: BrokerId, entry: EntryId, end: End) {
         let mut changes = Vec::new();
         {
             let mut state = self.lock();
-            state.admission.ended(broker, entry, refused, &mut changes);
+            state.admission.ended(broker, entry, end, &mut changes);
             self.apply_admissions(&mut state, &changes);
         }
         self.end_batches(changes);
@@ -167,8 +235,8 @@ impl Outboxes {
     /// Messages end outside the lock, since their acknowledgement reaches into the session.
     fn end_batches(&self, changes: Vec<Change<Completion>>) {
         for change in changes {
-            if let Change::Ended { tag, refused } = change {
-                tag.end(refused);
+            if let Change::Ended { tag, worst } = change {
+                tag.end(worst);
             }
         }
     }

@@ -11,7 +11,8 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::SessionStatus;
 use super::ack::Standing;
-use super::deadlines::{Deadlines, Seen};
+use super::deadlines::{ANSWER_DEADLINE, Deadlines, Seen};
+use super::failure::Failure;
 use super::grants::Grants;
 use super::inflight::Inflight;
 use super::link::{Client, Link, Opening, Welcome, open};
@@ -163,6 +164,23 @@ impl Connection {
         if let Some(failure) = deadlines.overdue(now, self.seen()) {
             self.standing.end(failure);
         }
+    }
+
+    /// The outbox's entry that the broker may have ended the connection over: the oldest one that was written, not long
+    /// ago, and is not acknowledged.
+    pub(super) fn blamed(&self, failure: &Failure, now: Instant) -> Option<EntryId> {
+        if !failure.may_blame_a_publish() {
+            return None;
+        }
+        let flight = self.flight();
+        // A message of the session's own that is older could as well be the cause; then nothing is blamed.
+        let entry = |origin: &Origin| match origin {
+            Origin::Outbox(entry) => Some(*entry),
+            Origin::Own(..) => None,
+        };
+        let written = flight.inflight.unacknowledged().map(|sent| (sent.since, entry(&sent.origin)));
+        let (since, entry) = written.min()?;
+        entry.filter(|_| now.saturating_duration_since(since) < ANSWER_DEADLINE)
     }
 
     fn seen(&self) -> Seen {

@@ -21,7 +21,7 @@ use super::failure::{Failure, shortened};
 use super::feeder::{self, CLOSE_DEADLINE};
 use super::link::Welcome;
 use super::poller;
-use super::report::Report;
+use super::report::{self, Report};
 use crate::control::config::secret::Secret;
 use crate::message::Qos;
 use crate::telemetry::metrics::DisconnectReason;
@@ -122,7 +122,7 @@ impl Supervisor {
         };
         let Some(welcome) = welcome else {
             let failure = outcome(polling.await);
-            self.clear_up(&connection);
+            self.clear_up(&connection, &failure);
             return Ended { failure, up: None };
         };
         let since = Instant::now();
@@ -130,7 +130,7 @@ impl Supervisor {
         let mut feeding = Some(tokio::spawn(feeder::run(Arc::clone(&connection), welcome, self.stop.clone())));
         let failure = self.watch(&connection, &welcome, &mut polling, &mut feeding).await;
         self.join_feeder(&mut feeding).await;
-        self.clear_up(&connection);
+        self.clear_up(&connection, &failure);
         let reason = if self.stop.is_cancelled() {
             self.report.stopped(connection.goodbye.load(Ordering::Relaxed), &failure);
             DisconnectReason::Stopped
@@ -156,6 +156,7 @@ impl Supervisor {
 
     fn accepted(&mut self, welcome: &Welcome) {
         self.report.connected(welcome.session_present);
+        self.core.outboxes.connected(self.core.id);
         self.core.status.send_modify(|status| {
             status.state = SessionState::Connected;
             status.last_error = None;
@@ -211,9 +212,12 @@ impl Supervisor {
     }
 
     /// What follows from the end of a connection, once neither of its tasks runs any more.
-    fn clear_up(&self, connection: &Connection) {
+    fn clear_up(&self, connection: &Connection, failure: &Failure) {
         let core = &self.core;
-        core.outboxes.connection_lost(core.id);
+        let blamed = if self.stop.is_cancelled() { None } else { connection.blamed(failure, Instant::now()) };
+        if let Some(suspect) = core.outboxes.connection_lost(core.id, blamed) {
+            report::suspected(&core.broker, &suspect);
+        }
         core.meters.connected.set(0);
         core.meters.ack_stalled.set(0.0);
         if connection.standing.is_undecided() {
