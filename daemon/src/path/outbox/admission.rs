@@ -124,6 +124,12 @@ impl<T> Admission<T> {
         &mut self.outboxes[broker.index()]
     }
 
+    /// What an entry's batch was offered with; none once the entry has reached its end.
+    pub fn tag(&self, broker: BrokerId, entry: EntryId) -> Option<&T> {
+        let batch = self.outboxes[broker.index()].batch(entry)?;
+        self.batches.get(&batch).map(|batch| &batch.tag)
+    }
+
     /// Offers the publishes of one call, at least one, in their order. An empty outbox has room for whatever the
     /// configuration allows one call.
     pub fn offer(&mut self, publishes: Vec<Publish>, tag: T) -> Offered {

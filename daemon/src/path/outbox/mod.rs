@@ -6,10 +6,12 @@
 //! identifiers and no connection.
 
 mod admission;
+mod condemned;
 mod queue;
 mod suspicion;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,9 +19,11 @@ use tokio::sync::{Notify, oneshot};
 
 use self::admission::{Admission, Change, Offered};
 pub use self::admission::{BatchId, Capacity};
+pub use self::condemned::Cause;
+use self::condemned::Condemned;
 use self::queue::End;
 pub use self::queue::{EntryId, Suspect};
-use crate::message::{BrokerId, Outgoing};
+use crate::message::{BrokerId, Message, Outgoing, Qos};
 use crate::path::handler::Publish;
 use crate::path::receipt::{Outcome, Part};
 use crate::telemetry::metrics::{BrokerMeters, HandlerMeters};
@@ -35,6 +39,8 @@ const PROOF: Duration = Duration::from_secs(1);
 pub struct Outboxes {
     state: Mutex<State>,
     brokers: Vec<BrokerSide>,
+    /// Of [`Cause`]s, in this process alone.
+    hasher: RandomState,
 }
 
 struct State {
@@ -43,6 +49,15 @@ struct State {
     waiters: HashMap<BatchId, oneshot::Sender<()>>,
     /// By broker. Written by its session.
     holds: Vec<Hold>,
+    /// By broker. Written when something is given up.
+    condemned: Vec<Condemned>,
+}
+
+/// What stands next in an outbox.
+enum Next {
+    Send(EntryId, Arc<Outgoing>),
+    /// It is a copy of what was given up.
+    Drop(EntryId),
 }
 
 /// Whether an outbox holds back what it could give.
@@ -67,6 +82,20 @@ impl State {
         }
         held
     }
+
+    fn next(&mut self, broker: BrokerId, now: Instant) -> Option<Next> {
+        if self.is_held(broker, now) {
+            return None;
+        }
+        let (entry, message) = self.admission.outbox(broker).take_next()?;
+        let condemned = &mut self.condemned[broker.index()];
+        if condemned.is_empty() {
+            return Some(Next::Send(entry, message));
+        }
+        let cause = self.admission.tag(broker, entry).and_then(|completion| completion.cause);
+        let drop = cause.is_some_and(|cause| condemned.has(cause, &message.topic, now));
+        Some(if drop { Next::Drop(entry) } else { Next::Send(entry, message) })
+    }
 }
 
 struct BrokerSide {
@@ -79,6 +108,8 @@ struct BrokerSide {
 pub struct Completion {
     /// The call's part of its message.
     pub part: Part,
+    /// Where a publish could hold up the acknowledgement of its own message: see [`Outboxes::cause`].
+    pub cause: Option<Cause>,
     /// When the message arrived.
     pub arrived: Instant,
     /// The meters of the handler that was called.
@@ -101,10 +132,19 @@ impl Outboxes {
     pub fn new(meters: Vec<Arc<BrokerMeters>>) -> Outboxes {
         let admission = Admission::new(meters.len(), CAPACITY);
         let holds = vec![Hold::No; meters.len()];
+        let condemned = meters.iter().map(|_| Condemned::default()).collect();
         Outboxes {
-            state: Mutex::new(State { admission, waiters: HashMap::new(), holds }),
+            state: Mutex::new(State { admission, waiters: HashMap::new(), holds, condemned }),
+            hasher: RandomState::new(),
             brokers: meters.into_iter().map(|meters| BrokerSide { unsent: Notify::new(), meters }).collect(),
         }
+    }
+
+    /// What tells a message that its broker sends again, if a call's publishes can hold up its acknowledgement.
+    pub fn cause(&self, message: &Message, publishes: &[Publish]) -> Option<Cause> {
+        let holds_up = |publish: &Publish| publish.broker == message.broker && publish.message.qos != Qos::AtMostOnce;
+        (message.qos != Qos::AtMostOnce && publishes.iter().any(holds_up))
+            .then(|| Cause(self.hasher.hash_one((&message.topic, &message.payload))))
     }
 
     /// Puts a call's publishes into the outboxes, all or none, and waits while there is no room. Its message ends once
@@ -150,13 +190,16 @@ impl Outboxes {
         }
     }
 
-    /// The next unsent entry, which counts as sent from now on. None also while it is held back.
+    /// The next unsent entry, which counts as sent from now on. None also while it is held back. Copies of what was given
+    /// up end on the way.
     pub fn take_next(&self, broker: BrokerId) -> Option<(EntryId, Arc<Outgoing>)> {
-        let mut state = self.lock();
-        if state.is_held(broker, Instant::now()) {
-            return None;
+        loop {
+            let next = self.lock().next(broker, Instant::now())?;
+            match next {
+                Next::Send(entry, message) => return Some((entry, message)),
+                Next::Drop(entry) => self.ended(broker, entry, End::Poisoned),
+            }
         }
-        state.admission.outbox(broker).take_next()
     }
 
     /// A sent entry was not sent after all: it is the next one again.
@@ -187,7 +230,13 @@ impl Outboxes {
         let suspect = {
             let mut state = self.lock();
             state.holds[broker.index()] = Hold::No;
-            state.admission.outbox(broker).connection_lost(blamed)
+            let suspect = state.admission.outbox(broker).connection_lost(blamed);
+            if let Some(Suspect::Guilty { entry, message, .. }) = &suspect
+                && let Some(cause) = state.admission.tag(broker, *entry).and_then(|completion| completion.cause)
+            {
+                state.condemned[broker.index()].add(cause, message.topic.clone(), Instant::now());
+            }
+            suspect
         };
         if let Some(Suspect::Guilty { entry, .. }) = &suspect {
             self.ended(broker, *entry, End::Poisoned);

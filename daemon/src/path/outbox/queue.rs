@@ -144,6 +144,12 @@ impl Outbox {
         }
     }
 
+    /// The batch of an entry that has not reached its end.
+    pub fn batch(&self, id: EntryId) -> Option<BatchId> {
+        let entry = self.entries.get(self.place(id.0)?)?;
+        (entry.state != State::Gone).then_some(entry.batch)
+    }
+
     /// Whether entries are sent one at a time to find out over which one the broker ends its connections.
     pub fn is_on_trial(&self) -> bool {
         self.suspicion.is_on_trial()
