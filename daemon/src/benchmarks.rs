@@ -186,7 +186,7 @@ impl Outbox {
     fn submit(&self) -> Result<()> {
         let receipt = Receipt::new(Arc::clone(&self.broker), Arc::clone(&self.progress), Qos::AtLeastOnce, None);
         let part = receipt.split(1).next().context("a receipt of one part has one")?;
-        let completion = Completion { part, arrived: Instant::now(), meters: Arc::clone(&self.handler) };
+        let completion = Completion { part, cause: None, arrived: Instant::now(), meters: Arc::clone(&self.handler) };
         let taken = pin!(self.outboxes.submit(vec![self.publish.clone()], completion));
         match taken.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(()) => Ok(()),

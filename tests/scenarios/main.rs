@@ -6,9 +6,11 @@ mod session_broker_away;
 mod session_broker_restarts;
 mod session_login_refused;
 mod session_payloads;
+mod session_poisoned;
 mod session_properties;
 mod session_qos;
 mod session_status_messages;
+mod session_watchdogs;
 
 mod broker_connect;
 mod broker_facts;

@@ -71,6 +71,7 @@ fn the_page_has_every_family_and_pleases_promtool() {
         "tidegate_build_info",
         "tidegate_broker_connected",
         "tidegate_broker_connects_total",
+        "tidegate_broker_disconnects_total",
         "tidegate_broker_ack_stalled_seconds",
         "tidegate_messages_received_total",
         "tidegate_messages_finished_total",
@@ -89,7 +90,7 @@ fn the_page_has_every_family_and_pleases_promtool() {
     for family in families {
         assert!(metrics.samples().iter().any(|sample| sample.name == family), "{family} is missing:\n{}", metrics.page);
     }
-    let allowed = ["broker", "handler", "subscription", "qos", "result", "outcome", "version", "le"];
+    let allowed = ["broker", "handler", "subscription", "qos", "result", "reason", "outcome", "version", "le"];
     for sample in metrics.samples() {
         assert!(sample.labels.keys().all(|label| allowed.contains(&label.as_str())), "{sample:?}");
     }

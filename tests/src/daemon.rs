@@ -274,9 +274,15 @@ impl Daemon {
     /// Waits for a log line with this message, and with this text somewhere in each of these fields.
     #[track_caller]
     pub fn wait_event(&self, message: &str, fields: &[(&str, &str)]) -> Value {
+        self.wait_event_within(wait::PATIENCE, message, fields)
+    }
+
+    /// As [`Daemon::wait_event`], for what takes the daemon longer.
+    #[track_caller]
+    pub fn wait_event_within(&self, limit: Duration, message: &str, fields: &[(&str, &str)]) -> Value {
         let has =
             |event: &Value, (field, text): &(&str, &str)| event[field].as_str().is_some_and(|has| has.contains(text));
-        wait::until(format!("a log line \"{message}\" with {fields:?}"), || {
+        wait::until_within(limit, format!("a log line \"{message}\" with {fields:?}"), || {
             let mut events = self.events().into_iter().filter(|event| event["message"] == message);
             events.find(|event| fields.iter().all(|field| has(event, field))).ok_or("no such line")
         })
@@ -322,7 +328,7 @@ fn expect_status(port: u16, path: &str, status: u16) -> Result<String, String> {
 /// The counters of messages, for a failed test.
 fn counts(metrics: &Metrics) -> String {
     let told = |line: &&str| {
-        ["tidegate_messages", "tidegate_handler_calls", "tidegate_outbox", "tidegate_broker_conn", "tidegate_handler_q"]
+        ["tidegate_messages", "tidegate_handler_calls", "tidegate_outbox", "tidegate_broker_", "tidegate_handler_q"]
             .iter()
             .any(|family| line.starts_with(family))
     };

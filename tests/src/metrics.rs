@@ -98,6 +98,11 @@ impl Metrics {
         self.sum("tidegate_broker_connects_total", &[("broker", broker), ("result", result)])
     }
 
+    /// Connections that ended for this reason.
+    pub fn disconnects(&self, broker: &str, reason: &str) -> f64 {
+        self.sum("tidegate_broker_disconnects_total", &[("broker", broker), ("reason", reason)])
+    }
+
     /// Where received = finished + in progress does not hold. Exact only while nothing moves: the families of one
     /// scrape are read one after another.
     pub fn unbalanced(&self) -> Vec<String> {

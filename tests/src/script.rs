@@ -1,14 +1,14 @@
 //! A broker that does what a scenario says, packet by packet: for promises that no real broker shows.
 
 use std::io::{self, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
 use crate::client::Protocol;
 use crate::client::codec;
-pub use crate::client::codec::Request;
+pub use crate::client::codec::{Limits, Request};
 use crate::client::message::Message;
-use crate::wait::PATIENCE;
+use crate::wait::{self, PATIENCE};
 
 /// How long a scenario looks for a packet that must not come. A longer look finds no more in a daemon that keeps its word.
 const SILENCE: Duration = Duration::from_millis(200);
@@ -28,7 +28,9 @@ pub struct Peer {
 impl ScriptedBroker {
     /// Listens on a free port of the loopback interface.
     pub fn listen(protocol: Protocol) -> ScriptedBroker {
-        ScriptedBroker { listener: TcpListener::bind("127.0.0.1:0").expect("a free port"), protocol }
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("is a socket");
+        ScriptedBroker { listener, protocol }
     }
 
     /// Its port.
@@ -39,11 +41,25 @@ impl ScriptedBroker {
     /// Waits for the next connection and its CONNECT, and lets it in.
     #[track_caller]
     pub fn accept(&self, session_present: bool) -> Peer {
-        let (stream, _) = self.listener.accept().expect("the daemon connects");
+        self.accept_with(session_present, &Limits::default())
+    }
+
+    /// As [`ScriptedBroker::accept`], with limits in the CONNACK of protocol 5.
+    #[track_caller]
+    pub fn accept_with(&self, session_present: bool, limits: &Limits) -> Peer {
+        let mut peer = self.meet();
+        peer.send(&codec::connack(self.protocol, session_present, limits));
+        peer
+    }
+
+    /// Waits for the next connection and its CONNECT, and leaves it without an answer.
+    #[track_caller]
+    pub fn meet(&self) -> Peer {
+        let (stream, _) = wait::until("the daemon connects", || self.listener.accept());
+        stream.set_nonblocking(false).expect("is a socket");
         stream.set_nodelay(true).and_then(|()| stream.set_read_timeout(Some(PATIENCE))).expect("is a socket");
         let mut peer = Peer { stream: BufReader::new(stream), protocol: self.protocol };
         assert_eq!(peer.request(), Request::Connect);
-        peer.send(&codec::connack(self.protocol, session_present));
         peer
     }
 }
@@ -58,6 +74,49 @@ impl Peer {
                 request => return request,
             }
         }
+    }
+
+    /// The next packet, pings included; an error once the connection has ended.
+    ///
+    /// # Errors
+    /// The daemon sends nothing any more, or nothing for [`PATIENCE`].
+    pub fn packet(&mut self) -> io::Result<Request> {
+        codec::read_request(&mut self.stream, self.protocol)
+    }
+
+    /// Waits until the daemon has closed the connection; what it sent before is thrown away.
+    #[track_caller]
+    pub fn closed(&mut self) {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            match self.packet() {
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => break,
+                Err(_) => return,
+            }
+        }
+        panic!("the daemon has not closed the connection within {PATIENCE:?}");
+    }
+
+    /// Sends these bytes.
+    pub fn send_raw(&mut self, bytes: &[u8]) {
+        self.send(bytes);
+    }
+
+    /// DISCONNECT with a reason code, on protocol 5; closes the connection.
+    #[track_caller]
+    pub fn disconnect(mut self, reason: u8) {
+        self.send(&codec::disconnect_because(reason));
+        self.hang_up();
+    }
+
+    /// Closes the connection so that all that was sent before arrives: a connection that is closed while something is
+    /// unread is reset.
+    #[track_caller]
+    pub fn hang_up(mut self) {
+        // An error means that the daemon was faster.
+        let _ = self.stream.get_ref().shutdown(Shutdown::Write);
+        self.closed();
     }
 
     /// Grants the next SUBSCRIBE all that it asks for.

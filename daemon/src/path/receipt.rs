@@ -29,6 +29,8 @@ pub enum Outcome {
     DroppedOverload,
     /// A publish was refused for good by the broker that it was meant for.
     DroppedRefused,
+    /// The broker that a publish was meant for ended one connection after the other over it.
+    DroppedPoisoned,
     /// The call failed.
     DroppedFailed,
     /// Left to the broker, which sends it again: its connection was lost before the call began.
@@ -39,7 +41,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes, in order of severity.
-    pub const ALL: [Outcome; 10] = [
+    pub const ALL: [Outcome; 11] = [
         Outcome::Unmatched,
         Outcome::Copy,
         Outcome::Filtered,
@@ -47,6 +49,7 @@ impl Outcome {
         Outcome::Handled,
         Outcome::DroppedOverload,
         Outcome::DroppedRefused,
+        Outcome::DroppedPoisoned,
         Outcome::DroppedFailed,
         Outcome::Returned,
         Outcome::DroppedShutdown,
@@ -63,6 +66,7 @@ impl Outcome {
             Outcome::Returned => "returned",
             Outcome::DroppedOverload => "dropped_overload",
             Outcome::DroppedRefused => "dropped_refused",
+            Outcome::DroppedPoisoned => "dropped_poisoned",
             Outcome::DroppedFailed => "dropped_failed",
             Outcome::DroppedShutdown => "dropped_shutdown",
         }

@@ -1,6 +1,6 @@
 //! The Prometheus families that the daemon exports, and handles to their children.
 //!
-//! Every label is bounded by the configuration: broker, handler, subscription, qos, result and outcome; never a topic or
+//! Every label is bounded by the configuration: broker, handler, subscription, qos, result, reason and outcome; never a topic or
 //! a client identifier. Stages hold handles ([`BrokerMeters`], [`HandlerMeters`]) so that counting costs one atomic
 //! addition. The admin server renders [`Metrics::render`].
 
@@ -24,6 +24,7 @@ pub struct Metrics {
     registry: Registry,
     broker_connected: IntGaugeVec,
     broker_connects: IntCounterVec,
+    broker_disconnects: IntCounterVec,
     broker_ack_stalled: GaugeVec,
     received: IntCounterVec,
     finished: IntCounterVec,
@@ -52,6 +53,11 @@ impl Metrics {
                 "broker_connects_total",
                 "Connection attempts by result.",
                 &["broker", "result"],
+            )?,
+            broker_disconnects: families.counter(
+                "broker_disconnects_total",
+                "Connections that ended after the broker had accepted them, by reason.",
+                &["broker", "reason"],
             )?,
             broker_ack_stalled: families.seconds(
                 "broker_ack_stalled_seconds",
@@ -109,6 +115,8 @@ impl Metrics {
         Arc::new(BrokerMeters {
             connected: self.broker_connected.with_label_values(&[name]),
             connects: ConnectResult::ALL.map(|result| self.broker_connects.with_label_values(&[name, result.label()])),
+            disconnects: DisconnectReason::ALL
+                .map(|reason| self.broker_disconnects.with_label_values(&[name, reason.label()])),
             ack_stalled: self.broker_ack_stalled.with_label_values(&[name]),
             received: qos(&self.received),
             finished: Outcome::ALL.map(|outcome| self.finished.with_label_values(&[name, outcome.label()])),
@@ -215,12 +223,87 @@ impl ConnectResult {
     }
 }
 
+/// Why a connection ended that the broker had accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DisconnectReason {
+    /// The broker closed it without a word.
+    Closed,
+    /// The broker or the network reset it.
+    Reset,
+    /// The broker's DISCONNECT, with another reason than those below.
+    Disconnected,
+    /// Another client with the same client identifier.
+    TakenOver,
+    /// No PINGRESP.
+    KeepAlive,
+    /// A write did not end.
+    WriteStuck,
+    /// No SUBACK or UNSUBACK.
+    SubscribeUnanswered,
+    /// No acknowledgement of a publish.
+    PublishUnanswered,
+    /// A packet beyond `max-packet` came.
+    PacketTooLarge,
+    /// More unacknowledged messages came than there is memory for.
+    ReceiveWindow,
+    /// The broker broke the protocol.
+    Protocol,
+    /// Another failure of the network.
+    Network,
+    /// A defect of the gateway.
+    Defect,
+    /// The gateway stopped.
+    Stopped,
+}
+
+impl DisconnectReason {
+    /// All reasons, in the order of [`BrokerMeters::disconnects`].
+    pub const ALL: [DisconnectReason; 14] = [
+        DisconnectReason::Closed,
+        DisconnectReason::Reset,
+        DisconnectReason::Disconnected,
+        DisconnectReason::TakenOver,
+        DisconnectReason::KeepAlive,
+        DisconnectReason::WriteStuck,
+        DisconnectReason::SubscribeUnanswered,
+        DisconnectReason::PublishUnanswered,
+        DisconnectReason::PacketTooLarge,
+        DisconnectReason::ReceiveWindow,
+        DisconnectReason::Protocol,
+        DisconnectReason::Network,
+        DisconnectReason::Defect,
+        DisconnectReason::Stopped,
+    ];
+
+    /// The value of the label `reason`.
+    pub fn label(self) -> &'static str {
+        match self {
+            DisconnectReason::Closed => "closed",
+            DisconnectReason::Reset => "reset",
+            DisconnectReason::Disconnected => "disconnected",
+            DisconnectReason::TakenOver => "taken_over",
+            DisconnectReason::KeepAlive => "keep_alive",
+            DisconnectReason::WriteStuck => "write_stuck",
+            DisconnectReason::SubscribeUnanswered => "subscribe_unanswered",
+            DisconnectReason::PublishUnanswered => "publish_unanswered",
+            DisconnectReason::PacketTooLarge => "packet_too_large",
+            DisconnectReason::ReceiveWindow => "receive_window",
+            DisconnectReason::Protocol => "protocol",
+            DisconnectReason::Network => "network",
+            DisconnectReason::Defect => "defect",
+            DisconnectReason::Stopped => "stopped",
+        }
+    }
+}
+
 /// What is counted for one broker. Written by its session, its router and its messages' receipts.
 pub struct BrokerMeters {
     /// 1 while connected.
     pub connected: IntGauge,
     /// By [`ConnectResult`].
     connects: [IntCounter; ConnectResult::ALL.len()],
+    /// By [`DisconnectReason`].
+    disconnects: [IntCounter; DisconnectReason::ALL.len()],
     /// Seconds since the oldest unacknowledged message came.
     pub ack_stalled: prometheus::Gauge,
     /// By QoS.
@@ -241,6 +324,11 @@ impl BrokerMeters {
     /// Counts an attempt to connect.
     pub fn connect(&self, result: ConnectResult) {
         self.connects[result as usize].inc();
+    }
+
+    /// Counts the end of a connection.
+    pub fn disconnect(&self, reason: DisconnectReason) {
+        self.disconnects[reason as usize].inc();
     }
 
     /// Counts a message taken in; it is in progress from now on.
@@ -285,6 +373,36 @@ impl HandlerMeters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the page about metrics must name, with every value of labels that the code chooses.
+    #[test]
+    fn the_documentation_names_every_family_and_label_value() {
+        let page = include_str!("../../../docs/metrics.md");
+        let metrics = Metrics::new().expect("families are well formed");
+        metrics.broker("plant");
+        metrics.subscription("plant", "inputs");
+        metrics.handler("celsius");
+        let families = metrics.registry.gather();
+        let names = families.iter().map(|family| family.name()).filter(|name| !name.starts_with("process_"));
+        let values = (Outcome::ALL.iter().map(|outcome| outcome.label()))
+            .chain(ConnectResult::ALL.iter().map(|result| result.label()))
+            .chain(DisconnectReason::ALL.iter().map(|reason| reason.label()))
+            .chain(CallResult::ALL.iter().map(|result| result.label()));
+        let missing: Vec<_> = names.chain(values).filter(|name| !page.contains(&format!("`{name}`"))).collect();
+        assert_eq!(missing, [""; 0], "not in docs/metrics.md");
+    }
+
+    #[test]
+    fn labels_stand_at_the_place_that_counts_them() {
+        let metrics = Metrics::new().expect("families are well formed");
+        let plant = metrics.broker("plant");
+        DisconnectReason::ALL.into_iter().for_each(|reason| plant.disconnect(reason));
+        let page = String::from_utf8(metrics.render().expect("renders")).expect("UTF-8");
+        for reason in DisconnectReason::ALL {
+            let sample = format!("disconnects_total{{broker=\"plant\",reason=\"{}\"}} 1\n", reason.label());
+            assert!(page.contains(&sample), "{sample} is not in\n{page}");
+        }
+    }
 
     #[test]
     fn every_family_is_well_formed_and_prefixed() {

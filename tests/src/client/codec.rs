@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use super::Protocol;
 use super::message::{Message, Properties};
 
-/// Property identifiers of PUBLISH (MQTT 5 §2.2.2.2).
+/// Property identifiers (MQTT 5 §2.2.2.2).
 mod property {
     pub const PAYLOAD_FORMAT: u8 = 1;
     pub const MESSAGE_EXPIRY: u8 = 2;
@@ -14,6 +14,11 @@ mod property {
     pub const CORRELATION_DATA: u8 = 9;
     pub const SUBSCRIPTION_IDENTIFIER: u8 = 11;
     pub const SESSION_EXPIRY: u8 = 17;
+    pub const SERVER_KEEP_ALIVE: u8 = 19;
+    pub const RECEIVE_MAXIMUM: u8 = 33;
+    pub const MAXIMUM_QOS: u8 = 36;
+    pub const RETAIN_AVAILABLE: u8 = 37;
+    pub const MAXIMUM_PACKET_SIZE: u8 = 39;
     pub const TOPIC_ALIAS: u8 = 35;
     pub const USER: u8 = 38;
 }
@@ -76,6 +81,46 @@ pub struct Connect<'a> {
     pub keep_session: bool,
     /// User name and password.
     pub login: Option<(&'a str, &'a str)>,
+}
+
+/// What a broker of protocol 5 tells in its CONNACK beside success.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Seconds; 0 switches the keep alive off (MQTT 5 §3.2.2.3.14).
+    pub keep_alive: Option<u16>,
+    /// Unacknowledged publishes that it takes.
+    pub receive_maximum: Option<u16>,
+    /// The highest QoS that it takes, unless that is 2.
+    pub max_qos: Option<u8>,
+    /// It takes no retained messages.
+    pub no_retain: bool,
+    /// Bytes of the largest packet that it takes.
+    pub max_packet: Option<u32>,
+}
+
+impl Limits {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if let Some(seconds) = self.keep_alive {
+            bytes.push(property::SERVER_KEEP_ALIVE);
+            bytes.extend(seconds.to_be_bytes());
+        }
+        if let Some(count) = self.receive_maximum {
+            bytes.push(property::RECEIVE_MAXIMUM);
+            bytes.extend(count.to_be_bytes());
+        }
+        if let Some(qos) = self.max_qos {
+            bytes.extend([property::MAXIMUM_QOS, qos]);
+        }
+        if self.no_retain {
+            bytes.extend([property::RETAIN_AVAILABLE, 0]);
+        }
+        if let Some(size) = self.max_packet {
+            bytes.push(property::MAXIMUM_PACKET_SIZE);
+            bytes.extend(size.to_be_bytes());
+        }
+        bytes
+    }
 }
 
 /// What a client sends.
@@ -172,11 +217,13 @@ pub fn disconnect() -> Vec<u8> {
     packet(0xe0, &[])
 }
 
-/// CONNACK: success.
-pub fn connack(protocol: Protocol, session_present: bool) -> Vec<u8> {
+/// CONNACK: success, on protocol 5 with these limits.
+pub fn connack(protocol: Protocol, session_present: bool, limits: &Limits) -> Vec<u8> {
     let mut body = vec![u8::from(session_present), 0];
     if protocol == Protocol::V5 {
-        body.push(0);
+        let limits = limits.encode();
+        variable(&mut body, limits.len());
+        body.extend(limits);
     }
     packet(0x20, &body)
 }
@@ -199,6 +246,11 @@ pub fn puback_because(id: u16, reason: u8) -> Vec<u8> {
 /// PINGRESP.
 pub fn pingresp() -> Vec<u8> {
     packet(0xd0, &[])
+}
+
+/// DISCONNECT of a broker, on protocol 5.
+pub fn disconnect_because(reason: u8) -> Vec<u8> {
+    packet(0xe0, &[reason, 0])
 }
 
 /// Reads one packet of a client.

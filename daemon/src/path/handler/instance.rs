@@ -147,7 +147,8 @@ impl InstanceParts {
         let Job { message, subscription, part } = job;
         match result {
             Ok(publishes) => {
-                let completion = Completion { part, arrived: message.arrived, meters: Arc::clone(&self.meters) };
+                let cause = self.outboxes.cause(&message, &publishes);
+                let completion = Completion { part, cause, arrived: message.arrived, meters: Arc::clone(&self.meters) };
                 self.outboxes.submit(publishes, completion).await;
             }
             Err(error) => {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::queue::{EntryId, Outbox};
+use super::queue::{End, EntryId, Outbox};
 use crate::message::BrokerId;
 use crate::path::handler::Publish;
 
@@ -21,8 +21,8 @@ pub struct BatchId(pub(super) u64);
 struct Batch<T> {
     /// Publishes that have not reached their end.
     open: usize,
-    /// A publish was refused by its broker.
-    refused: bool,
+    /// The worst end of its publishes so far.
+    worst: End,
     tag: T,
 }
 
@@ -92,8 +92,8 @@ pub enum Change<T> {
     Ended {
         /// What the batch was offered with.
         tag: T,
-        /// Whether a publish was refused by its broker.
-        refused: bool,
+        /// The worst end of its publishes.
+        worst: End,
     },
 }
 
@@ -124,6 +124,12 @@ impl<T> Admission<T> {
         &mut self.outboxes[broker.index()]
     }
 
+    /// What an entry's batch was offered with; none once the entry has reached its end.
+    pub fn tag(&self, broker: BrokerId, entry: EntryId) -> Option<&T> {
+        let batch = self.outboxes[broker.index()].batch(entry)?;
+        self.batches.get(&batch).map(|batch| &batch.tag)
+    }
+
     /// Offers the publishes of one call, at least one, in their order. An empty outbox has room for whatever the
     /// configuration allows one call.
     pub fn offer(&mut self, publishes: Vec<Publish>, tag: T) -> Offered {
@@ -147,16 +153,16 @@ impl<T> Admission<T> {
         Some(waiting.tag)
     }
 
-    /// An entry has reached its end: delivered, or refused by its broker for good.
-    pub fn ended(&mut self, broker: BrokerId, entry: EntryId, refused: bool, changes: &mut Vec<Change<T>>) {
-        let Some(id) = self.outbox(broker).remove(entry) else { return };
+    /// An entry has reached its end.
+    pub fn ended(&mut self, broker: BrokerId, entry: EntryId, end: End, changes: &mut Vec<Change<T>>) {
+        let Some(id) = self.outbox(broker).remove(entry, end) else { return };
         if let Some(batch) = self.batches.get_mut(&id) {
             batch.open -= 1;
-            batch.refused |= refused;
+            batch.worst = batch.worst.max(end);
             if batch.open == 0
                 && let Some(batch) = self.batches.remove(&id)
             {
-                changes.push(Change::Ended { tag: batch.tag, refused: batch.refused });
+                changes.push(Change::Ended { tag: batch.tag, worst: batch.worst });
             }
         }
         self.admit_waiting(changes);
@@ -188,7 +194,7 @@ impl<T> Admission<T> {
     }
 
     fn take(&mut self, id: BatchId, publishes: Vec<Publish>, tag: T) {
-        self.batches.insert(id, Batch { open: publishes.len(), refused: false, tag });
+        self.batches.insert(id, Batch { open: publishes.len(), worst: End::Delivered, tag });
         for Publish { broker, message } in publishes {
             self.outbox(broker).push(Arc::new(message), id);
         }
@@ -263,10 +269,10 @@ mod tests {
         admission.offer(batch(&[0, 1], "x"), 7);
         let (first, second) = (send_all(&mut admission, 0)[0], send_all(&mut admission, 1)[0]);
         let mut changes = Vec::new();
-        admission.ended(BrokerId(0), first, true, &mut changes);
+        admission.ended(BrokerId(0), first, End::Refused, &mut changes);
         assert_eq!(changes, []);
-        admission.ended(BrokerId(1), second, false, &mut changes);
-        assert_eq!(changes, [Change::Ended { tag: 7, refused: true }]);
+        admission.ended(BrokerId(1), second, End::Delivered, &mut changes);
+        assert_eq!(changes, [Change::Ended { tag: 7, worst: End::Refused }]);
     }
 
     #[derive(Clone, Debug)]
@@ -319,10 +325,10 @@ mod tests {
                             let number: u64 = std::str::from_utf8(&message.payload).unwrap().parse().unwrap();
                             prop_assert!(number >= last_left[broker as usize], "overtaken");
                             last_left[broker as usize] = number;
-                            admission.ended(BrokerId(broker), entry, false, &mut changes);
+                            admission.ended(BrokerId(broker), entry, End::Delivered, &mut changes);
                         }
                     }
-                    Step::Lose(broker) => admission.outbox(BrokerId(broker)).connection_lost(),
+                    Step::Lose(broker) => assert!(admission.outbox(BrokerId(broker)).connection_lost(None).is_none()),
                     Step::WithdrawFirst => {
                         if let Some(id) = waiting.first().copied() {
                             waiting.remove(0);
@@ -339,7 +345,7 @@ mod tests {
                 for broker in 0..3 {
                     let mut changes = Vec::new();
                     if let Some((entry, _)) = admission.outbox(BrokerId(broker)).take_next() {
-                        admission.ended(BrokerId(broker), entry, false, &mut changes);
+                        admission.ended(BrokerId(broker), entry, End::Delivered, &mut changes);
                     }
                     note(changes, &mut ended, &mut waiting);
                 }

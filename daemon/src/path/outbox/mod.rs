@@ -6,18 +6,24 @@
 //! identifiers and no connection.
 
 mod admission;
+mod condemned;
 mod queue;
+mod suspicion;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
 use self::admission::{Admission, Change, Offered};
 pub use self::admission::{BatchId, Capacity};
-pub use self::queue::EntryId;
-use crate::message::{BrokerId, Outgoing};
+pub use self::condemned::Cause;
+use self::condemned::Condemned;
+use self::queue::End;
+pub use self::queue::{EntryId, Suspect};
+use crate::message::{BrokerId, Message, Outgoing, Qos};
 use crate::path::handler::Publish;
 use crate::path::receipt::{Outcome, Part};
 use crate::telemetry::metrics::{BrokerMeters, HandlerMeters};
@@ -25,16 +31,71 @@ use crate::telemetry::metrics::{BrokerMeters, HandlerMeters};
 /// What every outbox holds. When it is full, calls whose publishes do not fit wait; then their handler's queue fills.
 pub const CAPACITY: Capacity = Capacity { messages: 10_000, bytes: 64 << 20 };
 
+/// How long a connection stands before a suspect is sent on it: what ends sooner ends for another reason, such as a birth
+/// message that the broker does not permit.
+const PROOF: Duration = Duration::from_secs(1);
+
 /// All outboxes. Shared by every stage that publishes.
 pub struct Outboxes {
     state: Mutex<State>,
     brokers: Vec<BrokerSide>,
+    /// Of [`Cause`]s, in this process alone.
+    hasher: RandomState,
 }
 
 struct State {
     admission: Admission<Completion>,
     /// Who waits for admission. Written by `submit`, released at admission or when the waiter gives up.
     waiters: HashMap<BatchId, oneshot::Sender<()>>,
+    /// By broker. Written by its session.
+    holds: Vec<Hold>,
+    /// By broker. Written when something is given up.
+    condemned: Vec<Condemned>,
+}
+
+/// What stands next in an outbox.
+enum Next {
+    Send(EntryId, Arc<Outgoing>),
+    /// It is a copy of what was given up.
+    Drop(EntryId),
+}
+
+/// Whether an outbox holds back what it could give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    No,
+    /// The connection is new: on a trial, from the first attempt to send on.
+    OnTrial,
+    Until(Instant),
+}
+
+impl State {
+    /// Whether the next entry is held back at this time.
+    fn is_held(&mut self, broker: BrokerId, now: Instant) -> bool {
+        let hold = &mut self.holds[broker.index()];
+        if *hold == Hold::OnTrial && self.admission.outbox(broker).is_on_trial() {
+            *hold = Hold::Until(now + PROOF);
+        }
+        let held = matches!(*hold, Hold::Until(until) if now < until);
+        if !held {
+            *hold = Hold::No;
+        }
+        held
+    }
+
+    fn next(&mut self, broker: BrokerId, now: Instant) -> Option<Next> {
+        if self.is_held(broker, now) {
+            return None;
+        }
+        let (entry, message) = self.admission.outbox(broker).take_next()?;
+        let condemned = &mut self.condemned[broker.index()];
+        if condemned.is_empty() {
+            return Some(Next::Send(entry, message));
+        }
+        let cause = self.admission.tag(broker, entry).and_then(|completion| completion.cause);
+        let drop = cause.is_some_and(|cause| condemned.has(cause, &message.topic, now));
+        Some(if drop { Next::Drop(entry) } else { Next::Send(entry, message) })
+    }
 }
 
 struct BrokerSide {
@@ -47,6 +108,8 @@ struct BrokerSide {
 pub struct Completion {
     /// The call's part of its message.
     pub part: Part,
+    /// Where a publish could hold up the acknowledgement of its own message: see [`Outboxes::cause`].
+    pub cause: Option<Cause>,
     /// When the message arrived.
     pub arrived: Instant,
     /// The meters of the handler that was called.
@@ -54,9 +117,13 @@ pub struct Completion {
 }
 
 impl Completion {
-    fn end(self, refused: bool) {
+    fn end(self, worst: End) {
         self.meters.end_to_end.observe(self.arrived.elapsed().as_secs_f64());
-        self.part.end(if refused { Outcome::DroppedRefused } else { Outcome::Handled });
+        self.part.end(match worst {
+            End::Delivered => Outcome::Handled,
+            End::Refused => Outcome::DroppedRefused,
+            End::Poisoned => Outcome::DroppedPoisoned,
+        });
     }
 }
 
@@ -64,10 +131,20 @@ impl Outboxes {
     /// Empty outboxes, one for each broker by [`BrokerId`].
     pub fn new(meters: Vec<Arc<BrokerMeters>>) -> Outboxes {
         let admission = Admission::new(meters.len(), CAPACITY);
+        let holds = vec![Hold::No; meters.len()];
+        let condemned = meters.iter().map(|_| Condemned::default()).collect();
         Outboxes {
-            state: Mutex::new(State { admission, waiters: HashMap::new() }),
+            state: Mutex::new(State { admission, waiters: HashMap::new(), holds, condemned }),
+            hasher: RandomState::new(),
             brokers: meters.into_iter().map(|meters| BrokerSide { unsent: Notify::new(), meters }).collect(),
         }
+    }
+
+    /// What tells a message that its broker sends again, if a call's publishes can hold up its acknowledgement.
+    pub fn cause(&self, message: &Message, publishes: &[Publish]) -> Option<Cause> {
+        let holds_up = |publish: &Publish| publish.broker == message.broker && publish.message.qos != Qos::AtMostOnce;
+        (message.qos != Qos::AtMostOnce && publishes.iter().any(holds_up))
+            .then(|| Cause(self.hasher.hash_one((&message.topic, &message.payload))))
     }
 
     /// Puts a call's publishes into the outboxes, all or none, and waits while there is no room. Its message ends once
@@ -76,7 +153,7 @@ impl Outboxes {
     /// Dropping the future while it waits withdraws the publishes and leaves the message unacknowledged.
     pub async fn submit(&self, publishes: Vec<Publish>, completion: Completion) {
         if publishes.is_empty() {
-            return completion.end(false);
+            return completion.end(End::Delivered);
         }
         let (batch, admitted) = {
             let mut state = self.lock();
@@ -93,17 +170,36 @@ impl Outboxes {
         let _ = admitted.await;
     }
 
-    /// Waits until the broker's outbox has something unsent; returns at once while it has. Cancellation safe. For one
+    /// Waits until the broker's outbox has something to send; returns at once while it has. Cancellation safe. For one
     /// waiter a broker.
     pub async fn ready(&self, broker: BrokerId) {
-        while !self.lock().admission.outbox(broker).has_unsent() {
-            self.brokers[broker.index()].unsent.notified().await;
+        let unsent = &self.brokers[broker.index()].unsent;
+        loop {
+            let held = {
+                let mut state = self.lock();
+                match (state.admission.outbox(broker).has_unsent(), state.holds[broker.index()]) {
+                    (false, _) => None,
+                    (true, Hold::Until(until)) if Instant::now() < until => Some(until),
+                    (true, _) => return,
+                }
+            };
+            match held {
+                None => unsent.notified().await,
+                Some(until) => tokio::time::sleep_until(until.into()).await,
+            }
         }
     }
 
-    /// The next unsent entry, which counts as sent from now on.
+    /// The next unsent entry, which counts as sent from now on. None also while it is held back. Copies of what was given
+    /// up end on the way.
     pub fn take_next(&self, broker: BrokerId) -> Option<(EntryId, Arc<Outgoing>)> {
-        self.lock().admission.outbox(broker).take_next()
+        loop {
+            let next = self.lock().next(broker, Instant::now())?;
+            match next {
+                Next::Send(entry, message) => return Some((entry, message)),
+                Next::Drop(entry) => self.ended(broker, entry, End::Poisoned),
+            }
+        }
     }
 
     /// A sent entry was not sent after all: it is the next one again.
@@ -114,25 +210,46 @@ impl Outboxes {
 
     /// The broker has it: acknowledged, at QoS 0 written.
     pub fn delivered(&self, broker: BrokerId, entry: EntryId) {
-        self.ended(broker, entry, false);
+        self.ended(broker, entry, End::Delivered);
     }
 
     /// The broker will never take it. Its message ends as refused.
     pub fn refused(&self, broker: BrokerId, entry: EntryId) {
-        self.ended(broker, entry, true);
+        self.ended(broker, entry, End::Refused);
     }
 
-    /// The connection is gone: what was sent and is neither delivered nor refused is unsent again, in order.
-    pub fn connection_lost(&self, broker: BrokerId) {
-        self.lock().admission.outbox(broker).connection_lost();
+    /// A new connection of the broker's session was accepted.
+    pub fn connected(&self, broker: BrokerId) {
+        self.lock().holds[broker.index()] = Hold::OnTrial;
+    }
+
+    /// The connection is gone: what was sent and is neither delivered nor refused is unsent again, in order. `blamed` is
+    /// the oldest entry that was written and not acknowledged, where the broker may have ended the connection over what it
+    /// was sent. Returns what is to be told of that: the message of a guilty one has ended as poisoned.
+    pub fn connection_lost(&self, broker: BrokerId, blamed: Option<EntryId>) -> Option<Suspect> {
+        let suspect = {
+            let mut state = self.lock();
+            state.holds[broker.index()] = Hold::No;
+            let suspect = state.admission.outbox(broker).connection_lost(blamed);
+            if let Some(Suspect::Guilty { entry, message, .. }) = &suspect
+                && let Some(cause) = state.admission.tag(broker, *entry).and_then(|completion| completion.cause)
+            {
+                state.condemned[broker.index()].add(cause, message.topic.clone(), Instant::now());
+            }
+            suspect
+        };
+        if let Some(Suspect::Guilty { entry, .. }) = &suspect {
+            self.ended(broker, *entry, End::Poisoned);
+        }
         self.brokers[broker.index()].unsent.notify_one();
+        suspect
     }
 
-    fn ended(&self, broker: BrokerId, entry: EntryId, refused: bool) {
+    fn ended(&self, broker: BrokerId, entry: EntryId, end: End) {
         let mut changes = Vec::new();
         {
             let mut state = self.lock();
-            state.admission.ended(broker, entry, refused, &mut changes);
+            state.admission.ended(broker, entry, end, &mut changes);
             self.apply_admissions(&mut state, &changes);
         }
         self.end_batches(changes);
@@ -167,8 +284,8 @@ impl Outboxes {
     /// Messages end outside the lock, since their acknowledgement reaches into the session.
     fn end_batches(&self, changes: Vec<Change<Completion>>) {
         for change in changes {
-            if let Change::Ended { tag, refused } = change {
-                tag.end(refused);
+            if let Change::Ended { tag, worst } = change {
+                tag.end(worst);
             }
         }
     }

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::admission::BatchId;
-use crate::message::Outgoing;
+use super::suspicion::{Suspicion, Verdict};
+use crate::message::{Outgoing, Qos};
 
 /// An entry of one broker's outbox: ascending in the order of sending, never reused in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +28,33 @@ struct Entry {
     state: State,
 }
 
+/// How an entry reached its end. The order is that of severity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// The broker has it.
+    Delivered,
+    /// The broker will never take it.
+    Refused,
+    /// The broker ended one connection after the other over it.
+    Poisoned,
+}
+
+/// What is suspected at the loss of a connection.
+#[derive(Debug)]
+pub enum Suspect {
+    /// This entry, or one of those that were on their way with it: entries are sent one at a time until they are through.
+    OnTrial(Arc<Outgoing>),
+    /// This entry surely. It has not reached its end yet.
+    Guilty {
+        /// Which.
+        entry: EntryId,
+        /// What it holds.
+        message: Arc<Outgoing>,
+        /// Lost connections that it was sent on.
+        losses: u32,
+    },
+}
+
 /// The outbox of one broker.
 #[derive(Default)]
 pub struct Outbox {
@@ -37,6 +65,7 @@ pub struct Outbox {
     cursor: u64,
     messages: usize,
     bytes: usize,
+    suspicion: Suspicion<EntryId>,
 }
 
 impl Outbox {
@@ -81,10 +110,11 @@ impl Outbox {
     }
 
     /// An entry has reached its end. Its batch, unless it had reached its end before.
-    pub fn remove(&mut self, id: EntryId) -> Option<BatchId> {
+    pub fn remove(&mut self, id: EntryId, end: End) -> Option<BatchId> {
         let entry = self.entry(id).filter(|entry| entry.state != State::Gone)?;
         entry.state = State::Gone;
         let (batch, weight) = (entry.batch, entry.message.weight());
+        let acknowledged = end == End::Delivered && entry.message.qos != Qos::AtMostOnce;
         self.messages -= 1;
         self.bytes -= weight;
         while self.entries.front().is_some_and(|entry| entry.state == State::Gone) {
@@ -92,15 +122,37 @@ impl Outbox {
             self.first += 1;
         }
         self.cursor = self.cursor.max(self.first);
+        self.suspicion.ended(acknowledged, (!self.entries.is_empty()).then_some(EntryId(self.first)));
         Some(batch)
     }
 
-    /// The connection is gone: what was sent and has not reached its end is unsent again, in its old order.
-    pub fn connection_lost(&mut self) {
+    /// The connection is gone: what was sent and has not reached its end is unsent again, in its old order. `blamed` is the
+    /// oldest unacknowledged entry where the broker may have ended the connection over what it was sent.
+    pub fn connection_lost(&mut self, blamed: Option<EntryId>) -> Option<Suspect> {
+        let newest = self.cursor.checked_sub(1).map(EntryId);
         self.cursor = self.first;
         for entry in self.entries.iter_mut().filter(|entry| entry.state == State::Sent) {
             entry.state = State::Unsent;
         }
+        let entry = blamed?;
+        let message = self.entry(entry).filter(|entry| entry.state != State::Gone).map(|entry| &entry.message)?;
+        let message = Arc::clone(message);
+        match self.suspicion.lost(entry, newest?) {
+            Verdict::None => None,
+            Verdict::Trial => Some(Suspect::OnTrial(message)),
+            Verdict::GivenUp(losses) => Some(Suspect::Guilty { entry, message, losses }),
+        }
+    }
+
+    /// The batch of an entry that has not reached its end.
+    pub fn batch(&self, id: EntryId) -> Option<BatchId> {
+        let entry = self.entries.get(self.place(id.0)?)?;
+        (entry.state != State::Gone).then_some(entry.batch)
+    }
+
+    /// Whether entries are sent one at a time to find out over which one the broker ends its connections.
+    pub fn is_on_trial(&self) -> bool {
+        self.suspicion.is_on_trial()
     }
 
     fn place(&self, number: u64) -> Option<usize> {
@@ -113,6 +165,11 @@ impl Outbox {
     }
 
     fn unsent(&self) -> Option<usize> {
+        // What stands first has not reached its end.
+        let on_its_way = self.entries.front().is_some_and(|entry| entry.state == State::Sent);
+        if on_its_way && self.is_on_trial() {
+            return None;
+        }
         let from = self.place(self.cursor)?;
         (from..self.entries.len()).find(|place| self.entries[*place].state == State::Unsent)
     }
@@ -187,12 +244,12 @@ mod tests {
                         if !sent.is_empty() {
                             let id = sent[index.index(sent.len())];
                             model.retain(|(other, _)| *other != id);
-                            prop_assert_eq!(outbox.remove(id), Some(BatchId(id.0)));
-                            prop_assert_eq!(outbox.remove(id), None);
+                            prop_assert_eq!(outbox.remove(id, End::Delivered), Some(BatchId(id.0)));
+                            prop_assert_eq!(outbox.remove(id, End::Delivered), None);
                         }
                     }
                     Step::Lose => {
-                        outbox.connection_lost();
+                        prop_assert!(outbox.connection_lost(None).is_none());
                         model.iter_mut().for_each(|(_, sent)| *sent = false);
                     }
                 }
@@ -200,6 +257,43 @@ mod tests {
                 prop_assert_eq!(outbox.has_unsent(), model.iter().any(|(_, sent)| !sent));
                 prop_assert_eq!(outbox.bytes() == 0, model.is_empty());
             }
+        }
+    }
+
+    #[test]
+    fn a_guilty_entry_is_tried_alone_and_what_follows_it_goes_on() {
+        let mut outbox = Outbox::default();
+        let ids: Vec<EntryId> = (0..3).map(|number| outbox.push(message(number), BatchId(number as u64))).collect();
+        let send_all = |outbox: &mut Outbox| std::iter::from_fn(|| outbox.take_next().map(|(id, _)| id)).count();
+        for loss in 1..=3 {
+            assert_eq!(send_all(&mut outbox), 3);
+            assert_eq!(outbox.connection_lost(Some(ids[0])).is_some(), loss == 3);
+        }
+        assert!(outbox.is_on_trial());
+        assert_eq!(send_all(&mut outbox), 1, "alone");
+        assert!(!outbox.has_unsent());
+        assert!(outbox.connection_lost(Some(ids[0])).is_none());
+        assert_eq!(send_all(&mut outbox), 1);
+        let suspect = outbox.connection_lost(Some(ids[0]));
+        assert!(matches!(suspect, Some(Suspect::Guilty { entry, losses: 5, .. }) if entry == ids[0]), "{suspect:?}");
+        outbox.remove(ids[0], End::Poisoned);
+        for id in &ids[1..] {
+            assert_eq!(outbox.take_next().map(|(id, _)| id), Some(*id), "alone");
+            assert!(!outbox.has_unsent());
+            outbox.remove(*id, End::Delivered);
+        }
+        assert!(!outbox.is_on_trial());
+    }
+
+    #[test]
+    fn an_entry_that_reached_its_end_is_not_blamed() {
+        let mut outbox = Outbox::default();
+        let id = outbox.push(message(0), BatchId(0));
+        outbox.push(message(1), BatchId(1));
+        outbox.take_next();
+        outbox.remove(id, End::Delivered);
+        for _ in 0..9 {
+            assert!(outbox.connection_lost(Some(id)).is_none());
         }
     }
 }

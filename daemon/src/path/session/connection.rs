@@ -1,18 +1,18 @@
 //! One connection as its tasks share it, and the session as all its connections share it.
 //!
-//! Owns: what is on its way out of one connection, and the deadlines that the broker's answers have. The poller
-//! (`poller.rs`) and the feeder (`feeder.rs`) work on it; the supervisor (`supervisor.rs`) makes it, checks its deadlines
-//! once a second and clears up after it.
+//! Owns: what is on its way out of one connection. The poller (`poller.rs`) and the feeder (`feeder.rs`) work on it; the
+//! supervisor (`supervisor.rs`) makes it, has its deadlines checked once a second (`deadlines.rs`) and clears up after it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::SessionStatus;
 use super::ack::Standing;
+use super::deadlines::{ANSWER_DEADLINE, Deadlines, Seen};
 use super::failure::Failure;
 use super::grants::Grants;
 use super::inflight::Inflight;
@@ -34,16 +34,6 @@ pub(super) const SEND_WINDOW: usize = 64;
 
 /// SUBSCRIBE packets on their way at the same time, at most.
 pub(super) const SUBSCRIBE_WINDOW: usize = 8;
-
-/// How long a broker may owe an answer while nothing at all comes or goes but pings. On a slow link, where large messages
-/// are under way, an answer may rightly take far longer.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
-
-/// How long a broker may owe the acknowledgement of one written publish, whatever else flows.
-const ACKNOWLEDGEMENT_DEADLINE: Duration = Duration::from_secs(300);
-
-/// How much longer than the keep alive a socket may take nothing.
-const WRITE_DEADLINE: Duration = Duration::from_secs(15);
 
 /// What all connections of one session share.
 pub(super) struct Core {
@@ -108,8 +98,8 @@ pub(super) struct Sent {
     pub(super) message: Arc<Outgoing>,
     /// As sent.
     pub(super) qos: Qos,
-    /// When it was written; before that, when it was handed over.
-    pub(super) since: Instant,
+    /// When it was written; none before.
+    pub(super) written: Option<Instant>,
 }
 
 /// What is on its way out.
@@ -168,74 +158,46 @@ impl Connection {
     pub(super) fn flight(&self) -> MutexGuard<'_, Flight> {
         self.flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Ends the connection if the broker has owed something for too long, and tells since when a message waits for its
+    /// acknowledgement.
+    pub(super) fn check(&self, deadlines: &mut Deadlines, now: Instant) {
+        let age = |since: Instant| now.saturating_duration_since(since);
+        self.core.meters.ack_stalled.set(self.standing.oldest(now).map_or(0.0, |oldest| age(oldest).as_secs_f64()));
+        if let Some(failure) = deadlines.overdue(now, self.seen()) {
+            self.standing.end(failure);
+        }
+    }
+
+    /// The outbox's entry that the broker may have ended the connection over: the oldest one that was written, not long
+    /// ago, and is not acknowledged.
+    pub(super) fn blamed(&self, failure: &Failure, now: Instant) -> Option<EntryId> {
+        if !failure.may_blame_a_publish() {
+            return None;
+        }
+        let flight = self.flight();
+        // A message of the session's own that is older could as well be the cause; then nothing is blamed.
+        let entry = |origin: &Origin| match origin {
+            Origin::Outbox(entry) => Some(*entry),
+            Origin::Own(..) => None,
+        };
+        let written = flight.inflight.iter().filter_map(|sent| Some((sent.written?, entry(&sent.origin))));
+        let (since, entry) = written.min()?;
+        entry.filter(|_| now.saturating_duration_since(since) < ANSWER_DEADLINE)
+    }
+
+    fn seen(&self) -> Seen {
+        let flight = self.flight();
+        Seen {
+            traffic: self.traffic.load(Ordering::Relaxed),
+            subscribe: flight.subscribing.oldest(),
+            blocked: self.outlet.blocked_since(),
+            written: flight.inflight.iter().filter_map(|sent| sent.written).min(),
+        }
+    }
 }
 
 /// Publishes with QoS ≥ 1 that may be on their way to a broker.
 pub(super) fn send_window(welcome: &Welcome) -> usize {
     SEND_WINDOW.min(usize::from(welcome.receive_maximum))
-}
-
-/// A count that grows while something moves.
-struct Pulse {
-    count: u64,
-    /// When the count was last seen to have grown.
-    moved: Instant,
-}
-
-impl Pulse {
-    /// How long the count has stood still.
-    fn still(&mut self, count: u64, now: Instant) -> Duration {
-        if count != self.count {
-            *self = Pulse { count, moved: now };
-        }
-        now.saturating_duration_since(self.moved)
-    }
-}
-
-/// The deadlines of one connection, checked now and then.
-pub(super) struct Deadlines {
-    /// The longest time that the socket may take nothing.
-    blocked: Duration,
-    traffic: Pulse,
-}
-
-impl Deadlines {
-    pub(super) fn new(broker: &Broker, welcome: &Welcome, now: Instant) -> Deadlines {
-        let keep_alive = Duration::from_secs(broker.keep_alive.into()).max(welcome.keep_alive.unwrap_or_default());
-        Deadlines { blocked: keep_alive + WRITE_DEADLINE, traffic: Pulse { count: 0, moved: now } }
-    }
-
-    /// Ends the connection if the broker owes an answer for too long, and tells since when it waits for an
-    /// acknowledgement.
-    pub(super) fn check(&mut self, connection: &Connection, now: Instant) {
-        let age = |since: Instant| now.saturating_duration_since(since);
-        let stalled = connection.standing.oldest(now).map_or(0.0, |oldest| age(oldest).as_secs_f64());
-        connection.core.meters.ack_stalled.set(stalled);
-        if let Some(failure) = self.overdue(connection, now) {
-            connection.standing.end(failure);
-        }
-    }
-
-    fn overdue(&mut self, connection: &Connection, now: Instant) -> Option<Failure> {
-        let (publish, subscribe) = {
-            let flight = connection.flight();
-            (flight.inflight.iter().map(|sent| sent.since).min(), flight.subscribing.oldest())
-        };
-        let blocked = connection.outlet.blocked_since();
-        let idle = self.traffic.still(connection.traffic.load(Ordering::Relaxed), now);
-        let owed = |since: Option<Instant>, longest: Duration| {
-            since.is_some_and(|since| now.saturating_duration_since(since) >= longest)
-        };
-        if idle >= ANSWER_DEADLINE && owed(subscribe, ANSWER_DEADLINE) {
-            Some(Failure::SubscribeUnanswered(ANSWER_DEADLINE.as_secs()))
-        } else if idle >= ANSWER_DEADLINE && owed(publish, ANSWER_DEADLINE) {
-            Some(Failure::PublishUnanswered(ANSWER_DEADLINE.as_secs()))
-        } else if owed(publish, ACKNOWLEDGEMENT_DEADLINE) {
-            Some(Failure::PublishUnanswered(ACKNOWLEDGEMENT_DEADLINE.as_secs()))
-        } else if owed(blocked, self.blocked) {
-            Some(Failure::WriteStuck(self.blocked.as_secs()))
-        } else {
-            None
-        }
-    }
 }

@@ -8,7 +8,7 @@ use std::io;
 use super::backoff::Pace;
 use super::ring::Window;
 use crate::control::config::model::Protocol;
-use crate::telemetry::metrics::ConnectResult;
+use crate::telemetry::metrics::{ConnectResult, DisconnectReason};
 
 /// Longest text taken over from a broker or the operating system, in characters.
 const FOREIGN_TEXT: usize = 200;
@@ -72,9 +72,12 @@ pub enum Failure {
     /// DISCONNECT: another client with the same identifier.
     #[error("another client with client-id = \"{0}\" has taken the session over; give each its own client-id")]
     TakenOver(String),
-    /// DISCONNECT with another reason.
+    /// DISCONNECT with another reason, which may lie in what was sent.
     #[error("the broker ended the connection: {0}")]
     Disconnected(String),
+    /// DISCONNECT with a reason that lies with the broker, whatever was sent.
+    #[error("the broker ended the connection: {0}")]
+    Leaving(String),
     /// The connection was reset.
     #[error("the connection was reset")]
     Reset,
@@ -183,6 +186,43 @@ impl Failure {
             | Failure::Refused(_) => ConnectResult::Refused,
             _ => ConnectResult::Failed,
         }
+    }
+}
+
+impl Failure {
+    /// How the end of a connection that the broker had accepted is counted.
+    pub(super) fn disconnect_reason(&self) -> DisconnectReason {
+        match self {
+            Failure::Closed | Failure::ClosedSoon(_) | Failure::ClosedOnConnect(_) => DisconnectReason::Closed,
+            Failure::Reset | Failure::ConnectionRefused => DisconnectReason::Reset,
+            Failure::Disconnected(_)
+            | Failure::Leaving(_)
+            | Failure::Credentials
+            | Failure::NotAuthorised
+            | Failure::ClientIdentifier
+            | Failure::Protocol { .. }
+            | Failure::Unavailable(_)
+            | Failure::Refused(_) => DisconnectReason::Disconnected,
+            Failure::TakenOver(_) => DisconnectReason::TakenOver,
+            Failure::KeepAlive => DisconnectReason::KeepAlive,
+            Failure::WriteStuck(_) => DisconnectReason::WriteStuck,
+            Failure::SubscribeUnanswered(_) => DisconnectReason::SubscribeUnanswered,
+            Failure::PublishUnanswered(_) => DisconnectReason::PublishUnanswered,
+            Failure::PacketTooLarge { .. } => DisconnectReason::PacketTooLarge,
+            Failure::ReceiveWindow(_) => DisconnectReason::ReceiveWindow,
+            Failure::BrokenProtocol(_)
+            | Failure::NotMqtt(_)
+            | Failure::NoAnswer(_) => DisconnectReason::Protocol,
+            Failure::Network(_) | Failure::HostNotFound { .. } | Failure::Unreachable(_) => DisconnectReason::Network,
+            Failure::Defect | Failure::Password(_) => DisconnectReason::Defect,
+            Failure::Stopped => DisconnectReason::Stopped,
+        }
+    }
+
+    /// Whether the broker may have ended the connection because of what it was sent: it closed it by itself, and gave no
+    /// reason of its own. Neither a silent network nor a deadline of this side tells anything about a publish.
+    pub(super) fn may_blame_a_publish(&self) -> bool {
+        matches!(self, Failure::Closed | Failure::Reset | Failure::Disconnected(_) | Failure::NotAuthorised)
     }
 }
 

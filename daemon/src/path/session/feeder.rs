@@ -196,7 +196,7 @@ impl Feeder {
     ) -> Result<(), NoRoom> {
         let packet = if qos == Qos::AtMostOnce { 0 } else { flight.next_packet() };
         let end = self.connection.outlet.publish(message, Sending { packet, qos, retain })?;
-        let sent = Sent { origin, message: Arc::clone(message), qos, since: Instant::now() };
+        let sent = Sent { origin, message: Arc::clone(message), qos, written: None };
         if qos == Qos::AtMostOnce {
             flight.inflight.handed_over(end, sent);
         } else {

@@ -9,7 +9,7 @@
 //! - the feeder (`feeder.rs`), one for each connection: may wait for room.
 //!
 //! The rest is pure: `wire.rs` (what is subscribed), `grants.rs` (which copies are sure to come), `ring.rs` (what may be acknowledged), `inflight.rs` and
-//! `subscribing.rs` (what the broker's answers belong to), `backoff.rs`. `link.rs` hides the difference between `v4.rs`
+//! `subscribing.rs` (what the broker's answers belong to), `deadlines.rs` (what has been owed for too long), `backoff.rs`. `link.rs` hides the difference between `v4.rs`
 //! and `v5.rs`.
 
 mod ack;
@@ -17,6 +17,7 @@ mod backoff;
 mod codec;
 pub mod benchmarks;
 mod connection;
+mod deadlines;
 mod failure;
 mod feeder;
 mod grants;

@@ -146,7 +146,7 @@ impl Poller {
     fn written(&mut self, taken: Taken) {
         let connection = &self.connection;
         let now = Instant::now();
-        let delivered = connection.flight().inflight.written(taken.end, |sent| sent.since = now);
+        let delivered = connection.flight().inflight.written(taken.end, |sent| sent.written = Some(now));
         if taken.acknowledgements > 0 {
             connection.standing.acknowledgements_written(taken.acknowledgements);
         }
@@ -167,6 +167,7 @@ impl Poller {
         }
         self.grants.connected(welcome.session_present);
         core.decide_lost(welcome.session_present);
+        core.outboxes.connected(core.id);
         core.status.send_modify(|status| {
             status.state = SessionState::Connected;
             status.last_error = None;

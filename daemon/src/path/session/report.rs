@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::backoff::STEADY;
 use super::failure::Failure;
 use crate::control::config::model::{Broker, Protocol};
+use crate::path::outbox::Suspect;
 
 /// How loud a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +124,20 @@ impl Report {
         } else {
             warn!(broker = %name, reason = %failure, "disconnected without a goodbye");
         }
+    }
+}
+
+/// The broker keeps ending its connections over what it is sent.
+pub(super) fn suspected(broker: &Broker, suspect: &Suspect) {
+    let broker = &broker.name;
+    match suspect {
+        Suspect::OnTrial(message) => warn!(%broker, topic = %message.topic,
+            "the broker keeps ending the connection before it acknowledges this message; messages to it are sent one at a \
+             time until the cause is found"),
+        Suspect::Guilty { message, losses, .. } => error!(%broker, topic = %message.topic,
+            bytes = message.payload.len(), attempts = losses,
+            "message dropped: the broker ends the connection whenever it is sent; see the broker's own log for the reason, \
+             and its access rules and limits for this topic"),
     }
 }
 

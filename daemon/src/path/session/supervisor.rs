@@ -15,15 +15,17 @@ use tracing::info;
 
 use super::SessionState;
 use super::backoff::Backoff;
-use super::connection::{Connection, Core, Deadlines};
+use super::connection::{Connection, Core};
+use super::deadlines::Deadlines;
 use super::failure::{Failure, shortened};
 use super::feeder::CLOSE_DEADLINE;
 use super::packet::Welcome;
 use super::poller;
-use super::report::Report;
+use super::report::{self, Report};
 use super::transport::Transport;
 use crate::control::config::secret::Secret;
 use crate::message::Qos;
+use crate::telemetry::metrics::DisconnectReason;
 
 /// How often the deadlines of a connection are checked.
 const TICK: Duration = Duration::from_secs(1);
@@ -122,16 +124,20 @@ impl Supervisor {
         };
         let Some(welcome) = welcome else {
             let failure = outcome(polling.await);
-            self.clear_up(&connection);
+            self.clear_up(&connection, &failure);
             return Ended { failure, up: None };
         };
         let since = Instant::now();
         self.report.connected(welcome.session_present);
         let failure = self.watch(&connection, &welcome, &mut polling).await;
-        self.clear_up(&connection);
-        if self.stop.is_cancelled() {
+        self.clear_up(&connection, &failure);
+        let reason = if self.stop.is_cancelled() {
             self.report.stopped(connection.goodbye.is_cancelled(), &failure);
-        }
+            DisconnectReason::Stopped
+        } else {
+            failure.disconnect_reason()
+        };
+        self.core.meters.disconnect(reason);
         Ended { failure, up: Some(since.elapsed()) }
     }
 
@@ -155,14 +161,14 @@ impl Supervisor {
         welcome: &Welcome,
         polling: &mut JoinHandle<Failure>,
     ) -> Failure {
-        let mut deadlines = Deadlines::new(&self.core.broker, welcome, Instant::now());
+        let mut deadlines = Deadlines::new(self.core.broker.keep_alive, welcome, Instant::now());
         let mut ticks = tokio::time::interval(TICK);
         loop {
             tokio::select! {
                 biased;
                 ended = &mut *polling => return outcome(ended),
                 () = self.stop.cancelled() => break,
-                _ = ticks.tick() => deadlines.check(connection, Instant::now()),
+                _ = ticks.tick() => connection.check(&mut deadlines, Instant::now()),
             }
         }
         connection.closing.store(true, Ordering::Relaxed);
@@ -181,9 +187,12 @@ impl Supervisor {
     }
 
     /// What follows from the end of a connection, once neither of its tasks runs any more.
-    fn clear_up(&self, connection: &Connection) {
+    fn clear_up(&self, connection: &Connection, failure: &Failure) {
         let core = &self.core;
-        core.outboxes.connection_lost(core.id);
+        let blamed = if self.stop.is_cancelled() { None } else { connection.blamed(failure, Instant::now()) };
+        if let Some(suspect) = core.outboxes.connection_lost(core.id, blamed) {
+            report::suspected(&core.broker, &suspect);
+        }
         core.meters.connected.set(0);
         core.meters.ack_stalled.set(0.0);
         if connection.standing.is_undecided() {

@@ -156,21 +156,22 @@ fn written(result: Result<usize, Error>) {
 fn disconnected(broker: &Broker, disconnect: Disconnect) -> Failure {
     let text = disconnect.properties.and_then(|properties| properties.reason_string);
     let code = disconnect.reason_code;
+    let leaving = |reason| Failure::Leaving(worded(reason, text.clone()));
     let reason = match code {
         DisconnectReasonCode::SessionTakenOver => return Failure::TakenOver(broker.client_id.clone()),
         DisconnectReasonCode::NotAuthorized => return Failure::NotAuthorised,
-        DisconnectReasonCode::ServerBusy => "it is busy",
-        DisconnectReasonCode::ServerShuttingDown => "it is shutting down",
-        DisconnectReasonCode::KeepAliveTimeout => "it has received nothing within the keep alive",
+        DisconnectReasonCode::ServerBusy => return leaving("it is busy"),
+        DisconnectReasonCode::ServerShuttingDown => return leaving("it is shutting down"),
+        DisconnectReasonCode::KeepAliveTimeout => return leaving("it has received nothing within the keep alive"),
         DisconnectReasonCode::ReceiveMaximumExceeded => "it was sent more messages than its receive maximum",
         DisconnectReasonCode::PacketTooLarge => "it was sent a packet that is too large for it",
-        DisconnectReasonCode::MessageRateTooHigh => "it was sent messages too fast",
-        DisconnectReasonCode::QuotaExceeded => "a quota is exceeded",
-        DisconnectReasonCode::AdministrativeAction => "an administrator closed it",
-        DisconnectReasonCode::ConnectionRateExceeded => "too many connections in a short time",
-        DisconnectReasonCode::MaximumConnectTime => "the longest connection time is over",
+        DisconnectReasonCode::MessageRateTooHigh => return leaving("it was sent messages too fast"),
+        DisconnectReasonCode::QuotaExceeded => return leaving("a quota is exceeded"),
+        DisconnectReasonCode::AdministrativeAction => return leaving("an administrator closed it"),
+        DisconnectReasonCode::ConnectionRateExceeded => return leaving("too many connections in a short time"),
+        DisconnectReasonCode::MaximumConnectTime => return leaving("the longest connection time is over"),
         DisconnectReasonCode::UseAnotherServer | DisconnectReasonCode::ServerMoved => {
-            "it has moved to another address"
+            return leaving("it has moved to another address");
         }
         _ => return Failure::Disconnected(worded(&format!("{code:?} (0x{:02x})", code as u8), text)),
     };

@@ -1,0 +1,130 @@
+//! A publish over which a broker ends its connections: given up after a few, so that what follows goes on; and nothing
+//! that is innocent is given up with it.
+
+use tidegate_tests::config::ECHO;
+use tidegate_tests::script::{Peer, Request, ScriptedBroker};
+use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols};
+
+on_both_protocols!(
+    a_publish_that_ends_each_connection_is_given_up_and_what_follows_goes_on,
+    its_own_broker_gets_the_acknowledgement_of_what_caused_it,
+    a_broker_that_ends_connections_for_other_reasons_costs_no_publish,
+);
+
+/// Relays from `plant` to `up/#` on `cloud`.
+fn bridge(plant: &Mosquitto, cloud: &ScriptedBroker, protocol: Protocol) -> Daemon {
+    let keys = "allow = { publish = [\"cloud:up/#\"] }\nconfig = { broker = \"cloud\", topic = \"up/{topic}\" }";
+    let config = Config::new()
+        .broker("plant", plant.port(), protocol, "")
+        .broker("cloud", cloud.port(), protocol, "")
+        .handler("relay", "relay.wasm", &format!("instances = 1\n{keys}"))
+        .subscription("plant", "in/#", 1, "relay", "");
+    Daemon::launch(&config)
+}
+
+/// Acknowledges the daemon's publishes until one with the payload `poison` comes, which ends the connection; or until
+/// `count` came. Returns what was acknowledged.
+fn serve(mut peer: Peer, count: usize) -> Vec<String> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        let Request::Publish(message, id) = peer.request() else { panic!("only publishes are expected") };
+        if message.text() == "poison" {
+            peer.hang_up();
+            return taken;
+        }
+        taken.push(message.text().to_owned());
+        peer.acknowledge(id);
+    }
+    taken
+}
+
+fn a_publish_that_ends_each_connection_is_given_up_and_what_follows_goes_on(protocol: Protocol) {
+    let (plant, cloud) = (Mosquitto::start(), ScriptedBroker::listen(protocol));
+    let daemon = bridge(&plant, &cloud, protocol);
+    daemon.wait_broker("plant");
+    let peer = cloud.accept(false);
+    let publisher = plant.client(protocol);
+    publisher.publish_all(&["before", "poison", "after", "last"].map(|text| Message::new("in/a", text)));
+
+    // All four are on their way when the connection ends, and again on the next two; then the poison goes alone.
+    assert_eq!(serve(peer, 4), ["before"]);
+    for loss in 2..=5 {
+        assert_eq!(serve(cloud.accept(true), 3), [""; 0], "loss {loss}");
+    }
+    assert_eq!(serve(cloud.accept(true), 2), ["after", "last"]);
+
+    let metrics = daemon.settle("plant", 4);
+    assert_eq!((metrics.finished("plant", "handled"), metrics.finished("plant", "dropped_poisoned")), (3.0, 1.0));
+    let given_up = "message dropped: the broker ends the connection whenever it is sent; see the broker's own log for the \
+                    reason, and its access rules and limits for this topic";
+    let said = daemon.wait_event(given_up, &[("level", "ERROR"), ("broker", "cloud"), ("topic", "up/in/a")]);
+    assert_eq!(said["attempts"], 5, "{said}");
+    assert_eq!(daemon.metrics().connects("cloud", "accepted"), 6.0);
+}
+
+/// The broker that ends the connection is the one that waits for the acknowledgement of the message behind it, and sends
+/// that message again on each new connection, whose output is then a copy of the poison.
+fn its_own_broker_gets_the_acknowledgement_of_what_caused_it(protocol: Protocol) {
+    let broker = ScriptedBroker::listen(protocol);
+    let config = Config::new()
+        .broker("plant", broker.port(), protocol, "")
+        .guest("echo", "plant", ECHO, "instances = 1")
+        .subscription("plant", "in/#", 1, "echo", "");
+    let daemon = Daemon::launch(&config);
+    let mut peer = broker.accept(false);
+    peer.grant();
+    let mut losses = 0;
+    loop {
+        peer.publish(1, &Message::new("in/a", "poison"));
+        match peer.request() {
+            Request::Publish(message, _) => assert_eq!(message.text(), "poison"),
+            Request::PubAck(1) => break,
+            other => panic!("unexpected: {other:?}"),
+        }
+        daemon.wait_metrics("the message was taken in", |metrics| metrics.received("plant") == f64::from(losses + 1));
+        losses += 1;
+        assert!(losses <= 5, "it is sent for ever");
+        drop(peer);
+        peer = broker.accept(true);
+        if protocol == Protocol::V5 {
+            peer.grant();
+        }
+    }
+    peer.publish(2, &Message::new("in/a", "good"));
+    let Request::Publish(message, id) = peer.request() else { panic!("what follows goes on") };
+    assert_eq!(message.text(), "good");
+    peer.acknowledge(id);
+    assert_eq!(peer.request(), Request::PubAck(2));
+    let metrics = daemon.wait_metrics("all reach their end", |metrics| metrics.in_progress("plant") == 0.0);
+    assert_eq!(metrics.finished("plant", "handled"), 1.0);
+    assert_eq!(metrics.finished("plant", "dropped_poisoned") + metrics.finished("plant", "returned"), 6.0);
+}
+
+/// A broker that ends connection after connection, most of them with publishes unacknowledged.
+fn a_broker_that_ends_connections_for_other_reasons_costs_no_publish(protocol: Protocol) {
+    let (plant, cloud) = (Mosquitto::start(), ScriptedBroker::listen(protocol));
+    let daemon = bridge(&plant, &cloud, protocol);
+    daemon.wait_broker("plant");
+    plant.client(protocol).publish_all(&["0", "1", "2"].map(|text| Message::new("in/a", text)));
+
+    // Closed while the window is full: three of these put the publishes on trial, nothing more.
+    for _ in 0..3 {
+        let mut peer = cloud.accept(true);
+        assert!(matches!(peer.request(), Request::Publish(..)));
+    }
+    // Closed before the publish under suspicion was sent: it cannot be the cause.
+    for _ in 0..2 {
+        drop(cloud.accept(true));
+    }
+    // On protocol 5 a broker says that it leaves for a reason of its own.
+    if protocol == Protocol::V5 {
+        for _ in 0..2 {
+            let mut peer = cloud.accept(true);
+            assert!(matches!(peer.request(), Request::Publish(..)));
+            peer.disconnect(0x8b);
+        }
+    }
+    assert_eq!(serve(cloud.accept(true), 3), ["0", "1", "2"]);
+    let metrics = daemon.settle("plant", 3);
+    assert_eq!(metrics.finished("plant", "handled"), 3.0);
+}
