@@ -3,9 +3,7 @@
 //! Fed by the outbox and by the poller's progress; feeds the request channel. It owns the order of publishes and the send
 //! window. It never touches the link, and never waits with a lock held.
 
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -13,8 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::connection::{Connection, Flight, Origin, Sent, send_window, subscribe_window};
+use super::cover::Next;
 use super::link::{LARGEST_PACKET, NoRoom, Welcome};
-use crate::control::config::model::{Protocol, StatusMessage};
+use super::subscribing::Request;
+use crate::control::config::model::StatusMessage;
 use crate::message::{Outgoing, Qos};
 
 /// How long a stop waits for the broker to have the close message.
@@ -81,40 +81,28 @@ impl Feeder {
     /// message is true.
     async fn subscribe(&self) -> Result<(), Interrupt> {
         let core = &self.connection.core;
-        if self.is_subscribed() {
-            core.status.send_modify(|status| status.granted = std::mem::take(&mut status.pending));
-            return Ok(());
-        }
-        let filters = core.wires.filters().len();
-        for batch in self.connection.client.batches(filters) {
-            while self.ask(&batch).is_err() {
-                self.progress().await?;
+        loop {
+            match core.cover.next(self.connection.client.batch()) {
+                Next::Save(record) => self.unless_over(core.cover.save(record)).await?,
+                Next::Send(request) => {
+                    while self.ask(&request).is_err() {
+                        self.progress().await?;
+                    }
+                }
+                Next::Wait => self.progress().await?,
+                Next::Done => return Ok(()),
             }
         }
-        while self.connection.flight().subscribing.len() > 0 {
-            self.progress().await?;
-        }
-        Ok(())
     }
 
-    /// Whether a resumed session has all filters already, and to ask again would do harm: on 3.1.1 every SUBSCRIBE brings
-    /// the retained messages again (MQTT 3.1.1 §3.8.4 [MQTT-3.8.4-3]), on protocol 5 only a new subscription does.
-    fn is_subscribed(&self) -> bool {
-        let core = &self.connection.core;
-        core.broker.protocol == Protocol::V311
-            && self.welcome.session_present
-            && core.all_granted.load(Ordering::Relaxed)
-    }
-
-    /// Sends one SUBSCRIBE.
-    fn ask(&self, batch: &Range<usize>) -> Result<(), NoRoom> {
+    /// Sends one SUBSCRIBE or UNSUBSCRIBE.
+    fn ask(&self, request: &Request) -> Result<(), NoRoom> {
         let mut flight = self.connection.flight();
         if flight.subscribing.len() >= subscribe_window(&self.welcome) {
             return Err(NoRoom);
         }
-        let filters = &self.connection.core.wires.filters()[batch.clone()];
-        self.connection.client.try_subscribe(filters, &self.welcome)?;
-        flight.subscribing.queued(batch.clone(), Instant::now());
+        self.connection.client.try_request(request, &self.welcome)?;
+        flight.subscribing.queued(request.clone(), Instant::now());
         Ok(())
     }
 

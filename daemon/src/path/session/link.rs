@@ -4,15 +4,15 @@
 //! the [`Client`], of which everyone may have a clone, hands requests over without waiting, and the [`Link`], which the
 //! poller owns, does the work. An enum rather than a trait: there are two versions and there will not be a third soon.
 
-use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::cover::Batch;
 use super::failure::Failure;
 use super::ring::Received;
-use super::wire::WireFilter;
+use super::subscribing::Request;
 use super::{v4, v5};
 use crate::control::config::model::{Broker, Protocol};
 use crate::control::config::secret::Secret;
@@ -53,6 +53,10 @@ pub(super) struct Welcome {
     pub(super) retain: bool,
     /// It takes subscription identifiers; never on 3.1.1.
     pub(super) identifiers: bool,
+    /// It takes shared subscriptions; on 3.1.1 it cannot say.
+    pub(super) shares: bool,
+    /// It takes wildcards in topic filters.
+    pub(super) wildcards: bool,
     /// The keep alive that it imposes, if any.
     pub(super) keep_alive: Option<Duration>,
 }
@@ -82,11 +86,13 @@ pub(super) enum Event {
     Arrived(Arrival),
     /// SUBACK, with the QoS granted or the reason of the refusal for each filter.
     Subscribed { packet: u16, reasons: Vec<Result<Qos, &'static str>> },
+    /// UNSUBACK, on protocol 5 with the reason where a filter stays.
+    Unsubscribed { packet: u16, reasons: Vec<Result<(), &'static str>> },
     /// PUBACK or PUBCOMP, with the reason of a refusal.
     Acknowledged { packet: u16, refusal: Option<&'static str> },
     /// PUBREC with the reason of a refusal. rumqttc never frees the publish's place in its window.
     RefusedAtRelease { packet: u16, refusal: &'static str },
-    /// A SUBSCRIBE was written.
+    /// A SUBSCRIBE or UNSUBSCRIBE was written.
     SubscribeWritten(u16),
     /// A publish was written; 0 at QoS 0.
     PublishWritten(u16),
@@ -148,20 +154,23 @@ pub(super) enum Client {
 }
 
 impl Client {
-    /// The ranges of wire filters that go into one SUBSCRIBE each.
-    pub(super) fn batches(&self, filters: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        let step = match self {
+    /// How many filters go into one packet.
+    pub(super) fn batch(&self) -> Batch {
+        let subscribe = match self {
             Client::V4(_) => FILTERS_PER_SUBSCRIBE,
             Client::V5(_) => 1,
         };
-        (0..filters).step_by(step).map(move |start| start..(start + step).min(filters))
+        // rumqttc's client takes one filter at a time.
+        Batch { subscribe, unsubscribe: 1 }
     }
 
-    /// Subscribes to the filters of one batch.
-    pub(super) fn try_subscribe(&self, filters: &[WireFilter], welcome: &Welcome) -> Result<(), NoRoom> {
-        match self {
-            Client::V4(client) => client.try_subscribe(filters),
-            Client::V5(client) => client.try_subscribe(filters, welcome.identifiers),
+    /// Subscribes or unsubscribes, in one packet.
+    pub(super) fn try_request(&self, request: &Request, welcome: &Welcome) -> Result<(), NoRoom> {
+        match (self, request) {
+            (Client::V4(client), Request::Subscribe(filters)) => client.try_subscribe(filters),
+            (Client::V5(client), Request::Subscribe(filters)) => client.try_subscribe(filters, welcome.identifiers),
+            (Client::V4(client), Request::Unsubscribe(filters)) => client.try_unsubscribe(filters),
+            (Client::V5(client), Request::Unsubscribe(filters)) => client.try_unsubscribe(filters),
         }
     }
 

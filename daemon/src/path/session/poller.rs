@@ -13,19 +13,18 @@ use tracing::{error, warn};
 
 use super::ack::{AckToken, Admitted};
 use super::connection::{Connection, Origin, Sent, send_window};
+use super::cover::Copied;
 use super::failure::Failure;
-use super::grants::Grants;
 use super::link::{Arrival, Event, INFLIGHT_LIMIT, Link, NoRoom, Welcome};
 use super::ring::Received;
-use super::wire::WireCopy;
+use super::subscribing::Request;
 use crate::message::{Message, Properties, Qos};
 use crate::telemetry::metrics::ConnectResult;
 use crate::telemetry::tap::Sighting;
 
 /// Polls a connection until it ends; why it did. The receiver of the CONNACK is told before anything else is taken in.
 pub(super) async fn run(connection: Arc<Connection>, link: Link, connected: oneshot::Sender<Welcome>) -> Failure {
-    let grants = connection.core.grants().clone();
-    let mut poller = Poller { connection, link, connected: Some(connected), grants, leaks: 0 };
+    let mut poller = Poller { connection, link, connected: Some(connected), leaks: 0 };
     let failure = poller.poll().await;
     poller.connection.standing.lose();
     // What had come before the end counts: an acknowledgement spares a repetition, a QoS 0 message comes only once.
@@ -39,8 +38,6 @@ struct Poller {
     connection: Arc<Connection>,
     link: Link,
     connected: Option<oneshot::Sender<Welcome>>,
-    /// Of the session's wire filters; handed on to the next connection.
-    grants: Grants,
     /// Publishes that may still be refused by their PUBREC: rumqttc never frees their places in its window, which is
     /// larger than the send window by so many.
     leaks: usize,
@@ -50,7 +47,6 @@ impl Drop for Poller {
     fn drop(&mut self) {
         // Also when a panic ends the task: no message may start from a connection that nobody polls.
         self.connection.standing.lose();
-        self.connection.core.grants().clone_from(&self.grants);
     }
 }
 
@@ -86,6 +82,7 @@ impl Poller {
             Event::Arrived(arrival) => return self.arrived(arrival),
             Event::Connected(welcome) => self.accepted(welcome),
             Event::Subscribed { packet, reasons } => self.subscribed(packet, &reasons),
+            Event::Unsubscribed { packet, reasons } => self.unsubscribed(packet, &reasons),
             Event::Acknowledged { packet, refusal } => self.acknowledged(packet, refusal),
             Event::RefusedAtRelease { packet, refusal } => self.refused_at_release(packet, refusal),
             Event::SubscribeWritten(packet) => self.connection.flight().subscribing.written(packet),
@@ -101,10 +98,7 @@ impl Poller {
         let core = &self.connection.core;
         core.meters.connect(ConnectResult::Accepted);
         core.meters.connected.set(1);
-        if !welcome.session_present {
-            core.all_granted.store(false, Ordering::Relaxed);
-        }
-        self.grants.connected(welcome.session_present);
+        core.cover.connected(&welcome);
         core.decide_lost(welcome.session_present);
         self.leaks = usize::from(welcome.receive_maximum.min(INFLIGHT_LIMIT)).saturating_sub(send_window(&welcome));
         if let Some(connected) = self.connected.take() {
@@ -129,8 +123,6 @@ impl Poller {
                 return token.iter().for_each(|token| token.settle());
             }
         };
-        self.grants.arrived(&core.wires, &arrival.identifiers, &topic);
-        let copy = WireCopy::new(&core.wires, &self.grants, &arrival.identifiers, &topic);
         let message = Message {
             broker: core.id,
             topic,
@@ -142,7 +134,14 @@ impl Poller {
             arrived: now,
             properties: arrival.properties,
         };
-        core.router.receive(message, &copy, token);
+        let topic = message.topic.clone();
+        let copy = Copied {
+            topic: &topic,
+            identifiers: &arrival.identifiers,
+            acknowledged: arrival.qos > Qos::AtMostOnce,
+            again: arrival.dup,
+        };
+        core.cover.arrived(&copy, |copy| core.router.receive(message, copy, token));
     }
 
     /// The token of a message that is to be acknowledged, if there is room for it.
@@ -169,42 +168,26 @@ impl Poller {
         }
     }
 
-    fn subscribed(&mut self, packet: u16, reasons: &[Result<Qos, &'static str>]) {
-        let Some(filters) = self.connection.flight().subscribing.acknowledged(packet) else {
-            return self.connection.standing.end(Failure::BrokenProtocol("a SUBACK that nobody waits for".to_owned()));
-        };
-        let core = &self.connection.core;
-        let mut refused = Vec::new();
-        let mut granted = 0;
-        for (place, wire) in filters.clone().zip(&core.wires.filters()[filters.clone()]) {
-            let reason =
-                reasons.get(place - filters.start).copied().unwrap_or(Err("the broker gives no answer for it"));
-            let subscriptions = wire.places.iter().map(|place| &core.subscriptions[*place]);
-            match reason {
-                Ok(qos) => {
-                    self.grants.granted(place);
-                    granted += wire.places.len();
-                    if qos < wire.qos {
-                        warn!(broker = %core.broker.name, filter = %wire.filter, asked = %wire.qos, granted = %qos,
-                            "subscription granted at a lower QoS");
-                    }
-                }
-                Err(reason) => {
-                    self.grants.refused(place);
-                    for subscription in subscriptions {
-                        error!(broker = %core.broker.name, subscription = %subscription.name,
-                            filter = %subscription.topic, asked = %wire.filter, reason, "subscription refused");
-                        refused.push(Arc::clone(&subscription.name));
-                    }
-                }
-            }
+    fn subscribed(&self, packet: u16, reasons: &[Result<Qos, &'static str>]) {
+        match self.answered(packet) {
+            Some(Request::Subscribe(filters)) => self.connection.core.cover.subscribed(&filters, reasons),
+            _ => self.unexpected("a SUBACK"),
         }
-        core.status.send_modify(|status| {
-            status.granted += granted;
-            status.pending = status.pending.saturating_sub(granted + refused.len());
-            status.refused.append(&mut refused);
-            core.all_granted.store(status.pending == 0 && status.refused.is_empty(), Ordering::Relaxed);
-        });
+    }
+
+    fn unsubscribed(&self, packet: u16, reasons: &[Result<(), &'static str>]) {
+        match self.answered(packet) {
+            Some(Request::Unsubscribe(filters)) => self.connection.core.cover.unsubscribed(&filters, reasons),
+            _ => self.unexpected("an UNSUBACK"),
+        }
+    }
+
+    fn answered(&self, packet: u16) -> Option<Request> {
+        self.connection.flight().subscribing.acknowledged(packet)
+    }
+
+    fn unexpected(&self, answer: &str) {
+        self.connection.standing.end(Failure::BrokenProtocol(format!("{answer} that nobody waits for")));
     }
 
     fn publish_written(&self, packet: u16) {

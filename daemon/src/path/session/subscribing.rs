@@ -1,20 +1,31 @@
-//! The SUBSCRIBE packets of one connection between their hand-over to rumqttc and their SUBACK.
+//! The SUBSCRIBE and UNSUBSCRIBE packets of one connection between their hand-over to rumqttc and the broker's answer.
 //!
 //! Pure, and built like [`super::inflight`] for the same reason: the packet identifier is known only once rumqttc has
 //! written the packet. Fed by the feeder (queued) and the poller (written, acknowledged).
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::time::Instant;
 
-/// One SUBSCRIBE packet: a range of the broker's wire filters.
+use super::cover::WireFilter;
+use crate::topic::TopicFilter;
+
+/// One packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    /// SUBSCRIBE.
+    Subscribe(Vec<WireFilter>),
+    /// UNSUBSCRIBE.
+    Unsubscribe(Vec<TopicFilter>),
+}
+
+/// A packet and when it was handed over.
 #[derive(Debug, PartialEq, Eq)]
 struct Batch {
-    filters: Range<usize>,
+    request: Request,
     since: Instant,
 }
 
-/// SUBSCRIBE packets on their way.
+/// Packets on their way.
 #[derive(Debug, Default)]
 pub(super) struct Subscribing {
     /// Not written yet, in the order of hand-over.
@@ -29,9 +40,9 @@ impl Subscribing {
         self.queued.len() + self.pending.len()
     }
 
-    /// A packet for these wire filters was handed over.
-    pub(super) fn queued(&mut self, filters: Range<usize>, now: Instant) {
-        self.queued.push_back(Batch { filters, since: now });
+    /// A packet was handed over.
+    pub(super) fn queued(&mut self, request: Request, now: Instant) {
+        self.queued.push_back(Batch { request, since: now });
     }
 
     /// The next packet was written under this identifier.
@@ -41,10 +52,10 @@ impl Subscribing {
         }
     }
 
-    /// The wire filters that a SUBACK answers, in the order of its reason codes.
-    pub(super) fn acknowledged(&mut self, packet: u16) -> Option<Range<usize>> {
+    /// What a SUBACK or UNSUBACK answers, with its filters in the order of the reason codes.
+    pub(super) fn acknowledged(&mut self, packet: u16) -> Option<Request> {
         let place = self.pending.iter().position(|(pending, _)| *pending == packet)?;
-        Some(self.pending.remove(place).1.filters)
+        Some(self.pending.remove(place).1.request)
     }
 
     /// Since when the broker owes its oldest answer.
@@ -62,16 +73,17 @@ mod tests {
     #[test]
     fn answers_find_their_filters_in_any_order() {
         let start = Instant::now();
+        let request = |text: &str| Request::Unsubscribe(vec![TopicFilter::new(text).expect("valid")]);
         let mut subscribing = Subscribing::default();
-        subscribing.queued(0..8, start);
-        subscribing.queued(8..10, start + Duration::from_secs(1));
+        subscribing.queued(request("a"), start);
+        subscribing.queued(request("b"), start + Duration::from_secs(1));
         subscribing.written(1);
         subscribing.written(2);
         assert_eq!(subscribing.oldest(), Some(start));
-        assert_eq!(subscribing.acknowledged(2), Some(8..10));
+        assert_eq!(subscribing.acknowledged(2), Some(request("b")));
         assert_eq!(subscribing.acknowledged(2), None);
         assert_eq!(subscribing.len(), 1);
-        assert_eq!(subscribing.acknowledged(1), Some(0..8));
+        assert_eq!(subscribing.acknowledged(1), Some(request("a")));
         assert_eq!((subscribing.len(), subscribing.oldest()), (0, None));
     }
 }

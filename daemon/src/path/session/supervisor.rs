@@ -16,6 +16,7 @@ use tracing::{error, info};
 use super::SessionState;
 use super::backoff::Backoff;
 use super::connection::{Connection, Core, Deadlines};
+use super::cover::Begun;
 use super::failure::{Failure, shortened};
 use super::feeder::{self, CLOSE_DEADLINE};
 use super::link::Welcome;
@@ -43,6 +44,7 @@ pub(super) async fn run(core: Arc<Core>, stop: CancellationToken) {
         stop,
     };
     session.announce();
+    session.core.cover.load().await;
     while session.wanted().await {
         let ended = session.connect().await;
         if !session.stop.is_cancelled() {
@@ -121,6 +123,7 @@ impl Supervisor {
         let Some(welcome) = welcome else {
             let failure = outcome(polling.await);
             self.clear_up(&connection);
+            self.core.cover.settle().await;
             return Ended { failure, up: None };
         };
         let since = Instant::now();
@@ -129,6 +132,7 @@ impl Supervisor {
         let failure = self.watch(&connection, &welcome, &mut polling, &mut feeding).await;
         self.join_feeder(&mut feeding).await;
         self.clear_up(&connection);
+        self.core.cover.settle().await;
         if self.stop.is_cancelled() {
             self.report.stopped(connection.goodbye.load(Ordering::Relaxed), &failure);
         }
@@ -149,7 +153,7 @@ impl Supervisor {
     }
 
     fn accepted(&mut self, welcome: &Welcome) {
-        self.report.connected(welcome.session_present);
+        self.report.connected(welcome.session_present, self.core.cover.begun() == Begun::Lost);
         self.core.status.send_modify(|status| {
             status.state = SessionState::Connected;
             status.last_error = None;

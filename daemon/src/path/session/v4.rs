@@ -7,13 +7,13 @@ use rumqttc::{
 };
 use smallvec::SmallVec;
 
+use super::cover::WireFilter;
 use super::failure::{Failure, shortened};
 use super::link::{Arrival, CONNECT_DEADLINE, Event, INFLIGHT_LIMIT, LARGEST_PACKET, NoRoom, Opening, Welcome};
 use super::ring::Received;
-use super::wire::WireFilter;
 use crate::control::config::model::Protocol;
 use crate::message::{Outgoing, Qos};
-use crate::topic::TopicName;
+use crate::topic::{TopicFilter, TopicName};
 
 /// Publishes with QoS 2 on their way at the same time. A broker of 3.1.1 cannot tell its limit, and mosquitto ends the
 /// connection beyond its `max_inflight_messages`, 20 by default.
@@ -70,6 +70,10 @@ impl Client {
         let filters =
             filters.iter().map(|wire| SubscribeFilter::new(wire.filter.as_str().to_owned(), wire_qos(wire.qos)));
         self.0.try_subscribe_many(filters).map_err(|_| NoRoom)
+    }
+
+    pub(super) fn try_unsubscribe(&self, filters: &[TopicFilter]) -> Result<(), NoRoom> {
+        filters.iter().try_for_each(|filter| self.0.try_unsubscribe(filter.as_str())).map_err(|_| NoRoom)
     }
 
     pub(super) fn try_publish(&self, message: &Outgoing, qos: Qos, retain: bool) -> Result<(), NoRoom> {
@@ -160,7 +164,9 @@ fn translate(event: rumqttc::Event) -> Event {
     match event {
         rumqttc::Event::Incoming(packet) => translate_packet(packet),
         rumqttc::Event::Outgoing(Sent::Publish(packet)) => Event::PublishWritten(packet),
-        rumqttc::Event::Outgoing(Sent::Subscribe(packet)) => Event::SubscribeWritten(packet),
+        rumqttc::Event::Outgoing(Sent::Subscribe(packet) | Sent::Unsubscribe(packet)) => {
+            Event::SubscribeWritten(packet)
+        }
         rumqttc::Event::Outgoing(Sent::PubAck(_) | Sent::PubRec(_)) => Event::AcknowledgementWritten,
         rumqttc::Event::Outgoing(Sent::Disconnect) => Event::DisconnectWritten,
         rumqttc::Event::Outgoing(_) => Event::Other,
@@ -177,6 +183,8 @@ fn translate_packet(packet: Packet) -> Event {
             max_qos: Qos::ExactlyOnce,
             retain: true,
             identifiers: false,
+            shares: true,
+            wildcards: true,
             keep_alive: None,
         }),
         Packet::Publish(publish) => Event::Arrived(Arrival {
@@ -196,6 +204,7 @@ fn translate_packet(packet: Packet) -> Event {
             });
             Event::Subscribed { packet: suback.pkid, reasons: reasons.collect() }
         }
+        Packet::UnsubAck(unsuback) => Event::Unsubscribed { packet: unsuback.pkid, reasons: Vec::new() },
         Packet::PubAck(PubAck { pkid }) => Event::Acknowledged { packet: pkid, refusal: None },
         Packet::PubComp(pubcomp) => Event::Acknowledged { packet: pubcomp.pkid, refusal: None },
         _ => Event::Other,

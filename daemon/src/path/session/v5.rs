@@ -7,19 +7,20 @@ use rumqttc::Outgoing as Sent;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnectProperties, ConnectReturnCode, DisconnectReasonCode, Filter, LastWill, Packet, PubAckReason,
     PubRecReason, Publish, PublishProperties, RetainForwardRule, SubscribeProperties, SubscribeReasonCode,
+    UnsubAckReason,
 };
 use rumqttc::v5::mqttbytes::{self, QoS};
 use rumqttc::v5::{AsyncClient, ConnectionError, EventLoop, MqttOptions, StateError};
 use rumqttc::{NetworkOptions, v5};
 use smallvec::SmallVec;
 
+use super::cover::WireFilter;
 use super::failure::{Failure, shortened};
 use super::link::{Arrival, CONNECT_DEADLINE, Event, INFLIGHT_LIMIT, LARGEST_PACKET, NoRoom, Opening, Welcome};
 use super::ring::Received;
-use super::wire::WireFilter;
 use crate::control::config::model::Protocol;
 use crate::message::{Outgoing, Properties, Qos};
-use crate::topic::TopicName;
+use crate::topic::{TopicFilter, TopicName};
 
 /// Prepares a connection.
 pub(super) fn open(opening: &Opening<'_>) -> (Client, Link) {
@@ -90,10 +91,15 @@ impl Client {
         };
         let filters = filters.iter().map(|wire| {
             let mut filter = Filter::new(wire.filter.as_str(), wire_qos(wire.qos));
-            filter.retain_forward_rule = RetainForwardRule::OnNewSubscribe;
+            filter.retain_forward_rule =
+                if wire.replay { RetainForwardRule::OnNewSubscribe } else { RetainForwardRule::Never };
             filter
         });
         self.0.try_subscribe_many_with_properties(filters, properties).map_err(|_| NoRoom)
+    }
+
+    pub(super) fn try_unsubscribe(&self, filters: &[TopicFilter]) -> Result<(), NoRoom> {
+        filters.iter().try_for_each(|filter| self.0.try_unsubscribe(filter.as_str())).map_err(|_| NoRoom)
     }
 
     pub(super) fn try_publish(&self, message: &Outgoing, qos: Qos, retain: bool) -> Result<(), NoRoom> {
@@ -237,7 +243,7 @@ fn translate(event: v5::Event) -> Event {
     match event {
         v5::Event::Incoming(packet) => translate_packet(packet),
         v5::Event::Outgoing(Sent::Publish(packet)) => Event::PublishWritten(packet),
-        v5::Event::Outgoing(Sent::Subscribe(packet)) => Event::SubscribeWritten(packet),
+        v5::Event::Outgoing(Sent::Subscribe(packet) | Sent::Unsubscribe(packet)) => Event::SubscribeWritten(packet),
         v5::Event::Outgoing(Sent::PubAck(_) | Sent::PubRec(_)) => Event::AcknowledgementWritten,
         v5::Event::Outgoing(Sent::Disconnect) => Event::DisconnectWritten,
         v5::Event::Outgoing(_) => Event::Other,
@@ -251,6 +257,10 @@ fn translate_packet(packet: Packet) -> Event {
         Packet::SubAck(suback) => {
             let reasons = suback.return_codes.into_iter().map(granted).collect();
             Event::Subscribed { packet: suback.pkid, reasons }
+        }
+        Packet::UnsubAck(unsuback) => {
+            let reasons = unsuback.reasons.into_iter().map(given_back).collect();
+            Event::Unsubscribed { packet: unsuback.pkid, reasons }
         }
         Packet::PubAck(puback) => Event::Acknowledged { packet: puback.pkid, refusal: publish_refusal(puback.reason) },
         Packet::PubRec(pubrec) => match release_refusal(pubrec.reason) {
@@ -274,6 +284,8 @@ fn welcome(connack: &ConnAck) -> Welcome {
         max_qos: properties.and_then(|p| p.max_qos).and_then(Qos::from_number).unwrap_or(Qos::ExactlyOnce),
         retain: available(properties.and_then(|p| p.retain_available)),
         identifiers: available(properties.and_then(|p| p.subscription_identifiers_available)),
+        shares: available(properties.and_then(|p| p.shared_subscription_available)),
+        wildcards: available(properties.and_then(|p| p.wildcard_subscription_available)),
         keep_alive: properties.and_then(|p| p.server_keep_alive).map(|seconds| Duration::from_secs(seconds.into())),
     }
 }
@@ -336,6 +348,17 @@ fn granted(code: SubscribeReasonCode) -> Result<Qos, &'static str> {
         SubscribeReasonCode::WildcardSubscriptionsNotSupported => "the broker has no wildcard subscriptions",
         SubscribeReasonCode::ImplementationSpecific => "the broker cannot do it",
         SubscribeReasonCode::Failure | SubscribeReasonCode::Unspecified => "the broker gives no reason",
+    })
+}
+
+fn given_back(reason: UnsubAckReason) -> Result<(), &'static str> {
+    Err(match reason {
+        UnsubAckReason::Success | UnsubAckReason::NoSubscriptionExisted => return Ok(()),
+        UnsubAckReason::NotAuthorized => "the broker's access rules refuse it",
+        UnsubAckReason::TopicFilterInvalid => "the broker does not accept this topic filter",
+        UnsubAckReason::PacketIdentifierInUse => "the packet identifier is in use",
+        UnsubAckReason::ImplementationSpecificError => "the broker cannot do it",
+        UnsubAckReason::UnspecifiedError => "the broker gives no reason",
     })
 }
 
