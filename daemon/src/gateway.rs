@@ -210,6 +210,7 @@ fn start_sessions(
         id,
         config: Arc::clone(broker),
         subscriptions: of_broker(&config.subscriptions, id),
+        state_dir: config.state_dir.clone(),
         router: Arc::clone(router),
         outboxes: Arc::clone(outboxes),
         meters: Arc::clone(&meters[id.index()]),

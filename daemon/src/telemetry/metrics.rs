@@ -26,6 +26,8 @@ pub struct Metrics {
     broker_connects: IntCounterVec,
     broker_disconnects: IntCounterVec,
     broker_ack_stalled: GaugeVec,
+    broker_sessions_lost: IntCounterVec,
+    broker_session_write_errors: IntCounterVec,
     received: IntCounterVec,
     finished: IntCounterVec,
     in_progress: IntGaugeVec,
@@ -62,6 +64,16 @@ impl Metrics {
             broker_ack_stalled: families.seconds(
                 "broker_ack_stalled_seconds",
                 "Age of the oldest received message that is not acknowledged yet.",
+                &["broker"],
+            )?,
+            broker_sessions_lost: families.counter(
+                "broker_sessions_lost_total",
+                "Sessions that the broker was to keep and has not.",
+                &["broker"],
+            )?,
+            broker_session_write_errors: families.counter(
+                "broker_session_write_errors_total",
+                "Failed writes of the record of the session's subscriptions.",
                 &["broker"],
             )?,
             received: families.counter("messages_received_total", "Messages taken in.", &["broker", "qos"])?,
@@ -118,6 +130,8 @@ impl Metrics {
             disconnects: DisconnectReason::ALL
                 .map(|reason| self.broker_disconnects.with_label_values(&[name, reason.label()])),
             ack_stalled: self.broker_ack_stalled.with_label_values(&[name]),
+            sessions_lost: self.broker_sessions_lost.with_label_values(&[name]),
+            session_write_errors: self.broker_session_write_errors.with_label_values(&[name]),
             received: qos(&self.received),
             finished: Outcome::ALL.map(|outcome| self.finished.with_label_values(&[name, outcome.label()])),
             in_progress: self.in_progress.with_label_values(&[name]),
@@ -306,6 +320,10 @@ pub struct BrokerMeters {
     disconnects: [IntCounter; DisconnectReason::ALL.len()],
     /// Seconds since the oldest unacknowledged message came.
     pub ack_stalled: prometheus::Gauge,
+    /// Sessions that the broker was to keep and has not.
+    pub sessions_lost: IntCounter,
+    /// Failed writes of the record of the session's subscriptions.
+    pub session_write_errors: IntCounter,
     /// By QoS.
     received: [IntCounter; 3],
     /// By [`Outcome`].

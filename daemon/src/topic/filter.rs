@@ -56,6 +56,12 @@ impl TopicFilter {
         self.unshared().ends_with('#')
     }
 
+    /// Whether it has `+` or `#`.
+    pub fn has_wildcard(&self) -> bool {
+        // A wildcard stands alone in its level, and a share name holds none.
+        self.text.contains(['+', '#'])
+    }
+
     /// Whether a message with this topic name reaches a subscriber of this filter.
     ///
     /// `#` also matches its parent level (MQTT 5 §4.7.1.2), and a filter that starts with a wildcard matches no topic that
@@ -95,6 +101,24 @@ impl TopicFilter {
                 (None, None) => return true,
                 _ => return false,
             }
+        }
+    }
+
+    /// Whether some topic name is matched by both. Shares are not compared.
+    pub fn overlaps(&self, other: &TopicFilter) -> bool {
+        let (mut mine, mut theirs) = (self.levels(), other.levels());
+        let mut first = true;
+        loop {
+            // A wildcard in the first level matches no name that starts with `$` (MQTT 5 §4.7.2).
+            let free = |level: &str| !(first && level.starts_with('$'));
+            match (mine.next(), theirs.next()) {
+                (Some("#"), level) | (level, Some("#")) => return level.is_none_or(free),
+                (Some("+"), Some(level)) | (Some(level), Some("+")) if free(level) => {}
+                (Some(a), Some(b)) if a == b => {}
+                (None, None) => return true,
+                _ => return false,
+            }
+            first = false;
         }
     }
 
@@ -198,7 +222,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::topic::testing::{filter, filter_text, naive_match, name, name_text};
+    use crate::topic::testing::{filter, filter_text, naive_match, name, name_text, name_with_two_filters};
 
     #[track_caller]
     fn check<T: PartialEq + fmt::Debug>(found: T, expected: T) {
@@ -345,7 +369,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn overlapping_is_exact_for_all_short_filters() {
+        let levels = ["a", "b", "", "$x", "+", "#"];
+        let pairs = levels.iter().flat_map(|head| levels.iter().map(move |tail| format!("{head}/{tail}")));
+        let texts = levels.iter().map(|&level| level.to_owned()).chain(pairs);
+        let filters: Vec<TopicFilter> = texts.filter_map(|text| TopicFilter::new(text).ok()).collect();
+        let names = all_short_names();
+        for one in &filters {
+            for other in &filters {
+                let expected = names.iter().any(|name| one.matches(name) && other.matches(name));
+                assert_eq!(one.overlaps(other), expected, "{one} {other}");
+            }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn filters_of_one_name_overlap((topic, [one, other]) in name_with_two_filters(), third in filter_text()) {
+            let (topic, one, other, third) = (name(&topic), filter(&one), filter(&other), filter(&third));
+            prop_assert!(one.overlaps(&other) && other.overlaps(&one));
+            prop_assert_eq!(one.overlaps(&third), third.overlaps(&one));
+            prop_assert!(one.overlaps(&third) || !third.matches(&topic));
+        }
+
         #[test]
         fn matching_agrees_with_the_naive_matcher(pattern in filter_text(), topic in name_text()) {
             prop_assert_eq!(filter(&pattern).matches(&name(&topic)), naive_match(&pattern, &topic));

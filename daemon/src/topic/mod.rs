@@ -7,7 +7,7 @@ mod filter;
 mod name;
 mod rank;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 mod trie;
 
 pub use filter::{FilterError, TopicFilter};

@@ -12,7 +12,7 @@ use std::time::UNIX_EPOCH;
 
 use prometheus::Gauge;
 
-use self::select::{Facts, Places, Selected, select};
+use self::select::{Facts, Places, Selected, domains, select_all};
 pub use self::table::RouteTable;
 use crate::control::config::model::{OnMessage, Subscription};
 use crate::message::{BrokerId, Message};
@@ -57,20 +57,22 @@ impl Router {
             return receipt.finish(Outcome::DroppedShutdown);
         }
         let mut ranked = routes.table.ranked(&message.topic);
-        ranked.retain(|place| copy.granted(*place));
+        ranked.retain(|place| copy.concerns(*place));
         let subscriptions = routes.table.subscriptions();
-        let deciding = |place: &&usize| subscriptions[**place].on_message.is_some() && copy.decides(**place);
-        if let Some(winner) = ranked.iter().find(deciding)
-            && !copy.carries(*winner)
-        {
+        let mut domains = domains(subscriptions, &ranked);
+        let counts = |places: &Places| {
+            let deciding = |place: &&usize| subscriptions[**place].on_message.is_some() && copy.decides(**place);
+            places.iter().find(deciding).is_none_or(|winner| copy.carries(*winner))
+        };
+        domains.retain(|places| counts(places));
+        if domains.is_empty() && !ranked.is_empty() {
             return receipt.finish(Outcome::Copy);
         }
-        routes.mark(&message, &ranked);
+        domains.iter().for_each(|places| routes.mark(&message, places));
         let message = Arc::new(message);
         self.tap.report(|| Sighting::Received(Arc::clone(&message)));
-        let candidates = ranked.iter().map(|place| (*place, &*subscriptions[*place]));
         let facts = Facts { payload: &message.payload, retain: message.retain };
-        match select(candidates, routes.table.broker.dispatch, facts) {
+        match select_all(subscriptions, &domains, routes.table.broker.dispatch, facts) {
             Selected::Unmatched => receipt.finish(Outcome::Unmatched),
             Selected::Filtered => receipt.finish(Outcome::Filtered),
             Selected::Run(places) => routes.run(&message, &places, receipt),

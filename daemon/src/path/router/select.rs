@@ -2,6 +2,8 @@
 //!
 //! Pure: the router and `tidegate explain` both decide here.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use crate::control::config::model::{DispatchMode, OnMessage, Otherwise, Subscription, When};
@@ -91,10 +93,48 @@ pub fn select<'a>(
     }
 }
 
+/// Splits the places of matching subscriptions, given best first, by dispatch domain: the ordinary subscriptions are one,
+/// and each topic filter of a share is one of its own (MQTT 5 §4.8.2).
+pub fn domains(subscriptions: &[Arc<Subscription>], ranked: &[usize]) -> SmallVec<[Places; 1]> {
+    let mut domains: SmallVec<[Places; 1]> = SmallVec::new();
+    let alike = |a: usize, b: usize| {
+        let (a, b) = (&subscriptions[a].topic, &subscriptions[b].topic);
+        if a.share().is_none() { b.share().is_none() } else { a == b }
+    };
+    for place in ranked {
+        match domains.iter_mut().find(|domain| alike(domain[0], *place)) {
+            Some(domain) => domain.push(*place),
+            None => domains.push(Places::from_slice(&[*place])),
+        }
+    }
+    domains
+}
+
+/// Chooses in each domain on its own; what runs in any of them runs.
+pub fn select_all(
+    subscriptions: &[Arc<Subscription>],
+    domains: &[Places],
+    mode: DispatchMode,
+    facts: Facts<'_>,
+) -> Selected {
+    let mut all = Selected::Unmatched;
+    for places in domains {
+        let candidates = places.iter().map(|place| (*place, &*subscriptions[*place]));
+        all = match (all, select(candidates, mode, facts)) {
+            (Selected::Run(mut first), Selected::Run(more)) => {
+                first.extend(more);
+                Selected::Run(first)
+            }
+            (run @ Selected::Run(_), _) | (_, run @ Selected::Run(_)) => run,
+            (Selected::Unmatched, Selected::Unmatched) => Selected::Unmatched,
+            _ => Selected::Filtered,
+        };
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::control::config::template::LogTemplate;
     use crate::message::{BrokerId, Qos};

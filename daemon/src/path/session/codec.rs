@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use super::cover::Batch;
 use super::failure::Failure;
 use super::packet::{Incoming, Welcome};
-use super::wire::WireFilter;
+use super::subscribing::Request;
 use super::{v4, v5};
 use crate::control::config::model::{Broker, Protocol};
 use crate::control::config::secret::Secret;
@@ -80,27 +81,22 @@ impl Codec {
         }
     }
 
-    /// How many filters go into one SUBSCRIBE at most.
-    pub(super) fn filters_per_subscribe(&self) -> usize {
-        match self {
+    /// How many filters go into one packet at most.
+    pub(super) fn batch(&self) -> Batch {
+        let subscribe = match self {
             Codec::V4(_) => FILTERS_PER_PACKET,
             Codec::V5(_) => 1,
-        }
+        };
+        Batch { subscribe, unsubscribe: FILTERS_PER_PACKET }
     }
 
-    /// Appends SUBSCRIBE for the filters of one packet.
-    pub(super) fn subscribe(&self, packet: u16, filters: &[WireFilter], welcome: &Welcome, bytes: &mut BytesMut) {
-        match self {
-            Codec::V4(_) => v4::subscribe(packet, filters, bytes),
-            Codec::V5(_) => v5::subscribe(packet, filters, welcome.identifiers, bytes),
-        }
-    }
-
-    /// Appends UNSUBSCRIBE for the filters of one packet.
-    pub(super) fn unsubscribe(&self, packet: u16, filters: Vec<String>, bytes: &mut BytesMut) {
-        match self {
-            Codec::V4(_) => v4::unsubscribe(packet, filters, bytes),
-            Codec::V5(_) => v5::unsubscribe(packet, filters, bytes),
+    /// Appends SUBSCRIBE or UNSUBSCRIBE.
+    pub(super) fn request(&self, packet: u16, request: &Request, welcome: &Welcome, bytes: &mut BytesMut) {
+        match (self, request) {
+            (Codec::V4(_), Request::Subscribe(filters)) => v4::subscribe(packet, filters, bytes),
+            (Codec::V5(_), Request::Subscribe(filters)) => v5::subscribe(packet, filters, welcome.identifiers, bytes),
+            (Codec::V4(_), Request::Unsubscribe(filters)) => v4::unsubscribe(packet, filters, bytes),
+            (Codec::V5(_), Request::Unsubscribe(filters)) => v5::unsubscribe(packet, filters, bytes),
         }
     }
 

@@ -12,17 +12,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::SessionStatus;
 use super::ack::Standing;
+use super::cover::Cover;
 use super::deadlines::{ANSWER_DEADLINE, Deadlines, Seen};
 use super::failure::Failure;
-use super::grants::Grants;
 use super::inflight::Inflight;
 use super::outlet::Outlet;
 use super::packet::Welcome;
 use super::packet_ids::PacketIds;
 use super::ring::Window;
 use super::subscribing::Subscribing;
-use super::wire::WireSet;
-use crate::control::config::model::{Broker, Subscription};
+use crate::control::config::model::Broker;
 use crate::message::{BrokerId, Outgoing, Qos};
 use crate::path::outbox::{EntryId, Outboxes};
 use crate::path::router::Router;
@@ -39,9 +38,8 @@ pub(super) const SUBSCRIBE_WINDOW: usize = 8;
 pub(super) struct Core {
     pub(super) id: BrokerId,
     pub(super) broker: Arc<Broker>,
-    /// In the order of the configuration.
-    pub(super) subscriptions: Vec<Arc<Subscription>>,
-    pub(super) wires: WireSet,
+    /// The subscriptions on the wire.
+    pub(super) cover: Cover,
     pub(super) router: Arc<Router>,
     pub(super) outboxes: Arc<Outboxes>,
     pub(super) meters: Arc<BrokerMeters>,
@@ -50,10 +48,6 @@ pub(super) struct Core {
     /// Lost connections whose unstarted messages wait for the next CONNACK. Written by the supervisor at a loss, emptied
     /// by the poller at the CONNACK.
     pub(super) lost: Mutex<Vec<Arc<Standing>>>,
-    /// What is known of the wire filters. Read by a poller at its begin, written at its end.
-    pub(super) grants: Mutex<Grants>,
-    /// Whether the broker's session has every filter, each granted. Written by the poller.
-    pub(super) all_granted: AtomicBool,
     /// Whether it was said that the broker exceeds `receive-maximum`: it will on every connection. Written by the poller.
     pub(super) beyond_said: AtomicBool,
 }
@@ -73,10 +67,6 @@ impl Core {
     /// Whether messages of lost connections wait for the next CONNACK.
     pub(super) fn has_undecided(&self) -> bool {
         !self.lost().is_empty()
-    }
-
-    pub(super) fn grants(&self) -> MutexGuard<'_, Grants> {
-        self.grants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn lost(&self) -> MutexGuard<'_, Vec<Arc<Standing>>> {

@@ -167,6 +167,8 @@ mod tests {
             max_qos: crate::message::Qos::AtLeastOnce,
             retain: true,
             identifiers: true,
+            shares: true,
+            wildcards: true,
             keep_alive: Some(Duration::from_secs(seconds)),
         };
         let now = Instant::now();

@@ -210,9 +210,7 @@ impl Failure {
             Failure::PublishUnanswered(_) => DisconnectReason::PublishUnanswered,
             Failure::PacketTooLarge { .. } => DisconnectReason::PacketTooLarge,
             Failure::ReceiveWindow(_) => DisconnectReason::ReceiveWindow,
-            Failure::BrokenProtocol(_)
-            | Failure::NotMqtt(_)
-            | Failure::NoAnswer(_) => DisconnectReason::Protocol,
+            Failure::BrokenProtocol(_) | Failure::NotMqtt(_) | Failure::NoAnswer(_) => DisconnectReason::Protocol,
             Failure::Network(_) | Failure::HostNotFound { .. } | Failure::Unreachable(_) => DisconnectReason::Network,
             Failure::Defect | Failure::Password(_) => DisconnectReason::Defect,
             Failure::Stopped => DisconnectReason::Stopped,

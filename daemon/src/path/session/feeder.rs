@@ -4,9 +4,7 @@
 //! on the poller's task, so that what it hands over is written in the same turn; it never touches the link, and never waits
 //! with a lock held.
 
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -15,9 +13,11 @@ use tracing::{error, warn};
 
 use super::codec::Sending;
 use super::connection::{Connection, Flight, Origin, SUBSCRIBE_WINDOW, Sent, send_window};
+use super::cover::Next;
 use super::outlet::NoRoom;
 use super::packet::{LARGEST_PACKET, Welcome};
-use crate::control::config::model::{Protocol, StatusMessage};
+use super::subscribing::Request;
+use crate::control::config::model::StatusMessage;
 use crate::message::{Outgoing, Qos};
 
 /// How long a stop waits for the broker to have the close message.
@@ -83,43 +83,30 @@ impl Feeder {
     /// Subscribes and waits for the answers, so that the birth message is true.
     async fn subscribe(&self) -> Result<(), Interrupt> {
         let core = &self.connection.core;
-        if self.is_subscribed() {
-            core.status.send_modify(|status| status.granted = std::mem::take(&mut status.pending));
-            return Ok(());
-        }
-        let filters = core.wires.filters().len();
-        let step = self.connection.outlet.codec().filters_per_subscribe();
-        for start in (0..filters).step_by(step) {
-            let batch = start..(start + step).min(filters);
-            while self.ask(&batch).is_err() {
-                self.progress().await?;
+        let batch = self.connection.outlet.codec().batch();
+        loop {
+            match core.cover.next(batch) {
+                Next::Save(record) => self.unless_over(core.cover.save(record)).await?,
+                Next::Send(request) => {
+                    while self.ask(&request).is_err() {
+                        self.progress().await?;
+                    }
+                }
+                Next::Wait => self.progress().await?,
+                Next::Done => return Ok(()),
             }
         }
-        while self.connection.flight().subscribing.len() > 0 {
-            self.progress().await?;
-        }
-        Ok(())
     }
 
-    /// Whether a resumed session has all filters already, and to ask again would do harm: on 3.1.1 every SUBSCRIBE brings
-    /// the retained messages again (MQTT 3.1.1 §3.8.4 [MQTT-3.8.4-3]), on protocol 5 only a new subscription does.
-    fn is_subscribed(&self) -> bool {
-        let core = &self.connection.core;
-        core.broker.protocol == Protocol::V311
-            && self.welcome.session_present
-            && core.all_granted.load(Ordering::Relaxed)
-    }
-
-    /// Sends one SUBSCRIBE.
-    fn ask(&self, batch: &Range<usize>) -> Result<(), NoRoom> {
+    /// Sends one SUBSCRIBE or UNSUBSCRIBE.
+    fn ask(&self, request: &Request) -> Result<(), NoRoom> {
         let mut flight = self.connection.flight();
         if flight.subscribing.len() >= SUBSCRIBE_WINDOW {
             return Err(NoRoom);
         }
-        let filters = &self.connection.core.wires.filters()[batch.clone()];
         let packet = flight.next_packet();
-        self.connection.outlet.subscribe(packet, filters, &self.welcome)?;
-        flight.subscribing.asked(packet, batch.clone(), Instant::now());
+        self.connection.outlet.request(packet, request, &self.welcome)?;
+        flight.subscribing.asked(packet, request.clone(), Instant::now());
         Ok(())
     }
 

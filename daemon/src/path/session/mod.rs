@@ -8,19 +8,21 @@
 //! - the poller (`poller.rs`), one for each connection: polls and never waits for anything else;
 //! - the feeder (`feeder.rs`), one for each connection: may wait for room.
 //!
-//! The rest is pure: `wire.rs` (what is subscribed), `grants.rs` (which copies are sure to come), `ring.rs` (what may be acknowledged), `inflight.rs` and
-//! `subscribing.rs` (what the broker's answers belong to), `deadlines.rs` (what has been owed for too long), `backoff.rs`. `link.rs` hides the difference between `v4.rs`
-//! and `v5.rs`.
+//! `cover/` holds what is subscribed and which copies of a message count. `transport/` makes the byte stream; `link.rs`
+//! reads and writes it, `outlet.rs` holds what is to be written, and `codec.rs` hides the difference between `v4.rs` and
+//! `v5.rs`, the only users of rumqttc's packets. The rest is pure: `ring.rs` (what may be acknowledged), `inflight.rs`,
+//! `packet_ids.rs` and `subscribing.rs` (what the broker's answers belong to), `deadlines.rs` (what has been owed for too
+//! long), `backoff.rs`.
 
 mod ack;
 mod backoff;
-mod codec;
 pub mod benchmarks;
+mod codec;
 mod connection;
+mod cover;
 mod deadlines;
 mod failure;
 mod feeder;
-mod grants;
 mod inflight;
 mod link;
 mod outlet;
@@ -35,8 +37,8 @@ mod supervisor;
 mod transport;
 mod v4;
 mod v5;
-mod wire;
 
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -47,8 +49,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::ack::{AckToken, Fate};
 use self::connection::Core;
-use self::grants::Grants;
-pub use self::wire::{WireCopy, WireSet};
+use self::cover::Cover;
+pub use self::cover::WireCopy;
 use crate::control::config::model::{Broker, Subscription};
 use crate::message::BrokerId;
 use crate::path::outbox::Outboxes;
@@ -64,6 +66,8 @@ pub struct SessionParts {
     pub config: Arc<Broker>,
     /// The broker's subscriptions in the order of the configuration.
     pub subscriptions: Vec<Arc<Subscription>>,
+    /// Where it keeps what must survive the daemon.
+    pub state_dir: PathBuf,
     /// Where messages go.
     pub router: Arc<Router>,
     /// Where publishes come from.
@@ -115,7 +119,7 @@ pub enum SessionState {
 
 /// Starts a broker's session. It lives until `stop` fires; what is in progress should have been drained before.
 pub fn spawn(parts: SessionParts, stop: CancellationToken) -> SessionHandle {
-    let SessionParts { id, config, subscriptions, router, outboxes, meters, tap } = parts;
+    let SessionParts { id, config, subscriptions, state_dir, router, outboxes, meters, tap } = parts;
     let (sender, status) = watch::channel(SessionStatus {
         state: SessionState::Idle,
         last_error: None,
@@ -123,20 +127,16 @@ pub fn spawn(parts: SessionParts, stop: CancellationToken) -> SessionHandle {
         granted: 0,
         pending: subscriptions.len(),
     });
-    let wires = WireSet::new(subscriptions.iter().map(|subscription| (&subscription.topic, subscription.qos)));
     let core = Core {
         id,
+        cover: Cover::new(&config, &subscriptions, &state_dir, &meters, sender.clone()),
         broker: config,
-        grants: Mutex::new(Grants::new(wires.filters().len())),
-        wires,
-        subscriptions,
         router,
         outboxes,
         meters,
         tap,
         status: sender,
         lost: Mutex::new(Vec::new()),
-        all_granted: AtomicBool::new(false),
         beyond_said: AtomicBool::new(false),
     };
     SessionHandle { status, join: tokio::spawn(supervisor::run(Arc::new(core), stop)) }

@@ -14,7 +14,7 @@ use bytes::BytesMut;
 use super::codec::{Answer, Codec, Sending};
 use super::packet::Welcome;
 use super::ring::Received;
-use super::wire::WireFilter;
+use super::subscribing::Request;
 use crate::control::config::model::Broker;
 use crate::control::config::secret::Secret;
 use crate::message::{Outgoing, Qos};
@@ -97,14 +97,9 @@ impl Outlet {
         self.unless_full(|codec, bytes| codec.publish(message, sending, bytes))
     }
 
-    /// Hands one SUBSCRIBE over.
-    pub(super) fn subscribe(&self, packet: u16, filters: &[WireFilter], welcome: &Welcome) -> Result<(), NoRoom> {
-        self.unless_full(|codec, bytes| codec.subscribe(packet, filters, welcome, bytes)).map(|_| ())
-    }
-
-    /// Hands one UNSUBSCRIBE over.
-    pub(super) fn unsubscribe(&self, packet: u16, filters: Vec<String>) -> Result<(), NoRoom> {
-        self.unless_full(|codec, bytes| codec.unsubscribe(packet, filters, bytes)).map(|_| ())
+    /// Hands one SUBSCRIBE or UNSUBSCRIBE over.
+    pub(super) fn request(&self, packet: u16, request: &Request, welcome: &Welcome) -> Result<(), NoRoom> {
+        self.unless_full(|codec, bytes| codec.request(packet, request, welcome, bytes)).map(|_| ())
     }
 
     /// Acknowledges a received message: PUBACK, or PUBREC for one with QoS 2.

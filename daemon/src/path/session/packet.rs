@@ -30,6 +30,10 @@ pub(super) struct Welcome {
     pub(super) retain: bool,
     /// It takes subscription identifiers; never on 3.1.1.
     pub(super) identifiers: bool,
+    /// It takes shared subscriptions; on 3.1.1 it cannot say.
+    pub(super) shares: bool,
+    /// It takes wildcards in topic filters.
+    pub(super) wildcards: bool,
     /// The keep alive that it imposes, if any; zero is none at all.
     pub(super) keep_alive: Option<Duration>,
 }
@@ -59,8 +63,8 @@ pub(super) enum Incoming {
     Arrived(Arrival),
     /// SUBACK, with the QoS granted or the reason of the refusal for each filter.
     Subscribed { packet: u16, reasons: Vec<Result<Qos, &'static str>> },
-    /// UNSUBACK.
-    Unsubscribed { packet: u16 },
+    /// UNSUBACK, on protocol 5 with the reason where a filter stays.
+    Unsubscribed { packet: u16, reasons: Vec<Result<(), &'static str>> },
     /// PUBACK, with the reason of a refusal.
     Acknowledged { packet: u16, refusal: Option<&'static str> },
     /// PUBREC, with the reason of a refusal.

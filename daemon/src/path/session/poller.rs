@@ -16,15 +16,15 @@ use tracing::{error, warn};
 use super::SessionState;
 use super::ack::{AckToken, Admitted};
 use super::connection::{Connection, Origin, Sent};
+use super::cover::Copied;
 use super::failure::Failure;
 use super::feeder;
-use super::grants::Grants;
 use super::link::{Link, Progress};
 use super::outlet::{NoRoom, Taken};
 use super::packet::{Arrival, Incoming, Welcome};
 use super::ring::Received;
+use super::subscribing::Request;
 use super::transport::Transport;
-use super::wire::WireCopy;
 use crate::control::config::secret::Secret;
 use crate::message::{Message, Properties, Qos};
 use crate::telemetry::metrics::ConnectResult;
@@ -54,8 +54,7 @@ pub(super) async fn run(
             return standing.reason().unwrap_or(failure);
         }
     };
-    let grants = connection.core.grants().clone();
-    let mut poller = Poller { connection: Arc::clone(&connection), link, grants };
+    let mut poller = Poller { connection: Arc::clone(&connection), link };
     poller.accepted(welcome);
     // Nobody listens when the gateway stops at this very moment.
     let _ = connected.send(welcome);
@@ -83,15 +82,12 @@ pub(super) async fn run(
 struct Poller {
     connection: Arc<Connection>,
     link: Link,
-    /// Of the session's wire filters; handed on to the next connection.
-    grants: Grants,
 }
 
 impl Drop for Poller {
     fn drop(&mut self) {
         // Also when a panic ends the task: no message may start from a connection that nobody polls.
         self.connection.standing.lose();
-        self.connection.core.grants().clone_from(&self.grants);
     }
 }
 
@@ -133,7 +129,8 @@ impl Poller {
             Incoming::Completed { packet } => self.acknowledged(packet, None),
             // Of any message: an earlier client of this session may have received it.
             Incoming::Released { packet } => self.connection.outlet.complete(packet),
-            Incoming::Unsubscribed { .. } | Incoming::Pong => return,
+            Incoming::Unsubscribed { packet, reasons } => self.unsubscribed(packet, &reasons),
+            Incoming::Pong => return,
             Incoming::Connected(_) | Incoming::Misplaced => {
                 let problem = "it sent a packet that only a client may send, or a second CONNACK".to_owned();
                 self.connection.standing.end(Failure::BrokenProtocol(problem));
@@ -162,18 +159,12 @@ impl Poller {
         let core = &self.connection.core;
         core.meters.connect(ConnectResult::Accepted);
         core.meters.connected.set(1);
-        if !welcome.session_present {
-            core.all_granted.store(false, Ordering::Relaxed);
-        }
-        self.grants.connected(welcome.session_present);
+        core.cover.connected(&welcome);
         core.decide_lost(welcome.session_present);
         core.outboxes.connected(core.id);
         core.status.send_modify(|status| {
             status.state = SessionState::Connected;
             status.last_error = None;
-            status.refused.clear();
-            status.granted = 0;
-            status.pending = core.subscriptions.len();
         });
     }
 
@@ -193,8 +184,6 @@ impl Poller {
                 return token.iter().for_each(|token| token.settle());
             }
         };
-        self.grants.arrived(&core.wires, &arrival.identifiers, &topic);
-        let copy = WireCopy::new(&core.wires, &self.grants, &arrival.identifiers, &topic);
         let message = Message {
             broker: core.id,
             topic,
@@ -206,7 +195,14 @@ impl Poller {
             arrived: now,
             properties: arrival.properties,
         };
-        core.router.receive(message, &copy, token);
+        let topic = message.topic.clone();
+        let copy = Copied {
+            topic: &topic,
+            identifiers: &arrival.identifiers,
+            acknowledged: arrival.qos > Qos::AtMostOnce,
+            again: arrival.dup,
+        };
+        core.cover.arrived(&copy, |copy| core.router.receive(message, copy, token));
     }
 
     /// The token of a message that is to be acknowledged, if there is room for it.
@@ -233,42 +229,26 @@ impl Poller {
         }
     }
 
-    fn subscribed(&mut self, packet: u16, reasons: &[Result<Qos, &'static str>]) {
-        let Some(filters) = self.connection.flight().subscribing.answered(packet) else {
-            return self.connection.standing.end(Failure::BrokenProtocol("a SUBACK that nobody waits for".to_owned()));
-        };
-        let core = &self.connection.core;
-        let mut refused = Vec::new();
-        let mut granted = 0;
-        for (place, wire) in filters.clone().zip(&core.wires.filters()[filters.clone()]) {
-            let reason =
-                reasons.get(place - filters.start).copied().unwrap_or(Err("the broker gives no answer for it"));
-            let subscriptions = wire.places.iter().map(|place| &core.subscriptions[*place]);
-            match reason {
-                Ok(qos) => {
-                    self.grants.granted(place);
-                    granted += wire.places.len();
-                    if qos < wire.qos {
-                        warn!(broker = %core.broker.name, filter = %wire.filter, asked = %wire.qos, granted = %qos,
-                            "subscription granted at a lower QoS");
-                    }
-                }
-                Err(reason) => {
-                    self.grants.refused(place);
-                    for subscription in subscriptions {
-                        error!(broker = %core.broker.name, subscription = %subscription.name,
-                            filter = %subscription.topic, asked = %wire.filter, reason, "subscription refused");
-                        refused.push(Arc::clone(&subscription.name));
-                    }
-                }
-            }
+    fn subscribed(&self, packet: u16, reasons: &[Result<Qos, &'static str>]) {
+        match self.answered(packet) {
+            Some(Request::Subscribe(filters)) => self.connection.core.cover.subscribed(&filters, reasons),
+            _ => self.unexpected("a SUBACK"),
         }
-        core.status.send_modify(|status| {
-            status.granted += granted;
-            status.pending = status.pending.saturating_sub(granted + refused.len());
-            status.refused.append(&mut refused);
-            core.all_granted.store(status.pending == 0 && status.refused.is_empty(), Ordering::Relaxed);
-        });
+    }
+
+    fn unsubscribed(&self, packet: u16, reasons: &[Result<(), &'static str>]) {
+        match self.answered(packet) {
+            Some(Request::Unsubscribe(filters)) => self.connection.core.cover.unsubscribed(&filters, reasons),
+            _ => self.unexpected("an UNSUBACK"),
+        }
+    }
+
+    fn answered(&self, packet: u16) -> Option<Request> {
+        self.connection.flight().subscribing.answered(packet)
+    }
+
+    fn unexpected(&self, answer: &str) {
+        self.connection.standing.end(Failure::BrokenProtocol(format!("{answer} that nobody waits for")));
     }
 
     fn acknowledged(&self, packet: u16, refusal: Option<&'static str>) {

@@ -57,13 +57,11 @@ pub(super) struct Report {
     attempts: u32,
     /// When the last connection ended, or the session began.
     down_since: Instant,
-    /// The broker has kept, or was to keep, a session of this process.
-    had_session: bool,
 }
 
 impl Report {
     pub(super) fn new(broker: Arc<Broker>) -> Report {
-        Report { broker, memory: Memory::default(), attempts: 0, down_since: Instant::now(), had_session: false }
+        Report { broker, memory: Memory::default(), attempts: 0, down_since: Instant::now() }
     }
 
     /// An attempt begins.
@@ -71,8 +69,8 @@ impl Report {
         self.attempts = self.attempts.saturating_add(1);
     }
 
-    /// The CONNACK came.
-    pub(super) fn connected(&mut self, session_present: bool) {
+    /// The CONNACK came. `lost`: the broker was to keep the last session, and has not.
+    pub(super) fn connected(&mut self, session_present: bool, lost: bool) {
         let Broker { name, address, port, .. } = &*self.broker;
         let protocol = match self.broker.protocol {
             Protocol::V311 => "3.1.1",
@@ -87,11 +85,9 @@ impl Report {
                 debug!(broker = %name, %address, port, protocol, session, attempts, %after, "connected");
             }
         }
-        if self.had_session && !session_present {
+        if lost {
             warn!(broker = %name, "session lost: the broker no longer keeps it, and with it what was published meanwhile");
         }
-        let kept = self.broker.protocol == Protocol::V311 || !self.broker.session_expiry.is_zero();
-        self.had_session = !self.broker.clean_session && kept;
         self.attempts = 0;
     }
 

@@ -1,19 +1,30 @@
-//! The SUBSCRIBE packets of one connection between their hand-over and their SUBACK.
+//! The SUBSCRIBE and UNSUBSCRIBE packets of one connection between their hand-over and the broker's answer.
 //!
 //! Pure. Fed by the feeder (asked) and the poller (answered).
 
-use std::ops::Range;
 use std::time::Instant;
 
-/// One SUBSCRIBE packet: a range of the broker's wire filters.
+use super::cover::WireFilter;
+use crate::topic::TopicFilter;
+
+/// One packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    /// SUBSCRIBE.
+    Subscribe(Vec<WireFilter>),
+    /// UNSUBSCRIBE.
+    Unsubscribe(Vec<TopicFilter>),
+}
+
+/// A packet and when it was handed over.
 #[derive(Debug, PartialEq, Eq)]
 struct Batch {
     packet: u16,
-    filters: Range<usize>,
+    request: Request,
     since: Instant,
 }
 
-/// SUBSCRIBE packets on their way, in the order of asking.
+/// Packets on their way, in the order of asking.
 #[derive(Debug, Default)]
 pub(super) struct Subscribing {
     pending: Vec<Batch>,
@@ -30,15 +41,15 @@ impl Subscribing {
         self.pending.iter().any(|batch| batch.packet == packet)
     }
 
-    /// A packet for these wire filters was handed over.
-    pub(super) fn asked(&mut self, packet: u16, filters: Range<usize>, now: Instant) {
-        self.pending.push(Batch { packet, filters, since: now });
+    /// A packet was handed over.
+    pub(super) fn asked(&mut self, packet: u16, request: Request, now: Instant) {
+        self.pending.push(Batch { packet, request, since: now });
     }
 
-    /// The wire filters that a SUBACK answers, in the order of its reason codes.
-    pub(super) fn answered(&mut self, packet: u16) -> Option<Range<usize>> {
+    /// What a SUBACK or UNSUBACK answers, with its filters in the order of the reason codes.
+    pub(super) fn answered(&mut self, packet: u16) -> Option<Request> {
         let place = self.pending.iter().position(|batch| batch.packet == packet)?;
-        Some(self.pending.remove(place).filters)
+        Some(self.pending.remove(place).request)
     }
 
     /// Since when the broker owes its oldest answer.
@@ -56,14 +67,15 @@ mod tests {
     #[test]
     fn answers_find_their_filters_in_any_order() {
         let start = Instant::now();
+        let request = |text: &str| Request::Unsubscribe(vec![TopicFilter::new(text).expect("valid")]);
         let mut subscribing = Subscribing::default();
-        subscribing.asked(1, 0..8, start);
-        subscribing.asked(2, 8..10, start + Duration::from_secs(1));
+        subscribing.asked(1, request("a"), start);
+        subscribing.asked(2, request("b"), start + Duration::from_secs(1));
         assert_eq!(subscribing.oldest(), Some(start));
-        assert_eq!(subscribing.answered(2), Some(8..10));
+        assert_eq!(subscribing.answered(2), Some(request("b")));
         assert_eq!(subscribing.answered(2), None);
         assert!(subscribing.has(1) && !subscribing.has(2));
-        assert_eq!(subscribing.answered(1), Some(0..8));
+        assert_eq!(subscribing.answered(1), Some(request("a")));
         assert_eq!((subscribing.len(), subscribing.oldest()), (0, None));
     }
 }

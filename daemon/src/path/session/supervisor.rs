@@ -16,6 +16,7 @@ use tracing::info;
 use super::SessionState;
 use super::backoff::Backoff;
 use super::connection::{Connection, Core};
+use super::cover::Begun;
 use super::deadlines::Deadlines;
 use super::failure::{Failure, shortened};
 use super::feeder::CLOSE_DEADLINE;
@@ -46,6 +47,7 @@ pub(super) async fn run(core: Arc<Core>, stop: CancellationToken) {
         stop,
     };
     session.announce();
+    session.core.cover.load().await;
     while session.wanted().await {
         let ended = session.connect().await;
         if !session.stop.is_cancelled() {
@@ -125,12 +127,14 @@ impl Supervisor {
         let Some(welcome) = welcome else {
             let failure = outcome(polling.await);
             self.clear_up(&connection, &failure);
+            self.core.cover.settle().await;
             return Ended { failure, up: None };
         };
         let since = Instant::now();
-        self.report.connected(welcome.session_present);
+        self.report.connected(welcome.session_present, self.core.cover.begun() == Begun::Lost);
         let failure = self.watch(&connection, &welcome, &mut polling).await;
         self.clear_up(&connection, &failure);
+        self.core.cover.settle().await;
         let reason = if self.stop.is_cancelled() {
             self.report.stopped(connection.goodbye.is_cancelled(), &failure);
             DisconnectReason::Stopped
@@ -155,12 +159,7 @@ impl Supervisor {
     }
 
     /// Watches over a connection until it has ended, by itself or because the gateway stops; why it did.
-    async fn watch(
-        &self,
-        connection: &Connection,
-        welcome: &Welcome,
-        polling: &mut JoinHandle<Failure>,
-    ) -> Failure {
+    async fn watch(&self, connection: &Connection, welcome: &Welcome, polling: &mut JoinHandle<Failure>) -> Failure {
         let mut deadlines = Deadlines::new(self.core.broker.keep_alive, welcome, Instant::now());
         let mut ticks = tokio::time::interval(TICK);
         loop {

@@ -9,13 +9,13 @@ use rumqttc::{
 use smallvec::SmallVec;
 
 use super::codec::{self, Sending, Unread};
+use super::cover::WireFilter;
 use super::failure::Failure;
 use super::packet::{Arrival, Incoming, LARGEST_PACKET, Welcome};
-use super::wire::WireFilter;
 use crate::control::config::model::Broker;
 use crate::control::config::secret::Secret;
 use crate::message::{Outgoing, Qos};
-use crate::topic::TopicName;
+use crate::topic::{TopicFilter, TopicName};
 
 /// Publishes with QoS 2 on their way at the same time. A broker of 3.1.1 cannot tell its limit, and mosquitto ends the
 /// connection beyond its `max_inflight_messages`, 20 by default.
@@ -42,16 +42,20 @@ fn unread(error: Error) -> Unread {
 
 fn incoming(packet: Packet) -> Result<Incoming, Failure> {
     Ok(match packet {
-        Packet::ConnAck(ConnAck { code: ConnectReturnCode::Success, session_present }) => Incoming::Connected(Welcome {
-            session_present,
-            receive_maximum: u16::MAX,
-            exactly_once_window: EXACTLY_ONCE_WINDOW,
-            max_packet: LARGEST_PACKET,
-            max_qos: Qos::ExactlyOnce,
-            retain: true,
-            identifiers: false,
-            keep_alive: None,
-        }),
+        Packet::ConnAck(ConnAck { code: ConnectReturnCode::Success, session_present }) => {
+            Incoming::Connected(Welcome {
+                session_present,
+                receive_maximum: u16::MAX,
+                exactly_once_window: EXACTLY_ONCE_WINDOW,
+                max_packet: LARGEST_PACKET,
+                max_qos: Qos::ExactlyOnce,
+                retain: true,
+                identifiers: false,
+                shares: true,
+                wildcards: true,
+                keep_alive: None,
+            })
+        }
         Packet::ConnAck(ConnAck { code, .. }) => return Err(refusal(code)),
         Packet::Publish(publish) => Incoming::Arrived(Arrival {
             topic: TopicName::new(publish.topic).map_err(|error| error.to_string()),
@@ -70,7 +74,7 @@ fn incoming(packet: Packet) -> Result<Incoming, Failure> {
             });
             Incoming::Subscribed { packet: suback.pkid, reasons: reasons.collect() }
         }
-        Packet::UnsubAck(unsuback) => Incoming::Unsubscribed { packet: unsuback.pkid },
+        Packet::UnsubAck(unsuback) => Incoming::Unsubscribed { packet: unsuback.pkid, reasons: Vec::new() },
         Packet::PubAck(puback) => Incoming::Acknowledged { packet: puback.pkid, refusal: None },
         Packet::PubRec(pubrec) => Incoming::Received { packet: pubrec.pkid, refusal: None },
         Packet::PubRel(pubrel) => Incoming::Released { packet: pubrel.pkid },
@@ -87,9 +91,10 @@ pub(super) fn connect(broker: &Broker, password: Option<&Secret>, bytes: &mut By
     let mut connect = Connect::new(&broker.client_id);
     connect.keep_alive = broker.keep_alive;
     connect.clean_session = broker.clean_session;
-    connect.last_will = broker.will.as_ref().map(|will| {
-        LastWill::new(will.topic.as_str(), will.message.clone(), wire_qos(will.qos), will.retain)
-    });
+    connect.last_will = broker
+        .will
+        .as_ref()
+        .map(|will| LastWill::new(will.topic.as_str(), will.message.clone(), wire_qos(will.qos), will.retain));
     connect.login = broker.username.as_ref().map(|name| Login::new(name, password.map_or("", Secret::expose)));
     written(connect.write(bytes));
 }
@@ -114,8 +119,9 @@ pub(super) fn subscribe(packet: u16, filters: &[WireFilter], bytes: &mut BytesMu
 }
 
 /// Appends UNSUBSCRIBE.
-pub(super) fn unsubscribe(packet: u16, filters: Vec<String>, bytes: &mut BytesMut) {
-    written(Unsubscribe { pkid: packet, topics: filters }.write(bytes));
+pub(super) fn unsubscribe(packet: u16, filters: &[TopicFilter], bytes: &mut BytesMut) {
+    let topics = filters.iter().map(|filter| filter.as_str().to_owned()).collect();
+    written(Unsubscribe { pkid: packet, topics }.write(bytes));
 }
 
 /// rumqttc refuses to write only what is never asked of it.

@@ -6,19 +6,19 @@ use bytes::{Bytes, BytesMut};
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, Connect, ConnectProperties, ConnectReturnCode, Disconnect, DisconnectReasonCode, Filter, LastWill, Login,
     Packet, PubAckReason, PubRecReason, Publish, PublishProperties, RetainForwardRule, Subscribe, SubscribeProperties,
-    SubscribeReasonCode, Unsubscribe,
+    SubscribeReasonCode, UnsubAckReason, Unsubscribe,
 };
 use rumqttc::v5::mqttbytes::{Error, QoS};
 use smallvec::SmallVec;
 
 use super::codec::{self, Sending, Unread};
+use super::cover::WireFilter;
 use super::failure::{Failure, shortened};
 use super::packet::{Arrival, Incoming, LARGEST_PACKET, Welcome};
-use super::wire::WireFilter;
 use crate::control::config::model::Broker;
 use crate::control::config::secret::Secret;
 use crate::message::{Outgoing, Properties, Qos};
-use crate::topic::TopicName;
+use crate::topic::{TopicFilter, TopicName};
 
 /// DISCONNECT without a reason, which rumqttc does not read (MQTT 5 §3.14.2.1).
 const BARE_DISCONNECT: &[u8] = &[0xE0, 0x00];
@@ -67,7 +67,10 @@ fn incoming(broker: &Broker, packet: Packet) -> Result<Incoming, Failure> {
             let reasons = suback.return_codes.into_iter().map(granted).collect();
             Incoming::Subscribed { packet: suback.pkid, reasons }
         }
-        Packet::UnsubAck(unsuback) => Incoming::Unsubscribed { packet: unsuback.pkid },
+        Packet::UnsubAck(unsuback) => {
+            let reasons = unsuback.reasons.into_iter().map(given_back).collect();
+            Incoming::Unsubscribed { packet: unsuback.pkid, reasons }
+        }
         Packet::PubAck(puback) => {
             Incoming::Acknowledged { packet: puback.pkid, refusal: publish_refusal(puback.reason) }
         }
@@ -77,11 +80,9 @@ fn incoming(broker: &Broker, packet: Packet) -> Result<Incoming, Failure> {
         Packet::PubComp(pubcomp) => Incoming::Completed { packet: pubcomp.pkid },
         Packet::PingResp(_) => Incoming::Pong,
         Packet::Disconnect(disconnect) => return Err(disconnected(broker, disconnect)),
-        Packet::Auth(_)
-        | Packet::Connect(..)
-        | Packet::Subscribe(_)
-        | Packet::Unsubscribe(_)
-        | Packet::PingReq(_) => Incoming::Misplaced,
+        Packet::Auth(_) | Packet::Connect(..) | Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::PingReq(_) => {
+            Incoming::Misplaced
+        }
     })
 }
 
@@ -99,9 +100,10 @@ pub(super) fn connect(broker: &Broker, password: Option<&Secret>, bytes: &mut By
         clean_start: broker.clean_session,
         properties: Some(properties),
     };
-    let will = broker.will.as_ref().map(|will| {
-        LastWill::new(will.topic.as_str(), will.message.clone(), wire_qos(will.qos), will.retain, None)
-    });
+    let will = broker
+        .will
+        .as_ref()
+        .map(|will| LastWill::new(will.topic.as_str(), will.message.clone(), wire_qos(will.qos), will.retain, None));
     let name = broker.username.as_deref();
     let login = (name.is_some() || password.is_some())
         .then(|| Login::new(name.unwrap_or_default(), password.map_or("", Secret::expose)));
@@ -137,14 +139,16 @@ pub(super) fn subscribe(packet: u16, filters: &[WireFilter], identifiers: bool, 
     let properties = id.is_some().then(|| SubscribeProperties { id, user_properties: Vec::new() });
     let filters = filters.iter().map(|wire| {
         let mut filter = Filter::new(wire.filter.as_str(), wire_qos(wire.qos));
-        filter.retain_forward_rule = RetainForwardRule::OnNewSubscribe;
+        filter.retain_forward_rule =
+            if wire.replay { RetainForwardRule::OnNewSubscribe } else { RetainForwardRule::Never };
         filter
     });
     written(Subscribe { pkid: packet, filters: filters.collect(), properties }.write(bytes));
 }
 
 /// Appends UNSUBSCRIBE.
-pub(super) fn unsubscribe(packet: u16, filters: Vec<String>, bytes: &mut BytesMut) {
+pub(super) fn unsubscribe(packet: u16, filters: &[TopicFilter], bytes: &mut BytesMut) {
+    let filters = filters.iter().map(|filter| filter.as_str().to_owned()).collect();
     written(Unsubscribe { pkid: packet, filters, properties: None }.write(bytes));
 }
 
@@ -197,6 +201,8 @@ fn welcome(connack: &ConnAck) -> Welcome {
         max_qos: properties.and_then(|p| p.max_qos).and_then(Qos::from_number).unwrap_or(Qos::ExactlyOnce),
         retain: available(properties.and_then(|p| p.retain_available)),
         identifiers: available(properties.and_then(|p| p.subscription_identifiers_available)),
+        shares: available(properties.and_then(|p| p.shared_subscription_available)),
+        wildcards: available(properties.and_then(|p| p.wildcard_subscription_available)),
         keep_alive: properties.and_then(|p| p.server_keep_alive).map(|seconds| Duration::from_secs(seconds.into())),
     }
 }
@@ -259,6 +265,17 @@ fn granted(code: SubscribeReasonCode) -> Result<Qos, &'static str> {
         SubscribeReasonCode::WildcardSubscriptionsNotSupported => "the broker has no wildcard subscriptions",
         SubscribeReasonCode::ImplementationSpecific => "the broker cannot do it",
         SubscribeReasonCode::Failure | SubscribeReasonCode::Unspecified => "the broker gives no reason",
+    })
+}
+
+fn given_back(reason: UnsubAckReason) -> Result<(), &'static str> {
+    Err(match reason {
+        UnsubAckReason::Success | UnsubAckReason::NoSubscriptionExisted => return Ok(()),
+        UnsubAckReason::NotAuthorized => "the broker's access rules refuse it",
+        UnsubAckReason::TopicFilterInvalid => "the broker does not accept this topic filter",
+        UnsubAckReason::PacketIdentifierInUse => "the packet identifier is in use",
+        UnsubAckReason::ImplementationSpecificError => "the broker cannot do it",
+        UnsubAckReason::UnspecifiedError => "the broker gives no reason",
     })
 }
 

@@ -1,0 +1,689 @@
+//! The subscriptions of one broker's session as a state machine: what is wanted, what the broker has, what is under way.
+//!
+//! Pure. Told what happens (`connected`, `subscribed`, `unsubscribed`, `arrived`, `want`) and asked for the next step.
+//! A change is SUBSCRIBE first, its SUBACK, and only then UNSUBSCRIBE of what nobody wants any more, so that a topic that
+//! was granted and is still wanted is covered all the while; what the broker refuses leaves what it has in place. Before
+//! a packet is sent, the record names its filters. Which copy of a message counts is decided in `copies.rs`.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+
+use sha2::{Digest, Sha256};
+
+use super::record::{Certainty, Entry, Identity, MAX_IDENTIFIER, Presence, Record, VERSION};
+use super::set::{Cover, Rules, Wanted};
+use crate::control::config::model::Protocol;
+use crate::message::Qos;
+use crate::topic::TopicFilter;
+
+/// A filter as SUBSCRIBE asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireFilter {
+    /// The filter, with its share.
+    pub filter: TopicFilter,
+    /// At most 1.
+    pub qos: Qos,
+    /// Its subscription identifier on protocol 5, 1..=268,435,455.
+    pub identifier: u32,
+    /// The retained messages are wanted if the subscription is new to the broker; protocol 5 only.
+    pub replay: bool,
+}
+
+/// What the CONNACK says about subscriptions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Offer {
+    /// The broker kept the session.
+    pub(super) session_present: bool,
+    /// It takes subscription identifiers.
+    pub(super) identifiers: bool,
+    /// It takes shared subscriptions.
+    pub(super) shares: bool,
+    /// It takes wildcards in filters.
+    pub(super) wildcards: bool,
+}
+
+/// How a session begins or goes on with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// A new session, as expected.
+    New,
+    /// A new session, though the broker was to keep the last one.
+    Lost,
+    /// The session that is known.
+    Resumed,
+    /// A session that nothing is known of.
+    Unknown,
+}
+
+/// What is to be done next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Write the record, then ask again.
+    Save(Record),
+    /// Send one SUBSCRIBE.
+    Subscribe(Vec<WireFilter>),
+    /// Send one UNSUBSCRIBE.
+    Unsubscribe(Vec<TopicFilter>),
+    /// The broker owes answers.
+    Wait,
+    /// The broker has answered for every subscription, and nothing is left to give back.
+    Done,
+}
+
+/// How many filters go into one packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch {
+    /// Of SUBSCRIBE.
+    pub subscribe: usize,
+    /// Of UNSUBSCRIBE.
+    pub unsubscribe: usize,
+}
+
+/// How a filter stands on the present connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// Nothing was sent for it.
+    Unasked,
+    /// SUBSCRIBE is under way.
+    Asked,
+    /// The broker has it.
+    Granted,
+    /// SUBACK, or the CONNACK, refused it.
+    Refused,
+    /// UNSUBSCRIBE is under way.
+    Leaving,
+    /// It was given back, or could not be.
+    Left,
+}
+
+/// A filter that the session has, had or is to have.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) filter: TopicFilter,
+    identifier: u32,
+    /// As it is to be asked for, or was.
+    qos: Qos,
+    /// As the last SUBSCRIBE said.
+    sent: Qos,
+    /// None if the broker has never had it in this session.
+    presence: Option<Presence>,
+    /// The broker has granted it in this session, or may have.
+    held: bool,
+    certainty: Certainty,
+    /// A copy has named it on this connection.
+    named: bool,
+    answer: Answer,
+    /// It serves subscriptions.
+    pub(super) wire: bool,
+}
+
+/// A subscription that the broker refused, or a lower QoS than was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// The broker does not grant this filter.
+    Refused(TopicFilter, &'static str),
+    /// The broker does not give this filter back.
+    Kept(TopicFilter, &'static str),
+    /// Filter, asked, granted.
+    Lowered(TopicFilter, Qos, Qos),
+}
+
+/// How the subscriptions stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) granted: usize,
+    pub(super) pending: usize,
+    /// Places.
+    pub(super) refused: Vec<usize>,
+}
+
+/// The state of one session's subscriptions.
+pub(super) struct Machine {
+    protocol: Protocol,
+    /// None where the broker keeps no session: then nothing is recorded.
+    session: Option<Identity>,
+    /// By place.
+    wanted: Vec<Wanted>,
+    /// In the order of first use; never reordered while connected.
+    pub(super) known: Vec<Known>,
+    by_filter: HashMap<TopicFilter, usize>,
+    /// Identifiers and their filters, ascending.
+    by_identifier: Vec<(u32, usize)>,
+    /// The filter that serves each subscription; where it is refused, its own.
+    pub(super) serving: Vec<usize>,
+    /// Filters of subscriptions that the session has had the retained messages of.
+    served: BTreeSet<TopicFilter>,
+    /// Filters that are on the wire for their retained messages, though another one covers them.
+    alone: BTreeSet<TopicFilter>,
+    /// The broker has, or is to have, a session of this daemon.
+    began: bool,
+    offer: Option<Offer>,
+    /// The session began with this connection and no message has come: nothing can be queued.
+    fresh: bool,
+    /// Other subscriptions decided which copy counts when copies of the first message to come were dropped, perhaps.
+    pub(super) unlike: bool,
+    /// No message with QoS ≥ 1 has come on this connection.
+    pub(super) first: bool,
+    to_ask: VecDeque<usize>,
+    to_leave: VecDeque<usize>,
+    /// Filters that the broker owes an answer for.
+    open: usize,
+    /// The cover must be made anew.
+    stale: bool,
+    /// The record must be written before a packet is sent.
+    intent: bool,
+    /// The record is not what was written last.
+    dirty: bool,
+    news: Vec<News>,
+}
+
+impl Machine {
+    /// A session of which nothing is known.
+    pub(super) fn new(protocol: Protocol, session: Option<Identity>, wanted: Vec<Wanted>) -> Machine {
+        let mut machine = Machine {
+            protocol,
+            session,
+            wanted,
+            known: Vec::new(),
+            by_filter: HashMap::new(),
+            by_identifier: Vec::new(),
+            serving: Vec::new(),
+            served: BTreeSet::new(),
+            alone: BTreeSet::new(),
+            began: false,
+            offer: None,
+            fresh: false,
+            unlike: false,
+            first: true,
+            to_ask: VecDeque::new(),
+            to_leave: VecDeque::new(),
+            open: 0,
+            stale: true,
+            intent: false,
+            dirty: false,
+            news: Vec::new(),
+        };
+        machine.plan();
+        machine
+    }
+
+    /// Takes over what an earlier daemon recorded, before the first connection. False if it is about another session.
+    pub(super) fn restore(&mut self, record: &Record) -> bool {
+        if self.session.as_ref() != Some(&record.session) {
+            return false;
+        }
+        self.forget();
+        self.began = true;
+        self.unlike = record.subscriptions != digest(&self.wanted);
+        for entry in &record.filters {
+            let Ok(filter) = TopicFilter::new(entry.filter.as_str()) else { continue };
+            let current = self.by_filter.get(&filter).copied();
+            let at = self.add(filter.clone(), entry.identifier);
+            if let Some(current) = current.filter(|_| entry.presence == Presence::Removed) {
+                self.by_filter.insert(filter, current);
+            }
+            let known = &mut self.known[at];
+            known.qos = Qos::from_number(entry.qos).unwrap_or(Qos::AtMostOnce);
+            (known.presence, known.certainty) = (Some(entry.presence), entry.certainty);
+            // What was asked for twice may have been granted in between.
+            known.held = true;
+        }
+        self.served = record.served.iter().filter_map(|text| TopicFilter::new(text.as_str()).ok()).collect();
+        self.plan();
+        true
+    }
+
+    /// Other subscriptions are wanted from now on. Places count anew.
+    #[expect(dead_code, reason = "for subscriptions that change while the daemon runs")]
+    pub(super) fn want(&mut self, wanted: Vec<Wanted>) {
+        self.wanted = wanted;
+        self.unlike = true;
+        self.first = true;
+        self.dirty = true;
+        self.stand_alone();
+        self.plan();
+    }
+
+    /// A connection was accepted.
+    pub(super) fn connected(&mut self, offer: Offer) -> Begun {
+        let begun = match (offer.session_present, self.began) {
+            _ if self.session.is_none() => Begun::New,
+            (true, true) => Begun::Resumed,
+            (true, false) => Begun::Unknown,
+            (false, true) => Begun::Lost,
+            (false, false) => Begun::New,
+        };
+        self.began = self.session.is_some();
+        self.offer = Some(offer);
+        self.fresh = !offer.session_present;
+        self.first = true;
+        self.open = 0;
+        self.dirty |= begun != Begun::Resumed;
+        if !offer.session_present {
+            self.forget();
+        }
+        for known in &mut self.known {
+            // On 3.1.1 every SUBSCRIBE brings the retained messages again (MQTT 3.1.1 §3.8.4 [MQTT-3.8.4-3]), on
+            // protocol 5 only that of a new subscription: there it is asked anew, in case the broker has forgotten.
+            let has = self.protocol == Protocol::V311 && known.presence == Some(Presence::Granted);
+            known.answer = if has { Answer::Granted } else { Answer::Unasked };
+            known.named = false;
+            known.held |= known.presence == Some(Presence::Asked);
+        }
+        self.stand_alone();
+        self.plan();
+        begun
+    }
+
+    /// What to do now. A packet that it names counts as sent.
+    pub(super) fn next(&mut self, batch: Batch) -> Step {
+        if self.offer.is_none() {
+            return Step::Wait;
+        }
+        if self.stale && self.open == 0 && self.to_ask.is_empty() {
+            self.plan();
+        }
+        if !self.to_ask.is_empty() {
+            return self.write_ahead().unwrap_or_else(|| self.ask(batch.subscribe));
+        }
+        if self.to_leave.is_empty() {
+            if self.open > 0 {
+                return Step::Wait;
+            }
+            self.find_stale();
+        }
+        if !self.to_leave.is_empty() {
+            return self.write_ahead().unwrap_or_else(|| self.leave(batch.unsubscribe));
+        }
+        self.serve();
+        self.unsaved().map_or(Step::Done, Step::Save)
+    }
+
+    /// A SUBACK answered these filters, each with the QoS granted or the reason of the refusal.
+    pub(super) fn subscribed(&mut self, filters: &[TopicFilter], reasons: &[Result<Qos, &'static str>]) {
+        for (place, filter) in filters.iter().enumerate() {
+            let reason = reasons.get(place).copied().unwrap_or(Err("the broker gives no answer for it"));
+            let Some(at) = self.by_filter.get(filter).copied() else { continue };
+            if self.known[at].answer != Answer::Asked {
+                continue;
+            }
+            self.open -= 1;
+            self.dirty = true;
+            let known = &mut self.known[at];
+            match reason {
+                Ok(qos) => {
+                    known.answer = Answer::Granted;
+                    known.presence = Some(Presence::Granted);
+                    known.held = true;
+                    if !self.offer.is_some_and(|offer| offer.identifiers) {
+                        known.certainty = Certainty::Unsure;
+                    } else if self.fresh {
+                        known.certainty = Certainty::Always;
+                    }
+                    if qos < known.sent {
+                        self.news.push(News::Lowered(filter.clone(), known.sent, qos));
+                    }
+                    // It is wanted with another one meanwhile.
+                    self.stale |= known.wire && known.qos != known.sent;
+                }
+                Err(reason) => self.refuse(at, reason),
+            }
+        }
+    }
+
+    /// An UNSUBACK answered these filters; on protocol 5 with the reason where the broker keeps one.
+    pub(super) fn unsubscribed(&mut self, filters: &[TopicFilter], reasons: &[Result<(), &'static str>]) {
+        for (place, filter) in filters.iter().enumerate() {
+            let Some(at) = self.by_filter.get(filter).copied() else { continue };
+            if self.known[at].answer != Answer::Leaving {
+                continue;
+            }
+            self.open -= 1;
+            self.dirty = true;
+            let known = &mut self.known[at];
+            known.answer = Answer::Left;
+            match reasons.get(place).copied().unwrap_or(Ok(())) {
+                Ok(()) => known.presence = Some(Presence::Removed),
+                Err(reason) => self.news.push(News::Kept(filter.clone(), reason)),
+            }
+            // It is wanted again meanwhile.
+            self.stale |= known.wire;
+        }
+    }
+
+    /// A copy came that names these filters.
+    pub(super) fn named(&mut self, places: &[usize]) {
+        self.fresh = false;
+        for place in places {
+            let known = &mut self.known[*place];
+            known.named = true;
+            // What was given back may still be named by what was queued before; that tells nothing of what comes later.
+            let has = matches!(known.presence, Some(Presence::Asked | Presence::Granted));
+            if known.certainty == Certainty::Unsure && has {
+                known.certainty = Certainty::Named;
+                self.dirty = true;
+            }
+        }
+    }
+
+    /// What the record would say, if that was not written yet.
+    pub(super) fn unsaved(&mut self) -> Option<Record> {
+        let session = self.session.clone().filter(|_| self.dirty && self.began)?;
+        (self.dirty, self.intent) = (false, false);
+        let mut filters: Vec<Entry> = self
+            .known
+            .iter()
+            .filter_map(|known| {
+                Some(Entry {
+                    filter: known.filter.as_str().to_owned(),
+                    identifier: known.identifier,
+                    qos: known.qos as u8,
+                    presence: known.presence?,
+                    certainty: known.certainty,
+                })
+            })
+            .collect();
+        filters.sort_unstable_by(|a, b| (&a.filter, a.identifier).cmp(&(&b.filter, b.identifier)));
+        let served = self.served.iter().map(|filter| filter.as_str().to_owned()).collect();
+        Some(Record { version: VERSION, session, subscriptions: digest(&self.wanted), served, filters })
+    }
+
+    /// The record that was handed out could not be written.
+    pub(super) fn not_saved(&mut self) {
+        // Only at the next change or the end of the connection: a full disk must not keep the session from working.
+        self.dirty = true;
+    }
+
+    /// What happened since the last call that somebody should know.
+    pub(super) fn news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// How the subscriptions stand.
+    pub(super) fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for (place, at) in self.serving.iter().enumerate() {
+            match self.known[*at].answer {
+                Answer::Granted => tally.granted += 1,
+                // Until the cover is made anew, a subscription with a filter of its own is not lost.
+                Answer::Refused if self.known[*at].filter == self.wanted[place].filter => tally.refused.push(place),
+                _ => tally.pending += 1,
+            }
+        }
+        tally
+    }
+
+    /// Whether copies cannot be told apart though filters overlap: the broker has no subscription identifiers.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        if self.protocol == Protocol::V311 || self.offer.is_none_or(|offer| offer.identifiers) {
+            return false;
+        }
+        let wires: Vec<&Known> = self.known.iter().filter(|known| known.wire).collect();
+        let overlaps =
+            |(place, one): (usize, &&Known)| wires[place + 1..].iter().any(|other| one.filter.overlaps(&other.filter));
+        wires.iter().enumerate().any(overlaps)
+    }
+
+    /// The places of the filters that these identifiers name and that match.
+    pub(super) fn place_of(&self, identifier: u32) -> Option<usize> {
+        let found = self.by_identifier.binary_search_by_key(&identifier, |(identifier, _)| *identifier).ok()?;
+        Some(self.by_identifier[found].1)
+    }
+
+    /// Whether the broker has refused this filter on this connection.
+    pub(super) fn is_refused(&self, at: usize) -> bool {
+        self.known[at].answer == Answer::Refused
+    }
+
+    /// Whether every message that comes and matches this filter comes in a copy that names it. `again`: the broker has
+    /// sent the message before.
+    pub(super) fn is_sure(&self, at: usize, again: bool) -> bool {
+        let known = &self.known[at];
+        match known.certainty {
+            Certainty::Always => true,
+            // What it sends again may be older than the copy that told.
+            Certainty::Named => known.named || !again,
+            Certainty::Unsure => false,
+        }
+    }
+
+    /// Nothing of the session is left, nor queued.
+    fn forget(&mut self) {
+        self.known.clear();
+        self.by_filter.clear();
+        self.by_identifier.clear();
+        self.served.clear();
+        self.unlike = false;
+    }
+
+    /// Chooses the filters that are subscribed for their retained messages: on protocol 5 those of new subscriptions that
+    /// a filter covers which the session has already, and which therefore brings none again.
+    fn stand_alone(&mut self) {
+        self.alone.clear();
+        if self.protocol == Protocol::V311 || !self.offer.is_some_and(|offer| offer.identifiers) {
+            return;
+        }
+        let covered = |wanted: &&Wanted| {
+            let has = |known: &Known| {
+                known.presence == Some(Presence::Granted)
+                    && known.filter.share().is_none()
+                    && known.filter != wanted.filter
+                    && known.filter.covers(&wanted.filter)
+            };
+            wanted.filter.share().is_none() && !self.served.contains(&wanted.filter) && self.known.iter().any(has)
+        };
+        self.alone = self.wanted.iter().filter(covered).map(|wanted| wanted.filter.clone()).collect();
+    }
+
+    /// Makes the cover of what is wanted and not refused, and what is to be asked for.
+    fn plan(&mut self) {
+        self.stale = false;
+        self.refuse_unavailable();
+        let refused = |filter: &TopicFilter| self.by_filter.get(filter).is_some_and(|at| self.is_refused(*at));
+        let alone = |filter: &TopicFilter| self.alone.contains(filter);
+        let Cover { wires, serving } = Cover::of(&self.wanted, &Rules { refused: &refused, alone: &alone });
+        self.known.iter_mut().for_each(|known| known.wire = false);
+        self.to_ask.clear();
+        self.to_leave.clear();
+        let mut places = Vec::with_capacity(wires.len());
+        for (filter, qos) in wires {
+            let at = self.current(&filter);
+            let known = &mut self.known[at];
+            known.wire = true;
+            if known.qos != qos {
+                known.qos = qos;
+                if known.answer == Answer::Granted {
+                    known.answer = Answer::Unasked;
+                }
+                if known.presence == Some(Presence::Granted) {
+                    known.presence = Some(Presence::Asked);
+                }
+            }
+            if matches!(known.answer, Answer::Unasked | Answer::Left) {
+                known.answer = Answer::Unasked;
+                self.intent |= known.presence != Some(Presence::Granted);
+                self.to_ask.push_back(at);
+            }
+            places.push(at);
+        }
+        let own: Vec<TopicFilter> = self.wanted.iter().map(|wanted| wanted.filter.clone()).collect();
+        self.serving = serving
+            .into_iter()
+            .zip(own)
+            .map(|(wire, own)| wire.map_or_else(|| self.place(&own), |wire| places[wire]))
+            .collect();
+    }
+
+    /// Refuses what the CONNACK says is not to be had: to ask for it would be a protocol error (MQTT 5 §3.2.2.3).
+    fn refuse_unavailable(&mut self) {
+        let Some(offer) = self.offer else { return };
+        if offer.shares && offer.wildcards {
+            return;
+        }
+        let filters: BTreeSet<TopicFilter> = self.wanted.iter().map(|wanted| wanted.filter.clone()).collect();
+        for filter in filters {
+            let reason = if filter.share().is_some() && !offer.shares {
+                "the broker has no shared subscriptions"
+            } else if filter.has_wildcard() && !offer.wildcards {
+                "the broker has no wildcard subscriptions"
+            } else {
+                continue;
+            };
+            let at = self.place(&filter);
+            if !self.is_refused(at) {
+                self.refuse(at, reason);
+            }
+        }
+    }
+
+    fn refuse(&mut self, at: usize, reason: &'static str) {
+        let known = &mut self.known[at];
+        known.answer = Answer::Refused;
+        // Of what it has granted before, it is not known whether a broker drops it then.
+        known.presence = known.presence.filter(|_| known.held).map(|_| Presence::Leaving);
+        known.certainty = Certainty::Unsure;
+        self.stale = true;
+        self.news.push(News::Refused(known.filter.clone(), reason));
+    }
+
+    /// The record, if it must be written before the next packet.
+    fn write_ahead(&mut self) -> Option<Step> {
+        if !std::mem::take(&mut self.intent) {
+            return None;
+        }
+        for at in &self.to_ask {
+            let known = &mut self.known[*at];
+            known.presence = known.presence.or(Some(Presence::Asked));
+        }
+        for at in &self.to_leave {
+            let known = &mut self.known[*at];
+            (known.presence, known.certainty) = (Some(Presence::Leaving), Certainty::Unsure);
+        }
+        self.dirty = true;
+        self.unsaved().map(Step::Save)
+    }
+
+    fn ask(&mut self, most: usize) -> Step {
+        let count = most.max(1).min(self.to_ask.len());
+        let mut filters = Vec::with_capacity(count);
+        for at in self.to_ask.drain(..count) {
+            let known = &mut self.known[at];
+            known.answer = Answer::Asked;
+            known.sent = known.qos;
+            self.open += 1;
+            // Where it takes the place of a wider filter, the session has had its retained messages.
+            let replay = !self.served.contains(&known.filter);
+            let (filter, qos, identifier) = (known.filter.clone(), known.qos, known.identifier);
+            filters.push(WireFilter { filter, qos, identifier, replay });
+        }
+        Step::Subscribe(filters)
+    }
+
+    /// Finds what the broker has, or may have, and nothing is served by. What is wanted and refused stays: the broker may
+    /// have kept it from before.
+    fn find_stale(&mut self) {
+        let wanted: HashSet<&TopicFilter> = self.wanted.iter().map(|wanted| &wanted.filter).collect();
+        let leaves = |known: &Known| {
+            let has = matches!(known.presence, Some(Presence::Asked | Presence::Granted | Presence::Leaving));
+            let free = match known.answer {
+                Answer::Unasked | Answer::Granted => true,
+                Answer::Refused => !wanted.contains(&known.filter),
+                Answer::Asked | Answer::Leaving | Answer::Left => false,
+            };
+            has && free && !known.wire
+        };
+        self.to_leave = (0..self.known.len()).filter(|at| leaves(&self.known[*at])).collect();
+        self.intent |= !self.to_leave.is_empty();
+    }
+
+    fn leave(&mut self, most: usize) -> Step {
+        let count = most.max(1).min(self.to_leave.len());
+        let mut filters = Vec::with_capacity(count);
+        for at in self.to_leave.drain(..count) {
+            self.known[at].answer = Answer::Leaving;
+            self.open += 1;
+            filters.push(self.known[at].filter.clone());
+        }
+        Step::Unsubscribe(filters)
+    }
+
+    /// Every subscription has its answer: the retained messages of those that are granted are on their way.
+    fn serve(&mut self) {
+        let granted = |(place, at): (usize, &usize)| {
+            (self.known[*at].answer == Answer::Granted).then(|| self.wanted[place].filter.clone())
+        };
+        let served: BTreeSet<TopicFilter> = self.serving.iter().enumerate().filter_map(granted).collect();
+        if served != self.served {
+            self.served = served;
+            self.dirty = true;
+        }
+    }
+
+    /// The place of a filter, added where it is not known.
+    fn place(&mut self, filter: &TopicFilter) -> usize {
+        match self.by_filter.get(filter) {
+            Some(at) => *at,
+            None => {
+                let identifier = self.unused_identifier(filter.as_str());
+                self.add(filter.clone(), identifier)
+            }
+        }
+    }
+
+    /// The place of a filter that is to be asked for. Where the broker may have dropped it meanwhile, it gets another
+    /// identifier, so that a message of the time before says nothing about those after.
+    fn current(&mut self, filter: &TopicFilter) -> usize {
+        let at = self.place(filter);
+        let known = &mut self.known[at];
+        let broken = matches!(known.presence, Some(Presence::Leaving | Presence::Removed));
+        if !broken || matches!(known.answer, Answer::Asked | Answer::Leaving) {
+            return at;
+        }
+        known.presence = Some(Presence::Removed);
+        known.answer = Answer::Left;
+        let identifier = self.unused_identifier(filter.as_str());
+        self.add(filter.clone(), identifier)
+    }
+
+    /// Adds a filter, as the current one of its text.
+    fn add(&mut self, filter: TopicFilter, identifier: u32) -> usize {
+        let at = self.known.len();
+        self.by_filter.insert(filter.clone(), at);
+        let sorted = self.by_identifier.partition_point(|(other, _)| *other < identifier);
+        self.by_identifier.insert(sorted, (identifier, at));
+        self.known.push(Known {
+            filter,
+            identifier,
+            qos: Qos::AtMostOnce,
+            sent: Qos::AtMostOnce,
+            presence: None,
+            held: false,
+            certainty: Certainty::Unsure,
+            named: false,
+            answer: Answer::Unasked,
+            wire: false,
+        });
+        at
+    }
+
+    /// The first identifier from the filter's hash on that no filter of the session has had: without a record the same
+    /// filter gets the same one, as far as that is possible.
+    fn unused_identifier(&self, filter: &str) -> u32 {
+        let hash = Sha256::digest(filter.as_bytes());
+        let mut identifier = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) >> 4;
+        while identifier == 0 || self.place_of(identifier).is_some() {
+            identifier = identifier % MAX_IDENTIFIER + 1;
+        }
+        identifier
+    }
+}
+
+/// What decides which copy of a message counts, in short.
+fn digest(wanted: &[Wanted]) -> String {
+    let mut hash = Sha256::new();
+    for one in wanted {
+        hash.update(one.filter.as_str().as_bytes());
+        // No filter holds U+0000.
+        hash.update([0, one.qos as u8, u8::from(one.acts)]);
+    }
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

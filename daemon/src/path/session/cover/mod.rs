@@ -1,0 +1,279 @@
+//! The subscriptions of one session on the wire, as its tasks share them.
+//!
+//! Owns: the state machine (`machine.rs`), the record of it on disk (`record.rs`, `store.rs`), and what is said about
+//! both. Fed by the poller (CONNACK, SUBACK, UNSUBACK, arriving copies); the feeder takes the next step from it and sends
+//! the packets; the router reads what a copy tells (`copies.rs`). It sends nothing itself.
+
+mod copies;
+mod machine;
+mod record;
+mod set;
+mod store;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+pub(super) use self::copies::Copied;
+pub use self::copies::WireCopy;
+pub use self::machine::{Batch, Begun, WireFilter};
+use self::machine::{Machine, News, Offer, Step};
+use self::record::{Identity, Record};
+use self::set::Wanted;
+use self::store::{Found, Store};
+use super::SessionStatus;
+use super::packet::Welcome;
+use super::subscribing::Request;
+use crate::control::config::model::{Broker, Protocol, Subscription};
+use crate::message::Qos;
+use crate::telemetry::metrics::BrokerMeters;
+use crate::topic::TopicFilter;
+
+/// What the feeder does next.
+pub(super) enum Next {
+    /// Give this to [`Cover::save`], then ask again.
+    Save(Unsaved),
+    /// Send this packet.
+    Send(Request),
+    /// Wait for an answer.
+    Wait,
+    /// The broker has answered for every subscription.
+    Done,
+}
+
+/// A record that is to be written.
+pub(super) struct Unsaved {
+    number: u64,
+    record: Record,
+}
+
+/// One session's subscriptions.
+pub(super) struct Cover {
+    machine: Mutex<Machine>,
+    store: Arc<Store>,
+    broker: Arc<Broker>,
+    /// In the order of the configuration.
+    subscriptions: Vec<Arc<Subscription>>,
+    meters: Arc<BrokerMeters>,
+    status: watch::Sender<SessionStatus>,
+    /// How the present session began. Written by the poller, read by the supervisor.
+    begun: Mutex<Begun>,
+    /// The number of the latest record.
+    number: AtomicU64,
+    /// It was said that the record cannot be written, and it still cannot.
+    unsaved_said: AtomicBool,
+    ambiguity_said: AtomicBool,
+}
+
+impl Cover {
+    /// The subscriptions of a session that no connection was made for yet.
+    pub(super) fn new(
+        broker: &Arc<Broker>,
+        subscriptions: &[Arc<Subscription>],
+        state_dir: &Path,
+        meters: &Arc<BrokerMeters>,
+        status: watch::Sender<SessionStatus>,
+    ) -> Cover {
+        let store = Arc::new(Store::new(state_dir, &broker.name));
+        let kept = keeps_session(broker);
+        let wanted = subscriptions.iter().map(|subscription| Wanted {
+            filter: subscription.topic.clone(),
+            qos: subscription.qos,
+            acts: subscription.on_message.is_some(),
+        });
+        let identity = kept.then(|| Identity::of(broker));
+        Cover {
+            machine: Mutex::new(Machine::new(broker.protocol, identity, wanted.collect())),
+            store,
+            broker: Arc::clone(broker),
+            subscriptions: subscriptions.to_vec(),
+            meters: Arc::clone(meters),
+            status,
+            begun: Mutex::new(Begun::New),
+            number: AtomicU64::new(0),
+            unsaved_said: AtomicBool::new(false),
+            ambiguity_said: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes over what an earlier daemon recorded. To be called before the first connection.
+    pub(super) async fn load(&self) {
+        let store = Arc::clone(&self.store);
+        let kept = keeps_session(&self.broker);
+        let path = store.path().display().to_string();
+        let read = move || if kept { store.read() } else { store.remove().map(|()| Found::Nothing) };
+        let name = &self.broker.name;
+        match tokio::task::spawn_blocking(read).await {
+            Ok(Ok(Found::Nothing)) => {}
+            Ok(Ok(Found::Record(record))) => {
+                if !self.machine().restore(&record) {
+                    info!(broker = %name, file = path,
+                        "the recorded subscriptions are those of another server or client-id: a new record replaces them");
+                }
+            }
+            Ok(Ok(Found::Damaged(aside, error))) => {
+                warn!(broker = %name, file = path, %error, aside = %aside.display(),
+                    "the record of the session's subscriptions is damaged and was set aside: filters that are no longer \
+                     configured cannot be given back");
+            }
+            Ok(Err(error)) => {
+                warn!(broker = %name, file = path, %error,
+                    "the record of the session's subscriptions cannot be read: filters that are no longer configured \
+                     cannot be given back");
+            }
+            Err(error) => error!(broker = %name, %error, "reading the record of the session's subscriptions failed"),
+        }
+    }
+
+    /// A connection was accepted.
+    pub(super) fn connected(&self, welcome: &Welcome) {
+        let mut machine = self.machine();
+        let begun = machine.connected(Offer {
+            session_present: welcome.session_present,
+            identifiers: welcome.identifiers,
+            shares: welcome.shares,
+            wildcards: welcome.wildcards,
+        });
+        let ambiguous = machine.is_ambiguous() && !self.ambiguity_said.swap(true, Ordering::Relaxed);
+        drop(machine);
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = begun;
+        let name = &self.broker.name;
+        match begun {
+            Begun::Lost => self.meters.sessions_lost.inc(),
+            Begun::Unknown => info!(broker = %name,
+                "the broker has kept a session that nothing is recorded of: filters of it that are not configured cannot \
+                 be given back; use another client-id, or let the session expire"),
+            Begun::New | Begun::Resumed => {}
+        }
+        if ambiguous {
+            warn!(broker = %name,
+                "the broker has no subscription identifiers: messages that several filters match may be handled more \
+                 than once, and those of shared subscriptions by several members");
+        }
+    }
+
+    /// How the present session began.
+    pub(super) fn begun(&self) -> Begun {
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What to do next; a packet that it names counts as sent.
+    pub(super) fn next(&self, batch: Batch) -> Next {
+        let mut machine = self.machine();
+        let next = match machine.next(batch) {
+            Step::Save(record) => Next::Save(self.unsaved(record)),
+            Step::Subscribe(filters) => Next::Send(Request::Subscribe(filters)),
+            Step::Unsubscribe(filters) => {
+                info!(broker = %self.broker.name, filters = %listed(&filters), "filters given back");
+                Next::Send(Request::Unsubscribe(filters))
+            }
+            Step::Wait => Next::Wait,
+            Step::Done => Next::Done,
+        };
+        self.tell(&mut machine);
+        next
+    }
+
+    /// A SUBACK came for these filters.
+    pub(super) fn subscribed(&self, filters: &[WireFilter], reasons: &[Result<Qos, &'static str>]) {
+        let filters: Vec<TopicFilter> = filters.iter().map(|wire| wire.filter.clone()).collect();
+        let mut machine = self.machine();
+        machine.subscribed(&filters, reasons);
+        self.tell(&mut machine);
+    }
+
+    /// An UNSUBACK came for these filters.
+    pub(super) fn unsubscribed(&self, filters: &[TopicFilter], reasons: &[Result<(), &'static str>]) {
+        let mut machine = self.machine();
+        machine.unsubscribed(filters, reasons);
+        self.tell(&mut machine);
+    }
+
+    /// Calls `receive` with what a copy of a message tells.
+    pub(super) fn arrived(&self, copy: &Copied<'_>, receive: impl FnOnce(&WireCopy<'_>)) {
+        receive(&self.machine().arrived(copy));
+    }
+
+    /// Writes a record and waits until it is safe. Where that fails, the session goes on without.
+    pub(super) async fn save(&self, unsaved: Unsaved) {
+        let store = Arc::clone(&self.store);
+        let path = store.path().display().to_string();
+        let name = &self.broker.name;
+        let Unsaved { number, record } = unsaved;
+        let error = match tokio::task::spawn_blocking(move || store.write(number, &record)).await {
+            Ok(Ok(())) => {
+                if self.unsaved_said.swap(false, Ordering::Relaxed) {
+                    info!(broker = %name, file = path, "the record of the session's subscriptions is written again");
+                }
+                return;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        self.machine().not_saved();
+        self.meters.session_write_errors.inc();
+        if !self.unsaved_said.swap(true, Ordering::Relaxed) {
+            warn!(broker = %name, file = path, error,
+                "the record of the session's subscriptions cannot be written: after a restart, filters that are no longer \
+                 configured may stay subscribed");
+        }
+    }
+
+    /// Writes what is not written yet, at the end of a connection.
+    pub(super) async fn settle(&self) {
+        let unsaved = self.machine().unsaved();
+        if let Some(record) = unsaved {
+            self.save(self.unsaved(record)).await;
+        }
+    }
+
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unsaved(&self, record: Record) -> Unsaved {
+        Unsaved { number: self.number.fetch_add(1, Ordering::Relaxed) + 1, record }
+    }
+
+    /// Says what is new, and how the subscriptions stand.
+    fn tell(&self, machine: &mut Machine) {
+        let name = &self.broker.name;
+        for news in machine.news() {
+            match news {
+                News::Refused(asked, reason) => {
+                    for subscription in self.subscriptions.iter().filter(|subscription| subscription.topic == asked) {
+                        error!(broker = %name, subscription = %subscription.name, filter = %subscription.topic, reason,
+                            "subscription refused");
+                    }
+                }
+                News::Kept(filter, reason) => {
+                    warn!(broker = %name, %filter, reason, "the broker does not give a filter back that is not configured");
+                }
+                News::Lowered(filter, asked, granted) => {
+                    warn!(broker = %name, %filter, %asked, %granted, "subscription granted at a lower QoS");
+                }
+            }
+        }
+        let tally = machine.tally();
+        self.status.send_if_modified(|status| {
+            let refused: Vec<Arc<str>> =
+                tally.refused.iter().map(|place| Arc::clone(&self.subscriptions[*place].name)).collect();
+            let same = (status.granted, status.pending) == (tally.granted, tally.pending) && status.refused == refused;
+            (status.granted, status.pending, status.refused) = (tally.granted, tally.pending, refused);
+            !same
+        });
+    }
+}
+
+/// Whether the broker is to keep the session of a lost connection.
+fn keeps_session(broker: &Broker) -> bool {
+    !broker.clean_session && (broker.protocol == Protocol::V311 || broker.session_expiry > Duration::ZERO)
+}
+
+fn listed(filters: &[TopicFilter]) -> String {
+    filters.iter().map(TopicFilter::as_str).collect::<Vec<_>>().join(", ")
+}
