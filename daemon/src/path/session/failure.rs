@@ -7,6 +7,7 @@ use std::io;
 
 use super::backoff::Pace;
 use super::ring::Window;
+use super::transport::TransportFailure;
 use crate::control::config::model::Protocol;
 use crate::telemetry::metrics::ConnectResult;
 
@@ -109,6 +110,9 @@ pub enum Failure {
     /// The broker breaks the protocol.
     #[error("the broker breaks the protocol: {0}")]
     BrokenProtocol(String),
+    /// No stream to speak MQTT on: TLS, its certificates, the WebSocket, or a port that speaks something else.
+    #[error(transparent)]
+    Transport(#[from] TransportFailure),
     /// Another error of the network.
     #[error("the network failed: {0}")]
     Network(String),
@@ -160,6 +164,7 @@ impl Failure {
     /// How long to wait before the next attempt.
     pub(super) fn pace(&self) -> Pace {
         match self {
+            Failure::Transport(failure) => failure.pace(),
             Failure::Credentials
             | Failure::NotAuthorised
             | Failure::ClientIdentifier

@@ -47,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::ack::{AckToken, Fate};
 use self::connection::Core;
 use self::grants::Grants;
+pub use self::transport::Holder;
 pub use self::wire::{WireCopy, WireSet};
 use crate::control::config::model::{Broker, Subscription};
 use crate::message::BrokerId;
