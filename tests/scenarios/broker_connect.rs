@@ -2,7 +2,10 @@
 
 use tidegate_tests::{Client, Config, Daemon, Make, Protocol, on_every_broker};
 
-on_every_broker!(protocol_5_is_spoken_or_refused_in_plain_words, another_client_of_the_same_name_takes_the_session_over);
+on_every_broker!(
+    protocol_5_is_spoken_or_refused_in_plain_words,
+    another_client_of_the_same_name_takes_the_session_over
+);
 
 fn protocol_5_is_spoken_or_refused_in_plain_words(make: &Make, _protocol: Protocol) {
     let broker = (make.start)();

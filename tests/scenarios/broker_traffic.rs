@@ -71,7 +71,10 @@ fn a_topic_with_a_dollar_runs_no_handler_of_a_wildcard(make: &Make, protocol: Pr
     assert_eq!(collector.collect(1)[0].text(), "tame");
     let sent = if make.wildcards_match_dollar { 2 } else { 1 };
     let metrics = daemon.settle("plant", sent);
-    assert_eq!((metrics.finished("plant", "handled"), metrics.finished("plant", "unmatched")), (1.0, sent as f64 - 1.0));
+    assert_eq!(
+        (metrics.finished("plant", "handled"), metrics.finished("plant", "unmatched")),
+        (1.0, sent as f64 - 1.0)
+    );
 }
 
 /// A new name may be none at all: such a message is dropped with an error, and holds up no other.

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use tidegate_tests::config::ECHO;
-use tidegate_tests::mosquitto::Options;
 use tidegate_tests::metrics::Metrics;
+use tidegate_tests::mosquitto::Options;
 use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols, ports};
 
 on_both_protocols!(

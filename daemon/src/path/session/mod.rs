@@ -14,8 +14,8 @@
 
 mod ack;
 mod backoff;
-mod codec;
 pub mod benchmarks;
+mod codec;
 mod connection;
 mod failure;
 mod feeder;

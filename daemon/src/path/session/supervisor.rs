@@ -149,12 +149,7 @@ impl Supervisor {
     }
 
     /// Watches over a connection until it has ended, by itself or because the gateway stops; why it did.
-    async fn watch(
-        &self,
-        connection: &Connection,
-        welcome: &Welcome,
-        polling: &mut JoinHandle<Failure>,
-    ) -> Failure {
+    async fn watch(&self, connection: &Connection, welcome: &Welcome, polling: &mut JoinHandle<Failure>) -> Failure {
         let mut deadlines = Deadlines::new(&self.core.broker, welcome, Instant::now());
         let mut ticks = tokio::time::interval(TICK);
         loop {
@@ -162,7 +157,10 @@ impl Supervisor {
                 biased;
                 ended = &mut *polling => return outcome(ended),
                 () = self.stop.cancelled() => break,
-                _ = ticks.tick() => deadlines.check(connection, Instant::now()),
+                _ = ticks.tick() => {
+                    deadlines.check(connection, Instant::now());
+                    self.transport.tick();
+                }
             }
         }
         connection.closing.store(true, Ordering::Relaxed);

@@ -42,16 +42,18 @@ fn unread(error: Error) -> Unread {
 
 fn incoming(packet: Packet) -> Result<Incoming, Failure> {
     Ok(match packet {
-        Packet::ConnAck(ConnAck { code: ConnectReturnCode::Success, session_present }) => Incoming::Connected(Welcome {
-            session_present,
-            receive_maximum: u16::MAX,
-            exactly_once_window: EXACTLY_ONCE_WINDOW,
-            max_packet: LARGEST_PACKET,
-            max_qos: Qos::ExactlyOnce,
-            retain: true,
-            identifiers: false,
-            keep_alive: None,
-        }),
+        Packet::ConnAck(ConnAck { code: ConnectReturnCode::Success, session_present }) => {
+            Incoming::Connected(Welcome {
+                session_present,
+                receive_maximum: u16::MAX,
+                exactly_once_window: EXACTLY_ONCE_WINDOW,
+                max_packet: LARGEST_PACKET,
+                max_qos: Qos::ExactlyOnce,
+                retain: true,
+                identifiers: false,
+                keep_alive: None,
+            })
+        }
         Packet::ConnAck(ConnAck { code, .. }) => return Err(refusal(code)),
         Packet::Publish(publish) => Incoming::Arrived(Arrival {
             topic: TopicName::new(publish.topic).map_err(|error| error.to_string()),
@@ -87,9 +89,10 @@ pub(super) fn connect(broker: &Broker, password: Option<&Secret>, bytes: &mut By
     let mut connect = Connect::new(&broker.client_id);
     connect.keep_alive = broker.keep_alive;
     connect.clean_session = broker.clean_session;
-    connect.last_will = broker.will.as_ref().map(|will| {
-        LastWill::new(will.topic.as_str(), will.message.clone(), wire_qos(will.qos), will.retain)
-    });
+    connect.last_will = broker
+        .will
+        .as_ref()
+        .map(|will| LastWill::new(will.topic.as_str(), will.message.clone(), wire_qos(will.qos), will.retain));
     connect.login = broker.username.as_ref().map(|name| Login::new(name, password.map_or("", Secret::expose)));
     written(connect.write(bytes));
 }

@@ -77,11 +77,9 @@ fn incoming(broker: &Broker, packet: Packet) -> Result<Incoming, Failure> {
         Packet::PubComp(pubcomp) => Incoming::Completed { packet: pubcomp.pkid },
         Packet::PingResp(_) => Incoming::Pong,
         Packet::Disconnect(disconnect) => return Err(disconnected(broker, disconnect)),
-        Packet::Auth(_)
-        | Packet::Connect(..)
-        | Packet::Subscribe(_)
-        | Packet::Unsubscribe(_)
-        | Packet::PingReq(_) => Incoming::Misplaced,
+        Packet::Auth(_) | Packet::Connect(..) | Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::PingReq(_) => {
+            Incoming::Misplaced
+        }
     })
 }
 
@@ -99,9 +97,10 @@ pub(super) fn connect(broker: &Broker, password: Option<&Secret>, bytes: &mut By
         clean_start: broker.clean_session,
         properties: Some(properties),
     };
-    let will = broker.will.as_ref().map(|will| {
-        LastWill::new(will.topic.as_str(), will.message.clone(), wire_qos(will.qos), will.retain, None)
-    });
+    let will = broker
+        .will
+        .as_ref()
+        .map(|will| LastWill::new(will.topic.as_str(), will.message.clone(), wire_qos(will.qos), will.retain, None));
     let name = broker.username.as_deref();
     let login = (name.is_some() || password.is_some())
         .then(|| Login::new(name.unwrap_or_default(), password.map_or("", Secret::expose)));
@@ -169,9 +168,7 @@ fn disconnected(broker: &Broker, disconnect: Disconnect) -> Failure {
         DisconnectReasonCode::AdministrativeAction => "an administrator closed it",
         DisconnectReasonCode::ConnectionRateExceeded => "too many connections in a short time",
         DisconnectReasonCode::MaximumConnectTime => "the longest connection time is over",
-        DisconnectReasonCode::UseAnotherServer | DisconnectReasonCode::ServerMoved => {
-            "it has moved to another address"
-        }
+        DisconnectReasonCode::UseAnotherServer | DisconnectReasonCode::ServerMoved => "it has moved to another address",
         _ => return Failure::Disconnected(worded(&format!("{code:?} (0x{:02x})", code as u8), text)),
     };
     Failure::Disconnected(worded(reason, text))

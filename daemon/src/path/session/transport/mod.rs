@@ -114,7 +114,7 @@ impl Transport {
                 kind if connecting && is_end(kind) && self.lacks_certificate() => {
                     TransportFailure::ClientCertificateRequired.into()
                 }
-                _ => Failure::from_io(error, connecting, &self.broker.address, self.broker.protocol),
+                _ => Failure::from_io(error, connecting, self.broker.protocol),
             };
         };
         failure.into()
@@ -148,7 +148,7 @@ impl Transport {
                 TransportFailure::ClientCertificateRequired.into()
             }
             None if is_end(error.kind()) => TransportFailure::ClosedInHandshake.into(),
-            None => Failure::from_io(error, true, &self.broker.address, self.broker.protocol),
+            None => Failure::from_io(error, true, self.broker.protocol),
         }
     }
 
