@@ -5,6 +5,7 @@
 //! addition. The admin server renders [`Metrics::render`].
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -14,6 +15,7 @@ use prometheus::{
 use crate::message::Qos;
 use crate::path::handler::CallResult;
 use crate::path::receipt::Outcome;
+use crate::path::session::Holder;
 
 /// Upper bounds of the buckets of both histograms, in seconds: a warm call takes microseconds, a call deadline seconds.
 const SECONDS: [f64; 14] =
@@ -40,6 +42,7 @@ pub struct Metrics {
     handler_instances: IntGaugeVec,
     outbox_messages: IntGaugeVec,
     outbox_bytes: IntGaugeVec,
+    certificate_expiry: GaugeVec,
 }
 
 impl Metrics {
@@ -113,6 +116,11 @@ impl Metrics {
             handler_instances: families.gauge("handler_instances", "Instances ready to be called.", &["handler"])?,
             outbox_messages: families.gauge("outbox_messages", "Messages waiting to be delivered.", &["broker"])?,
             outbox_bytes: families.gauge("outbox_bytes", "Bytes waiting to be delivered.", &["broker"])?,
+            certificate_expiry: families.seconds(
+                "tls_certificate_expiry_timestamp_seconds",
+                "When a certificate of the latest TLS connection expires, in Unix time.",
+                &["broker", "certificate"],
+            )?,
             registry: families.registry.clone(),
         };
         families.build_info()?;
@@ -138,6 +146,8 @@ impl Metrics {
             published: qos(&self.published),
             outbox_messages: self.outbox_messages.with_label_values(&[name]),
             outbox_bytes: self.outbox_bytes.with_label_values(&[name]),
+            certificate_expiry: self.certificate_expiry.clone(),
+            name: name.to_owned(),
         })
     }
 
@@ -336,6 +346,9 @@ pub struct BrokerMeters {
     pub outbox_messages: IntGauge,
     /// Bytes in the outbox.
     pub outbox_bytes: IntGauge,
+    /// The whole family: only brokers with TLS have children, by what their connections show.
+    certificate_expiry: GaugeVec,
+    name: String,
 }
 
 impl BrokerMeters {
@@ -359,6 +372,16 @@ impl BrokerMeters {
     pub fn finished(&self, outcome: Outcome) {
         self.finished[outcome as usize].inc();
         self.in_progress.dec();
+    }
+
+    /// Notes when a certificate of the latest connection expires; none if it has no such certificate.
+    pub fn certificate_expires(&self, certificate: Holder, end: Option<SystemTime>) {
+        let labels = [self.name.as_str(), certificate.label()];
+        match end.and_then(|end| end.duration_since(UNIX_EPOCH).ok()) {
+            Some(end) => self.certificate_expiry.with_label_values(&labels).set(end.as_secs_f64()),
+            // That there is none to take away is no error.
+            None => drop(self.certificate_expiry.remove_label_values(&labels)),
+        }
     }
 
     /// Counts a delivered publish.

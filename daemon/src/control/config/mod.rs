@@ -6,6 +6,7 @@
 //!
 //! `source` (files) → `reader` (typed values with their places) → `section` (keys, defaults, rules) → `model`.
 
+pub mod certificates;
 mod interpolate;
 pub mod model;
 mod problem;

@@ -97,6 +97,10 @@ pub struct Broker {
     pub address: String,
     /// TCP port.
     pub port: NonZeroU16,
+    /// How the connection is secured; none is not at all.
+    pub tls: Option<Tls>,
+    /// What carries MQTT's packets.
+    pub transport: Transport,
     /// The version spoken.
     pub protocol: Protocol,
     /// MQTT client identifier.
@@ -127,6 +131,42 @@ pub struct Broker {
     pub birth: Option<StatusMessage>,
     /// Published before disconnecting.
     pub close: Option<StatusMessage>,
+}
+
+/// `tls`: `true` is everything at its default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The authorities that may sign the broker's certificate; none is those that the system trusts.
+    pub ca: Option<PathBuf>,
+    /// The client's own certificate.
+    pub identity: Option<Identity>,
+    /// Protocols offered to the broker (RFC 7301), the preferred one first; none offers nothing.
+    pub alpn: Vec<String>,
+    /// The name that the broker's certificate must have; none is the address.
+    pub server_name: Option<String>,
+    /// The broker's certificate is not verified.
+    pub insecure_skip_verify: bool,
+}
+
+/// The client's certificate, with which it proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, and those that lead to its authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// What carries MQTT's packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// The TCP connection, or TLS on it.
+    Tcp,
+    /// A WebSocket on either (MQTT 5 §6).
+    WebSocket {
+        /// The part of its URL after host and port.
+        path: String,
+    },
 }
 
 /// `will`, `birth` and `close`.

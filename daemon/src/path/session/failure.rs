@@ -7,6 +7,7 @@ use std::io;
 
 use super::backoff::Pace;
 use super::ring::Window;
+use super::transport::TransportFailure;
 use crate::control::config::model::Protocol;
 use crate::telemetry::metrics::{ConnectResult, DisconnectReason};
 
@@ -112,6 +113,9 @@ pub enum Failure {
     /// The broker breaks the protocol.
     #[error("the broker breaks the protocol: {0}")]
     BrokenProtocol(String),
+    /// No stream to speak MQTT on: TLS, its certificates, the WebSocket, or a port that speaks something else.
+    #[error(transparent)]
+    Transport(#[from] TransportFailure),
     /// Another error of the network.
     #[error("the network failed: {0}")]
     Network(String),
@@ -132,7 +136,7 @@ fn protocol_hint(protocol: Protocol) -> &'static str {
 
 impl Failure {
     /// What an error of the network means before (`connecting`) or after the CONNACK.
-    pub(super) fn from_io(error: &io::Error, connecting: bool, host: &str, protocol: Protocol) -> Failure {
+    pub(super) fn from_io(error: &io::Error, connecting: bool, protocol: Protocol) -> Failure {
         use io::ErrorKind;
         match error.kind() {
             ErrorKind::ConnectionRefused => Failure::ConnectionRefused,
@@ -143,19 +147,6 @@ impl Failure {
             ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Failure::Reset,
             ErrorKind::UnexpectedEof if connecting => Failure::ClosedOnConnect(protocol),
             ErrorKind::UnexpectedEof => Failure::Closed,
-            _ if connecting && error.raw_os_error().is_none() => {
-                // The standard library gives failed name look-ups no kind of their own.
-                let text = error.to_string();
-                match text.strip_prefix("failed to lookup address information: ") {
-                    Some(detail) => Failure::HostNotFound { host: host.to_owned(), detail: shortened(detail) },
-                    None if text.contains("resolve") => {
-                        Failure::HostNotFound { host: host.to_owned(), detail: "no address".to_owned() }
-                    }
-                    None if text.contains("bytes remaining") => Failure::NotMqtt("an incomplete packet".to_owned()),
-                    None => Failure::Network(shortened(&text)),
-                }
-            }
-            _ if error.to_string().contains("bytes remaining") => Failure::Closed,
             _ => Failure::Network(shortened(&error.to_string())),
         }
     }
@@ -163,6 +154,7 @@ impl Failure {
     /// How long to wait before the next attempt.
     pub(super) fn pace(&self) -> Pace {
         match self {
+            Failure::Transport(failure) => failure.pace(),
             Failure::Credentials
             | Failure::NotAuthorised
             | Failure::ClientIdentifier
@@ -211,7 +203,9 @@ impl Failure {
             Failure::PacketTooLarge { .. } => DisconnectReason::PacketTooLarge,
             Failure::ReceiveWindow(_) => DisconnectReason::ReceiveWindow,
             Failure::BrokenProtocol(_) | Failure::NotMqtt(_) | Failure::NoAnswer(_) => DisconnectReason::Protocol,
-            Failure::Network(_) | Failure::HostNotFound { .. } | Failure::Unreachable(_) => DisconnectReason::Network,
+            Failure::Network(_) | Failure::HostNotFound { .. } | Failure::Unreachable(_) | Failure::Transport(_) => {
+                DisconnectReason::Network
+            }
             Failure::Defect | Failure::Password(_) => DisconnectReason::Defect,
             Failure::Stopped => DisconnectReason::Stopped,
         }
@@ -234,17 +228,12 @@ mod tests {
     use super::*;
 
     fn check(error: io::Error, connecting: bool, expected: &str) {
-        assert_eq!(Failure::from_io(&error, connecting, "plant.example", Protocol::V5).to_string(), expected);
+        assert_eq!(Failure::from_io(&error, connecting, Protocol::V5).to_string(), expected);
     }
 
     #[test]
     fn errors_of_the_network_are_told_in_plain_words() {
         use io::{Error, ErrorKind};
-        check(
-            Error::other("failed to lookup address information: Name or service not known"),
-            true,
-            "the host name \"plant.example\" is not found (Name or service not known)",
-        );
         check(
             ErrorKind::ConnectionRefused.into(),
             true,
@@ -258,7 +247,8 @@ mod tests {
              = \"3.1.1\"",
         );
         check(ErrorKind::ConnectionReset.into(), false, "the connection was reset");
-        check(Error::other("bytes remaining on stream"), false, "the broker closed the connection");
+        check(ErrorKind::UnexpectedEof.into(), false, "the broker closed the connection");
+        check(Error::other("odd"), false, "the network failed: odd");
     }
 
     #[test]

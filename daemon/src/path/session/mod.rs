@@ -51,6 +51,7 @@ pub use self::ack::{AckToken, Fate};
 use self::connection::Core;
 use self::cover::Cover;
 pub use self::cover::WireCopy;
+pub use self::transport::Holder;
 use crate::control::config::model::{Broker, Subscription};
 use crate::message::BrokerId;
 use crate::path::outbox::Outboxes;

@@ -167,7 +167,10 @@ impl Supervisor {
                 biased;
                 ended = &mut *polling => return outcome(ended),
                 () = self.stop.cancelled() => break,
-                _ = ticks.tick() => connection.check(&mut deadlines, Instant::now()),
+                _ = ticks.tick() => {
+                    connection.check(&mut deadlines, Instant::now());
+                    self.transport.tick();
+                }
             }
         }
         connection.closing.store(true, Ordering::Relaxed);

@@ -60,16 +60,21 @@ fn prefixed(scheme: &str, rest: &str) -> Mistake {
     let authority = rest.split('/').next().unwrap_or_default();
     let authority = authority.rsplit('@').next().unwrap_or_default();
     let (host, port) = split(authority);
-    match scheme.to_ascii_lowercase().as_str() {
-        "tcp" | "mqtt" => ("must not have a prefix: a name or address alone", written(host, port)),
-        "ssl" | "tls" | "mqtts" => ("must not have a prefix, and TLS is not supported", plain_port(host)),
-        "ws" | "wss" | "http" | "https" => ("must not have a prefix, and WebSocket is not supported", plain_port(host)),
-        _ => ("must not have a prefix: a name or address alone", written(host, port)),
-    }
-}
-
-fn plain_port(host: &str) -> String {
-    format!("use \"{host}\" with the broker's port for plain TCP")
+    const MESSAGE: &str = "must not have a prefix: a name or address alone";
+    let also = match scheme.to_ascii_lowercase().as_str() {
+        "ssl" | "tls" | "mqtts" => &["tls = true"][..],
+        "ws" | "http" => &["transport = \"websocket\""],
+        "wss" | "https" => &["tls = true", "transport = \"websocket\""],
+        _ => &[],
+    };
+    let port = port.map(|port| format!("port = {port}"));
+    let keys: Vec<&str> = port.as_deref().into_iter().chain(also.iter().copied()).collect();
+    let remedy = match keys.as_slice() {
+        [] => format!("use \"{host}\""),
+        [one] => format!("use \"{host}\" and {one}"),
+        [others @ .., last] => format!("use \"{host}\", {} and {last}", others.join(", ")),
+    };
+    (MESSAGE, remedy)
 }
 
 fn written(host: &str, port: Option<&str>) -> String {

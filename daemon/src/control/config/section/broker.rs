@@ -7,14 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use toml::de::DeValue;
 
-use super::{Named, address, mqtt_string, named, path, qos, topic_name};
+use super::{Named, address, mqtt_string, named, path, qos, topic_name, transport};
 use crate::control::config::interpolate::Environment;
 use crate::control::config::model::{Broker, DispatchMode, Protocol, StatusMessage};
 use crate::control::config::problem::Place;
 use crate::control::config::reader::{Table, Value};
 use crate::control::config::secret::{PasswordSource, Secret};
 
-const PORT: NonZeroU16 = NonZeroU16::new(1883).expect("not zero");
 const KEEP_ALIVE: u16 = 60;
 const AUTO_CONNECT: bool = true;
 const CLEAN_SESSION: bool = false;
@@ -70,9 +69,12 @@ fn broker(name: &str, table: &Table<'_>, value: &Value<'_>, clients: &mut Vec<Cl
     let client_id = client_id(name, table, environment);
     let address =
         table.require("address", || "add address = \"HOST\"".to_owned()).and_then(|value| address::read(&value));
+    let reach = transport::read(table, number16(table, "port"), address.as_deref());
     let broker = Broker {
         name: name.into(),
-        port: number16(table, "port", PORT),
+        port: reach.port,
+        tls: reach.tls,
+        transport: reach.transport,
         protocol,
         password: password(table, protocol),
         username,
@@ -83,7 +85,7 @@ fn broker(name: &str, table: &Table<'_>, value: &Value<'_>, clients: &mut Vec<Cl
         auto_connect: flag("auto-connect", AUTO_CONNECT),
         clean_session,
         session_expiry: session_expiry(table, protocol, clean_session),
-        receive_maximum: number16(table, "receive-maximum", RECEIVE_MAXIMUM),
+        receive_maximum: number16(table, "receive-maximum").unwrap_or(RECEIVE_MAXIMUM),
         max_packet: table
             .get("max-packet")
             .and_then(|value| value.size(1 << 10..=256 << 20))
@@ -102,12 +104,11 @@ fn broker(name: &str, table: &Table<'_>, value: &Value<'_>, clients: &mut Vec<Cl
 }
 
 /// A number from 1 to 65535.
-fn number16(table: &Table<'_>, key: &'static str, default: NonZeroU16) -> NonZeroU16 {
+fn number16(table: &Table<'_>, key: &'static str) -> Option<NonZeroU16> {
     table
         .get(key)
         .and_then(|value| value.integer(1..=u64::from(u16::MAX), ""))
         .and_then(|number| NonZeroU16::new(u16::try_from(number).ok()?))
-        .unwrap_or(default)
 }
 
 fn client_id(name: &str, table: &Table<'_>, environment: &Environment) -> Option<String> {

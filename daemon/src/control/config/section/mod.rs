@@ -1,7 +1,8 @@
 //! The sections of a configuration: one file for each, with its keys, defaults, ranges and rules.
 //!
 //! Owns: what sections share, which is names, references to them, and topics. Fed by the reader's tables; each section
-//! gives validated parts of the model. A section never looks at the file system, except for `password-file`.
+//! gives validated parts of the model. A section never looks at the file system, except for `password-file` and the files
+//! of `tls`.
 
 pub(super) mod address;
 pub(super) mod broker;
@@ -9,6 +10,7 @@ pub(super) mod daemon;
 pub(super) mod handler;
 pub(super) mod json;
 pub(super) mod subscription;
+mod transport;
 
 use std::path::PathBuf;
 use std::sync::Arc;

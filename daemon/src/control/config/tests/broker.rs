@@ -3,7 +3,7 @@
 use super::{address, broker, check};
 
 /// What an unknown key may have been.
-const BROKER_KEYS: &str = "address, auto-connect, birth, clean-session, client-id, close, dispatch, keep-alive, max-packet, parallel-limit, password, password-env, password-file, port, protocol, receive-maximum, session-expiry, username, will";
+const BROKER_KEYS: &str = "address, auto-connect, birth, clean-session, client-id, close, dispatch, keep-alive, max-packet, parallel-limit, password, password-env, password-file, port, protocol, receive-maximum, session-expiry, tls, transport, username, will";
 
 #[test]
 fn port() {
@@ -134,14 +134,9 @@ fn unknown_keys() {
             r#"tidegate.toml:3:1: brokers.plant.passwort: unknown key; did you mean "password"? known here: {BROKER_KEYS}"#
         )],
     );
-    broker("tls = true", &[&format!("tidegate.toml:3:1: brokers.plant.tls: unknown key; known here: {BROKER_KEYS}")]);
     broker(
         r#"outbox = { store = "memory" }"#,
         &[&format!("tidegate.toml:3:1: brokers.plant.outbox: unknown key; known here: {BROKER_KEYS}")],
-    );
-    broker(
-        r#"transport = { kind = "websocket" }"#,
-        &[&format!("tidegate.toml:3:1: brokers.plant.transport: unknown key; known here: {BROKER_KEYS}")],
     );
 }
 
@@ -430,19 +425,19 @@ fn addresses() {
     address(
         "ssl://mqtt.example:8883",
         &[
-            r#"tidegate.toml:2:11: brokers.plant.address = "ssl://mqtt.example:8883": must not have a prefix, and TLS is not supported; use "mqtt.example" with the broker's port for plain TCP"#,
+            r#"tidegate.toml:2:11: brokers.plant.address = "ssl://mqtt.example:8883": must not have a prefix: a name or address alone; use "mqtt.example", port = 8883 and tls = true"#,
         ],
     );
     address(
         "mqtts://mqtt.example",
         &[
-            r#"tidegate.toml:2:11: brokers.plant.address = "mqtts://mqtt.example": must not have a prefix, and TLS is not supported; use "mqtt.example" with the broker's port for plain TCP"#,
+            r#"tidegate.toml:2:11: brokers.plant.address = "mqtts://mqtt.example": must not have a prefix: a name or address alone; use "mqtt.example" and tls = true"#,
         ],
     );
     address(
         "wss://mqtt.example/mqtt",
         &[
-            r#"tidegate.toml:2:11: brokers.plant.address = "wss://mqtt.example/mqtt": must not have a prefix, and WebSocket is not supported; use "mqtt.example" with the broker's port for plain TCP"#,
+            r#"tidegate.toml:2:11: brokers.plant.address = "wss://mqtt.example/mqtt": must not have a prefix: a name or address alone; use "mqtt.example", tls = true and transport = "websocket""#,
         ],
     );
     address(

@@ -1,6 +1,6 @@
 //! What the configuration answers to good and bad files: each error with its exact message.
 //!
-//! The lists in `daemon`, `broker`, `subscription`, `handler` and `syntax` are part of the product's specification.
+//! The lists in `daemon`, `broker`, `transport`, `subscription`, `handler` and `syntax` are part of the product's specification.
 
 mod broker;
 mod daemon;
@@ -10,6 +10,7 @@ mod model;
 mod reference;
 mod subscription;
 mod syntax;
+mod transport;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;

@@ -7,10 +7,18 @@ use super::*;
 const REFERENCE: &str = include_str!("../../../../../config/reference.toml");
 const MINIMAL: &str = include_str!("../../../../../config/minimal.toml");
 
-/// Loads a text as if it stood in a folder with the password file that the reference names.
+/// Loads a text as if it stood in a folder with the files that the reference names.
 fn load_reference(text: &str) -> Result<Loaded, Problems> {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("reference.password"), "hunter2\n").expect("writes");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let parameters = rcgen::CertificateParams::new(vec!["gateway".to_owned()]).expect("a host name");
+    let certificate = parameters.self_signed(&key).expect("signs").pem();
+    for (name, content) in
+        [("ca.pem", &certificate), ("gateway.pem", &certificate), ("gateway.key", &key.serialize_pem())]
+    {
+        std::fs::write(folder.path().join(name), content).expect("writes");
+    }
     let file = folder.path().join("tidegate.toml");
     assemble_with(variable, &[SourceFile::new(file, text)])
 }
@@ -33,6 +41,8 @@ fn the_reference_shows_every_key() {
         ("log", "/log", "log.x = 1"),
         ("admin", "/admin", "admin.x = 1"),
         ("brokers.*", "/brokers/plant", "brokers.plant.x = 1"),
+        ("brokers.*.tls", "/brokers/cloud/tls", "brokers.plant.tls.x = 1"),
+        ("brokers.*.transport", "/brokers/lab/transport", "brokers.plant.transport.x = 1"),
         ("brokers.*.will", "/brokers/plant/will", "brokers.plant.will.x = 1"),
         ("brokers.*.birth", "/brokers/plant/birth", "brokers.plant.birth.x = 1"),
         ("brokers.*.close", "/brokers/plant/close", "brokers.plant.close.x = 1"),
@@ -64,9 +74,14 @@ fn the_reference_shows_every_key() {
 fn the_reference_marks_the_defaults() {
     let model = |text: &str| format!("{:#?}", load_reference(text).expect("is good").config);
     let comparable = |text: &str| {
-        // Each load has a folder of its own, which the password file's path names.
+        // Each load has a folder of its own, which the paths of these files name.
+        let names = ["reference.password", "ca.pem", "gateway.pem", "gateway.key"];
         let model = model(text);
-        model.lines().filter(|line| !line.contains("reference.password")).map(str::to_owned).collect::<Vec<_>>()
+        model
+            .lines()
+            .filter(|line| !names.iter().any(|name| line.contains(name)))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     let whole = comparable(REFERENCE);
     let mut marked = 0;
