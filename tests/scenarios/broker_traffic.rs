@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidegate_tests::config::ECHO;
-use tidegate_tests::{Broker, Config, Daemon, Make, Message, Protocol, on_every_broker};
+use tidegate_tests::{Broker, Config, Daemon, Make, Message, Protocol, on_every_broker, with_duplicates};
 
 on_every_broker!(
     qos_0_and_1_pass_once_in_the_order_of_each_topic,
@@ -11,6 +11,7 @@ on_every_broker!(
     a_topic_with_a_dollar_runs_no_handler_of_a_wildcard,
     a_topic_that_the_broker_renames_is_handled_under_its_new_name,
 );
+with_duplicates!(qos_0_and_1_pass_once_in_the_order_of_each_topic);
 
 const TOPICS: usize = 4;
 const COUNT: usize = 500;
@@ -71,7 +72,10 @@ fn a_topic_with_a_dollar_runs_no_handler_of_a_wildcard(make: &Make, protocol: Pr
     assert_eq!(collector.collect(1)[0].text(), "tame");
     let sent = if make.wildcards_match_dollar { 2 } else { 1 };
     let metrics = daemon.settle("plant", sent);
-    assert_eq!((metrics.finished("plant", "handled"), metrics.finished("plant", "unmatched")), (1.0, sent as f64 - 1.0));
+    assert_eq!(
+        (metrics.finished("plant", "handled"), metrics.finished("plant", "unmatched")),
+        (1.0, sent as f64 - 1.0)
+    );
 }
 
 /// A new name may be none at all: such a message is dropped with an error, and holds up no other.

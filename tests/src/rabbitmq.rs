@@ -31,7 +31,8 @@ impl RabbitMq {
     /// # Panics
     /// RabbitMQ is not installed, or it does not come up.
     pub fn start() -> RabbitMq {
-        let mut attempts = (0..ATTEMPTS).filter_map(|_| RabbitMq::try_on([ports::free(), ports::free(), ports::free()]));
+        let mut attempts =
+            (0..ATTEMPTS).filter_map(|_| RabbitMq::try_on([ports::free(), ports::free(), ports::free()]));
         attempts.next().expect("RabbitMQ stays up on one of the ports that were free")
     }
 
