@@ -1,9 +1,10 @@
 //! What the makes of broker do by themselves, without the daemon between: the facts that `docs/brokers.md` tells and that the
 //! other scenarios `broker_*` build on. A broker that learns something fails here first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_tests::{Client, Make, Message, Protocol, on_every_broker};
+use tidegate_tests::client::stream::Stream;
+use tidegate_tests::{Client, Make, Message, Protocol, on_every_broker, with_duplicates};
 
 on_every_broker!(
     overlapping_filters_bring_as_many_copies_as_its_table_says,
@@ -11,7 +12,10 @@ on_every_broker!(
     wildcards_match_what_its_table_says,
     retained_messages_come_for_the_filters_that_its_table_says,
     topics_are_refused_or_renamed_as_its_table_says,
+    a_session_is_kept_as_its_table_says,
+    a_kept_session_misses_nothing_over_a_restart_where_its_table_says_so,
 );
+with_duplicates!(overlapping_filters_bring_as_many_copies_as_its_table_says);
 
 /// Checks that nothing else has come for a client, as far as the broker has got.
 fn nothing_else(client: &Client, what: &str) {
@@ -62,8 +66,9 @@ const FILTERS: [(&str, &[&str], bool); 8] = [
     ("+/a", &["w/a"], true),
     ("+/w", &["/w"], false),
     ("/#", &["/w"], false),
-    ("#", &["w", "w/a", "w/a/b", "w/a/b/c", "/w", "w//b"], true),
     ("$w/#", &["$w/a"], false),
+    // The last, since NATS is of no use to anybody afterwards.
+    ("#", &["w", "w/a", "w/a/b", "w/a/b/c", "/w", "w//b"], true),
 ];
 
 fn wildcards_match_what_its_table_says(make: &Make, protocol: Protocol) {
@@ -125,4 +130,42 @@ fn topics_are_refused_or_renamed_as_its_table_says(make: &Make, protocol: Protoc
         assert_eq!(receiver.collect(1)[0].topic, renamed);
     }
     nothing_else(&receiver, "what was refused");
+}
+
+fn a_session_is_kept_as_its_table_says(make: &Make, protocol: Protocol) {
+    let broker = (make.start)();
+    let session = Client::options(broker.port(), protocol).session("receiver");
+    session.connect().expect("is let in").subscribe("a", 1);
+    broker.client(protocol).publish(&Message::new("a", "meanwhile"));
+    let receiver = session.connect().expect("is let in");
+    let kept = receiver.collect(usize::from(make.keeps_sessions));
+    assert!(kept.iter().all(|message| message.text() == "meanwhile"), "{kept:?}");
+    nothing_else(&receiver, "a session that is not kept");
+}
+
+fn a_kept_session_misses_nothing_over_a_restart_where_its_table_says_so(make: &Make, protocol: Protocol) {
+    let mut broker = (make.start)();
+    let session = Client::options(broker.port(), protocol).session("receiver");
+    let mut receiver = session.connect().expect("is let in");
+    receiver.subscribe("a", 1);
+    let sent: Vec<_> = (0..600).map(|n| Message::new("a", format!("{n}"))).collect();
+    let stream = Stream::start(broker.port(), protocol, sent.clone());
+    let mut came = receiver.collect(100);
+    make.end(&mut *broker);
+    receiver.ended();
+    came.extend(receiver.collect(receiver.waiting()));
+    broker.restart();
+    receiver.reconnect();
+    stream.finish();
+    let mut missing: BTreeSet<_> = sent.iter().map(|message| message.payload.clone()).collect();
+    came.iter().all(|message| missing.remove(&message.payload));
+    assert!(!missing.is_empty(), "the restart came too late to show anything");
+    if make.persistent {
+        receiver.collect_until("the rest", |message| {
+            missing.remove(&message.payload);
+            missing.is_empty()
+        });
+    } else {
+        nothing_else(&receiver, "a session that is not kept");
+    }
 }

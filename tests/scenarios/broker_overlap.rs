@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use tidegate_tests::config::ECHO;
-use tidegate_tests::{Broker, Config, Daemon, Make, Message, Protocol, on_every_broker};
+use tidegate_tests::{Broker, Config, Daemon, Make, Message, Protocol, on_every_broker, with_duplicates};
 
 on_every_broker!(covered_filters_run_one_handler_once, partly_overlapping_filters_run_one_handler_once_but_on_3_1_1);
+with_duplicates!(covered_filters_run_one_handler_once, partly_overlapping_filters_run_one_handler_once_but_on_3_1_1);
 
 const COUNT: usize = 20;
 
@@ -31,7 +32,7 @@ fn echoed(broker: &dyn Broker, protocol: Protocol, filters: [&str; 2]) -> (Daemo
     let metrics = daemon.wait_metrics("every copy reaches its end", |metrics| {
         metrics.in_progress("plant") == 0.0 && metrics.received("plant") >= COUNT as f64
     });
-    collector.until_own(&Message::new("out/end", "")).iter().for_each(|message| drop(count(message)));
+    collector.until_own(&Message::new("out/end", "")).iter().map(count).for_each(drop);
     assert_eq!(metrics.calls("loses", "ok"), 0.0);
     (daemon, times)
 }

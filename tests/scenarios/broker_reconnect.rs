@@ -58,6 +58,12 @@ fn assert_order(came: &[Message]) {
     }
 }
 
+/// Waits until the daemon has connected again and subscribed.
+fn is_back(daemon: &Daemon) {
+    daemon.wait_metrics("the daemon connects again", |metrics| metrics.connects("plant", "accepted") >= 2.0);
+    daemon.wait_ready();
+}
+
 fn a_stream_goes_on_over_a_restart_of_the_broker(make: &Make, protocol: Protocol) {
     let mut broker = (make.start)();
     let daemon = gateway(&*broker, protocol, ECHO);
@@ -65,14 +71,14 @@ fn a_stream_goes_on_over_a_restart_of_the_broker(make: &Make, protocol: Protocol
     let sent = numbered(600);
     let stream = Stream::start(broker.port(), protocol, sent.clone());
     let mut came = collector.collect(100);
-    broker.stop();
+    make.end(&mut *broker);
     broker.restart();
     collector.reconnect();
     if !make.persistent {
         collector.subscribe("out/#", 1);
     }
     stream.finish();
-    daemon.wait_ready();
+    is_back(&daemon);
     if make.persistent {
         collect_all(&collector, &sent, &mut came);
         assert_order(&came);
@@ -98,7 +104,7 @@ fn what_the_broker_kept_when_it_was_killed_is_not_lost(make: &Make, protocol: Pr
     broker.kill();
     broker.restart();
     collector.reconnect();
-    daemon.wait_ready();
+    is_back(&daemon);
     if make.persistent {
         collect_all(&collector, &sent, &mut came);
     } else {
@@ -121,9 +127,12 @@ fn what_is_published_while_the_daemon_is_away_comes(make: &Make, protocol: Proto
         end(&mut daemon);
         publisher.publish_all(&numbered(COUNT));
         daemon.restart();
-        assert_order(&collector.collect(COUNT));
-        daemon.settle("plant", COUNT);
-        daemon.wait_event("connected", &[("broker", "plant"), ("session", "resumed")]);
+        if make.keeps_sessions {
+            assert_order(&collector.collect(COUNT));
+            daemon.settle("plant", COUNT);
+        }
+        let session = if make.keeps_sessions { "resumed" } else { "new" };
+        daemon.wait_event("connected", &[("broker", "plant"), ("session", session)]);
     }
-    assert_eq!(collector.until_own(&Message::new("out/end", "")), [], "nothing comes twice");
+    assert_eq!(collector.until_own(&Message::new("out/end", "")), [], "nothing comes twice, or of a lost session");
 }

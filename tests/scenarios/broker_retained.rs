@@ -1,11 +1,12 @@
 //! Every make of broker: retained messages reach a handler as such, once.
 
-use tidegate_tests::{Broker, Config, Daemon, Make, Message, Protocol, on_every_broker};
+use tidegate_tests::{Broker, Config, Daemon, Make, Message, Protocol, on_every_broker, with_duplicates};
 
 on_every_broker!(
     a_retained_message_is_replayed_with_its_flag_to_a_new_session,
     a_retained_message_is_not_replayed_to_a_resumed_session,
 );
+with_duplicates!(a_retained_message_is_replayed_with_its_flag_to_a_new_session);
 
 /// Copies what matches the filter to `copy/…` with the retain flag that the handler saw.
 fn relay(broker: &dyn Broker, protocol: Protocol, filter: &str) -> Daemon {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidegate_tests::config::ECHO;
-use tidegate_tests::{Broker, Config, Daemon, Make, Message, Protocol, on_every_broker};
+use tidegate_tests::{Broker, Config, Daemon, Make, Message, Protocol, on_every_broker, with_duplicates};
 
 on_every_broker!(
     qos_0_and_1_pass_once_in_the_order_of_each_topic,
@@ -11,6 +11,7 @@ on_every_broker!(
     a_topic_with_a_dollar_runs_no_handler_of_a_wildcard,
     a_topic_that_the_broker_renames_is_handled_under_its_new_name,
 );
+with_duplicates!(qos_0_and_1_pass_once_in_the_order_of_each_topic);
 
 const TOPICS: usize = 4;
 const COUNT: usize = 500;

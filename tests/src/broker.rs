@@ -60,7 +60,13 @@ pub struct Make {
     pub wildcards_match_dollar: bool,
     /// Whether a client that subscribes to `#` gets what the broker's own parts say to each other.
     pub talks_to_itself: bool,
-    /// Whether sessions and what they hold outlive its end.
+    /// Whether it keeps a session, and what is published meanwhile, for a client that comes back.
+    pub keeps_sessions: bool,
+    /// Whether it may lose what it has acknowledged when it is stopped in the middle of a stream, though not when killed.
+    pub loses_when_stopped: bool,
+    /// Whether it says DISCONNECT to clients of 3.1.1, which know no such packet from a broker.
+    pub disconnects_3_1_1: bool,
+    /// Whether sessions and what they hold outlive its own end.
     pub persistent: bool,
     /// Topic names that it does not take: a publish to one ends the connection, a filter is refused.
     pub refused_topics: &'static [&'static str],
@@ -76,6 +82,11 @@ impl Make {
             Protocol::V5 => self.copies[1],
         }
     }
+
+    /// Ends one in the way in which it loses nothing that it keeps.
+    pub fn end(&self, broker: &mut dyn Broker) {
+        if self.loses_when_stopped { broker.kill() } else { broker.stop() }
+    }
 }
 
 /// Persistent, and as protocol 3.1.1 wants it.
@@ -88,7 +99,10 @@ pub const MOSQUITTO: Make = Make {
     retained_by_wildcard: true,
     wildcards_match_dollar: false,
     talks_to_itself: false,
+    keeps_sessions: true,
     persistent: true,
+    loses_when_stopped: false,
+    disconnects_3_1_1: false,
     refused_topics: &[],
     renamed_topics: &[],
 };
@@ -105,6 +119,7 @@ pub const NATS: Make = Make {
     takes_2: false,
     wildcards_match_dollar: true,
     talks_to_itself: true,
+    loses_when_stopped: true,
     refused_topics: &["in/a.b", "in/a b"],
     ..MOSQUITTO
 };
@@ -122,8 +137,14 @@ pub const RABBITMQ: Make = Make {
 };
 
 /// As in the demo: in memory.
-pub const EMBEDDED: Make =
-    Make { start: || Box::new(Embedded::start()), copies: [2, 2], persistent: false, ..MOSQUITTO };
+pub const EMBEDDED: Make = Make {
+    start: || Box::new(Embedded::start()),
+    copies: [2, 2],
+    keeps_sessions: false,
+    persistent: false,
+    disconnects_3_1_1: true,
+    ..MOSQUITTO
+};
 
 fn mosquitto(duplicates: bool) -> Mosquitto {
     let extra = format!("allow_duplicate_messages {duplicates}");
@@ -174,14 +195,6 @@ macro_rules! on_every_broker {
                 super::$promise(&broker::MOSQUITTO, V5);
             }
             #[test]
-            fn on_mosquitto_with_duplicates_3_1_1() {
-                super::$promise(&broker::MOSQUITTO_WITH_DUPLICATES, V311);
-            }
-            #[test]
-            fn on_mosquitto_with_duplicates_5() {
-                super::$promise(&broker::MOSQUITTO_WITH_DUPLICATES, V5);
-            }
-            #[test]
             fn on_nats_3_1_1() {
                 super::$promise(&broker::NATS, V311);
             }
@@ -200,4 +213,26 @@ macro_rules! on_every_broker {
             }
         }
     )+};
+}
+
+/// As [`on_every_broker`], with mosquitto alone, which sends a copy for each filter.
+#[macro_export]
+macro_rules! with_duplicates {
+    ($($promise:ident),+ $(,)?) => {
+        mod with_duplicates {$(
+            mod $promise {
+                use $crate::Protocol::{V5, V311};
+                use $crate::broker::MOSQUITTO_WITH_DUPLICATES;
+
+                #[test]
+                fn on_mosquitto_3_1_1() {
+                    super::super::$promise(&MOSQUITTO_WITH_DUPLICATES, V311);
+                }
+                #[test]
+                fn on_mosquitto_5() {
+                    super::super::$promise(&MOSQUITTO_WITH_DUPLICATES, V5);
+                }
+            }
+        )+}
+    };
 }
