@@ -8,7 +8,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +21,6 @@ use crate::message::BrokerId;
 use crate::path::dispatch::{HandlerQueue, ParallelLimit};
 use crate::path::handler::instance::{InstanceParts, serve};
 use crate::path::handler::wasm::{EngineError, Host, Instance, LoadError, Plugin, StartError, WasmEngine};
-use crate::path::handler::workers::Workers;
 use crate::path::outbox::Outboxes;
 use crate::path::receipt::Progress;
 use crate::path::router::{BrokerRoutes, RouteTable, Router, of_broker};
@@ -70,9 +68,6 @@ pub enum GatewayError {
         /// What is wrong with it.
         source: StartError,
     },
-    /// The system refuses a thread.
-    #[error("the handlers' threads do not start")]
-    Workers(#[source] io::Error),
     /// A defect of the metrics' definitions.
     #[error("the metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
@@ -96,8 +91,6 @@ pub struct Gateway {
     stopping: CancellationToken,
     stop_sessions: CancellationToken,
     stop_admin: CancellationToken,
-    /// Dropped last: the instances' tasks live on these threads.
-    _workers: Workers,
 }
 
 impl Gateway {
@@ -145,7 +138,6 @@ impl Gateway {
             stopping,
             stop_sessions,
             stop_admin,
-            _workers: handlers.workers,
             config,
         })
     }
@@ -246,7 +238,6 @@ fn prepare_state_dir(state_dir: &Path) -> Result<PathBuf, GatewayError> {
 struct Handlers {
     queues: HashMap<Arc<str>, Arc<HandlerQueue>>,
     instances: Vec<JoinHandle<()>>,
-    workers: Workers,
 }
 
 impl Handlers {
@@ -258,15 +249,13 @@ impl Handlers {
         tap: &Tap,
     ) -> Result<Handlers, GatewayError> {
         let plugins = load_plugins(Arc::clone(config), cache.to_owned()).await?;
-        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let workers = Workers::start(cores).map_err(GatewayError::Workers)?;
         let names: Arc<[Arc<str>]> = config.brokers.iter().map(|broker| Arc::clone(&broker.name)).collect();
         let limits: Arc<[Option<Arc<ParallelLimit>>]> = config
             .brokers
             .iter()
             .map(|broker| broker.parallel_limit.map(|most| ParallelLimit::new(usize::from(most))))
             .collect();
-        let mut handlers = Handlers { queues: HashMap::new(), instances: Vec::new(), workers };
+        let mut handlers = Handlers { queues: HashMap::new(), instances: Vec::new() };
         for (handler, plugin) in config.handlers.iter().zip(plugins) {
             let meters = metrics.handler(&handler.name);
             let queue = Arc::new(HandlerQueue::new(Arc::clone(handler), Arc::clone(&limits), Arc::clone(&meters)));
@@ -286,12 +275,12 @@ impl Handlers {
         Ok(handlers)
     }
 
-    /// Starts the instances beside each other, each on its worker, and serves once all have started.
+    /// Starts the instances beside each other, and serves once all have started.
     async fn start_instances(&mut self, handler: &Handler, parts: &Arc<InstanceParts>) -> Result<(), GatewayError> {
         let mut starting: Vec<JoinHandle<Result<Instance, StartError>>> = Vec::new();
-        for shard in 0..handler.instances.get() {
+        for _ in 0..handler.instances.get() {
             let parts = Arc::clone(parts);
-            starting.push(self.workers.handle(shard).spawn(async move { parts.start().await }));
+            starting.push(tokio::spawn(async move { parts.start().await }));
         }
         let mut started = Vec::new();
         for instance in starting {
@@ -300,7 +289,7 @@ impl Handlers {
         }
         for (shard, instance) in started.into_iter().enumerate() {
             let parts = Arc::clone(parts);
-            self.instances.push(self.workers.handle(shard).spawn(serve(parts, shard, instance)));
+            self.instances.push(tokio::spawn(serve(parts, shard, instance)));
         }
         tracing::info!(
             handler = %handler.name, plugin = %handler.plugin.display(), version = %parts.plugin.hash(),

@@ -13,8 +13,12 @@ use crate::control::config;
 use crate::gateway::Gateway;
 use crate::telemetry::logging;
 
-/// Threads for sockets and timers. Guests never run here.
-const IO_THREADS: usize = 2;
+/// Threads at least: one that a defect holds up must not hold up everything.
+const LEAST_THREADS: usize = 2;
+
+/// Steps of a thread after which it looks at sockets and timers, although more tasks are ready: a step may be a guest's call,
+/// of a millisecond at most.
+const STEPS_BETWEEN_EVENTS: u32 = 8;
 
 /// The arguments of `run`.
 #[derive(Args)]
@@ -39,7 +43,7 @@ impl Run {
         for warning in &loaded.warnings {
             tracing::warn!(%warning, "configuration");
         }
-        let runtime = match io_runtime() {
+        let runtime = match runtime() {
             Ok(runtime) => runtime,
             Err(error) => return output::failure(&error, NO),
         };
@@ -51,9 +55,12 @@ impl Run {
     }
 }
 
-/// The runtime of everything but guests.
-pub fn io_runtime() -> io::Result<Runtime> {
-    Builder::new_multi_thread().worker_threads(IO_THREADS).thread_name("io").enable_all().build()
+/// The runtime of sessions and guests alike: a task that one wakes runs next on the same thread, so that a message on an idle
+/// daemon changes no thread from socket to socket, while under load idle threads take tasks over (docs/decisions/0007).
+pub fn runtime() -> io::Result<Runtime> {
+    let threads = std::thread::available_parallelism().map_or(LEAST_THREADS, |cores| cores.get().max(LEAST_THREADS));
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(threads).event_interval(STEPS_BETWEEN_EVENTS).thread_name("worker").enable_all().build()
 }
 
 async fn until_signal(config: config::model::Config) -> ExitCode {

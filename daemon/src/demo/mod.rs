@@ -29,7 +29,7 @@ use self::broker::{Broker, BrokerError};
 use self::config::Values;
 use self::devices::Devices;
 use self::view::{Colour, Style, Totals, View};
-use crate::cli::run::io_runtime;
+use crate::cli::run::runtime;
 use crate::cli::{NO, WRONG_USE, output};
 use crate::control::config::Problems;
 use crate::gateway::{Gateway, GatewayError};
@@ -67,7 +67,7 @@ impl Demo {
             ));
             return ExitCode::from(WRONG_USE);
         }
-        let shown = io_runtime()
+        let shown = runtime()
             .map_err(DemoError::System)
             .and_then(|runtime| runtime.block_on(show(&plugins_dir, self.duration)));
         match shown {

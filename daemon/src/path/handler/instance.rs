@@ -1,6 +1,6 @@
 //! The task that owns one instance of a handler: takes jobs from its shard, calls, hands the publishes on.
 //!
-//! Runs on a worker thread, never on the I/O runtime. Waits for: its shard of the queue, and room in the outboxes. It does
+//! Runs on the same threads as the sessions; a guest gives its thread back after a millisecond. Waits for: its shard of the queue, and room in the outboxes. It does
 //! not wait for acknowledgements, and holds a broker's permit for the call alone.
 
 use std::convert::Infallible;
@@ -19,8 +19,11 @@ use crate::telemetry::metrics::HandlerMeters;
 use crate::telemetry::occasional::Occasional;
 use crate::telemetry::tap::{Sighting, Tap};
 
-/// Calls after which other tasks of the same worker get their turn, even though more jobs wait.
+/// Calls after which other tasks get their turn, even though more jobs wait: what they published waits that long to be sent.
 const CALLS_A_TURN: usize = 64;
+
+/// Time after which other tasks get their turn.
+const TURN: Duration = Duration::from_micros(500);
 
 /// How often a failing handler's calls are said, at most.
 const FAILURE_SAID: Duration = Duration::from_millis(100);
@@ -74,7 +77,7 @@ pub async fn serve(parts: Arc<InstanceParts>, shard: usize, first: Instance) {
 
 async fn call_for_ever(parts: Arc<InstanceParts>, shard: usize, first: Option<Instance>) -> Infallible {
     let mut slot = Slot::new(&parts, first);
-    let mut calls = 0;
+    let (mut calls, mut spent) = (0, Duration::ZERO);
     loop {
         let (job, permit) = parts.queue.next(shard).await;
         let started = Instant::now();
@@ -82,8 +85,9 @@ async fn call_for_ever(parts: Arc<InstanceParts>, shard: usize, first: Option<In
         let took = started.elapsed();
         drop(permit);
         parts.finish(job, result, took).await;
-        calls += 1;
-        if calls % CALLS_A_TURN == 0 {
+        (calls, spent) = (calls + 1, spent + took);
+        if calls >= CALLS_A_TURN || spent >= TURN {
+            (calls, spent) = (0, Duration::ZERO);
             tokio::task::yield_now().await;
         }
     }

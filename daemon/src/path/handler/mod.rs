@@ -5,7 +5,6 @@
 
 pub mod instance;
 pub mod wasm;
-pub mod workers;
 
 use std::time::Duration;
 
