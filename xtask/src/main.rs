@@ -1,8 +1,9 @@
-//! The project's own commands: `cargo xtask demo`, `cargo xtask test`, `cargo xtask build-plugins`.
+//! The project's own commands: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench`, `cargo xtask build-plugins`.
 //!
 //! Owns: the order of the steps. `shell.rs` runs programs, `setup.rs` finds or installs what is missing, `plugins.rs` builds
-//! the handlers, `checks.rs` judges the tree. It deliberately needs nothing but cargo to start.
+//! the handlers, `checks.rs` judges the tree, `bench.rs` has it measured. It deliberately needs nothing but cargo to start.
 
+mod bench;
 mod checks;
 mod plugins;
 mod setup;
@@ -34,6 +35,8 @@ enum Command {
     },
     /// Check everything: format, lints, documentation, dependencies, and every test.
     Test(checks::Options),
+    /// Measure the optimised daemon: against a minimal program, and the parts of it.
+    Bench(bench::Options),
     /// Build the sample handlers to target/plugins.
     BuildPlugins,
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Demo { arguments } => demo(arguments),
         Command::Test(options) => checks::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::BuildPlugins => plugins::build().map(|_| ()),
     };
     match done {

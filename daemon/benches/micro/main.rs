@@ -1,0 +1,14 @@
+//! What the parts cost that every message passes: the trie, a handler's call, the acknowledgement ring, the outbox.
+//!
+//! Run by `cargo xtask bench --only micro`, which builds the handler first. A file a part; whole processes are measured by
+//! `tests/bench`.
+
+mod call;
+mod outbox;
+mod ring;
+mod trie;
+
+use criterion::{criterion_group, criterion_main};
+
+criterion_group!(parts, trie::bench, call::bench, ring::bench, outbox::bench);
+criterion_main!(parts);
