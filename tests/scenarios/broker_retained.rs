@@ -1,5 +1,6 @@
 //! Every make of broker: retained messages reach a handler as such, once.
 
+use tidegate_tests::broker::Keeps;
 use tidegate_tests::{Broker, Config, Daemon, Make, Message, Protocol, on_every_broker, with_duplicates};
 
 on_every_broker!(
@@ -51,7 +52,7 @@ fn a_retained_message_is_not_replayed_to_a_resumed_session(make: &Make, protocol
     daemon.wait_not_ready();
     broker.restart();
     daemon.wait_ready();
-    if !make.persistent {
+    if make.keeps == Keeps::Nothing {
         daemon.wait_event("session lost: the broker no longer keeps it, and with it what was published meanwhile", &[]);
     }
     broker.client(protocol).publish(&Message::new("state/pump", "off"));

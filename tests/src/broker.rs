@@ -62,16 +62,26 @@ pub struct Make {
     pub talks_to_itself: bool,
     /// Whether it keeps a session, and what is published meanwhile, for a client that comes back.
     pub keeps_sessions: bool,
-    /// Whether it may lose what it has acknowledged when it is stopped in the middle of a stream, though not when killed.
-    pub loses_when_stopped: bool,
     /// Whether it says DISCONNECT to clients of 3.1.1, which know no such packet from a broker.
     pub disconnects_3_1_1: bool,
-    /// Whether sessions and what they hold outlive its own end.
-    pub persistent: bool,
+    /// What outlives its own end.
+    pub keeps: Keeps,
     /// Topic names that it does not take: a publish to one ends the connection, a filter is refused.
     pub refused_topics: &'static [&'static str],
     /// Topic names that come out as others.
     pub renamed_topics: &'static [(&'static str, &'static str)],
+}
+
+/// What of a broker outlives its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// Sessions, and every message that it has acknowledged or saved.
+    Everything,
+    /// Sessions; but messages on their way when a connection ends come later than others, and when the broker itself ends
+    /// they may not come at all.
+    Idle,
+    /// Nothing.
+    Nothing,
 }
 
 impl Make {
@@ -81,11 +91,6 @@ impl Make {
             Protocol::V311 => self.copies[0],
             Protocol::V5 => self.copies[1],
         }
-    }
-
-    /// Ends one in the way in which it loses nothing that it keeps.
-    pub fn end(&self, broker: &mut dyn Broker) {
-        if self.loses_when_stopped { broker.kill() } else { broker.stop() }
     }
 }
 
@@ -100,8 +105,7 @@ pub const MOSQUITTO: Make = Make {
     wildcards_match_dollar: false,
     talks_to_itself: false,
     keeps_sessions: true,
-    persistent: true,
-    loses_when_stopped: false,
+    keeps: Keeps::Everything,
     disconnects_3_1_1: false,
     refused_topics: &[],
     renamed_topics: &[],
@@ -119,7 +123,7 @@ pub const NATS: Make = Make {
     takes_2: false,
     wildcards_match_dollar: true,
     talks_to_itself: true,
-    loses_when_stopped: true,
+    keeps: Keeps::Idle,
     refused_topics: &["in/a.b", "in/a b"],
     ..MOSQUITTO
 };
@@ -141,7 +145,7 @@ pub const EMBEDDED: Make = Make {
     start: || Box::new(Embedded::start()),
     copies: [2, 2],
     keeps_sessions: false,
-    persistent: false,
+    keeps: Keeps::Nothing,
     disconnects_3_1_1: true,
     ..MOSQUITTO
 };

@@ -32,11 +32,10 @@ impl Nats {
 
     fn try_on(port: u16) -> Option<Nats> {
         let folder = tempfile::Builder::new().prefix("tidegate-nats-").tempdir().expect("a temporary folder");
-        // -1: NATS' own clients get any free port. What a lost connection has not acknowledged comes again only after
-        // ack_wait, which is 30 s by default.
+        // -1: NATS' own clients get any free port.
         let text = format!(
             "server_name: tidegate\nlisten: \"127.0.0.1:-1\"\njetstream {{ store_dir: \"{}\" }}\n\
-             mqtt {{ listen: \"127.0.0.1:{port}\", ack_wait: \"1s\" }}\n",
+             mqtt {{ listen: \"127.0.0.1:{port}\" }}\n",
             folder.path().join("store").display()
         );
         broker::write(folder.path().join("nats.conf"), &text);
