@@ -114,9 +114,9 @@ fn a_broker_that_ends_connections_for_other_reasons_costs_no_publish(protocol: P
         let mut peer = cloud.accept(true);
         assert!(matches!(peer.request(), Request::Publish(..)));
     }
-    // Closed before the publish under suspicion was sent: it cannot be the cause.
+    // Closed soon after it was accepted: the publish under suspicion is not sent so early, and cannot be the cause.
     for _ in 0..2 {
-        drop(cloud.accept(true));
+        cloud.accept(true).is_silent();
     }
     // On protocol 5 a broker says that it leaves for a reason of its own.
     if protocol == Protocol::V5 {
