@@ -1,6 +1,8 @@
 //! A publish over which a broker ends its connections: given up after a few, so that what follows goes on; and nothing
 //! that is innocent is given up with it.
 
+use std::time::{Duration, Instant};
+
 use tidegate_tests::config::ECHO;
 use tidegate_tests::script::{Peer, Request, ScriptedBroker};
 use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols};
@@ -112,9 +114,9 @@ fn a_broker_that_ends_connections_for_other_reasons_costs_no_publish(protocol: P
         let mut peer = cloud.accept(true);
         assert!(matches!(peer.request(), Request::Publish(..)));
     }
-    // Closed before the publish under suspicion was sent: it cannot be the cause.
+    // Closed soon after it was accepted: the publish under suspicion is not sent so early, and cannot be the cause.
     for _ in 0..2 {
-        drop(cloud.accept(true));
+        cloud.accept(true).is_silent();
     }
     // On protocol 5 a broker says that it leaves for a reason of its own.
     if protocol == Protocol::V5 {
@@ -127,4 +129,51 @@ fn a_broker_that_ends_connections_for_other_reasons_costs_no_publish(protocol: P
     assert_eq!(serve(cloud.accept(true), 3), ["0", "1", "2"]);
     let metrics = daemon.settle("plant", 3);
     assert_eq!(metrics.finished("plant", "handled"), 3.0);
+}
+
+/// PUBACK with Quota Exceeded (MQTT 5 §3.4.2.1): it is sent again, ever later, and nothing overtakes it meanwhile.
+#[test]
+fn a_publish_over_the_brokers_quota_is_sent_again_before_what_follows() {
+    const QUOTA_EXCEEDED: u8 = 0x97;
+    let broker = ScriptedBroker::listen(Protocol::V5);
+    let config = Config::new()
+        .broker("plant", broker.port(), Protocol::V5, "")
+        .guest("echo", "plant", ECHO, "instances = 1")
+        .subscription("plant", "in/#", 1, "echo", "");
+    let daemon = Daemon::launch(&config);
+    let mut peer = broker.accept(false);
+    peer.grant();
+    let next = |peer: &mut Peer| match peer.request() {
+        Request::Publish(message, id) => (message.text().to_owned(), id),
+        other => panic!("unexpected: {other:?}"),
+    };
+    peer.publish(1, &Message::new("in/a", "first"));
+    peer.publish(2, &Message::new("in/a", "second"));
+    let both = [next(&mut peer), next(&mut peer)];
+    assert_eq!(both.each_ref().map(|(text, _)| text.as_str()), ["first", "second"]);
+    both.iter().for_each(|(_, id)| peer.refuse(*id, QUOTA_EXCEEDED));
+    for seconds in [1, 2] {
+        let start = Instant::now();
+        let (came, id) = next(&mut peer);
+        let waited = start.elapsed();
+        assert_eq!(came, "first");
+        assert!(waited >= Duration::from_millis(seconds * 1000 - 200), "sent again after {waited:?}");
+        peer.is_silent();
+        if seconds == 1 { peer.refuse(id, QUOTA_EXCEEDED) } else { peer.acknowledge(id) }
+    }
+    // The acknowledgement of the first input and the second output, in either order.
+    let (mut outputs, mut acknowledged) = (Vec::new(), Vec::new());
+    while outputs.is_empty() || acknowledged.len() < 2 {
+        match peer.request() {
+            Request::Publish(message, id) => {
+                outputs.push(message.text().to_owned());
+                peer.acknowledge(id);
+            }
+            Request::PubAck(id) => acknowledged.push(id),
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+    assert_eq!((outputs, acknowledged), (vec!["second".to_owned()], vec![1, 2]));
+    assert_eq!(daemon.settle("plant", 2).finished("plant", "handled"), 2.0);
+    assert_eq!(daemon.warnings("plant").len(), 1, "said once: {:?}", daemon.warnings("plant"));
 }

@@ -1,12 +1,14 @@
 //! Each quality of service, from one client through a handler to another client.
 
-use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols};
+use tidegate_tests::config::ECHO;
+use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols};
 
 const COUNT: usize = 100;
 
 on_both_protocols!(qos_0_comes_and_leaves_once_in_order);
 on_both_protocols!(qos_1_comes_and_leaves_once_in_order);
 on_both_protocols!(qos_2_comes_and_leaves_once_in_order_as_qos_1);
+on_both_protocols!(what_an_earlier_client_of_the_session_left_half_done_is_finished);
 
 fn qos_0_comes_and_leaves_once_in_order(protocol: Protocol) {
     through_celsius(protocol, 0, 0);
@@ -49,4 +51,40 @@ fn through_celsius(protocol: Protocol, qos: u8, on_the_wire: u8) {
     }
     assert_eq!(metrics.finished("plant", "handled"), COUNT as f64);
     assert_eq!(metrics.calls("celsius", "ok"), COUNT as f64);
+}
+
+/// Another client has used the client identifier, subscribed with QoS 2 and gone between PUBREC and PUBCOMP: the broker
+/// releases these messages again to whoever takes the session up, and has others in its queue.
+fn what_an_earlier_client_of_the_session_left_half_done_is_finished(protocol: Protocol) {
+    let broker = Mosquitto::start();
+    let options = Client::options(broker.port(), protocol).session("gateway");
+    let earlier = options.clone().unfinished().connect().expect("is let in");
+    earlier.subscribe("in/#", 2);
+    let publisher = broker.client(protocol);
+    publisher.publish_all(&["one", "two", "three"].map(|text| Message::new("in/a", text).qos(2)));
+    earlier.wait_releases(3);
+    drop(earlier);
+    publisher.publish(&Message::new("in/a", "queued").qos(2));
+
+    let config = Config::new()
+        .broker("plant", broker.port(), protocol, "client-id = \"gateway\"")
+        .guest("echo", "plant", ECHO, "instances = 1")
+        .subscription("plant", "in/#", 2, "echo", "");
+    let collector = broker.client(protocol);
+    collector.subscribe("out/#", 2);
+    let mut daemon = Daemon::launch(&config);
+    collector.collect_until("what was queued", |message| message.text() == "queued");
+    publisher.publish(&Message::new("in/a", "live").qos(2));
+    let came = collector.collect_until("a live message", |message| message.text() == "live");
+    assert!(
+        came.iter().all(|message| ["queued", "live"].contains(&message.text())),
+        "taken by the earlier one: {came:?}"
+    );
+    let metrics = daemon.wait_metrics("all reach their end", |metrics| metrics.in_progress("plant") == 0.0);
+    assert!(metrics.connects("plant", "accepted") <= 2.0, "it connects again and again\n{}", metrics.page);
+    daemon.terminate();
+
+    // The next client of the session gets nothing again.
+    let next = options.unfinished().connect().expect("is let in");
+    assert_eq!((next.rest(), next.releases()), (vec![], 0));
 }

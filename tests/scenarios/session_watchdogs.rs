@@ -251,7 +251,10 @@ fn a_keep_alive_of_zero_is_no_ping_storm() {
             match peer.packet().expect("the connection stands") {
                 Request::Publish(_, id) => peer.acknowledge(id),
                 Request::PubAck(id) if id == rounds => break,
-                Request::Ping => pings += 1,
+                Request::Ping => {
+                    pings += 1;
+                    peer.pong();
+                }
                 other => panic!("unexpected: {other:?}"),
             }
         }

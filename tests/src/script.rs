@@ -119,6 +119,11 @@ impl Peer {
         self.closed();
     }
 
+    /// PINGRESP.
+    pub fn pong(&mut self) {
+        self.send(&codec::pingresp());
+    }
+
     /// Grants the next SUBSCRIBE all that it asks for.
     #[track_caller]
     pub fn grant(&mut self) {

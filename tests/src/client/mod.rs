@@ -52,6 +52,8 @@ pub struct Options {
     login: Option<(String, String)>,
     /// A client identifier whose session the broker keeps.
     session: Option<String>,
+    /// Leaves what is received with QoS 2 half done.
+    unfinished: bool,
 }
 
 impl Options {
@@ -67,6 +69,12 @@ impl Options {
         self
     }
 
+    /// Never answers PUBREL, so that what it receives with QoS 2 stays half done in its session.
+    pub fn unfinished(mut self) -> Options {
+        self.unfinished = true;
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors
@@ -77,6 +85,7 @@ impl Options {
         let client = Client { shared: Arc::new(Shared::default()), stream, options: self.clone() };
         let reader = io::BufReader::new(client.stream.try_clone()?);
         let (shared, answers) = (Arc::clone(&client.shared), client.stream.try_clone()?);
+        client.shared.lock().unfinished = self.unfinished;
         let protocol = self.protocol;
         thread::spawn(move || shared.read(reader, answers, protocol));
         let id = self.session.clone().unwrap_or_else(unique_id);
@@ -106,7 +115,7 @@ pub struct Client {
 impl Client {
     /// How to connect to a broker on the loopback interface.
     pub fn options(port: u16, protocol: Protocol) -> Options {
-        Options { port, protocol, login: None, session: None }
+        Options { port, protocol, login: None, session: None, unfinished: false }
     }
 
     /// Connects with a session of this connection only.
@@ -233,6 +242,17 @@ impl Client {
         self.shared.lock().inbox.len()
     }
 
+    /// Waits until the broker has released `count` messages with QoS 2.
+    #[track_caller]
+    pub fn wait_releases(&self, count: usize) {
+        self.wait("PUBREL", |state| if state.releases >= count { Ok(()) } else { Err(state.releases) });
+    }
+
+    /// How many messages with QoS 2 the broker has released on this connection.
+    pub fn releases(&self) -> usize {
+        self.shared.lock().releases
+    }
+
     /// Connects again after the broker ended the connection; what was not collected yet is kept.
     #[track_caller]
     pub fn reconnect(&mut self) {
@@ -315,6 +335,10 @@ struct State {
     /// QoS 2 publishes that came and are not released yet: a further copy is not taken in.
     unreleased: Vec<u16>,
     last_id: u16,
+    /// PUBREL is not answered. Written before the connection is made.
+    unfinished: bool,
+    /// How often PUBREL came.
+    releases: usize,
     /// Why the connection ended.
     ended: Option<String>,
 }
@@ -349,7 +373,9 @@ impl State {
                 self.acknowledged += 1;
             }
             Packet::PubRec { id } => return Some(codec::pubrel(id)),
+            Packet::PubRel { .. } if self.unfinished => self.releases += 1,
             Packet::PubRel { id } => {
+                self.releases += 1;
                 self.unreleased.retain(|unreleased| *unreleased != id);
                 return Some(codec::pubcomp(id));
             }

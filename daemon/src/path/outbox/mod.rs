@@ -35,6 +35,12 @@ pub const CAPACITY: Capacity = Capacity { messages: 10_000, bytes: 64 << 20 };
 /// message that the broker does not permit.
 const PROOF: Duration = Duration::from_secs(1);
 
+/// How long an outbox waits after its broker did not take an entry for now: so long at first, twice as long each time.
+const POSTPONED: Duration = Duration::from_secs(1);
+
+/// The longest such wait.
+const POSTPONED_LONGEST: Duration = Duration::from_secs(30);
+
 /// All outboxes. Shared by every stage that publishes.
 pub struct Outboxes {
     state: Mutex<State>,
@@ -216,6 +222,23 @@ impl Outboxes {
     /// The broker will never take it. Its message ends as refused.
     pub fn refused(&self, broker: BrokerId, entry: EntryId) {
         self.ended(broker, entry, End::Refused);
+    }
+
+    /// The broker does not take it for now: it is the next one again, after a while. Whether that was not so before.
+    pub fn postponed(&self, broker: BrokerId, entry: EntryId) -> bool {
+        let (now, mut state) = (Instant::now(), self.lock());
+        if matches!(state.holds[broker.index()], Hold::Until(until) if now < until) {
+            // Sent with the one that began the wait, which is still the first.
+            state.admission.outbox(broker).put_back(entry);
+            return false;
+        }
+        let times = state.admission.outbox(broker).postpone(entry);
+        let wait = POSTPONED_LONGEST.min(POSTPONED * (1 << (times - 1).min(5)));
+        state.holds[broker.index()] = Hold::Until(now + wait);
+        drop(state);
+        // Who waits for something unsent learns of the wait.
+        self.brokers[broker.index()].unsent.notify_one();
+        times == 1
     }
 
     /// A new connection of the broker's session was accepted.

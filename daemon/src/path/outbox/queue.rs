@@ -66,6 +66,8 @@ pub struct Outbox {
     messages: usize,
     bytes: usize,
     suspicion: Suspicion<EntryId>,
+    /// How often in a row the broker did not take an entry for now.
+    postponed: u32,
 }
 
 impl Outbox {
@@ -109,6 +111,14 @@ impl Outbox {
         }
     }
 
+    /// The broker does not take a sent entry for now: it is the next one again, and until the broker acknowledges one they
+    /// are sent one at a time, so that none overtakes it. How often in a row that happened, this time included.
+    pub fn postpone(&mut self, id: EntryId) -> u32 {
+        self.put_back(id);
+        self.postponed = self.postponed.saturating_add(1);
+        self.postponed
+    }
+
     /// An entry has reached its end. Its batch, unless it had reached its end before.
     pub fn remove(&mut self, id: EntryId, end: End) -> Option<BatchId> {
         let entry = self.entry(id).filter(|entry| entry.state != State::Gone)?;
@@ -122,6 +132,9 @@ impl Outbox {
             self.first += 1;
         }
         self.cursor = self.cursor.max(self.first);
+        if acknowledged {
+            self.postponed = 0;
+        }
         self.suspicion.ended(acknowledged, (!self.entries.is_empty()).then_some(EntryId(self.first)));
         Some(batch)
     }
@@ -131,6 +144,7 @@ impl Outbox {
     pub fn connection_lost(&mut self, blamed: Option<EntryId>) -> Option<Suspect> {
         let newest = self.cursor.checked_sub(1).map(EntryId);
         self.cursor = self.first;
+        self.postponed = 0;
         for entry in self.entries.iter_mut().filter(|entry| entry.state == State::Sent) {
             entry.state = State::Unsent;
         }
@@ -167,7 +181,7 @@ impl Outbox {
     fn unsent(&self) -> Option<usize> {
         // What stands first has not reached its end.
         let on_its_way = self.entries.front().is_some_and(|entry| entry.state == State::Sent);
-        if on_its_way && self.is_on_trial() {
+        if on_its_way && (self.is_on_trial() || self.postponed > 0) {
             return None;
         }
         let from = self.place(self.cursor)?;
@@ -295,5 +309,20 @@ mod tests {
         for _ in 0..9 {
             assert!(outbox.connection_lost(Some(id)).is_none());
         }
+    }
+
+    #[test]
+    fn a_postponed_entry_comes_again_before_those_behind_it_alone() {
+        let mut outbox = Outbox::default();
+        let ids: Vec<EntryId> = (0..3).map(|number| outbox.push(message(number), BatchId(number as u64))).collect();
+        let take = |outbox: &mut Outbox| outbox.take_next().map(|(id, _)| id);
+        assert_eq!((take(&mut outbox), take(&mut outbox)), (Some(ids[0]), Some(ids[1])));
+        assert_eq!((outbox.postpone(ids[0]), outbox.postpone(ids[1])), (1, 2));
+        assert_eq!((take(&mut outbox), take(&mut outbox)), (Some(ids[0]), None));
+        assert_eq!(outbox.postpone(ids[0]), 3);
+        assert_eq!((take(&mut outbox), take(&mut outbox)), (Some(ids[0]), None));
+        outbox.remove(ids[0], End::Delivered);
+        assert_eq!((take(&mut outbox), take(&mut outbox)), (Some(ids[1]), Some(ids[2])));
+        assert_eq!(outbox.postpone(ids[2]), 1);
     }
 }

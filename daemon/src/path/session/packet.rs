@@ -54,6 +54,15 @@ pub(super) struct Arrival {
     pub(super) identifiers: SmallVec<[u32; 4]>,
 }
 
+/// Why the broker does not take a publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It never will.
+    ForGood(&'static str),
+    /// It may later.
+    ForNow(&'static str),
+}
+
 /// What the broker says. A DISCONNECT of protocol 5 is the end of the connection, not a packet here.
 #[derive(Debug)]
 pub(super) enum Incoming {
@@ -66,9 +75,9 @@ pub(super) enum Incoming {
     /// UNSUBACK, on protocol 5 with the reason where a filter stays.
     Unsubscribed { packet: u16, reasons: Vec<Result<(), &'static str>> },
     /// PUBACK, with the reason of a refusal.
-    Acknowledged { packet: u16, refusal: Option<&'static str> },
+    Acknowledged { packet: u16, refusal: Option<Refusal> },
     /// PUBREC, with the reason of a refusal.
-    Received { packet: u16, refusal: Option<&'static str> },
+    Received { packet: u16, refusal: Option<Refusal> },
     /// PUBREL.
     Released { packet: u16 },
     /// PUBCOMP.

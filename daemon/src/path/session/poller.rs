@@ -21,7 +21,7 @@ use super::failure::Failure;
 use super::feeder;
 use super::link::{Link, Progress};
 use super::outlet::{NoRoom, Taken};
-use super::packet::{Arrival, Incoming, Welcome};
+use super::packet::{Arrival, Incoming, Refusal, Welcome};
 use super::ring::Received;
 use super::subscribing::Request;
 use super::transport::Transport;
@@ -251,11 +251,11 @@ impl Poller {
         self.connection.standing.end(Failure::BrokenProtocol(format!("{answer} that nobody waits for")));
     }
 
-    fn acknowledged(&self, packet: u16, refusal: Option<&'static str>) {
+    fn acknowledged(&self, packet: u16, refusal: Option<Refusal>) {
         let sent = self.connection.flight().inflight.acknowledged(packet);
         match (sent, refusal) {
             (Some(sent), None) => self.delivered(sent),
-            (Some(sent), Some(reason)) => self.refused(&sent, reason),
+            (Some(sent), Some(refusal)) => self.refused(&sent, refusal),
             (None, _) => {
                 let problem = "it acknowledges a message that it was not sent".to_owned();
                 self.connection.standing.end(Failure::BrokenProtocol(problem));
@@ -276,15 +276,23 @@ impl Poller {
         }
     }
 
-    fn refused(&self, sent: &Sent, reason: &'static str) {
+    fn refused(&self, sent: &Sent, refusal: Refusal) {
         let core = &self.connection.core;
         let (broker, topic) = (&core.broker.name, &sent.message.topic);
-        match sent.origin {
-            Origin::Outbox(entry) => {
+        match (&sent.origin, refusal) {
+            (Origin::Outbox(entry), Refusal::ForGood(reason)) => {
                 error!(%broker, %topic, reason, "message refused by the broker");
-                core.outboxes.refused(core.id, entry);
+                core.outboxes.refused(core.id, *entry);
             }
-            Origin::Own(key, _) => warn!(%broker, key, %topic, reason, "status message refused by the broker"),
+            (Origin::Outbox(entry), Refusal::ForNow(reason)) => {
+                if core.outboxes.postponed(core.id, *entry) {
+                    warn!(%broker, %topic, reason,
+                        "the broker does not take messages for now; this one and those behind it are sent again later");
+                }
+            }
+            (Origin::Own(key, _), Refusal::ForGood(reason) | Refusal::ForNow(reason)) => {
+                warn!(%broker, key, %topic, reason, "status message refused by the broker");
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use super::codec::{self, Sending, Unread};
 use super::cover::WireFilter;
 use super::failure::{Failure, shortened};
-use super::packet::{Arrival, Incoming, LARGEST_PACKET, Welcome};
+use super::packet::{Arrival, Incoming, LARGEST_PACKET, Refusal, Welcome};
 use crate::control::config::model::Broker;
 use crate::control::config::secret::Secret;
 use crate::message::{Outgoing, Properties, Qos};
@@ -279,20 +279,20 @@ fn given_back(reason: UnsubAckReason) -> Result<(), &'static str> {
     })
 }
 
-fn publish_refusal(reason: PubAckReason) -> Option<&'static str> {
-    Some(match reason {
+fn publish_refusal(reason: PubAckReason) -> Option<Refusal> {
+    Some(Refusal::ForGood(match reason {
         PubAckReason::Success | PubAckReason::NoMatchingSubscribers => return None,
         PubAckReason::NotAuthorized => "the broker's access rules refuse it",
         PubAckReason::TopicNameInvalid => "the broker does not accept this topic name",
         PubAckReason::PacketIdentifierInUse => "the packet identifier is in use",
-        PubAckReason::QuotaExceeded => "a quota of the broker is exceeded",
+        PubAckReason::QuotaExceeded => return Some(Refusal::ForNow("a quota of the broker is exceeded")),
         PubAckReason::PayloadFormatInvalid => "the payload is not in the format that its properties claim",
         PubAckReason::ImplementationSpecificError => "the broker cannot do it",
         PubAckReason::UnspecifiedError => "the broker gives no reason",
-    })
+    }))
 }
 
-fn release_refusal(reason: PubRecReason) -> Option<&'static str> {
+fn release_refusal(reason: PubRecReason) -> Option<Refusal> {
     publish_refusal(match reason {
         PubRecReason::Success => PubAckReason::Success,
         PubRecReason::NoMatchingSubscribers => PubAckReason::NoMatchingSubscribers,
