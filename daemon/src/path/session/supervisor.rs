@@ -109,6 +109,7 @@ impl Supervisor {
             Ok(password) => password,
             Err(failure) => return Ended { failure, up: None },
         };
+        self.core.cover.connecting().await;
         let (connection, link) = Connection::open(&self.core, password, self.expect_releases);
         let (accepted, connected) = oneshot::channel();
         let mut polling = tokio::spawn(poller::run(Arc::clone(&connection), link, accepted));
