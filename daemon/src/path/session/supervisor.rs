@@ -111,6 +111,7 @@ impl Supervisor {
             Ok(password) => password,
             Err(failure) => return Ended { failure, up: None },
         };
+        self.core.cover.connecting().await;
         let connection = Arc::new(Connection::new(&self.core));
         let (accepted, connected) = oneshot::channel();
         let transport = Arc::clone(&self.transport);

@@ -24,7 +24,9 @@ pub(in crate::path::session) struct Copied<'a> {
 /// What a copy tells.
 pub struct WireCopy<'a> {
     machine: &'a Machine,
-    /// The filters that it names; empty where it does not tell.
+    /// It names no filter at all.
+    silent: bool,
+    /// The filters that it names, as far as they are known.
     named: SmallVec<[usize; 4]>,
     /// Only filters that serve no subscription any more brought it: no other copy may come.
     orphan: bool,
@@ -36,7 +38,7 @@ pub struct WireCopy<'a> {
 impl Machine {
     /// Takes note of a copy, and says what it tells.
     pub(in crate::path::session) fn arrived(&mut self, copy: &Copied<'_>) -> WireCopy<'_> {
-        // Identifiers that fit no filter of this topic are those of another client with this session: they tell nothing.
+        // An unknown identifier was given by a daemon that left no record.
         let known = copy.identifiers.iter().filter_map(|identifier| self.place_of(*identifier));
         let named: SmallVec<[usize; 4]> = known.filter(|at| self.known[*at].filter.matches(copy.topic)).collect();
         let orphan = named.iter().all(|at| !self.known[*at].wire);
@@ -44,7 +46,7 @@ impl Machine {
         let exempt = self.unlike && self.first && copy.acknowledged;
         self.first &= !copy.acknowledged;
         self.named(&named);
-        WireCopy { machine: self, named, orphan, exempt, again: copy.again }
+        WireCopy { machine: self, silent: copy.identifiers.is_empty(), named, orphan, exempt, again: copy.again }
     }
 }
 
@@ -56,7 +58,7 @@ impl WireCopy<'_> {
         if self.machine.is_refused(at) && !self.named.contains(&at) {
             return false;
         }
-        self.named.is_empty()
+        self.silent
             || self.orphan
             || match self.machine.known[at].filter.share() {
                 // A copy of a shared subscription came to this member of the group alone.
@@ -73,8 +75,8 @@ impl WireCopy<'_> {
     }
 
     /// Whether this copy is the one that this subscription's filter on the wire brought: by identifier on protocol 5,
-    /// always where the copy has no known identifier.
+    /// always where the copy has no identifier.
     pub fn carries(&self, subscription: usize) -> bool {
-        self.named.is_empty() || self.exempt || self.named.contains(&self.machine.serving[subscription])
+        self.silent || self.exempt || self.named.contains(&self.machine.serving[subscription])
     }
 }

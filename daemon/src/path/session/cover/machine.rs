@@ -156,6 +156,8 @@ pub(super) struct Machine {
     alone: BTreeSet<TopicFilter>,
     /// The broker has, or is to have, a session of this daemon.
     began: bool,
+    /// The CONNACK of a connection is awaited.
+    connecting: bool,
     offer: Option<Offer>,
     /// The session began with this connection and no message has come: nothing can be queued.
     fresh: bool,
@@ -173,6 +175,8 @@ pub(super) struct Machine {
     intent: bool,
     /// The record is not what was written last.
     dirty: bool,
+    /// The record could not be written on this connection.
+    unwritable: bool,
     news: Vec<News>,
 }
 
@@ -190,6 +194,7 @@ impl Machine {
             served: BTreeSet::new(),
             alone: BTreeSet::new(),
             began: false,
+            connecting: false,
             offer: None,
             fresh: false,
             unlike: false,
@@ -200,6 +205,7 @@ impl Machine {
             stale: true,
             intent: false,
             dirty: false,
+            unwritable: false,
             news: Vec::new(),
         };
         machine.plan();
@@ -221,19 +227,27 @@ impl Machine {
             if let Some(current) = current.filter(|_| entry.presence == Presence::Removed) {
                 self.by_filter.insert(filter, current);
             }
+            let (presence, certainty) = match entry.presence {
+                Presence::Granted if record.connecting => (Presence::Asked, Certainty::Unsure),
+                presence if record.connecting => (presence, Certainty::Unsure),
+                presence => (presence, entry.certainty),
+            };
             let known = &mut self.known[at];
             known.qos = Qos::from_number(entry.qos).unwrap_or(Qos::AtMostOnce);
-            (known.presence, known.certainty) = (Some(entry.presence), entry.certainty);
+            (known.presence, known.certainty) = (Some(presence), certainty);
             // What was asked for twice may have been granted in between.
             known.held = true;
         }
-        self.served = record.served.iter().filter_map(|text| TopicFilter::new(text.as_str()).ok()).collect();
+        if !record.connecting {
+            self.served = record.served.iter().filter_map(|text| TopicFilter::new(text.as_str()).ok()).collect();
+        }
+        self.connecting = record.connecting;
         self.plan();
         true
     }
 
     /// Other subscriptions are wanted from now on. Places count anew.
-    #[expect(dead_code, reason = "for subscriptions that change while the daemon runs")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "for subscriptions that change while the daemon runs"))]
     pub(super) fn want(&mut self, wanted: Vec<Wanted>) {
         self.wanted = wanted;
         self.unlike = true;
@@ -241,6 +255,16 @@ impl Machine {
         self.dirty = true;
         self.stand_alone();
         self.plan();
+    }
+
+    /// A connection is about to be made. The record, where it must be written first: should the broker begin a new session
+    /// and the daemon crash before it has noted that, what is recorded of the old one must not be taken for true.
+    pub(super) fn connecting(&mut self) -> Option<Record> {
+        if self.connecting || !self.began {
+            return None;
+        }
+        (self.connecting, self.dirty) = (true, true);
+        self.unsaved()
     }
 
     /// A connection was accepted.
@@ -256,8 +280,10 @@ impl Machine {
         self.offer = Some(offer);
         self.fresh = !offer.session_present;
         self.first = true;
+        self.unwritable = false;
         self.open = 0;
-        self.dirty |= begun != Begun::Resumed;
+        self.dirty |= begun != Begun::Resumed || self.connecting;
+        self.connecting = false;
         if !offer.session_present {
             self.forget();
         }
@@ -289,12 +315,17 @@ impl Machine {
             if self.open > 0 {
                 return Step::Wait;
             }
-            self.find_stale();
+            if !self.unwritable {
+                self.find_stale();
+            }
         }
         if !self.to_leave.is_empty() {
             return self.write_ahead().unwrap_or_else(|| self.leave(batch.unsubscribe));
         }
         self.serve();
+        if self.unwritable {
+            return Step::Done;
+        }
         self.unsaved().map_or(Step::Done, Step::Save)
     }
 
@@ -384,13 +415,17 @@ impl Machine {
             .collect();
         filters.sort_unstable_by(|a, b| (&a.filter, a.identifier).cmp(&(&b.filter, b.identifier)));
         let served = self.served.iter().map(|filter| filter.as_str().to_owned()).collect();
-        Some(Record { version: VERSION, session, subscriptions: digest(&self.wanted), served, filters })
+        let (connecting, subscriptions) = (self.connecting, digest(&self.wanted));
+        Some(Record { version: VERSION, session, connecting, subscriptions, served, filters })
     }
 
     /// The record that was handed out could not be written.
     pub(super) fn not_saved(&mut self) {
-        // Only at the next change or the end of the connection: a full disk must not keep the session from working.
+        // Tried again at the end of the connection: a full disk must not keep the session from working. Until then nothing
+        // is given back, for without a record a later daemon could take it for granted.
         self.dirty = true;
+        self.unwritable = true;
+        self.to_leave.clear();
     }
 
     /// What happened since the last call that somebody should know.
@@ -410,6 +445,12 @@ impl Machine {
             }
         }
         tally
+    }
+
+    /// Whether the broker has granted the filter that serves this subscription.
+    #[cfg(test)]
+    pub(super) fn is_granted(&self, place: usize) -> bool {
+        self.known[self.serving[place]].answer == Answer::Granted
     }
 
     /// Whether copies cannot be told apart though filters overlap: the broker has no subscription identifiers.
@@ -638,10 +679,15 @@ impl Machine {
         if !broken || matches!(known.answer, Answer::Asked | Answer::Leaving) {
             return at;
         }
-        known.presence = Some(Presence::Removed);
+        let before = known.presence.replace(Presence::Removed);
         known.answer = Answer::Left;
         let identifier = self.unused_identifier(filter.as_str());
-        self.add(filter.clone(), identifier)
+        let new = self.add(filter.clone(), identifier);
+        if before == Some(Presence::Leaving) {
+            // The broker may have it still, under the old identifier.
+            (self.known[new].presence, self.known[new].held) = (Some(Presence::Asked), true);
+        }
+        new
     }
 
     /// Adds a filter, as the current one of its text.

@@ -6,6 +6,8 @@
 
 mod copies;
 mod machine;
+#[cfg(test)]
+mod model;
 mod record;
 mod set;
 mod store;
@@ -126,6 +128,14 @@ impl Cover {
                      cannot be given back");
             }
             Err(error) => error!(broker = %name, %error, "reading the record of the session's subscriptions failed"),
+        }
+    }
+
+    /// A connection is about to be made.
+    pub(super) async fn connecting(&self) {
+        let unsaved = self.machine().connecting();
+        if let Some(record) = unsaved {
+            self.save(self.unsaved(record)).await;
         }
     }
 

@@ -87,6 +87,8 @@ pub(super) struct Record {
     pub(super) version: u32,
     #[serde(flatten)]
     pub(super) session: Identity,
+    /// A connection was to be made, and it is not known whether the broker began a new session then: nothing below is sure.
+    pub(super) connecting: bool,
     /// A digest of the subscriptions that decide which copy of a message counts.
     pub(super) subscriptions: String,
     /// Filters of subscriptions whose retained messages the session has had.
@@ -163,6 +165,7 @@ mod tests {
         Record {
             version: VERSION,
             session: Identity { address: "::1".to_owned(), port: 1883, client_id: "gateway \"1\"".to_owned() },
+            connecting: false,
             subscriptions: "00".to_owned(),
             served: vec!["a/+".to_owned()],
             filters: vec![

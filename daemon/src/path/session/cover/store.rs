@@ -66,21 +66,31 @@ impl Store {
     /// Writes a record, unless one with a higher number was written before.
     ///
     /// # Errors
-    /// The folder cannot be made, or the file not be written: the old one stays.
+    /// The folder cannot be made, or the file not be written. Then the old file is removed, if that is possible: what it
+    /// says is no longer true.
     pub(super) fn write(&self, number: u64, record: &Record) -> io::Result<()> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if number <= *written {
             return Ok(());
         }
+        let result = self.replace(record);
+        if result.is_ok() {
+            *written = number;
+        } else {
+            // The error that is told is that of the write.
+            let _ = self.remove();
+        }
+        result
+    }
+
+    fn replace(&self, record: &Record) -> io::Result<()> {
         let folder = self.path.parent().expect("it is in the folder of the sessions");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let mut file = NamedTempFile::new_in(folder)?;
         file.write_all(&record.text())?;
         file.as_file().sync_all()?;
         file.persist(&self.path)?;
-        File::open(folder)?.sync_all()?;
-        *written = number;
-        Ok(())
+        File::open(folder)?.sync_all()
     }
 
     /// Removes the record: the broker keeps no session any more.
