@@ -18,6 +18,9 @@ pub struct Options {
     /// Run only these steps.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "STEP")]
     only: Vec<Step>,
+    /// Run the scenarios of the long set too: RabbitMQ, some minutes.
+    #[arg(long)]
+    long: bool,
     /// Passed on to the scenario tests: only these run, such as `-- retained`.
     #[arg(last = true)]
     scenarios: Vec<OsString>,
@@ -61,7 +64,7 @@ pub fn run(options: &Options) -> Result<()> {
             Step::Clippy => clippy(),
             Step::Doc => doc(),
             Step::Deny => deny(),
-            Step::Test => test(&options.scenarios),
+            Step::Test => test(options),
         };
         if done.is_err() {
             let after = shown(start.elapsed());
@@ -114,17 +117,21 @@ fn deny() -> Result<()> {
     }
 }
 
-fn test(scenarios: &[OsString]) -> Result<()> {
-    setup::ensure_mosquitto()?;
+fn test(options: &Options) -> Result<()> {
+    setup::ensure_brokers(options.long)?;
     let plugins = plugins::build()?;
     // All packages together, as the tests are built: otherwise dependencies are compiled twice, with other features.
     cargo().args(["build", "--workspace", "--bin", "tidegate"]).run()?;
-    let test = cargo()
-        .arg("test")
-        .env("TIDEGATE_BIN", target_dir().join("debug").join("tidegate"))
-        .env("TIDEGATE_PLUGINS", plugins);
-    match scenarios {
-        [] => test.args(["--workspace", "--no-fail-fast"]).run(),
-        filter => test.args(["--package", "tidegate-tests", "--no-fail-fast", "--"]).args(filter).run(),
+    let daemon = target_dir().join("debug").join("tidegate");
+    let test = || cargo().args(["test", "--workspace"]).env("TIDEGATE_BIN", &daemon).env("TIDEGATE_PLUGINS", &plugins);
+    let scenarios = || test().args(["--test", "scenarios", "--no-fail-fast", "--"]);
+    match (&*options.scenarios, options.long) {
+        ([], false) => test().arg("--no-fail-fast").run(),
+        ([], true) => {
+            test().arg("--no-fail-fast").run()?;
+            scenarios().arg("--ignored").run()
+        }
+        (filter, false) => scenarios().args(filter).run(),
+        (filter, true) => scenarios().arg("--include-ignored").args(filter).run(),
     }
 }

@@ -44,49 +44,77 @@ fn has_wasm_target() -> bool {
     libraries.is_ok_and(|folder| Path::new(&folder).is_dir())
 }
 
-/// Gets the broker that scenarios run against, and its clients.
+/// What scenarios run against: its packages on a Debian system, and the programs of them that scenarios start.
+struct Broker {
+    name: &'static str,
+    packages: &'static [&'static str],
+    programs: &'static [&'static str],
+}
+
+const BROKERS: [Broker; 2] = [
+    Broker {
+        name: "Eclipse Mosquitto and its clients",
+        packages: &["mosquitto", "mosquitto-clients"],
+        programs: &["mosquitto", "mosquitto_pub", "mosquitto_sub"],
+    },
+    Broker { name: "the NATS server", packages: &["nats-server"], programs: &["nats-server"] },
+];
+
+/// Of the long set: it takes about ten seconds to start, and brings Erlang with it.
+const RABBITMQ: Broker =
+    Broker { name: "RabbitMQ", packages: &["rabbitmq-server"], programs: &["rabbitmq-server", "epmd"] };
+
+impl Broker {
+    fn missing(&self) -> Vec<&'static str> {
+        self.programs.iter().copied().filter(|program| find(program, BROKER_FOLDERS).is_none()).collect()
+    }
+}
+
+/// Gets the brokers that scenarios run against; with `long`, those of the long set too.
 ///
 /// # Errors
-/// They are missing and cannot be installed: with what to do.
-pub fn ensure_mosquitto() -> Result<()> {
+/// One is missing and cannot be installed: with what to do.
+pub fn ensure_brokers(long: bool) -> Result<()> {
     let missing = || {
-        let programs = ["mosquitto", "mosquitto_pub", "mosquitto_sub"];
-        programs.into_iter().filter(|program| find(program, BROKER_FOLDERS).is_none()).collect::<Vec<_>>()
+        let brokers = BROKERS.iter().chain(long.then_some(&RABBITMQ));
+        brokers.filter(|broker| !broker.missing().is_empty()).collect::<Vec<_>>()
     };
-    if missing().is_empty() {
+    let wanted = missing();
+    if wanted.is_empty() {
         return Ok(());
     }
-    let what = missing().join(", ");
-    match apt_get() {
-        Some(apt_get) => {
-            say!("{what} missing: installing the packages mosquitto and mosquitto-clients");
-            let install =
-                || apt_get().args(["install", "--yes", "--no-install-recommends", "mosquitto", "mosquitto-clients"]);
-            if install().run().is_err() {
-                apt_get().arg("update").run()?;
-                install().run()?;
-            }
-        }
-        None => bail!(
-            "the scenario tests need {what}: install Eclipse Mosquitto and its clients, as with `sudo apt-get install \
-             mosquitto mosquitto-clients` or `brew install mosquitto`. Everything else runs without: \
-             `cargo xtask test --only fmt,clippy,doc,deny`"
-        ),
+    let programs = wanted.iter().flat_map(|broker| broker.missing()).collect::<Vec<_>>().join(", ");
+    let packages = wanted.iter().flat_map(|broker| broker.packages).copied().collect::<Vec<_>>();
+    let Some(apt_get) = apt_get() else {
+        let names = wanted.iter().map(|broker| broker.name).collect::<Vec<_>>().join(", ");
+        bail!(
+            "the scenario tests need {programs}: install {names}, on Debian with `sudo apt-get install {}`. Everything else \
+             runs without: `cargo xtask test --only fmt,clippy,doc,deny`",
+            packages.join(" ")
+        );
+    };
+    say!("{programs} missing: installing the packages {}", packages.join(" "));
+    let install = || apt_get().args(["install", "--yes", "--no-install-recommends"]).args(&packages).run();
+    if install().is_err() {
+        apt_get().arg("update").run()?;
+        install()?;
     }
-    match missing().join(", ") {
+    match missing().iter().flat_map(|broker| broker.missing()).collect::<Vec<_>>().join(", ") {
         none if none.is_empty() => Ok(()),
         still => bail!("{still} still missing after the installation"),
     }
 }
 
-/// apt-get as one who may install: as root, or by a sudo that does not ask.
+/// apt-get as one who may install: as root, or by a sudo that does not ask. It starts no service of what it installs: the
+/// scenarios start their own, and systemd is told to leave the rest alone.
 fn apt_get() -> Option<fn() -> Program> {
+    const SETTINGS: [&str; 3] = ["DEBIAN_FRONTEND=noninteractive", "SYSTEMD_OFFLINE=1", "apt-get"];
     find("apt-get", &[])?;
     if Program::new("id").arg("-u").read().is_ok_and(|user| user == "0") {
-        return Some(|| Program::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive"));
+        return Some(|| Program::new("env").args(SETTINGS));
     }
     let may = Program::new("sudo").args(["--non-interactive", "true"]).succeeds();
-    may.then_some(|| Program::new("sudo").args(["--non-interactive", "DEBIAN_FRONTEND=noninteractive", "apt-get"]))
+    may.then_some(|| Program::new("sudo").args(["--non-interactive", "env"]).args(SETTINGS))
 }
 
 /// cargo-deny: as found, or on a build server installed into `target/tools`. None where neither is so.
