@@ -12,7 +12,7 @@ use super::{NO, WRONG_USE, configuration_file, output};
 use crate::control::config;
 use crate::control::config::model::{Config, DispatchMode, OnMessage, Otherwise, Subscription};
 use crate::message::BrokerId;
-use crate::path::router::select::{Facts, Places, Selected, Unmet, select};
+use crate::path::router::select::{Facts, Places, Selected, Unmet, domains, select_all};
 use crate::path::router::{RouteTable, of_broker};
 use crate::topic::{Rank, TopicName};
 
@@ -55,6 +55,8 @@ struct Explanation<'a> {
 struct Candidate<'a> {
     subscription: &'a str,
     filter: &'a str,
+    /// The group that the broker chooses a member of.
+    share: Option<&'a str>,
     rank: usize,
     /// The rank in plain words.
     reason: String,
@@ -119,22 +121,24 @@ fn table(config: &Config, id: BrokerId) -> RouteTable {
 
 fn explain<'a>(table: &'a RouteTable, topic: &'a TopicName, facts: Facts<'_>) -> Explanation<'a> {
     let ranked = table.ranked(topic);
-    let of_place = |place: &usize| (*place, &*table.subscriptions()[*place]);
-    let selected = select(ranked.iter().map(of_place), table.broker.dispatch, facts);
+    let domains = domains(table.subscriptions(), &ranked);
+    let selected = select_all(table.subscriptions(), &domains, table.broker.dispatch, facts);
     let (outcome, running) = match selected {
         Selected::Unmatched => ("unmatched", Places::new()),
         Selected::Filtered => ("filtered", Places::new()),
         Selected::Run(places) => ("runs", places),
     };
-    let mut decided = false;
+    let mut decided = vec![false; domains.len()];
     let candidates = ranked.iter().enumerate().map(|(index, place)| {
         let subscription = &*table.subscriptions()[*place];
         let runs = running.contains(place);
-        let because = because(subscription, table.broker.dispatch, facts, runs, decided);
-        decided |= decides(subscription, table.broker.dispatch, facts);
+        let domain = domains.iter().position(|places| places.contains(place)).expect("each place is in a domain");
+        let because = because(subscription, table.broker.dispatch, facts, runs, decided[domain]);
+        decided[domain] |= decides(subscription, table.broker.dispatch, facts);
         Candidate {
             subscription: &subscription.name,
-            filter: subscription.topic.as_str(),
+            filter: subscription.topic.unshared(),
+            share: subscription.topic.share(),
             rank: index + 1,
             reason: Rank::of(&subscription.topic).to_string(),
             on_message: subscription.on_message.as_ref().map(action),
@@ -196,10 +200,11 @@ fn print(explanation: &Explanation<'_>) {
     let Explanation { broker, topic, dispatch, .. } = explanation;
     output::data(format_args!("{topic} from broker {broker} (dispatch = {dispatch}):"));
     for candidate in &explanation.subscriptions {
-        let Candidate { subscription, filter, rank, reason, because, .. } = candidate;
+        let Candidate { subscription, filter, share, rank, reason, because, .. } = candidate;
+        let share = share.map(|share| format!(", shared by {share:?}")).unwrap_or_default();
         let action = candidate.on_message.as_deref().unwrap_or("nothing");
         let verdict = if candidate.runs { format!("runs {action}") } else { format!("does not run {action}") };
-        output::data(format_args!("  {rank}. {filter}  ({subscription}; {reason})"));
+        output::data(format_args!("  {rank}. {filter}  ({subscription}{share}; {reason})"));
         output::data(format_args!("     {verdict}: {because}"));
         if candidate.runs && !candidate.captures.is_empty() {
             output::data(format_args!("     captures: {:?}", candidate.captures));

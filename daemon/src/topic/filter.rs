@@ -112,7 +112,9 @@ impl TopicFilter {
             // A wildcard in the first level matches no name that starts with `$` (MQTT 5 §4.7.2).
             let free = |level: &str| !(first && level.starts_with('$'));
             match (mine.next(), theirs.next()) {
-                (Some("#"), level) | (level, Some("#")) => return level.is_none_or(free),
+                // `/#` has the parent level too, but a name of one empty level does not exist.
+                (Some("#"), None) | (None, Some("#")) => return !(self.is_below_empty() || other.is_below_empty()),
+                (Some("#"), Some(level)) | (Some(level), Some("#")) => return free(level),
                 (Some("+"), Some(level)) | (Some(level), Some("+")) if free(level) => {}
                 (Some(a), Some(b)) if a == b => {}
                 (None, None) => return true,
@@ -120,6 +122,10 @@ impl TopicFilter {
             }
             first = false;
         }
+    }
+
+    fn is_below_empty(&self) -> bool {
+        self.unshared() == "/#"
     }
 
     /// What the wildcards matched, in order, if the topic name matches: a level for each `+`, and one entry for what `#`

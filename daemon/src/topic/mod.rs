@@ -9,8 +9,10 @@ mod rank;
 #[cfg(test)]
 pub mod testing;
 mod trie;
+mod widest;
 
 pub use filter::{FilterError, TopicFilter};
 pub use name::TopicName;
 pub use rank::Rank;
 pub use trie::Trie;
+pub use widest::widest;

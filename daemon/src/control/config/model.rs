@@ -185,11 +185,11 @@ pub struct StatusMessage {
 /// `[[subscriptions]]`.
 #[derive(Debug)]
 pub struct Subscription {
-    /// Unique; `BROKER:TOPIC` unless given.
+    /// Unique; `BROKER:TOPIC` unless given, the topic with its share.
     pub name: Arc<str>,
     /// Where it subscribes.
     pub broker: BrokerId,
-    /// What it subscribes to; never a shared subscription.
+    /// What it subscribes to, with its share.
     pub topic: TopicFilter,
     /// As configured; the wire asks for at most QoS 1.
     pub qos: Qos,

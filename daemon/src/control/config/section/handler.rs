@@ -144,6 +144,10 @@ fn grant(value: &Value<'_>, brokers: &[Named<'_, Arc<Broker>>]) -> Option<Publis
     if place.is_none() && !value.reading.is_incomplete() {
         value.error("no such broker", choose(broker, brokers, "broker"));
     }
-    let filter = filter(value, topics, text.hidden)?;
+    let unshared = |known: Option<(&str, &str)>| match known {
+        Some((_, filter)) => format!("use \"{filter}\" without \"$share/…/\""),
+        None => "use the filter without \"$share/…/\"".to_owned(),
+    };
+    let filter = filter(value, topics, text.hidden, ("nothing is published to a shared subscription", unshared))?;
     Some(PublishGrant { broker: BrokerId(u32::try_from(place?).ok()?), filter })
 }

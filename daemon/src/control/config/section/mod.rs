@@ -89,17 +89,25 @@ fn choose<T>(name: &str, known: &[Named<'_, T>], kind: &str) -> String {
     }
 }
 
-/// A topic filter, not shared. `text` is the value or its part that holds the filter.
-fn filter(value: &Value<'_>, text: &str, hidden: bool) -> Option<TopicFilter> {
-    const SHARED: &str = "shared subscriptions are not supported";
+/// A topic filter, not shared. `text` is the value or its part that holds the filter; `shared` is what a shared one is
+/// told: what is wrong with it, and what to write for a share, if it is known, and a filter.
+fn filter(
+    value: &Value<'_>,
+    text: &str,
+    hidden: bool,
+    shared: (&str, fn(Option<(&str, &str)>) -> String),
+) -> Option<TopicFilter> {
+    let (problem, remedy) = shared;
     match TopicFilter::new(text) {
-        Ok(filter) if filter.share().is_none() => Some(filter),
-        Ok(filter) if !hidden => {
-            value.error(SHARED, format!("use \"{}\" without \"$share/…/\"", filter.unshared()));
-            None
-        }
-        Ok(_) | Err(FilterError::ShareName | FilterError::ShareWithoutFilter) => {
-            value.error(SHARED, "use the filter without \"$share/…/\"");
+        Ok(filter) => match filter.share() {
+            None => Some(filter),
+            Some(share) => {
+                value.error(problem, remedy((!hidden).then_some((share, filter.unshared()))));
+                None
+            }
+        },
+        Err(FilterError::ShareName | FilterError::ShareWithoutFilter) => {
+            value.error(problem, remedy(None));
             None
         }
         // What came from outside the file is not repeated.

@@ -1,19 +1,20 @@
 //! `[[subscriptions]]`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use regex::bytes::{Regex, RegexBuilder};
 use toml::de::DeValue;
 
 use super::{Named, filter, handler, qos, resolve};
-use crate::control::config::model::{Broker, DispatchMode, OnMessage, Otherwise, Subscription, When};
+use crate::control::config::model::{Broker, DispatchMode, OnMessage, Otherwise, Protocol, Subscription, When};
 use crate::control::config::problem::Place;
 use crate::control::config::reader::{Table, Value};
 use crate::control::config::scalar::format_size;
 use crate::control::config::suggest::either;
 use crate::control::config::template::{LogTemplate, TemplateError};
 use crate::message::BrokerId;
-use crate::topic::TopicFilter;
+use crate::topic::{TopicFilter, widest};
 
 /// Largest compiled `when.payload`, in bytes: one expression must not eat the daemon's memory.
 const MAX_REGEX: usize = 1 << 20;
@@ -24,16 +25,19 @@ const MAX_NAME: usize = 256;
 /// Largest `when.min-bytes`: that of the largest packet (MQTT 5 §1.5.5).
 const LARGEST_PAYLOAD: u64 = 268_435_455;
 
+/// Pairs of overlapping filters that are told one by one.
+const MAX_OVERLAPS: usize = 10;
+
 /// Words of `when.otherwise`.
 const OTHERWISE: [(&str, Otherwise); 2] = [("stop", Otherwise::Stop), ("next", Otherwise::Next)];
 
 const ON_MESSAGE: &str = "on-message = \"HANDLER\" or { log = \"TEMPLATE\" }";
 
 /// Reads the subscriptions of all files, in their order. Tells about handlers that none of them uses.
-pub(in crate::control::config) fn read(
-    roots: &[Table<'_>],
-    brokers: &[Named<'_, Arc<Broker>>],
-    handlers: &[Named<'_, handler::Placed>],
+pub(in crate::control::config) fn read<'a>(
+    roots: &[Table<'a>],
+    brokers: &[Named<'a, Arc<Broker>>],
+    handlers: &[Named<'a, handler::Placed>],
 ) -> Vec<Arc<Subscription>> {
     let mut section =
         Section { brokers, handlers, used: vec![false; handlers.len()], seen: Vec::new(), names: Vec::new() };
@@ -45,6 +49,7 @@ pub(in crate::control::config) fn read(
             subscriptions.extend(read.flatten());
         }
     }
+    section.tell_overlaps();
     let unused =
         handlers.iter().zip(section.used).filter(|(handler, used)| !used && !handler.value.reading.is_incomplete());
     for (handler, _) in unused {
@@ -54,26 +59,28 @@ pub(in crate::control::config) fn read(
 }
 
 /// What the subscriptions read so far rule out for the next.
-struct Section<'s> {
-    brokers: &'s [Named<'s, Arc<Broker>>],
-    handlers: &'s [Named<'s, handler::Placed>],
+struct Section<'s, 'a> {
+    brokers: &'s [Named<'a, Arc<Broker>>],
+    handlers: &'s [Named<'a, handler::Placed>],
     /// By the handlers' places.
     used: Vec<bool>,
-    seen: Vec<Seen>,
+    seen: Vec<Seen<'a>>,
     names: Vec<(Arc<str>, Place)>,
 }
 
-/// What decides whether two subscriptions with the same filter get into each other's way.
-struct Seen {
+/// What decides whether two subscriptions get into each other's way.
+struct Seen<'a> {
     broker: usize,
+    /// With its share.
     filter: TopicFilter,
     condition: Condition,
     /// None where `on-message` has errors.
     runs: Option<Runs>,
+    topic: Value<'a>,
     place: Place,
 }
 
-impl Seen {
+impl Seen<'_> {
     /// Whether it takes part in the dispatch.
     fn acts(&self) -> bool {
         self.runs != Some(Runs::Nothing)
@@ -97,8 +104,8 @@ enum Runs {
     Log(LogTemplate),
 }
 
-impl Section<'_> {
-    fn subscription(&mut self, table: &Table<'_>, value: &Value<'_>) -> Option<Arc<Subscription>> {
+impl<'a> Section<'_, 'a> {
+    fn subscription(&mut self, table: &Table<'a>, value: &Value<'a>) -> Option<Arc<Subscription>> {
         let broker = table.require("broker", || self.broker_remedy()).and_then(|value| {
             let name = value.text()?;
             resolve(&value, &name, self.brokers, "broker")
@@ -106,8 +113,9 @@ impl Section<'_> {
         let topic = table.require("topic", || "add topic = \"FILTER\"".to_owned());
         let filter = topic.as_ref().and_then(|value| {
             let text = value.text()?;
-            filter(value, &text.value, text.hidden)
+            filter(value, &text.value, text.hidden, ("a share has a key of its own", share_remedy))
         });
+        let share = table.get("share").map(|value| share_name(&value));
         let qos = qos(table);
         let given = table.get("on-message");
         let runs = given.as_ref().map_or(Some(Runs::Nothing), |value| self.on_message(value));
@@ -121,6 +129,10 @@ impl Section<'_> {
         };
         let name = table.get("name");
         let (broker, topic, filter) = (broker?, topic?, filter?);
+        let filter = match unbroken(share)? {
+            Some(share) => shared(&topic, &share, &filter)?,
+            None => filter,
+        };
         let on_message = match &runs {
             Some(Runs::Handler(place)) => {
                 self.handlers[*place].item.as_ref().map(|(handler, _)| handler.clone()).map(OnMessage::Handler)
@@ -130,7 +142,8 @@ impl Section<'_> {
         };
         let collides = condition.is_some_and(|condition| {
             let place = topic.origin().place;
-            self.collides(Seen { broker, filter: filter.clone(), condition, runs, place }, &topic)
+            let seen = Seen { broker, filter: filter.clone(), condition, runs, topic: topic.clone(), place };
+            self.collides(seen, &topic)
         });
         let default_name = format!("{}:{filter}", self.brokers[broker].name);
         let name = if collides { default_name.into() } else { self.name(name, default_name, &topic, table)? };
@@ -168,7 +181,7 @@ impl Section<'_> {
     }
 
     /// Reports a subscription that has the filter of an earlier one on its broker where the two cannot both do their work.
-    fn collides(&mut self, new: Seen, topic: &Value<'_>) -> bool {
+    fn collides(&mut self, new: Seen<'a>, topic: &Value<'_>) -> bool {
         let dispatch = self.brokers[new.broker].item.as_ref().map(|broker| broker.dispatch);
         let mut equal = self.seen.iter().filter(|seen| seen.broker == new.broker && seen.filter == new.filter);
         let same_condition = equal.clone().find(|seen| seen.condition.holds == new.condition.holds);
@@ -203,6 +216,18 @@ impl Section<'_> {
         };
         self.seen.push(new);
         collides
+    }
+
+    /// Tells where the filters of a broker of 3.1.1 overlap: there a message does not say which subscription brought it.
+    fn tell_overlaps(&self) {
+        for (number, broker) in self.brokers.iter().enumerate() {
+            if broker.item.as_ref().is_none_or(|broker| broker.protocol != Protocol::V311) {
+                continue;
+            }
+            let seen: Vec<&Seen<'_>> = self.seen.iter().filter(|seen| seen.broker == number).collect();
+            refuse_ambiguous_shares(&seen);
+            warn_of_copies(&seen, &broker.value);
+        }
     }
 
     /// The given name or the default, which no other subscription has.
@@ -241,6 +266,88 @@ impl Section<'_> {
         }
         self.names.push((name.clone(), given.as_ref().unwrap_or(topic).origin().place));
         Some(name)
+    }
+}
+
+/// What to write in place of `$share/NAME/FILTER`.
+fn share_remedy(known: Option<(&str, &str)>) -> String {
+    match known {
+        Some((share, filter)) => format!("use topic = \"{filter}\" and share = \"{share}\""),
+        None => "use share = \"NAME\", and the topic without \"$share/…/\"".to_owned(),
+    }
+}
+
+/// The name of a share (MQTT 5 §4.8.2).
+fn share_name(value: &Value<'_>) -> Option<String> {
+    let text = value.text()?.value;
+    if text.is_empty() || text.contains(['/', '+', '#', '\0']) {
+        value.error(
+            "not a share name: it has a character at least, and none of \"/\", \"+\", \"#\" and U+0000 (MQTT 5 §4.8.2)",
+            "use the name that all members of the group have",
+        );
+        return None;
+    }
+    Some(text)
+}
+
+/// The filter as it is on the wire.
+fn shared(topic: &Value<'_>, share: &str, filter: &TopicFilter) -> Option<TopicFilter> {
+    let shared = TopicFilter::new(format!("$share/{share}/{filter}"));
+    shared.map_err(|error| topic.error(format!("with its share: {error}"), "use a shorter share or topic")).ok()
+}
+
+/// A copy of a shared subscription is for this member of the group alone, but nothing tells it from another one.
+fn refuse_ambiguous_shares(seen: &[&Seen<'_>]) {
+    for (number, one) in seen.iter().enumerate() {
+        let ambiguous = |other: &&&Seen<'_>| {
+            (one.filter.share().is_some() || other.filter.share().is_some())
+                && one.filter != other.filter
+                && one.filter.overlaps(&other.filter)
+        };
+        if let Some(other) = seen[..number].iter().find(ambiguous) {
+            let (filter, place) = (&other.filter, &other.place);
+            one.topic.error(
+                format!("overlaps \"{filter}\" at {place}, and with a share 3.1.1 does not tell whose message it is"),
+                "use protocol = \"5\", or another [brokers.NAME] with its own client-id",
+            );
+        }
+    }
+}
+
+/// Where no filter covers the other, both are on the wire.
+fn warn_of_copies(seen: &[&Seen<'_>], broker: &Value<'_>) {
+    let mut first: BTreeMap<&TopicFilter, &Seen<'_>> = BTreeMap::new();
+    for one in seen.iter().filter(|one| one.filter.share().is_none()) {
+        first.entry(&one.filter).or_insert(one);
+    }
+    let filters: Vec<&TopicFilter> = first.keys().copied().collect();
+    let widest = widest(&filters);
+    // Without a wildcard a filter overlaps none but those that cover it.
+    let mut wires: Vec<(usize, &Seen<'_>)> = first
+        .values()
+        .zip(&widest)
+        .filter(|(one, widest)| **widest && one.filter.has_wildcard())
+        .filter_map(|(one, _)| Some((seen.iter().position(|other| std::ptr::eq(*other, *one))?, *one)))
+        .collect();
+    wires.sort_unstable_by_key(|(order, _)| *order);
+    let mut pairs = 0;
+    for (number, (_, one)) in wires.iter().enumerate() {
+        for (_, other) in wires[..number].iter().filter(|(_, other)| one.filter.overlaps(&other.filter)) {
+            pairs += 1;
+            if pairs <= MAX_OVERLAPS {
+                one.topic.warn(
+                    format!(
+                        "overlaps \"{}\" at {} in part: what both match may be handled twice on brokers that send a copy for each",
+                        other.filter, other.place,
+                    ),
+                    "use protocol = \"5\"",
+                );
+            }
+        }
+    }
+    if pairs > MAX_OVERLAPS {
+        broker
+            .warn(format!("{} more pairs of its topics overlap in part", pairs - MAX_OVERLAPS), "use protocol = \"5\"");
     }
 }
 

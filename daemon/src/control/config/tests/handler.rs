@@ -187,7 +187,7 @@ fn allow() {
     handler(
         r#"allow = { publish = ["plant:$share/g/a"] }"#,
         &[
-            r#"tidegate.toml:5:22: handlers.celsius.allow.publish[0] = "plant:$share/g/a": shared subscriptions are not supported; use "a" without "$share/…/""#,
+            r#"tidegate.toml:5:22: handlers.celsius.allow.publish[0] = "plant:$share/g/a": nothing is published to a shared subscription; use "a" without "$share/…/""#,
         ],
     );
     handler(

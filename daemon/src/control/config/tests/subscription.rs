@@ -1,9 +1,9 @@
 //! Errors of `[[subscriptions]]`.
 
-use super::{check, subscription, topic};
+use super::{BROKER_AND_HANDLER, assemble_text, check, check_warnings, good, lines, subscription, topic};
 
 /// What an unknown key may have been.
-const SUBSCRIPTION_KEYS: &str = "broker, name, on-message, qos, topic, when";
+const SUBSCRIPTION_KEYS: &str = "broker, name, on-message, qos, share, topic, when";
 
 #[test]
 fn qos() {
@@ -23,12 +23,110 @@ fn qos() {
 #[test]
 fn unknown_keys() {
     subscription(
-        r#"share = "gateways""#,
-        &[&format!("tidegate.toml:8:1: subscriptions[0].share: unknown key; known here: {SUBSCRIPTION_KEYS}")],
-    );
-    subscription(
         r#"silence = "5m""#,
         &[&format!("tidegate.toml:8:1: subscriptions[0].silence: unknown key; known here: {SUBSCRIPTION_KEYS}")],
+    );
+}
+
+#[test]
+fn share() {
+    for share in ["", "a/b", "a+", "#", "a\\u0000"] {
+        subscription(
+            &format!("share = \"{share}\""),
+            &[&format!(
+                "tidegate.toml:8:9: subscriptions[0].share = \"{share}\": not a share name: it has a character at least, and \
+                 none of \"/\", \"+\", \"#\" and U+0000 (MQTT 5 §4.8.2); use the name that all members of the group have"
+            )],
+        );
+    }
+    subscription(
+        "share = 5",
+        &[r#"tidegate.toml:8:9: subscriptions[0].share = 5: expected a string, got an integer; use "5""#],
+    );
+    let long = "n".repeat(65_530);
+    let found = assemble_text(&format!(
+        "{BROKER_AND_HANDLER}[[subscriptions]]\nbroker = \"plant\"\ntopic = \"a/b\"\nshare = \"{long}\"\non-message = \"celsius\"\n"
+    ));
+    let problems = found.err().expect("it is too long");
+    assert_eq!(
+        lines(&problems.errors),
+        [
+            r#"tidegate.toml:7:9: subscriptions[0].topic = "a/b": with its share: has 65541 bytes, more than 65535 (MQTT 5 §4.7.3); use a shorter share or topic"#
+        ],
+    );
+    // Under one condition, but for different members.
+    let shared = |share: &str| {
+        format!(
+            "[[subscriptions]]\nbroker = \"plant\"\ntopic = \"a\"\nshare = \"{share}\"\non-message = {{ log = \"x\" }}\n"
+        )
+    };
+    let plant = "[brokers.plant]\naddress = \"mqtt.example\"\n";
+    let loaded = good(&format!("{plant}{}{}", shared("g"), shared("h")));
+    let names: Vec<&str> = loaded.config.subscriptions.iter().map(|one| &*one.name).collect();
+    assert_eq!(names, ["plant:$share/g/a", "plant:$share/h/a"]);
+    check(
+        &format!("{plant}{}{}", shared("g"), shared("g")),
+        &[
+            r#"tidegate.toml:10:9: subscriptions[1].topic = "a": the same filter as at tidegate.toml:5:9, under the same condition; give them different "when" conditions, or set dispatch = "all" for the broker to run both"#,
+        ],
+    );
+}
+
+/// A file with a broker of this protocol and subscriptions with these topics and shares; the first stands in line 4.
+fn file_with(protocol: &str, topics: &[(&str, &str)]) -> String {
+    let mut toml = format!("[brokers.plant]\naddress = \"a\"\nprotocol = \"{protocol}\"\n");
+    for (topic, share) in topics {
+        let share = if share.is_empty() { String::new() } else { format!(", share = \"{share}\"") };
+        toml +=
+            &format!("[[subscriptions]]\nbroker = \"plant\"\ntopic = \"{topic}\"\non-message = {{ log = \"x\" }}\n");
+        if !share.is_empty() {
+            toml += &format!("{}\n", &share[2..]);
+        }
+    }
+    toml
+}
+
+#[test]
+fn on_3_1_1_a_share_overlaps_nothing() {
+    let told = |place: &str, topic: &str, other: &str, at: &str| {
+        format!(
+            "tidegate.toml:{place}.topic = \"{topic}\": overlaps \"{other}\" at tidegate.toml:{at}, and with a share 3.1.1 \
+             does not tell whose message it is; use protocol = \"5\", or another [brokers.NAME] with its own client-id"
+        )
+    };
+    let mixed = [("a/#", ""), ("a/+", "g")];
+    check(&file_with("3.1.1", &mixed), &[told("10:9: subscriptions[1]", "a/+", "a/#", "6:9")]);
+    check(&file_with("5", &mixed), &[] as &[&str]);
+    let shares = [("a/#", "g"), ("a/+", "h")];
+    check(&file_with("3.1.1", &shares), &[told("11:9: subscriptions[1]", "a/+", "$share/g/a/#", "6:9")]);
+    check(&file_with("3.1.1", &[("a/#", "g"), ("b/+", "h"), ("c", "")]), &[] as &[&str]);
+}
+
+#[test]
+fn on_3_1_1_copies_are_warned_of() {
+    let warning = |place: &str, topic: &str, other: &str, at: &str| {
+        format!(
+            "tidegate.toml:{place}.topic = \"{topic}\": overlaps \"{other}\" at tidegate.toml:{at} in part: what both match may \
+             be handled twice on brokers that send a copy for each; use protocol = \"5\""
+        )
+    };
+    let pair = [("a/+", ""), ("+/b", "")];
+    check_warnings(&file_with("3.1.1", &pair), &[&warning("10:9: subscriptions[1]", "+/b", "a/+", "6:9")]);
+    check_warnings(&file_with("5", &pair), &[]);
+    // One filter on the wire covers the others.
+    check_warnings(&file_with("3.1.1", &[("a/+", ""), ("+/b", ""), ("#", "")]), &[]);
+    check_warnings(&file_with("3.1.1", &[("a/+", ""), ("b/+", ""), ("a/b", "")]), &[]);
+
+    let many: Vec<(String, &str)> = (0..6).map(|level| (format!("{}x/#", "+/".repeat(level)), "")).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(topic, share)| (topic.as_str(), *share)).collect();
+    let warnings = lines(&good(&file_with("3.1.1", &many)).warnings);
+    assert_eq!(warnings.len(), 11, "{warnings:#?}");
+    assert!(
+        warnings.contains(
+            &"tidegate.toml:1:1: brokers.plant: 5 more pairs of its topics overlap in part; use protocol = \"5\""
+                .to_owned()
+        ),
+        "{warnings:#?}"
     );
 }
 
@@ -211,13 +309,13 @@ fn topics() {
     topic(
         "$share/group/a/#",
         &[
-            r#"tidegate.toml:5:9: subscriptions[0].topic = "$share/group/a/#": shared subscriptions are not supported; use "a/#" without "$share/…/""#,
+            r#"tidegate.toml:5:9: subscriptions[0].topic = "$share/group/a/#": a share has a key of its own; use topic = "a/#" and share = "group""#,
         ],
     );
     topic(
         "$share/group",
         &[
-            r#"tidegate.toml:5:9: subscriptions[0].topic = "$share/group": shared subscriptions are not supported; use the filter without "$share/…/""#,
+            r#"tidegate.toml:5:9: subscriptions[0].topic = "$share/group": a share has a key of its own; use share = "NAME", and the topic without "$share/…/""#,
         ],
     );
     topic(
@@ -235,7 +333,7 @@ fn topics() {
     topic(
         "${env:SHARED}",
         &[
-            r#"tidegate.toml:5:9: subscriptions[0].topic = "${env:SHARED}": shared subscriptions are not supported; use the filter without "$share/…/""#,
+            r#"tidegate.toml:5:9: subscriptions[0].topic = "${env:SHARED}": a share has a key of its own; use share = "NAME", and the topic without "$share/…/""#,
         ],
     );
 }

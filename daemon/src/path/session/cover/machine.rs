@@ -143,6 +143,7 @@ pub(super) struct Machine {
     session: Option<Identity>,
     /// By place.
     wanted: Vec<Wanted>,
+    salt: u64,
     /// In the order of first use; never reordered while connected.
     pub(super) known: Vec<Known>,
     by_filter: HashMap<TopicFilter, usize>,
@@ -181,12 +182,14 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// A session of which nothing is known.
-    pub(super) fn new(protocol: Protocol, session: Option<Identity>, wanted: Vec<Wanted>) -> Machine {
+    /// A session of which nothing is known. `salt` is another number for each daemon: without a record, a filter must not
+    /// get the identifier that an earlier daemon gave it, for it may have dropped that.
+    pub(super) fn new(protocol: Protocol, session: Option<Identity>, wanted: Vec<Wanted>, salt: u64) -> Machine {
         let mut machine = Machine {
             protocol,
             session,
             wanted,
+            salt,
             known: Vec::new(),
             by_filter: HashMap::new(),
             by_identifier: Vec::new(),
@@ -453,6 +456,12 @@ impl Machine {
         self.known[self.serving[place]].answer == Answer::Granted
     }
 
+    /// Whether the broker has refused this filter on this connection.
+    #[cfg(test)]
+    pub(super) fn refuses(&self, filter: &TopicFilter) -> bool {
+        self.by_filter.get(filter).is_some_and(|at| self.is_refused(*at))
+    }
+
     /// Whether copies cannot be told apart though filters overlap: the broker has no subscription identifiers.
     pub(super) fn is_ambiguous(&self) -> bool {
         if self.protocol == Protocol::V311 || self.offer.is_none_or(|offer| offer.identifiers) {
@@ -711,10 +720,10 @@ impl Machine {
         at
     }
 
-    /// The first identifier from the filter's hash on that no filter of the session has had: without a record the same
-    /// filter gets the same one, as far as that is possible.
+    /// The first identifier that no filter of the session has had, from one on that chance makes unlike those of which no
+    /// record is left.
     fn unused_identifier(&self, filter: &str) -> u32 {
-        let hash = Sha256::digest(filter.as_bytes());
+        let hash = Sha256::new().chain_update(self.salt.to_be_bytes()).chain_update(filter).finalize();
         let mut identifier = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) >> 4;
         while identifier == 0 || self.place_of(identifier).is_some() {
             identifier = identifier % MAX_IDENTIFIER + 1;

@@ -15,7 +15,7 @@ mod store;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -89,7 +89,7 @@ impl Cover {
         });
         let identity = kept.then(|| Identity::of(broker));
         Cover {
-            machine: Mutex::new(Machine::new(broker.protocol, identity, wanted.collect())),
+            machine: Mutex::new(Machine::new(broker.protocol, identity, wanted.collect(), salt())),
             store,
             broker: Arc::clone(broker),
             subscriptions: subscriptions.to_vec(),
@@ -282,6 +282,12 @@ impl Cover {
 /// Whether the broker is to keep the session of a lost connection.
 fn keeps_session(broker: &Broker) -> bool {
     !broker.clean_session && (broker.protocol == Protocol::V311 || broker.session_expiry > Duration::ZERO)
+}
+
+/// A number that no earlier daemon had.
+fn salt() -> u64 {
+    let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    getrandom::u64().unwrap_or_else(|_| u64::try_from(clock()).unwrap_or_default())
 }
 
 fn listed(filters: &[TopicFilter]) -> String {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::message::Qos;
-use crate::topic::TopicFilter;
+use crate::topic::{TopicFilter, widest};
 
 /// What one subscription wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Cover {
     /// Reduces what is wanted, given in the order of the subscriptions' places.
     pub(super) fn of(wanted: &[Wanted], rules: &Rules<'_>) -> Cover {
         let asked: Vec<&TopicFilter> = distinct(wanted).into_iter().filter(|filter| !(rules.refused)(filter)).collect();
-        let widest = maximal(&asked);
+        let widest = widest(&asked);
         let mut wires: Vec<(TopicFilter, Qos)> = asked
             .iter()
             .zip(&widest)
@@ -75,16 +75,6 @@ fn distinct(wanted: &[Wanted]) -> Vec<&TopicFilter> {
     filters.sort_unstable();
     filters.dedup();
     filters
-}
-
-/// For each of these different filters whether no other one covers it; shares stand apart.
-fn maximal(filters: &[&TopicFilter]) -> Vec<bool> {
-    // Without a wildcard a filter covers none but itself.
-    let wide = |filter: &&&TopicFilter| filter.share().is_none() && filter.has_wildcard();
-    let wide: Vec<&TopicFilter> = filters.iter().filter(wide).copied().collect();
-    // Of filters that say the same in other words (`#` and `+/#`) the first stays.
-    let absorbs = |a: &TopicFilter, b: &TopicFilter| a != b && a.covers(b) && (a < b || !b.covers(a));
-    filters.iter().map(|filter| filter.share().is_some() || !wide.iter().any(|other| absorbs(other, filter))).collect()
 }
 
 #[cfg(test)]
