@@ -67,6 +67,23 @@ fn a_good_configuration_is_0() {
 }
 
 #[test]
+fn each_example_is_0() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/examples");
+    let home = Home::empty();
+    home.plugin("relay.wasm");
+    for entry in std::fs::read_dir(&folder).expect("is part of the repository") {
+        let text = std::fs::read_to_string(entry.expect("can be listed").path()).expect("is text");
+        let elsewhere = text.replace("plugins-dir = \"../../target/plugins\"", "plugins-dir = \"plugins\"");
+        assert_ne!(elsewhere, text);
+        home.write("tidegate.toml", elsewhere);
+        let ran = home.run(&["check"]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "tidegate.toml: ok\n"), "{text}\n{ran:?}");
+        // Its certificates and passwords are the user's.
+        assert!(ran.stderr.lines().all(|line| line.contains("there is no such file yet")), "{ran:?}");
+    }
+}
+
+#[test]
 fn a_missing_file_is_told() {
     let ran = Home::empty().run(&["check", "none.toml"]);
     assert_eq!(ran.code, Some(1));

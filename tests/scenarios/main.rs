@@ -10,7 +10,10 @@ mod session_poisoned;
 mod session_properties;
 mod session_qos;
 mod session_status_messages;
+mod session_tls;
+mod session_tls_failures;
 mod session_watchdogs;
+mod session_web_socket;
 
 mod broker_connect;
 mod broker_facts;
@@ -45,6 +48,7 @@ mod control_run;
 mod control_stop;
 mod control_topic_match;
 
+mod telemetry_certificates;
 mod telemetry_health;
 mod telemetry_log;
 mod telemetry_metrics;

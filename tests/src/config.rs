@@ -16,6 +16,8 @@ pub struct Config {
     pub tables: String,
     /// Names of the plugins that the home gets.
     pub plugins: Vec<String>,
+    /// Environment variables that the daemon gets beside its own.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Config {
@@ -55,6 +57,12 @@ impl Config {
         self.table(format!(
             "[[subscriptions]]\nbroker = \"{broker}\"\ntopic = \"{topic}\"\nqos = {qos}\non-message = \"{handler}\"\n{keys}\n"
         ))
+    }
+
+    /// Gives the daemon an environment variable.
+    pub fn variable(mut self, name: &str, value: impl Display) -> Config {
+        self.environment.push((name.to_owned(), value.to_string()));
+        self
     }
 
     /// Adds tables as they are.

@@ -20,6 +20,8 @@ const STOP: Duration = Duration::from_secs(20);
 /// A folder with a configuration, the plugins that it names and the daemon's state. Gone when dropped.
 pub struct Home {
     folder: TempDir,
+    /// Of the daemon that is started with its configuration.
+    environment: Vec<(String, String)>,
 }
 
 impl Home {
@@ -28,7 +30,7 @@ impl Home {
     /// # Panics
     /// A plugin is not built.
     pub fn new(config: &Config, admin: u16) -> Home {
-        let home = Home::empty();
+        let home = Home { environment: config.environment.clone(), ..Home::empty() };
         for plugin in &config.plugins {
             let source = built_plugin(plugin);
             let target = home.path().join("plugins").join(plugin);
@@ -51,7 +53,7 @@ impl Home {
     pub fn empty() -> Home {
         let folder = tempfile::Builder::new().prefix("tidegate-home-").tempdir().expect("a temporary folder");
         fs::create_dir(folder.path().join("plugins")).expect("the folder is ours");
-        Home { folder }
+        Home { folder, environment: Vec::new() }
     }
 
     /// Writes a file, with the folders above it.
@@ -316,6 +318,7 @@ impl Daemon {
 fn launch(home: &Home) -> Process {
     let mut command = Command::new(binary());
     command.args(["run", "-c"]).arg(home.path().join("tidegate.toml")).current_dir(home.path());
+    command.envs(home.environment.iter().map(|(name, value)| (name, value)));
     Process::start("tidegate", &mut command)
 }
 

@@ -7,6 +7,7 @@
 #![expect(clippy::missing_panics_doc, reason = "a scenario's harness fails its test by a panic, everywhere")]
 
 pub mod broker;
+pub mod certificates;
 pub mod client;
 pub mod config;
 pub mod daemon;
@@ -19,6 +20,7 @@ pub mod ports;
 pub mod process;
 pub mod rabbitmq;
 pub mod script;
+pub mod stranger;
 pub mod wait;
 
 pub use broker::{Broker, Make};

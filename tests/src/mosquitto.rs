@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use tempfile::TempDir;
 
 use crate::broker::{self, Broker};
+use crate::certificates::{Authority, Pair};
 use crate::client::{Client, Protocol};
 use crate::process::Process;
 use crate::{ports, wait};
@@ -25,6 +26,23 @@ pub struct Options {
     pub login: Option<(String, String)>,
     /// Further lines of its configuration.
     pub extra: String,
+    /// Environment variables that it gets beside its own.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Options {
+    /// Adds a listener on 127.0.0.1, with these lines of its own.
+    pub fn listener(mut self, port: u16, lines: &str) -> Options {
+        writeln!(self.extra, "listener {port} 127.0.0.1\n{lines}").expect("a string takes all");
+        self
+    }
+
+    /// Adds a listener on 127.0.0.1 that speaks TLS with this pair, and has these further lines.
+    pub fn tls_listener(self, port: u16, authority: &Authority, server: &Pair, lines: &str) -> Options {
+        let ca = authority.file();
+        let (ca, certificate, key) = (ca.display(), server.certificate.display(), server.key.display());
+        self.listener(port, &format!("cafile {ca}\ncertfile {certificate}\nkeyfile {key}\n{lines}"))
+    }
 }
 
 /// A running broker. Dropping it ends it.
@@ -70,7 +88,7 @@ impl Mosquitto {
     fn try_on(port: u16, options: &Options) -> Option<Mosquitto> {
         let folder = tempfile::Builder::new().prefix("tidegate-mosquitto-").tempdir().expect("a temporary folder");
         write_configuration(folder.path(), port, options);
-        let process = launch(folder.path());
+        let process = launch(folder.path(), options);
         let mut broker = Mosquitto { process, port, options: options.clone(), folder };
         broker.comes_up().then_some(broker)
     }
@@ -83,6 +101,11 @@ impl Mosquitto {
     /// Its process identifier.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> Vec<String> {
+        self.process.lines()
     }
 
     /// A new client with a session of this connection only.
@@ -104,7 +127,7 @@ impl Mosquitto {
     /// Starts it again after [`Mosquitto::kill`] or [`Mosquitto::stop`], on the same port and with what it saved.
     pub fn restart(&mut self) {
         assert!(self.process.ended().is_some(), "the broker still runs");
-        self.process = launch(self.folder.path());
+        self.process = launch(self.folder.path(), &self.options);
         assert!(self.comes_up(), "mosquitto ended at once when it was started again on port {}", self.port);
     }
 
@@ -150,9 +173,10 @@ impl Broker for Mosquitto {
     }
 }
 
-fn launch(folder: &Path) -> Process {
+fn launch(folder: &Path, options: &Options) -> Process {
     let mut command = Command::new(broker::program("mosquitto"));
     command.arg("-c").arg(folder.join("mosquitto.conf"));
+    command.envs(options.environment.iter().map(|(name, value)| (name, value)));
     Process::start("mosquitto", &mut command)
 }
 

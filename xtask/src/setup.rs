@@ -51,13 +51,15 @@ struct Broker {
     programs: &'static [&'static str],
 }
 
-const BROKERS: [Broker; 2] = [
+const BROKERS: [Broker; 3] = [
     Broker {
         name: "Eclipse Mosquitto and its clients",
         packages: &["mosquitto", "mosquitto-clients"],
         programs: &["mosquitto", "mosquitto_pub", "mosquitto_sub"],
     },
     Broker { name: "the NATS server", packages: &["nats-server"], programs: &["nats-server"] },
+    // No broker: it makes keys of kinds that the scenarios' own library cannot make.
+    Broker { name: "OpenSSL", packages: &["openssl"], programs: &["openssl"] },
 ];
 
 /// Of the long set: it takes about ten seconds to start, and brings Erlang with it.

@@ -59,8 +59,13 @@ pub enum Failure {
     #[error("no answer to CONNECT within {0} s; is this an MQTT broker?")]
     NoAnswer(u64),
     /// The connection was closed instead of a CONNACK.
-    #[error("the broker closed the connection without an answer to CONNECT{}", protocol_hint(*.0))]
-    ClosedOnConnect(Protocol),
+    #[error("the broker closed the connection without an answer to CONNECT{}{}", tls_hint(*.tls), protocol_hint(*.protocol))]
+    ClosedOnConnect {
+        /// That CONNECT was of.
+        protocol: Protocol,
+        /// It was encrypted.
+        tls: bool,
+    },
     /// The answer to CONNECT is not MQTT.
     #[error("the answer to CONNECT is not MQTT ({0}); is this port a broker's?")]
     NotMqtt(String),
@@ -127,6 +132,10 @@ pub enum Failure {
     Stopped,
 }
 
+fn tls_hint(tls: bool) -> &'static str {
+    if tls { "" } else { "; if this port speaks TLS, set tls = true" }
+}
+
 fn protocol_hint(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::V5 => "; if it speaks only MQTT 3.1.1, set protocol = \"3.1.1\"",
@@ -136,16 +145,17 @@ fn protocol_hint(protocol: Protocol) -> &'static str {
 
 impl Failure {
     /// What an error of the network means before (`connecting`) or after the CONNACK.
-    pub(super) fn from_io(error: &io::Error, connecting: bool, protocol: Protocol) -> Failure {
+    pub(super) fn from_io(error: &io::Error, connecting: bool, protocol: Protocol, tls: bool) -> Failure {
         use io::ErrorKind;
+        let closed_on_connect = Failure::ClosedOnConnect { protocol, tls };
         match error.kind() {
             ErrorKind::ConnectionRefused => Failure::ConnectionRefused,
             ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::TimedOut if connecting => {
                 Failure::Unreachable(shortened(&error.to_string()))
             }
-            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe if connecting => Failure::ClosedOnConnect(protocol),
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe if connecting => closed_on_connect,
             ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Failure::Reset,
-            ErrorKind::UnexpectedEof if connecting => Failure::ClosedOnConnect(protocol),
+            ErrorKind::UnexpectedEof if connecting => closed_on_connect,
             ErrorKind::UnexpectedEof => Failure::Closed,
             _ => Failure::Network(shortened(&error.to_string())),
         }
@@ -228,7 +238,7 @@ mod tests {
     use super::*;
 
     fn check(error: io::Error, connecting: bool, expected: &str) {
-        assert_eq!(Failure::from_io(&error, connecting, Protocol::V5).to_string(), expected);
+        assert_eq!(Failure::from_io(&error, connecting, Protocol::V5, true).to_string(), expected);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod broker;
 mod daemon;
+mod examples;
 mod files;
 mod handler;
 mod model;

@@ -177,8 +177,11 @@ impl TransportFailure {
     fn from_certificate(error: &CertificateError, situation: &TlsSituation) -> TransportFailure {
         let unacceptable = |reason: &str| TransportFailure::Unacceptable(reason.to_owned());
         match error {
-            CertificateError::UnknownIssuer if situation.own_ca => TransportFailure::UnknownCa,
-            CertificateError::UnknownIssuer => TransportFailure::UnknownSystemCa,
+            // A CA that was made anew under its old name signs in another way.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature if situation.own_ca => {
+                TransportFailure::UnknownCa
+            }
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => TransportFailure::UnknownSystemCa,
             CertificateError::NotValidForNameContext { expected, presented } if presented.is_empty() => {
                 TransportFailure::NoName(expected.to_str().into_owned())
             }
@@ -188,7 +191,6 @@ impl TransportFailure {
             },
             CertificateError::ExpiredContext { not_after, .. } => TransportFailure::Expired(date(*not_after)),
             CertificateError::NotValidYetContext { not_before, .. } => TransportFailure::NotYetValid(date(*not_before)),
-            CertificateError::BadSignature => TransportFailure::UnknownCa,
             CertificateError::UnsupportedSignatureAlgorithmContext { .. }
             | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => unacceptable(
                 "it is signed in a way that is no longer safe; issue it anew with SHA-256, and a key of ECDSA P-256 or \
@@ -279,7 +281,9 @@ fn refusal(alert: AlertDescription) -> Option<&'static str> {
         Alert::CertificateRevoked => "it is revoked; use another",
         Alert::UnsupportedCertificate => "it is of a kind that the broker does not take; use ECDSA P-256 or RSA",
         Alert::AccessDenied => "it gives no access; register it at the broker",
-        Alert::DecryptError => "its signature does not fit; use the pair that was issued together",
+        Alert::DecryptError => {
+            "its signature, or that of its CA, does not fit; use one that the broker's CA has signed"
+        }
         Alert::BadCertificate | Alert::CertificateUnknown | Alert::CertificateRequired | Alert::HandshakeFailure => {
             "the broker does not say why; use one that the broker's CA has signed for clients"
         }

@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use self::certificate::Expiry;
 pub use self::certificate::Holder;
@@ -29,7 +29,7 @@ pub use self::failure::TransportFailure;
 use self::first_answer::FirstAnswer;
 use self::tls::TlsLayer;
 use self::web_socket::Target;
-use super::failure::Failure;
+use super::failure::{Failure, shortened};
 use crate::control::config::model::{self, Broker};
 use crate::telemetry::metrics::BrokerMeters;
 
@@ -90,6 +90,14 @@ impl Transport {
             Ok(Err(error)) => return Err(self.handshake_failure(&error)),
             Err(_) => return Err(TransportFailure::SilentInHandshake(TLS_DEADLINE.as_secs()).into()),
         };
+        let (_, session) = stream.get_ref();
+        debug!(
+            broker = %self.broker.name,
+            version = ?session.protocol_version(),
+            cipher = ?session.negotiated_cipher_suite().map(|suite| suite.suite()),
+            alpn = session.alpn_protocol().map(|name| shortened(&String::from_utf8_lossy(name))),
+            "TLS established"
+        );
         let expiry = prepared.expiry(&stream);
         Holder::ALL.iter().zip(expiry).for_each(|(holder, end)| self.meters.certificate_expires(*holder, end));
         self.expiry.lock().expect("nothing panics with the lock").seen(expiry);
@@ -114,7 +122,7 @@ impl Transport {
                 kind if connecting && is_end(kind) && self.lacks_certificate() => {
                     TransportFailure::ClientCertificateRequired.into()
                 }
-                _ => Failure::from_io(error, connecting, self.broker.protocol),
+                _ => Failure::from_io(error, connecting, self.broker.protocol, self.tls.is_some()),
             };
         };
         failure.into()
@@ -148,7 +156,7 @@ impl Transport {
                 TransportFailure::ClientCertificateRequired.into()
             }
             None if is_end(error.kind()) => TransportFailure::ClosedInHandshake.into(),
-            None => Failure::from_io(error, true, self.broker.protocol),
+            None => Failure::from_io(error, true, self.broker.protocol, true),
         }
     }
 

@@ -434,7 +434,7 @@ async fn a_port_that_speaks_something_else_than_mqtt_is_recognised() {
         ),
         (
             b"",
-            "the broker closed the connection without an answer to CONNECT; if it speaks only MQTT 3.1.1, set protocol = \"3.1.1\"",
+            "the broker closed the connection without an answer to CONNECT; if this port speaks TLS, set tls = true; if it speaks only MQTT 3.1.1, set protocol = \"3.1.1\"",
         ),
     ] {
         let port = answering(answer).await;
