@@ -195,7 +195,10 @@ impl Failure {
     /// How the end of a connection that the broker had accepted is counted.
     pub(super) fn disconnect_reason(&self) -> DisconnectReason {
         match self {
-            Failure::Closed | Failure::ClosedSoon(_) | Failure::ClosedOnConnect(_) => DisconnectReason::Closed,
+            Failure::Closed
+            | Failure::ClosedSoon(_)
+            | Failure::ClosedOnConnect { .. }
+            | Failure::Transport(TransportFailure::WebSocketClosed(_)) => DisconnectReason::Closed,
             Failure::Reset | Failure::ConnectionRefused => DisconnectReason::Reset,
             Failure::Disconnected(_)
             | Failure::Leaving(_)
@@ -224,7 +227,15 @@ impl Failure {
     /// Whether the broker may have ended the connection because of what it was sent: it closed it by itself, and gave no
     /// reason of its own. Neither a silent network nor a deadline of this side tells anything about a publish.
     pub(super) fn may_blame_a_publish(&self) -> bool {
-        matches!(self, Failure::Closed | Failure::Reset | Failure::Disconnected(_) | Failure::NotAuthorised)
+        matches!(
+            self,
+            Failure::Closed
+                | Failure::Reset
+                | Failure::Disconnected(_)
+                | Failure::NotAuthorised
+                // Its code tells more of the WebSocket than of MQTT.
+                | Failure::Transport(TransportFailure::WebSocketClosed(_))
+        )
     }
 }
 

@@ -4,7 +4,7 @@
 //! content can never work is an error.
 
 use std::num::NonZeroU16;
-use std::path::PathBuf;
+use std::path::Path;
 
 use rustls::pki_types::ServerName;
 use toml::de::DeValue;
@@ -123,7 +123,7 @@ fn identity(table: &Table<'_>) -> Option<Identity> {
 }
 
 /// A file that can be read now. One that cannot may be written later, or be readable for the daemon's user alone.
-fn pem_file(value: &Value<'_>, role: Role, path: &PathBuf) -> Option<PemFile> {
+fn pem_file(value: &Value<'_>, role: Role, path: &Path) -> Option<PemFile> {
     if !path.exists() {
         value.warn("there is no such file yet", "write it before the daemon connects");
         return None;
