@@ -10,6 +10,7 @@ use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol, on_both_proto
 on_both_protocols!(
     a_publish_that_ends_each_connection_is_given_up_and_what_follows_goes_on,
     its_own_broker_gets_the_acknowledgement_of_what_caused_it,
+    a_publish_that_is_too_large_for_a_broker_that_does_not_say_so_is_given_up,
     a_broker_that_ends_connections_for_other_reasons_costs_no_publish,
 );
 
@@ -64,42 +65,49 @@ fn a_publish_that_ends_each_connection_is_given_up_and_what_follows_goes_on(prot
     assert_eq!(daemon.metrics().connects("cloud", "accepted"), 6.0);
 }
 
+fn its_own_broker_gets_the_acknowledgement_of_what_caused_it(protocol: Protocol) {
+    given_up_by_its_own_broker(protocol, ECHO);
+}
+
+/// More than the buffers of both sockets hold: the broker ends the connection before the publish is written to its end.
+fn a_publish_that_is_too_large_for_a_broker_that_does_not_say_so_is_given_up(protocol: Protocol) {
+    given_up_by_its_own_broker(protocol, "mode = \"many\", count = 1, bytes = 8388608, trigger = \"poison\"");
+}
+
 /// The broker that ends the connection is the one that waits for the acknowledgement of the message behind it, and sends
 /// that message again on each new connection, whose output is then a copy of the poison.
-fn its_own_broker_gets_the_acknowledgement_of_what_caused_it(protocol: Protocol) {
+fn given_up_by_its_own_broker(protocol: Protocol, guest: &str) {
+    const PUBLISH: u8 = 3;
     let broker = ScriptedBroker::listen(protocol);
+    let keys = "instances = 1\ncall-deadline = \"30s\"\nmax-publish-bytes = \"64MiB\"";
     let config = Config::new()
         .broker("plant", broker.port(), protocol, "")
-        .guest("echo", "plant", ECHO, "instances = 1")
-        .subscription("plant", "in/#", 1, "echo", "");
+        .guest("guest", "plant", guest, keys)
+        .subscription("plant", "in/#", 1, "guest", "");
     let daemon = Daemon::launch(&config);
     let mut peer = broker.accept(false);
     peer.grant();
     let mut losses = 0;
-    loop {
-        peer.publish(1, &Message::new("in/a", "poison"));
-        match peer.request() {
-            Request::Publish(message, _) => assert_eq!(message.text(), "poison"),
-            Request::PubAck(1) => break,
-            other => panic!("unexpected: {other:?}"),
-        }
-        daemon.wait_metrics("the message was taken in", |metrics| metrics.received("plant") == f64::from(losses + 1));
+    peer.publish(1, &Message::new("in/a", "poison"));
+    while peer.kind() == PUBLISH {
         losses += 1;
         assert!(losses <= 5, "it is sent for ever");
+        daemon.wait_metrics("its call is over", |metrics| metrics.calls("guest", "ok") == f64::from(losses));
         drop(peer);
         peer = broker.accept(true);
         if protocol == Protocol::V5 {
             peer.grant();
         }
+        peer.publish(1, &Message::new("in/a", "poison"));
     }
+    assert_eq!(peer.request(), Request::PubAck(1));
     peer.publish(2, &Message::new("in/a", "good"));
     let Request::Publish(message, id) = peer.request() else { panic!("what follows goes on") };
     assert_eq!(message.text(), "good");
     peer.acknowledge(id);
     assert_eq!(peer.request(), Request::PubAck(2));
-    let metrics = daemon.wait_metrics("all reach their end", |metrics| metrics.in_progress("plant") == 0.0);
-    assert_eq!(metrics.finished("plant", "handled"), 1.0);
-    assert_eq!(metrics.finished("plant", "dropped_poisoned") + metrics.finished("plant", "returned"), 6.0);
+    let metrics = daemon.settle("plant", 7);
+    assert_eq!((metrics.finished("plant", "handled"), metrics.finished("plant", "dropped_poisoned")), (1.0, 6.0));
 }
 
 /// A broker that ends connection after connection, most of them with publishes unacknowledged.

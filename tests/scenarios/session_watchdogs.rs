@@ -189,7 +189,9 @@ fn an_answer_to_connect_that_is_not_mqtt_is_told_once(protocol: Protocol) {
     let broker = ScriptedBroker::listen(protocol);
     let daemon = gateway(&broker, protocol, "");
     for _ in 0..3 {
-        broker.meet().send_raw(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+        let mut peer = broker.meet();
+        peer.send_raw(b"SSH-2.0-OpenSSH_9.2p1\r\n");
+        peer.hang_up();
     }
     daemon.wait_metrics("three attempts fail", |metrics| metrics.connects("plant", "failed") == 3.0);
     daemon.wait_event("cannot connect", &[("reason", "the answer to CONNECT is not MQTT")]);

@@ -1,6 +1,6 @@
 //! A broker that does what a scenario says, packet by packet: for promises that no real broker shows.
 
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -82,6 +82,13 @@ impl Peer {
     /// The daemon sends nothing any more, or nothing for [`PATIENCE`].
     pub fn packet(&mut self) -> io::Result<Request> {
         codec::read_request(&mut self.stream, self.protocol)
+    }
+
+    /// The kind of the next packet, by its number (MQTT 5 §2.1.2), of which no more than the beginning is read.
+    #[track_caller]
+    pub fn kind(&mut self) -> u8 {
+        let beginning = self.stream.fill_buf().expect("the daemon sends a packet");
+        beginning.first().expect("the connection stands") >> 4
     }
 
     /// Waits until the daemon has closed the connection; what it sent before is thrown away.

@@ -159,8 +159,8 @@ impl Connection {
         }
     }
 
-    /// The outbox's entry that the broker may have ended the connection over: the oldest one that was written, not long
-    /// ago, and is not acknowledged.
+    /// The outbox's entry that the broker may have ended the connection over: the oldest one that it has seen something of,
+    /// not long ago, and has not acknowledged. The beginning of a packet is enough for one that finds it too large.
     pub(super) fn blamed(&self, failure: &Failure, now: Instant) -> Option<EntryId> {
         if !failure.may_blame_a_publish() {
             return None;
@@ -171,9 +171,11 @@ impl Connection {
             Origin::Outbox(entry) => Some(*entry),
             Origin::Own(..) => None,
         };
-        let written = flight.inflight.iter().filter_map(|sent| Some((sent.written?, entry(&sent.origin))));
-        let (since, entry) = written.min()?;
-        entry.filter(|_| now.saturating_duration_since(since) < ANSWER_DEADLINE)
+        // What is not written to its end is younger than what is.
+        let key = |sent: &Sent| (sent.written.is_none(), sent.written, entry(&sent.origin));
+        let (_, written, entry) = flight.inflight.begun(self.outlet.taken()).map(key).min()?;
+        let long_ago = written.is_some_and(|since| now.saturating_duration_since(since) >= ANSWER_DEADLINE);
+        entry.filter(|_| !long_ago)
     }
 
     fn seen(&self) -> Seen {

@@ -73,6 +73,18 @@ impl<T> Inflight<T> {
         self.by_packet.remove(&packet)
     }
 
+    /// Those with QoS ≥ 1 of which the broker may have seen something, once everything up to `taken` was begun to be written.
+    pub(super) fn begun(&self, taken: Position) -> impl Iterator<Item = &T> {
+        let not_begun = self.unwritten.iter().filter(move |(position, _)| *position > taken);
+        let not_begun: Vec<u16> = not_begun
+            .filter_map(|(_, publish)| match publish {
+                Unwritten::AtMostOnce(_) => None,
+                Unwritten::Packet(packet) => Some(*packet),
+            })
+            .collect();
+        self.by_packet.iter().filter(move |(packet, _)| !not_begun.contains(packet)).map(|(_, entry)| entry)
+    }
+
     /// Those with QoS ≥ 1, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.by_packet.values()
@@ -145,6 +157,8 @@ mod tests {
                 }
                 prop_assert_eq!(inflight.unacknowledged(), owed.len());
             }
+            prop_assert_eq!(inflight.begun(0).count(), inflight.iter().filter(|(_, marked)| *marked).count());
+            prop_assert_eq!(inflight.begun(end).count(), owed.len());
             inflight.written(end, |(_, marked)| *marked = true);
             prop_assert!(inflight.iter().all(|(_, marked)| *marked));
         }

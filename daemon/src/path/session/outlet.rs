@@ -134,6 +134,12 @@ impl Outlet {
         });
     }
 
+    /// Where what the link has taken so far ends.
+    pub(super) fn taken(&self) -> Position {
+        let pending = self.lock();
+        pending.end - pending.bytes.len() as u64
+    }
+
     /// Since when the socket takes nothing.
     pub(super) fn blocked_since(&self) -> Option<Instant> {
         self.lock().blocked
