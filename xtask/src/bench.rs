@@ -20,8 +20,8 @@ pub struct Options {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     repeats: u16,
     /// Measure each load for so many seconds.
-    #[arg(long, default_value = "4")]
-    seconds: String,
+    #[arg(long, default_value_t = 4.0)]
+    seconds: f64,
     /// Print JSON; not for micro, whose figures criterion keeps in target/criterion.
     #[arg(long)]
     json: bool,
@@ -85,7 +85,7 @@ fn compare(options: &Options, only: &[Part]) -> Result<()> {
         .arg(built.join("tidegate-floor"))
         .arg("--plugins")
         .arg(plugins)
-        .args(["--repeats", &options.repeats.to_string(), "--seconds", &options.seconds]);
+        .args(["--repeats", &options.repeats.to_string(), "--seconds", &options.seconds.to_string()]);
     if !only.is_empty() {
         bench = bench.arg("--only").arg(only.iter().map(|part| part.name()).collect::<Vec<_>>().join(","));
     }
