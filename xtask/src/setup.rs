@@ -51,14 +51,13 @@ struct Broker {
     programs: &'static [&'static str],
 }
 
-const BROKERS: [Broker; 2] = [
-    Broker {
-        name: "Eclipse Mosquitto and its clients",
-        packages: &["mosquitto", "mosquitto-clients"],
-        programs: &["mosquitto", "mosquitto_pub", "mosquitto_sub"],
-    },
-    Broker { name: "the NATS server", packages: &["nats-server"], programs: &["nats-server"] },
-];
+const MOSQUITTO: Broker = Broker {
+    name: "Eclipse Mosquitto and its clients",
+    packages: &["mosquitto", "mosquitto-clients"],
+    programs: &["mosquitto", "mosquitto_pub", "mosquitto_sub"],
+};
+
+const NATS: Broker = Broker { name: "the NATS server", packages: &["nats-server"], programs: &["nats-server"] };
 
 /// Of the long set: it takes about ten seconds to start, and brings Erlang with it.
 const RABBITMQ: Broker =
@@ -70,15 +69,24 @@ impl Broker {
     }
 }
 
+/// Gets the broker that the benchmark runs against, and its clients.
+///
+/// # Errors
+/// It is missing and cannot be installed: with what to do.
+pub fn ensure_mosquitto() -> Result<()> {
+    ensure(&[MOSQUITTO])
+}
+
 /// Gets the brokers that scenarios run against; with `long`, those of the long set too.
 ///
 /// # Errors
 /// One is missing and cannot be installed: with what to do.
 pub fn ensure_brokers(long: bool) -> Result<()> {
-    let missing = || {
-        let brokers = BROKERS.iter().chain(long.then_some(&RABBITMQ));
-        brokers.filter(|broker| !broker.missing().is_empty()).collect::<Vec<_>>()
-    };
+    if long { ensure(&[MOSQUITTO, NATS, RABBITMQ]) } else { ensure(&[MOSQUITTO, NATS]) }
+}
+
+fn ensure(brokers: &[Broker]) -> Result<()> {
+    let missing = || brokers.iter().filter(|broker| !broker.missing().is_empty()).collect::<Vec<_>>();
     let wanted = missing();
     if wanted.is_empty() {
         return Ok(());
@@ -88,8 +96,8 @@ pub fn ensure_brokers(long: bool) -> Result<()> {
     let Some(apt_get) = apt_get() else {
         let names = wanted.iter().map(|broker| broker.name).collect::<Vec<_>>().join(", ");
         bail!(
-            "the scenario tests need {programs}: install {names}, on Debian with `sudo apt-get install {}`. Everything else \
-             runs without: `cargo xtask test --only fmt,clippy,doc,deny`",
+            "{programs} missing: install {names}, on Debian with `sudo apt-get install {}`. What needs no broker: \
+             `cargo xtask test --only fmt,clippy,doc,deny`",
             packages.join(" ")
         );
     };
