@@ -118,7 +118,7 @@ fn deny() -> Result<()> {
 }
 
 fn test(options: &Options) -> Result<()> {
-    setup::ensure_brokers(options.long)?;
+    setup::ensure_for_scenarios(options.long)?;
     let plugins = plugins::build()?;
     // All packages together, as the tests are built: otherwise dependencies are compiled twice, with other features.
     cargo().args(["build", "--workspace", "--bin", "tidegate"]).run()?;

@@ -44,54 +44,63 @@ fn has_wasm_target() -> bool {
     libraries.is_ok_and(|folder| Path::new(&folder).is_dir())
 }
 
-/// What scenarios run against: its packages on a Debian system, and the programs of them that scenarios start.
-struct Broker {
+/// What a Debian system has packages for, and the programs of them that are needed.
+struct Package {
     name: &'static str,
     packages: &'static [&'static str],
     programs: &'static [&'static str],
 }
 
-const BROKERS: [Broker; 3] = [
-    Broker {
-        name: "Eclipse Mosquitto and its clients",
-        packages: &["mosquitto", "mosquitto-clients"],
-        programs: &["mosquitto", "mosquitto_pub", "mosquitto_sub"],
-    },
-    Broker { name: "the NATS server", packages: &["nats-server"], programs: &["nats-server"] },
-    // No broker: it makes keys of kinds that the scenarios' own library cannot make.
-    Broker { name: "OpenSSL", packages: &["openssl"], programs: &["openssl"] },
-];
+const MOSQUITTO: Package = Package {
+    name: "Eclipse Mosquitto and its clients",
+    packages: &["mosquitto", "mosquitto-clients"],
+    programs: &["mosquitto", "mosquitto_pub", "mosquitto_sub"],
+};
+
+const NATS: Package = Package { name: "the NATS server", packages: &["nats-server"], programs: &["nats-server"] };
+
+/// Makes keys of kinds that the scenarios' own library cannot make.
+const OPENSSL: Package = Package { name: "OpenSSL", packages: &["openssl"], programs: &["openssl"] };
 
 /// Of the long set: it takes about ten seconds to start, and brings Erlang with it.
-const RABBITMQ: Broker =
-    Broker { name: "RabbitMQ", packages: &["rabbitmq-server"], programs: &["rabbitmq-server", "epmd"] };
+const RABBITMQ: Package =
+    Package { name: "RabbitMQ", packages: &["rabbitmq-server"], programs: &["rabbitmq-server", "epmd"] };
 
-impl Broker {
+impl Package {
     fn missing(&self) -> Vec<&'static str> {
         self.programs.iter().copied().filter(|program| find(program, BROKER_FOLDERS).is_none()).collect()
     }
 }
 
-/// Gets the brokers that scenarios run against; with `long`, those of the long set too.
+/// Gets the broker that the benchmark runs against, and its clients.
+///
+/// # Errors
+/// It is missing and cannot be installed: with what to do.
+pub fn ensure_mosquitto() -> Result<()> {
+    ensure(&[MOSQUITTO])
+}
+
+/// Gets what scenarios run against and with; with `long`, those of the long set too.
 ///
 /// # Errors
 /// One is missing and cannot be installed: with what to do.
-pub fn ensure_brokers(long: bool) -> Result<()> {
-    let missing = || {
-        let brokers = BROKERS.iter().chain(long.then_some(&RABBITMQ));
-        brokers.filter(|broker| !broker.missing().is_empty()).collect::<Vec<_>>()
-    };
-    let wanted = missing();
-    if wanted.is_empty() {
+pub fn ensure_for_scenarios(long: bool) -> Result<()> {
+    if long { ensure(&[MOSQUITTO, NATS, OPENSSL, RABBITMQ]) } else { ensure(&[MOSQUITTO, NATS, OPENSSL]) }
+}
+
+fn ensure(wanted: &[Package]) -> Result<()> {
+    let missing = || wanted.iter().filter(|package| !package.missing().is_empty()).collect::<Vec<_>>();
+    let lacking = missing();
+    if lacking.is_empty() {
         return Ok(());
     }
-    let programs = wanted.iter().flat_map(|broker| broker.missing()).collect::<Vec<_>>().join(", ");
-    let packages = wanted.iter().flat_map(|broker| broker.packages).copied().collect::<Vec<_>>();
+    let programs = lacking.iter().flat_map(|package| package.missing()).collect::<Vec<_>>().join(", ");
+    let packages = lacking.iter().flat_map(|package| package.packages).copied().collect::<Vec<_>>();
     let Some(apt_get) = apt_get() else {
-        let names = wanted.iter().map(|broker| broker.name).collect::<Vec<_>>().join(", ");
+        let names = lacking.iter().map(|package| package.name).collect::<Vec<_>>().join(", ");
         bail!(
-            "the scenario tests need {programs}: install {names}, on Debian with `sudo apt-get install {}`. Everything else \
-             runs without: `cargo xtask test --only fmt,clippy,doc,deny`",
+            "{programs} missing: install {names}, on Debian with `sudo apt-get install {}`. What needs none of them: \
+             `cargo xtask test --only fmt,clippy,doc,deny`",
             packages.join(" ")
         );
     };
@@ -101,7 +110,7 @@ pub fn ensure_brokers(long: bool) -> Result<()> {
         apt_get().arg("update").run()?;
         install()?;
     }
-    match missing().iter().flat_map(|broker| broker.missing()).collect::<Vec<_>>().join(", ") {
+    match missing().iter().flat_map(|package| package.missing()).collect::<Vec<_>>().join(", ") {
         none if none.is_empty() => Ok(()),
         still => bail!("{still} still missing after the installation"),
     }
