@@ -19,8 +19,8 @@ use crate::control::admin::{Admin, BrokerHealth, Health, Pages};
 use crate::control::config::model::{Config, Handler, OnMessage};
 use crate::message::BrokerId;
 use crate::path::dispatch::{HandlerQueue, ParallelLimit};
-use crate::path::handler::instance::{InstanceParts, serve};
-use crate::path::handler::wasm::{EngineError, Host, Instance, LoadError, Plugin, StartError, WasmEngine};
+use crate::path::handler::instance::{Counted, InstanceParts, Instances, serve};
+use crate::path::handler::wasm::{EngineError, Host, LoadError, Plugin, StartError, WasmEngine};
 use crate::path::outbox::Outboxes;
 use crate::path::receipt::Progress;
 use crate::path::router::{BrokerRoutes, RouteTable, Router, of_broker};
@@ -268,6 +268,7 @@ impl Handlers {
                 meters,
                 failures: InstanceParts::failures(),
                 tap: tap.clone(),
+                instances: Instances::new(handler.instances.get()),
             });
             handlers.start_instances(handler, &parts).await?;
             handlers.queues.insert(Arc::clone(&handler.name), queue);
@@ -277,19 +278,17 @@ impl Handlers {
 
     /// Starts the instances beside each other, and serves once all have started.
     async fn start_instances(&mut self, handler: &Handler, parts: &Arc<InstanceParts>) -> Result<(), GatewayError> {
-        let mut starting: Vec<JoinHandle<Result<Instance, StartError>>> = Vec::new();
+        let mut starting: Vec<JoinHandle<Result<Counted, StartError>>> = Vec::new();
         for _ in 0..handler.instances.get() {
             let parts = Arc::clone(parts);
             starting.push(tokio::spawn(async move { parts.start().await }));
         }
-        let mut started = Vec::new();
-        for instance in starting {
+        for (shard, instance) in starting.into_iter().enumerate() {
             let refused = |source| GatewayError::Start { handler: Arc::clone(&handler.name), source };
-            started.push(instance.await?.map_err(refused)?);
+            parts.instances.put(shard, instance.await?.map_err(refused)?);
         }
-        for (shard, instance) in started.into_iter().enumerate() {
-            let parts = Arc::clone(parts);
-            self.instances.push(tokio::spawn(serve(parts, shard, instance)));
+        for runner in 0..handler.instances.get() {
+            self.instances.push(tokio::spawn(serve(Arc::clone(parts), runner)));
         }
         tracing::info!(
             handler = %handler.name, plugin = %handler.plugin.display(), version = %parts.plugin.hash(),

@@ -2,11 +2,13 @@
 //!
 //! A handler has one queue, split into shards: one for each instance, chosen by (broker, topic) so that the messages of a
 //! topic stay in order. Within a shard each broker has a lane, so that a broker at its parallel limit, or one whose
-//! connection was just lost, holds back nobody else's messages. Fed by `path/router`; read by `path/handler`.
+//! connection was just lost, holds back nobody else's messages. A runner takes jobs of any shard that no other works for.
+//! Fed by `path/router`; read by `path/handler`.
 
+mod crew;
 mod lanes;
 mod parallel;
 mod queue;
 
-pub use self::parallel::ParallelLimit;
-pub use self::queue::{HandlerQueue, Job};
+pub use self::parallel::{ParallelLimit, Permit};
+pub use self::queue::{HandlerQueue, Job, Turn};

@@ -1,7 +1,7 @@
 //! How many calls may run for one broker's messages at the same time.
 //!
-//! A permit is held for the call alone: never across a wait for an outbox, an acknowledgement or a backoff. Shards that
-//! found no permit are woken when one is released.
+//! A permit is held for the call alone: never across a wait for an outbox, an acknowledgement or a backoff. Handlers whose
+//! runners found no permit are woken when one is released.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +16,7 @@ pub struct ParallelLimit {
 #[derive(Default)]
 struct State {
     running: usize,
-    /// Shards that were refused a permit since the last release, each at most once. Written by `try_acquire`, emptied by
+    /// The handlers that were refused a permit since the last release, each at most once. Written by `try_acquire`, emptied by
     /// every release.
     refused: Vec<Arc<Notify>>,
 }

@@ -1,15 +1,16 @@
-//! The queue of one handler: the lanes behind a lock, and the shards' wakers.
+//! The queue of one handler: the lanes and the crew behind a lock, and the door at which runners wait.
 //!
-//! Fed by the router, which never waits; read by the handler's instances, one for each shard. The lock is held for a few
-//! memory operations, never across an `.await`.
+//! Fed by the router, which never waits; read by the handler's runners. The lock is held for a few memory operations, never
+//! across an `.await`.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::crew::Crew;
 use super::lanes::{Delivery, Lanes, Limits, Verdict};
 use super::parallel::{ParallelLimit, Permit};
 use crate::control::config::model::{Handler, Subscription};
@@ -36,17 +37,48 @@ pub struct Job {
 /// brokers' receive maximum.
 pub struct HandlerQueue {
     handler: Arc<Handler>,
-    lanes: Mutex<Lanes<Job>>,
-    /// One for each shard. Told when a job, a permit or a fate may let it go on.
-    wakers: Vec<Arc<Notify>>,
+    state: Mutex<State>,
+    shards: usize,
+    /// Where runners rest. One is called when a job, a permit or a fate may let it go on.
+    door: Arc<Notify>,
     /// By broker.
     limits: Arc<[Option<Arc<ParallelLimit>>]>,
     meters: Arc<HandlerMeters>,
     overload: Occasional,
 }
 
+struct State {
+    lanes: Lanes<Job>,
+    crew: Crew,
+}
+
+/// A runner's work for one shard: until it is dropped, nobody else works for the shard.
+pub struct Turn {
+    queue: Arc<HandlerQueue>,
+    runner: usize,
+    /// The shard, and so the instance to call.
+    pub shard: usize,
+}
+
+impl Turn {
+    /// The job takes long: another runner may be needed for what waits.
+    pub fn held_up(&self) {
+        let called = {
+            let State { lanes, crew } = &mut *self.queue.lock();
+            crew.held_up(self.runner, lanes.len(), Instant::now())
+        };
+        self.queue.call(called);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.queue.lock().crew.releases(self.shard);
+    }
+}
+
 impl HandlerQueue {
-    /// An empty queue with a shard for each instance.
+    /// An empty queue with a shard for each instance, and as many runners.
     pub fn new(
         handler: Arc<Handler>,
         limits: Arc<[Option<Arc<ParallelLimit>>]>,
@@ -55,8 +87,9 @@ impl HandlerQueue {
         let shards = handler.instances.get();
         let bounds = Limits { messages: handler.queue, bytes: handler.queue_bytes, overload: handler.overload };
         HandlerQueue {
-            lanes: Mutex::new(Lanes::new(shards, limits.len(), bounds)),
-            wakers: (0..shards).map(|_| Arc::new(Notify::new())).collect(),
+            state: Mutex::new(State { lanes: Lanes::new(shards, limits.len(), bounds), crew: Crew::new(shards) }),
+            shards,
+            door: Arc::new(Notify::new()),
             limits,
             meters,
             overload: Occasional::every(OVERLOAD_SAID),
@@ -69,14 +102,14 @@ impl HandlerQueue {
         let broker = job.message.broker;
         let shard = self.shard(&job.message);
         let delivery = if job.message.qos == Qos::AtMostOnce { Delivery::Droppable } else { Delivery::Kept };
-        let weight = job.message.weight();
-        let dropped = {
-            let mut lanes = self.lock();
+        let (weight, arrived) = (job.message.weight(), job.message.arrived);
+        let (dropped, called) = {
+            let State { lanes, crew } = &mut *self.lock();
             let dropped = lanes.push(shard, broker, delivery, weight, job);
             self.meters.queue.set(lanes.len() as i64);
-            dropped
+            (dropped, crew.job_came(shard, lanes.len(), arrived))
         };
-        self.wakers[shard].notify_one();
+        self.call(called);
         for job in dropped {
             if let Some(unsaid) = self.overload.due() {
                 tracing::warn!(
@@ -88,13 +121,14 @@ impl HandlerQueue {
         }
     }
 
-    /// The next job of a shard that may start, with the permit of its broker's parallel limit. Cancellation safe.
-    pub async fn next(&self, shard: usize) -> (Job, Option<Permit>) {
+    /// The next job that may start, with its shard and the permit of its broker's parallel limit. To be dropped before the
+    /// runner asks again. Cancellation safe.
+    pub async fn next(self: &Arc<Self>, runner: usize) -> (Turn, Job, Option<Permit>) {
         loop {
-            if let Some(next) = self.try_next(shard) {
-                return next;
+            if let Some((shard, job, permit)) = self.try_next(runner) {
+                return (Turn { queue: Arc::clone(self), runner, shard }, job, permit);
             }
-            self.wakers[shard].notified().await;
+            self.door.notified().await;
         }
     }
 
@@ -102,55 +136,63 @@ impl HandlerQueue {
     /// shard is busy and asks for nothing, so that they do not add up over many connections; the others go on.
     pub fn fate_decided(&self, broker: BrokerId) {
         let returned = {
-            let mut lanes = self.lock();
+            let lanes = &mut self.lock().lanes;
             let returned = lanes.discard(broker, |job| job.part.fate() == Fate::Returned);
             self.meters.queue.set(lanes.len() as i64);
             returned
         };
         returned.into_iter().for_each(|job| job.part.end(Outcome::Returned));
-        self.wakers.iter().for_each(|waker| waker.notify_one());
+        self.door.notify_one();
     }
 
     /// Drops what waits: the messages stay unacknowledged.
     pub fn clear(&self) {
-        let dropped = self.lock().clear();
+        let dropped = self.lock().lanes.clear();
         self.meters.queue.set(0);
         drop(dropped);
     }
 
-    fn try_next(&self, shard: usize) -> Option<(Job, Option<Permit>)> {
+    fn try_next(&self, runner: usize) -> Option<(usize, Job, Option<Permit>)> {
         let mut permit = None;
         let mut discarded = Vec::new();
-        let job = {
-            let mut lanes = self.lock();
-            let job = lanes.take(
-                shard,
-                |broker, job| match (job.part.fate(), &self.limits[broker.index()]) {
-                    (Fate::Returned, _) => Verdict::Discard,
-                    (Fate::Undecided, _) => Verdict::Hold,
-                    (Fate::Open, None) => Verdict::Run,
-                    (Fate::Open, Some(limit)) => {
-                        permit = limit.try_acquire(&self.wakers[shard]);
-                        if permit.is_some() { Verdict::Run } else { Verdict::Hold }
-                    }
-                },
-                &mut discarded,
-            );
+        let found = {
+            let State { lanes, crew } = &mut *self.lock();
+            let mut verdict = |broker: BrokerId, job: &Job| match (job.part.fate(), &self.limits[broker.index()]) {
+                (Fate::Returned, _) => Verdict::Discard,
+                (Fate::Undecided, _) => Verdict::Hold,
+                (Fate::Open, None) => Verdict::Run,
+                (Fate::Open, Some(limit)) => {
+                    permit = limit.try_acquire(&self.door);
+                    if permit.is_some() { Verdict::Run } else { Verdict::Hold }
+                }
+            };
+            crew.looks(runner, Instant::now());
+            let found = crew.free().find_map(|shard| Some((shard, lanes.take(shard, &mut verdict, &mut discarded)?)));
+            match &found {
+                Some((shard, _)) => crew.takes(*shard),
+                None => crew.rests(runner),
+            }
             self.meters.queue.set(lanes.len() as i64);
-            job
+            found
         };
         discarded.into_iter().for_each(|job| job.part.end(Outcome::Returned));
-        job.map(|job| (job, permit))
+        found.map(|(shard, job)| (shard, job, permit))
+    }
+
+    fn call(&self, called: bool) {
+        if called {
+            self.door.notify_one();
+        }
     }
 
     fn shard(&self, message: &Message) -> usize {
         let mut hasher = DefaultHasher::new();
         (message.broker, &message.topic).hash(&mut hasher);
-        (hasher.finish() % self.wakers.len() as u64) as usize
+        (hasher.finish() % self.shards as u64) as usize
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lanes<Job>> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // A panic under this lock leaves nothing half done that a later holder could see: each step is one call of the core.
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,10 +1,13 @@
-//! The task that owns one instance of a handler: takes jobs from its shard, calls, hands the publishes on.
+//! The runners of a handler: each takes jobs, calls the instance of the job's shard, and hands the publishes on.
 //!
-//! Runs on the same threads as the sessions; a guest gives its thread back after a millisecond. Waits for: its shard of the queue, and room in the outboxes. It does
+//! There are as many runners as instances, and few of them are awake (`path/dispatch/crew.rs`). They run on the sessions'
+//! threads; a guest gives its thread back after a millisecond. A runner waits for jobs and for room in the outboxes. It does
 //! not wait for acknowledgements, and holds a broker's permit for the call alone.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_util::task::AbortOnDropHandle;
@@ -12,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::wasm::{Host, Instance, Plugin, StartError};
 use super::{CallError, CallResult, Publish};
 use crate::control::config::model::{Handler, Isolation};
-use crate::path::dispatch::{HandlerQueue, Job};
+use crate::path::dispatch::{HandlerQueue, Job, Permit, Turn};
 use crate::path::outbox::{Completion, Outboxes};
 use crate::path::receipt::Outcome;
 use crate::telemetry::metrics::HandlerMeters;
@@ -46,6 +49,43 @@ pub struct InstanceParts {
     pub failures: Occasional,
     /// Where calls are reported.
     pub tap: Tap,
+    /// An instance for each shard.
+    pub instances: Instances,
+}
+
+/// The instances of a handler, by shard.
+pub struct Instances(Vec<Mutex<Option<Counted>>>);
+
+impl Instances {
+    /// None yet.
+    pub fn new(count: usize) -> Instances {
+        Instances((0..count).map(|_| Mutex::default()).collect())
+    }
+
+    /// Puts an instance in its place.
+    pub fn put(&self, shard: usize, instance: Counted) {
+        *self.slot(shard) = Some(instance);
+    }
+
+    fn take(&self, shard: usize) -> Option<Counted> {
+        self.slot(shard).take()
+    }
+
+    fn slot(&self, shard: usize) -> MutexGuard<'_, Option<Counted>> {
+        self.0[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An instance that is counted for as long as it is there.
+pub struct Counted {
+    instance: Instance,
+    meters: Arc<HandlerMeters>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.meters.instances.dec();
+    }
 }
 
 impl InstanceParts {
@@ -58,39 +98,49 @@ impl InstanceParts {
     ///
     /// # Errors
     /// It cannot be made, or its `init` fails.
-    pub async fn start(&self) -> Result<Instance, StartError> {
-        Instance::start(&self.plugin, Arc::clone(&self.host)).await
+    pub async fn start(&self) -> Result<Counted, StartError> {
+        let instance = Instance::start(&self.plugin, Arc::clone(&self.host)).await?;
+        self.meters.instances.inc();
+        Ok(Counted { instance, meters: Arc::clone(&self.meters) })
     }
 }
 
-/// Serves one shard of a handler's queue for ever, beginning with an instance that was started already. Dropping the future
-/// stops it at its next wait, or in the middle of a call, whose message then stays unacknowledged.
-pub async fn serve(parts: Arc<InstanceParts>, shard: usize, first: Instance) {
-    let mut first = Some(first);
+/// Does the jobs of a handler for ever, as one of its runners. Dropping the future stops it at its next wait, or in the middle
+/// of a call, whose message then stays unacknowledged.
+pub async fn serve(parts: Arc<InstanceParts>, runner: usize) {
     loop {
-        // A task of its own, so that a panic, which is a defect of the daemon, costs one call and not the shard.
-        let calls = tokio::spawn(call_for_ever(Arc::clone(&parts), shard, first.take()));
+        // A task of its own, so that a panic, which is a defect of the daemon, costs one call and not the runner.
+        let calls = tokio::spawn(call_for_ever(Arc::clone(&parts), runner));
         let Err(panic) = AbortOnDropHandle::new(calls).await;
         tracing::error!(handler = %parts.handler.name, %panic, "a handler's task panicked, its message is dropped");
     }
 }
 
-async fn call_for_ever(parts: Arc<InstanceParts>, shard: usize, first: Option<Instance>) -> Infallible {
-    let mut slot = Slot::new(&parts, first);
+async fn call_for_ever(parts: Arc<InstanceParts>, runner: usize) -> Infallible {
     let (mut calls, mut spent) = (0, Duration::ZERO);
     loop {
-        let (job, permit) = parts.queue.next(shard).await;
-        let started = Instant::now();
-        let result = slot.call(&job).await;
-        let took = started.elapsed();
-        drop(permit);
-        parts.finish(job, result, took).await;
+        let (turn, job, permit) = parts.queue.next(runner).await;
+        let took = watched(&turn, parts.run(turn.shard, job, permit)).await;
+        drop(turn);
         (calls, spent) = (calls + 1, spent + took);
         if calls >= CALLS_A_TURN || spent >= TURN {
             (calls, spent) = (0, Duration::ZERO);
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// Does the work of a turn, and tells when it takes long: a call that did not end within its first tick, or a wait for room.
+async fn watched<T>(turn: &Turn, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        let polled = work.as_mut().poll(context);
+        if polled.is_pending() {
+            turn.held_up();
+        }
+        polled
+    })
+    .await
 }
 
 /// A call that finds no instance fails as the instance's start did.
@@ -102,44 +152,32 @@ fn not_started(error: StartError) -> CallError {
     }
 }
 
-/// The instance of one shard, made anew when it is used up.
-struct Slot<'a> {
-    parts: &'a InstanceParts,
-    instance: Option<Instance>,
-}
-
-impl Slot<'_> {
-    fn new(parts: &InstanceParts, instance: Option<Instance>) -> Slot<'_> {
-        parts.meters.instances.add(i64::from(instance.is_some()));
-        Slot { parts, instance }
+impl InstanceParts {
+    /// One job from its call to the hand-over of what it published; how long the call took.
+    async fn run(&self, shard: usize, job: Job, permit: Option<Permit>) -> Duration {
+        let started = Instant::now();
+        let result = self.call(shard, &job).await;
+        let took = started.elapsed();
+        drop(permit);
+        self.finish(job, result, took).await;
+        took
     }
 
-    async fn call(&mut self, job: &Job) -> Result<Vec<Publish>, CallError> {
-        if self.instance.is_none() {
-            self.instance = Some(self.parts.start().await.map_err(not_started)?);
-            self.parts.meters.instances.inc();
-        }
-        let instance = self.instance.as_mut().expect("made above where there was none");
+    /// Calls the shard's instance, which is made anew where it was used up. A call that is dropped in the middle uses it up.
+    async fn call(&self, shard: usize, job: &Job) -> Result<Vec<Publish>, CallError> {
+        let mut counted = match self.instances.take(shard) {
+            Some(counted) => counted,
+            None => self.start().await.map_err(not_started)?,
+        };
         let captures = job.subscription.topic.captures(&job.message.topic).unwrap_or_default();
-        let result = instance.call(&job.message, &job.subscription.name, &captures, 1).await;
+        let result = counted.instance.call(&job.message, &job.subscription.name, &captures, 1).await;
         let reusable = result.as_ref().map_or_else(CallError::keeps_instance, |_| true);
-        if !reusable || self.parts.handler.isolation == Isolation::PerMessage {
-            self.instance = None;
-            self.parts.meters.instances.dec();
+        if reusable && self.handler.isolation == Isolation::Reuse {
+            self.instances.put(shard, counted);
         }
         result
     }
-}
 
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        if self.instance.is_some() {
-            self.parts.meters.instances.dec();
-        }
-    }
-}
-
-impl InstanceParts {
     async fn finish(&self, job: Job, result: Result<Vec<Publish>, CallError>, took: Duration) {
         let outcome = result.as_ref().map_or_else(CallError::result, |_| CallResult::Ok);
         self.meters.call(outcome);
