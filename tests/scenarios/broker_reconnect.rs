@@ -20,7 +20,7 @@ const TOPICS: usize = 4;
 fn config(broker: &dyn Broker, protocol: Protocol, guest: &str, keys: &str) -> Config {
     Config::new()
         .broker("plant", broker.port(), protocol, keys)
-        .guest("echo", "plant", guest, "instances = 2")
+        .guest("echo", "plant", guest, "instances = 2\ncall-deadline = \"10s\"")
         .subscription("plant", "in/#", 1, "echo", "")
 }
 

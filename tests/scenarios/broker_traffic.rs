@@ -19,7 +19,7 @@ const COUNT: usize = 500;
 fn gateway(broker: &dyn Broker, protocol: Protocol, filter: &str) -> Daemon {
     let config = Config::new()
         .broker("plant", broker.port(), protocol, "")
-        .guest("echo", "plant", ECHO, "instances = 2")
+        .guest("echo", "plant", ECHO, "instances = 2\ncall-deadline = \"10s\"")
         .subscription("plant", filter, 1, "echo", "");
     Daemon::start(&config)
 }

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::client::{Client, Protocol};
 use crate::embedded::Embedded;
@@ -155,9 +156,14 @@ fn mosquitto(duplicates: bool) -> Mosquitto {
     Mosquitto::with(Options { persistent: true, extra, ..Options::default() })
 }
 
-/// Waits until a broker's process lets a client in; false when it has ended instead.
-pub(crate) fn comes_up(name: &str, process: &mut Process, connect: impl Fn() -> io::Result<Client>) -> bool {
-    wait::until(format!("{name} accepts connections"), || {
+/// Waits for at most `limit` until a broker's process lets a client in; false when it has ended instead.
+pub(crate) fn comes_up(
+    name: &str,
+    limit: Duration,
+    process: &mut Process,
+    connect: impl Fn() -> io::Result<Client>,
+) -> bool {
+    wait::until_within(limit, format!("{name} accepts connections"), || {
         if process.ended().is_some() {
             return Ok(false);
         }

@@ -147,7 +147,7 @@ impl Mosquitto {
     fn comes_up(&mut self) -> bool {
         let login = self.options.login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()));
         let options = Client::options(self.port, Protocol::V5).login(login);
-        broker::comes_up("mosquitto", &mut self.process, || options.connect())
+        broker::comes_up("mosquitto", wait::PATIENCE, &mut self.process, || options.connect())
     }
 }
 

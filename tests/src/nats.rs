@@ -45,7 +45,9 @@ impl Nats {
 
     fn comes_up(&mut self) -> bool {
         let port = self.port;
-        broker::comes_up("nats-server", &mut self.process, || Client::options(port, Protocol::V311).connect())
+        broker::comes_up("nats-server", wait::PATIENCE, &mut self.process, || {
+            Client::options(port, Protocol::V311).connect()
+        })
     }
 }
 

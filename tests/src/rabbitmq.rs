@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -13,6 +14,9 @@ use crate::{ports, wait};
 
 /// How often other ports are tried when something else took the first.
 const ATTEMPTS: u32 = 3;
+
+/// How long a start may take: ten seconds alone on two cores, and some times that where all scenarios start one.
+const START: Duration = Duration::from_secs(180);
 
 /// A running broker. Dropping it ends it.
 pub struct RabbitMq {
@@ -55,7 +59,7 @@ impl RabbitMq {
     fn comes_up(&mut self) -> bool {
         assert!(self.mapper.ended().is_none(), "epmd ended: {:?}", self.mapper.lines());
         let port = self.port;
-        broker::comes_up("RabbitMQ", &mut self.node, || Client::options(port, Protocol::V311).connect())
+        broker::comes_up("RabbitMQ", START, &mut self.node, || Client::options(port, Protocol::V311).connect())
     }
 }
 
