@@ -18,7 +18,7 @@ const LEAST_THREADS: usize = 2;
 
 /// Steps of a thread after which it looks at sockets and timers, although more tasks are ready: a step may be a guest's call,
 /// of a millisecond at most.
-const STEPS_BETWEEN_EVENTS: u32 = 8;
+const STEPS_BETWEEN_EVENTS: u32 = 31;
 
 /// The arguments of `run`.
 #[derive(Args)]

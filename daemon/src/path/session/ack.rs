@@ -90,6 +90,7 @@ impl Standing {
                 ledger.overrun = Some(arrived);
                 Admitted::No
             }
+            Admission::Known => Admitted::Known,
         }
     }
 
@@ -201,6 +202,8 @@ pub(super) enum Admitted {
     FirstBeyond(AckToken),
     /// There is no room: it is left to the broker, which sends it again on the next connection.
     No,
+    /// It was taken in before, on this connection.
+    Known,
 }
 
 /// The right to acknowledge one message on the connection that brought it.

@@ -22,7 +22,8 @@ impl Acknowledgements {
     /// messages were acknowledged.
     pub fn pass_window(&mut self) -> usize {
         let arrived = Instant::now();
-        let receive = |packet| self.ring.receive(Received { packet, qos: Qos::AtLeastOnce, weight: 256 }, arrived);
+        let receive =
+            |packet| self.ring.receive(Received { packet, dup: false, qos: Qos::AtLeastOnce, weight: 256 }, arrived);
         let taken: Vec<Admission> = (1..=self.window).map(receive).collect();
         for admission in taken.into_iter().rev() {
             if let Admission::Within(number) | Admission::Beyond(number) = admission {

@@ -3,11 +3,13 @@
 //! Owns: what is on its way out of one connection. The poller (`poller.rs`) and the feeder (`feeder.rs`) work on it; the
 //! supervisor (`supervisor.rs`) makes it, has its deadlines checked once a second (`deadlines.rs`) and clears up after it.
 
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Instant;
 
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::SessionStatus;
@@ -107,6 +109,29 @@ impl Flight {
     }
 }
 
+/// Counts what the poller does for the feeder. Both are on one task, which polls the feeder again as long as the count grows:
+/// waking the task that runs would put another thread on it.
+#[derive(Debug, Default)]
+pub(super) struct Progress(AtomicU64);
+
+impl Progress {
+    /// How much was made so far.
+    pub(super) fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Something was done that the feeder may wait for.
+    pub(super) fn made(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Resolves once more was made. Only for the connection's own task.
+    pub(super) async fn more(&self) {
+        let before = self.now();
+        poll_fn(|_| if self.now() == before { Poll::Pending } else { Poll::Ready(()) }).await;
+    }
+}
+
 /// One connection.
 pub(super) struct Connection {
     pub(super) core: Arc<Core>,
@@ -114,8 +139,8 @@ pub(super) struct Connection {
     pub(super) standing: Arc<Standing>,
     /// Taking a publish from the outbox, handing it over and remembering it are one step under this lock.
     flight: Mutex<Flight>,
-    /// Told by the poller whenever a window or the outlet may have got room. The feeder alone waits for it.
-    pub(super) progress: Notify,
+    /// Made by the poller whenever a window or the outlet may have got room; the feeder waits for it.
+    pub(super) progress: Progress,
     /// Packets received and writes finished so far, pings apart. Written by the poller, watched by the supervisor.
     pub(super) traffic: AtomicU64,
     /// The gateway stops: what arrives is left to the broker. Written by the supervisor.
@@ -138,7 +163,7 @@ impl Connection {
             standing: Arc::new(Standing::new(Arc::clone(&outlet), window, !broker.clean_session)),
             outlet,
             flight: Mutex::new(flight),
-            progress: Notify::new(),
+            progress: Progress::default(),
             traffic: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             goodbye: CancellationToken::new(),

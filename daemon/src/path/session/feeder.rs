@@ -199,7 +199,7 @@ impl Feeder {
                 self.say_goodbye(close).await;
             }
             while self.connection.standing.is_acknowledging() {
-                self.connection.progress.notified().await;
+                self.connection.progress.more().await;
             }
         };
         tokio::select! {
@@ -221,13 +221,13 @@ impl Feeder {
                 // An error means that the broker refused it, which the poller has said.
                 return told.await.unwrap_or_default();
             }
-            self.connection.progress.notified().await;
+            self.connection.progress.more().await;
         }
     }
 
     /// Waits until something may have room again.
     async fn progress(&self) -> Result<(), Interrupt> {
-        self.unless_over(self.connection.progress.notified()).await
+        self.unless_over(self.connection.progress.more()).await
     }
 
     async fn unless_over(&self, wait: impl Future<Output = ()>) -> Result<(), Interrupt> {

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -147,12 +147,17 @@ impl Link {
                 // Only now: the reason may have been among what was still to be read.
                 return Poll::Ready(Err(failure));
             }
-            ready!(self.pings.poll_tick(context));
-            if !self.heard {
-                return Poll::Ready(Err(Failure::KeepAlive));
+            if self.pings.poll_tick(context).is_ready() {
+                if !self.heard {
+                    return Poll::Ready(Err(Failure::KeepAlive));
+                }
+                self.heard = false;
+                self.outlet.ping();
             }
-            self.heard = false;
-            self.outlet.ping();
+            // Last of all: what is handed over before, by this very task, needs no waking.
+            if self.taken.is_some() || self.outlet.wait(context) {
+                return Poll::Pending;
+            }
         }
     }
 
@@ -161,7 +166,7 @@ impl Link {
         let taken = match self.taken {
             Some(taken) => taken,
             None => {
-                let Some(taken) = self.outlet.take(&mut self.outgoing, context) else { return Poll::Pending };
+                let Some(taken) = self.outlet.take(&mut self.outgoing) else { return Poll::Pending };
                 (self.taken, self.written) = (Some(taken), 0);
                 taken
             }

@@ -155,13 +155,25 @@ impl Outlet {
         self.lock().closed = true;
     }
 
-    /// Moves everything that was handed over into the link's empty buffer, or wakes the link once there is something.
-    pub(super) fn take(&self, into: &mut BytesMut, link: &Context<'_>) -> Option<Taken> {
+    /// The link is about to be polled: until it waits, nobody needs to wake it.
+    pub(super) fn attend(&self) {
+        self.lock().link = None;
+    }
+
+    /// Has the link woken once something is handed over; false if something is there already.
+    pub(super) fn wait(&self, link: &Context<'_>) -> bool {
+        let mut pending = self.lock();
+        let empty = pending.bytes.is_empty();
+        if empty && !pending.link.as_ref().is_some_and(|known| known.will_wake(link.waker())) {
+            pending.link = Some(link.waker().clone());
+        }
+        empty
+    }
+
+    /// Moves everything that was handed over into the link's empty buffer.
+    pub(super) fn take(&self, into: &mut BytesMut) -> Option<Taken> {
         let mut pending = self.lock();
         if pending.bytes.is_empty() {
-            if !pending.link.as_ref().is_some_and(|known| known.will_wake(link.waker())) {
-                pending.link = Some(link.waker().clone());
-            }
             return None;
         }
         if into.capacity() > KEPT {

@@ -4,9 +4,11 @@
 //! Fed by the link; feeds the router, the outboxes and the status. It waits for nothing but the link: a poller that waits for
 //! a handler answers no ping and loses its connection. Between two waits it makes only calls that return at once.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Instant, SystemTime};
 
 use tokio::sync::oneshot;
@@ -20,7 +22,7 @@ use super::cover::Copied;
 use super::failure::Failure;
 use super::feeder;
 use super::link::{Link, Progress};
-use super::outlet::{NoRoom, Taken};
+use super::outlet::Taken;
 use super::packet::{Arrival, Incoming, Refusal, Welcome};
 use super::ring::Received;
 use super::subscribing::Request;
@@ -59,17 +61,23 @@ pub(super) async fn run(
     // Nobody listens when the gateway stops at this very moment.
     let _ = connected.send(welcome);
     let failure = {
-        let mut feeding = pin!(feeder::run(connection, welcome, stop));
+        let mut feeding = pin!(feeder::run(Arc::clone(&connection), welcome, stop));
         let mut polling = pin!(poller.poll());
         let mut fed = false;
-        // Both on one task, the feeder first: what it hands over the poller writes in the same turn.
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut feeding, if !fed => fed = true,
-                failure = &mut polling => break failure,
+        poll_fn(|context| {
+            loop {
+                let before = connection.progress.now();
+                // The link is polled below in any case: what the feeder hands over must not wake this very task.
+                connection.outlet.attend();
+                fed = fed || feeding.as_mut().poll(context).is_ready();
+                match polling.as_mut().poll(context) {
+                    Poll::Ready(failure) => return Poll::Ready(failure),
+                    Poll::Pending if connection.progress.now() == before => return Poll::Pending,
+                    Poll::Pending => {}
+                }
             }
-        }
+        })
+        .await
     };
     standing.lose();
     // What had come before the end counts: an acknowledgement spares a repetition, a QoS 0 message comes only once.
@@ -78,6 +86,10 @@ pub(super) async fn run(
     }
     failure
 }
+
+/// A message is not taken in: beyond the receive window it is left to the broker, which sends it again on the next connection;
+/// or it is here already.
+struct Ignored;
 
 struct Poller {
     connection: Arc<Connection>,
@@ -136,7 +148,7 @@ impl Poller {
                 self.connection.standing.end(Failure::BrokenProtocol(problem));
             }
         }
-        self.connection.progress.notify_one();
+        self.connection.progress.made();
     }
 
     /// What was handed over is written.
@@ -152,7 +164,7 @@ impl Poller {
         }
         connection.traffic.fetch_add(1, Ordering::Relaxed);
         delivered.into_iter().for_each(|sent| self.delivered(sent));
-        self.connection.progress.notify_one();
+        self.connection.progress.made();
     }
 
     fn accepted(&mut self, welcome: Welcome) {
@@ -173,7 +185,6 @@ impl Poller {
             return;
         }
         let now = Instant::now();
-        // Beyond the receive window: left to the broker, which sends it again on the next connection.
         let Ok(token) = self.admit(&arrival, now) else { return };
         let core = &self.connection.core;
         let topic = match arrival.topic {
@@ -205,15 +216,15 @@ impl Poller {
         core.cover.arrived(&copy, |copy| core.router.receive(message, copy, token));
     }
 
-    /// The token of a message that is to be acknowledged, if there is room for it.
-    fn admit(&self, arrival: &Arrival, now: Instant) -> Result<Option<AckToken>, NoRoom> {
+    /// The token of a message that is to be acknowledged.
+    fn admit(&self, arrival: &Arrival, now: Instant) -> Result<Option<AckToken>, Ignored> {
         if arrival.qos == Qos::AtMostOnce {
             return Ok(None);
         }
         let weight = arrival.topic.as_ref().map_or(0, |topic| topic.as_str().len())
             + arrival.payload.len()
             + arrival.properties.as_deref().map_or(0, Properties::weight);
-        let received = Received { packet: arrival.packet, qos: arrival.qos, weight };
+        let received = Received { packet: arrival.packet, dup: arrival.dup, qos: arrival.qos, weight };
         match self.connection.standing.admit(received, now) {
             Admitted::Yes(token) => Ok(Some(token)),
             Admitted::FirstBeyond(token) => {
@@ -225,7 +236,7 @@ impl Poller {
                 }
                 Ok(Some(token))
             }
-            Admitted::No => Err(NoRoom),
+            Admitted::No | Admitted::Known => Err(Ignored),
         }
     }
 

@@ -16,6 +16,8 @@ const MESSAGE_OVERHEAD: usize = 1024;
 pub(super) struct Received {
     /// Its packet identifier.
     pub(super) packet: u16,
+    /// The broker says that it has sent it before.
+    pub(super) dup: bool,
     /// At least once, or exactly once from a session that an earlier client left.
     pub(super) qos: Qos,
     /// Bytes of its topic and payload.
@@ -42,6 +44,9 @@ pub(super) enum Admission {
     Beyond(u64),
     /// It would take more memory than the window has.
     Refused,
+    /// It is here already: a packet identifier is in use until its acknowledgement (MQTT 5 §2.2.1). Some brokers send a message
+    /// again on the same connection when they get impatient.
+    Known,
 }
 
 #[derive(Debug)]
@@ -72,6 +77,9 @@ impl AckRing {
 
     /// Takes a message in, if there is room.
     pub(super) fn receive(&mut self, received: Received, arrived: Instant) -> Admission {
+        if received.dup && self.slots.iter().any(|slot| slot.received.packet == received.packet) {
+            return Admission::Known;
+        }
         let bytes = self.bytes + received.weight + MESSAGE_OVERHEAD;
         let beyond = self.slots.len() + self.unwritten >= self.window.messages;
         if beyond && bytes > self.window.bytes {
@@ -161,7 +169,7 @@ mod tests {
     }
 
     fn received(packet: usize, weight: usize) -> Received {
-        Received { packet: u16::try_from(packet).expect("few"), qos: Qos::AtLeastOnce, weight }
+        Received { packet: u16::try_from(packet).expect("few"), dup: false, qos: Qos::AtLeastOnce, weight }
     }
 
     const ROOMY: Window = Window { messages: 4, bytes: usize::MAX };
@@ -176,6 +184,17 @@ mod tests {
         assert_eq!(ring.receive(received(3, 1), now), Admission::Refused);
         assert_eq!(ring.receive(received(3, 0), now), Admission::Beyond(2));
         assert_eq!(ring.receive(received(4, 0), now), Admission::Refused);
+    }
+
+    #[test]
+    fn a_message_that_is_sent_again_before_its_acknowledgement_is_known() {
+        let mut ring = AckRing::new(ROOMY);
+        let (now, again) = (Instant::now(), Received { dup: true, ..received(1, 0) });
+        assert_eq!(ring.receive(again, now), Admission::Within(0), "its first copy came on an earlier connection");
+        assert_eq!(ring.receive(again, now), Admission::Known);
+        ring.settle(0);
+        assert_eq!(ring.release(), Some(again));
+        assert_eq!(ring.receive(again, now), Admission::Within(1), "the identifier is free again");
     }
 
     #[test]
