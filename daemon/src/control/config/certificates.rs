@@ -61,7 +61,7 @@ impl PemFile {
         &self.bytes
     }
 
-    /// The certificates in it: at least one, each well-formed enough to be an authority.
+    /// The certificates in it, at least one of which is well-formed: a bundle of many may have one that is odd.
     ///
     /// # Errors
     /// It is not PEM, is damaged, or has no certificate.
@@ -72,7 +72,7 @@ impl PemFile {
         if certificates.is_empty() {
             return Err(self.fault(Fault::NoCertificate));
         }
-        if certificates.iter().any(|certificate| RootCertStore::empty().add(certificate.clone()).is_err()) {
+        if RootCertStore::empty().add_parsable_certificates(certificates.iter().cloned()).0 == 0 {
             return Err(self.fault(Fault::Damaged));
         }
         Ok(certificates)
@@ -252,7 +252,9 @@ mod tests {
         check("0\u{82}\u{1}".to_owned(), Err(Fault::NotPem));
         check(certificate.replace("MII", "M!I"), Err(Fault::Damaged));
         check(certificate.replace("-----END CERTIFICATE-----", ""), Err(Fault::Damaged));
-        check("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned(), Err(Fault::Damaged));
+        let odd = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        check(odd.to_owned(), Err(Fault::Damaged));
+        check(format!("{odd}{certificate}"), Ok(2));
     }
 
     #[test]

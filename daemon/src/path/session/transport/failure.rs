@@ -155,6 +155,8 @@ pub(super) struct TlsSituation {
     pub(super) identity: bool,
     /// The broker asked for a client certificate on this connection.
     pub(super) asked: bool,
+    /// No CONNACK yet.
+    pub(super) connecting: bool,
 }
 
 impl TransportFailure {
@@ -164,7 +166,7 @@ impl TransportFailure {
             TlsError::InvalidCertificate(error) => TransportFailure::from_certificate(error, situation),
             TlsError::AlertReceived(alert) => TransportFailure::from_alert(*alert, situation),
             // A record whose type or version TLS does not have: another protocol.
-            TlsError::InvalidMessage(_) => TransportFailure::PlainPort,
+            TlsError::InvalidMessage(_) if situation.connecting => TransportFailure::PlainPort,
             TlsError::PeerIncompatible(rustls::PeerIncompatible::ServerDoesNotSupportTls12Or13) => {
                 TransportFailure::NoCommonVersion
             }

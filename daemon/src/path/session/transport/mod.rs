@@ -117,7 +117,7 @@ impl Transport {
     /// What an error of a stream means that [`Transport::connect`] gave, before (`connecting`) or after the CONNACK. A stream
     /// that ends without one is told as [`io::ErrorKind::UnexpectedEof`].
     pub(super) fn failure(&self, error: &io::Error, connecting: bool) -> Failure {
-        let Some(failure) = self.own_failure(error) else {
+        let Some(failure) = self.own_failure(error, connecting) else {
             return match error.kind() {
                 kind if connecting && is_end(kind) && self.lacks_certificate() => {
                     TransportFailure::ClientCertificateRequired.into()
@@ -150,7 +150,7 @@ impl Transport {
 
     /// Why there is no TLS.
     fn handshake_failure(&self, error: &io::Error) -> Failure {
-        match self.own_failure(error) {
+        match self.own_failure(error, true) {
             Some(failure) => failure.into(),
             None if is_end(error.kind()) && self.lacks_certificate() => {
                 TransportFailure::ClientCertificateRequired.into()
@@ -162,25 +162,26 @@ impl Transport {
 
     /// Why there is no WebSocket.
     fn opening_failure(&self, error: &io::Error) -> Failure {
-        if self.own_failure(error).is_none() && is_end(error.kind()) && !self.lacks_certificate() {
+        if self.own_failure(error, true).is_none() && is_end(error.kind()) && !self.lacks_certificate() {
             return TransportFailure::NotWebSocket("it closed the connection".to_owned()).into();
         }
         self.failure(error, true)
     }
 
     /// What the transport itself, or TLS, has put into an error.
-    fn own_failure(&self, error: &io::Error) -> Option<TransportFailure> {
+    fn own_failure(&self, error: &io::Error, connecting: bool) -> Option<TransportFailure> {
         let inner = error.get_ref()?;
         if let Some(failure) = inner.downcast_ref::<TransportFailure>() {
             return Some(failure.clone());
         }
-        let situation = self.tls.as_ref()?.situation();
+        let situation = self.tls.as_ref()?.situation(connecting);
         inner.downcast_ref().map(|error| TransportFailure::from_tls(error, &situation))
     }
 
     /// The broker asked for a client certificate, and none is configured.
     fn lacks_certificate(&self) -> bool {
-        self.tls.as_ref().map(TlsLayer::situation).is_some_and(|situation| situation.asked && !situation.identity)
+        let situation = self.tls.as_ref().map(|tls| tls.situation(true));
+        situation.is_some_and(|situation| situation.asked && !situation.identity)
     }
 }
 

@@ -151,8 +151,17 @@ async fn tls_echo(config: ServerConfig) -> u16 {
     port
 }
 
+/// Waits for what normally comes within milliseconds.
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(40), what).await.expect("it comes in time")
+}
+
 /// What a first exchange gives: that the bytes came back, or why not.
 async fn exchange(transport: &Transport) -> Result<(), Failure> {
+    soon(exchange_without_limit(transport)).await
+}
+
+async fn exchange_without_limit(transport: &Transport) -> Result<(), Failure> {
     let mut stream = transport.connect().await?;
     let told = |error| transport.failure(&error, true);
     stream.write_all(b"hello").await.map_err(told)?;
@@ -519,11 +528,11 @@ async fn a_web_socket_carries_bytes_of_any_length_both_ways() {
         writing
     });
     let mut received = vec![0; sent.len()];
-    reading.read_exact(&mut received).await.expect("it comes back");
+    soon(reading.read_exact(&mut received)).await.expect("it comes back");
     assert!(received == sent, "the bytes have changed");
     let mut writing = writer.await.expect("it does not panic");
     writing.shutdown().await.expect("it is open");
-    assert_eq!(reading.read(&mut received).await.expect("it ends in order"), 0);
+    assert_eq!(soon(reading.read(&mut received)).await.expect("it ends in order"), 0);
 }
 
 #[tokio::test]
@@ -553,8 +562,8 @@ async fn a_flush_sends_one_message() {
     stream.flush().await.expect("it is open");
     stream.write_all(b"four").await.expect("it is open");
     stream.flush().await.expect("it is open");
-    assert_eq!(messages.recv().await, Some(Message::binary("one two three")));
-    assert_eq!(messages.recv().await, Some(Message::binary("four")));
+    assert_eq!(soon(messages.recv()).await, Some(Message::binary("one two three")));
+    assert_eq!(soon(messages.recv()).await, Some(Message::binary("four")));
 }
 
 #[tokio::test]
@@ -570,7 +579,7 @@ async fn a_web_socket_answers_pings_and_ends_with_a_reason() {
         stream.write_all(said.as_bytes()).await.expect("it is open");
         stream.flush().await.expect("it is open");
         let mut buffer = [0; 16];
-        let answer = stream.read(&mut buffer).await;
+        let answer = soon(stream.read(&mut buffer)).await;
         let answer = answer.map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned());
         let answer = answer.map_err(|error| transport.failure(&error, false).to_string());
         assert_eq!(answer, expected.map(str::to_owned).map_err(str::to_owned), "{said}");

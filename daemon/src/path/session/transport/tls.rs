@@ -84,9 +84,10 @@ impl TlsLayer {
     }
 
     /// What decides what an error of the connection that was made last means.
-    pub(super) fn situation(&self) -> TlsSituation {
+    pub(super) fn situation(&self, connecting: bool) -> TlsSituation {
         let asked = self.latest().is_some_and(|prepared| prepared.presented.asked.load(Ordering::Relaxed));
-        TlsSituation { own_ca: self.settings.ca.is_some(), identity: self.settings.identity.is_some(), asked }
+        let (own_ca, identity) = (self.settings.ca.is_some(), self.settings.identity.is_some());
+        TlsSituation { own_ca, identity, asked, connecting }
     }
 
     fn latest(&self) -> Option<Arc<Prepared>> {
@@ -174,11 +175,11 @@ impl Material {
     fn roots(&self, authorities: &[CertificateDer<'static>]) -> Result<RootCertStore, TransportFailure> {
         let mut roots = RootCertStore::empty();
         let certificates = if self.ca.is_some() { authorities } else { &self.system };
-        // Those of a file are known to be well-formed; a bad one of the system's store is nobody's concern here.
         let (_, ignored) = roots.add_parsable_certificates(certificates.iter().cloned());
         if ignored > 0 {
-            debug!(ignored, "certificates in the system's store that cannot be read");
+            debug!(ignored, "CA certificates that cannot be read are passed over");
         }
+        // A file was found to have one.
         if roots.is_empty() { Err(TransportFailure::NoSystemCa) } else { Ok(roots) }
     }
 }
