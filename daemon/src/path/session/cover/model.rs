@@ -511,7 +511,7 @@ fn history() -> impl Strategy<Value = (Protocol, Policy, usize, bool, Vec<(usize
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 30_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     /// Whatever happens, no granted topic has a gap while it is wanted, no message that is due is missed; and once the
     /// connection is quiet the session has exactly what it needs, and each message is handled once.
