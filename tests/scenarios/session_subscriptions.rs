@@ -5,7 +5,7 @@ use std::fs;
 
 use tidegate_tests::client::stream::Stream;
 use tidegate_tests::config::ECHO;
-use tidegate_tests::script::ScriptedBroker;
+use tidegate_tests::script::{Request, ScriptedBroker};
 use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols};
 
 on_both_protocols!(
@@ -147,6 +147,9 @@ fn what_a_refused_filter_covers_is_subscribed_itself(protocol: Protocol) {
     }
     daemon.wait_recorded("plant", &[("a/b", "granted"), ("c/+", "granted")]);
     peer.publish(1, &Message::new("c/d", "1"));
+    let request = peer.request();
+    let Request::Publish(_, id) = request else { panic!("no echo but {request:?}") };
+    peer.acknowledge(id);
     assert_eq!(daemon.settle("plant", 1).calls("echo", "ok"), 1.0);
     assert!(daemon.wait_not_ready().contains("plant:#"));
     let refused = daemon.warnings("plant").into_iter().filter(|event| event["message"] == "subscription refused");
