@@ -8,6 +8,7 @@ use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol, on_both_proto
 on_both_protocols!(
     the_four_topics_of_the_specification_run_the_best_ranked_handler_once,
     partly_overlapping_filters_run_one_handler_once,
+    partly_overlapping_filters_run_one_handler_once_after_a_restart,
     what_was_queued_before_a_filter_was_known_is_handled,
     a_topic_that_no_handler_wants_is_unmatched,
 );
@@ -77,6 +78,34 @@ fn partly_overlapping_filters_run_one_handler_once(protocol: Protocol) {
     let numbers: Vec<_> = came.iter().map(|message| message.text().parse::<usize>().expect("a number")).collect();
     assert_eq!(numbers, (0..ROUNDS).collect::<Vec<_>>());
     assert_eq!((metrics.calls("left", "ok"), metrics.calls("right", "ok")), (ROUNDS as f64, 0.0));
+    daemon.balance();
+}
+
+/// The record says that the session has had both filters from its begin.
+fn partly_overlapping_filters_run_one_handler_once_after_a_restart(protocol: Protocol) {
+    const ROUNDS: usize = 10;
+    let broker = Mosquitto::start();
+    let config = Config::new()
+        .broker("plant", broker.port(), protocol, "client-id = \"gateway\"")
+        .guest("right", "plant", ECHO, "")
+        .guest("left", "plant", ECHO, "")
+        .subscription("plant", "+/b", 1, "right", "")
+        .subscription("plant", "a/+", 1, "left", "");
+    let mut daemon = Daemon::start(&config);
+    daemon.wait_recorded("plant", &[("+/b", "granted"), ("a/+", "granted")]);
+    daemon.kill();
+    let collector = broker.client(protocol);
+    collector.subscribe("out/#", 1);
+    let numbered = |from: usize| (from..from + ROUNDS).map(|n| Message::new("a/b", format!("{n}"))).collect::<Vec<_>>();
+    let publisher = broker.client(protocol);
+    publisher.publish_all(&numbered(0));
+    daemon.restart();
+    publisher.publish_all(&numbered(ROUNDS));
+    let came = collector.collect(2 * ROUNDS);
+    daemon.wait_metrics("every copy reaches its end", |metrics| metrics.in_progress("plant") == 0.0);
+    assert_eq!(collector.rest(), [], "one echo of each");
+    let numbers: Vec<_> = came.iter().map(|message| message.text().parse::<usize>().expect("a number")).collect();
+    assert_eq!(numbers, (0..2 * ROUNDS).collect::<Vec<_>>());
     daemon.balance();
 }
 

@@ -10,6 +10,7 @@ mod session_poisoned;
 mod session_properties;
 mod session_qos;
 mod session_status_messages;
+mod session_subscriptions;
 mod session_tls;
 mod session_tls_failures;
 mod session_watchdogs;
@@ -28,6 +29,7 @@ mod dispatch_best_match;
 mod dispatch_log_action;
 mod dispatch_order_per_topic;
 mod dispatch_parallel_limit;
+mod dispatch_share;
 mod dispatch_when;
 
 mod handler_failures_stay_apart;

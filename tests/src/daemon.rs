@@ -31,13 +31,18 @@ impl Home {
     /// A plugin is not built.
     pub fn new(config: &Config, admin: u16) -> Home {
         let home = Home { environment: config.environment.clone(), ..Home::empty() };
-        for plugin in &config.plugins {
-            let source = built_plugin(plugin);
-            let target = home.path().join("plugins").join(plugin);
-            fs::copy(&source, target).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
-        }
-        let folder = home.path().display();
-        home.write(
+        home.configure(config, admin);
+        home
+    }
+
+    /// Writes another configuration, as [`Home::new`] does.
+    ///
+    /// # Panics
+    /// A plugin is not built.
+    pub fn configure(&self, config: &Config, admin: u16) {
+        config.plugins.iter().for_each(|plugin| self.plugin(plugin));
+        let folder = self.path().display();
+        self.write(
             "tidegate.toml",
             format!(
                 "state-dir = \"{folder}/state\"\nplugins-dir = \"{folder}/plugins\"\n\
@@ -46,7 +51,6 @@ impl Home {
                 config.top, config.tables
             ),
         );
-        home
     }
 
     /// A folder with an empty `plugins`.
@@ -65,7 +69,9 @@ impl Home {
 
     /// Copies a built plugin to its `plugins`.
     pub fn plugin(&self, name: &str) {
-        fs::copy(built_plugin(name), self.path().join("plugins").join(name)).expect("the folder is ours");
+        let source = built_plugin(name);
+        let target = self.path().join("plugins").join(name);
+        fs::copy(&source, target).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
     }
 
     /// Where it is.
@@ -162,6 +168,43 @@ impl Daemon {
         assert!(self.process.ended().is_some(), "the daemon still runs");
         self.process = launch(&self.home);
         self.wait_alive();
+    }
+
+    /// Starts it again after its end, with the same folder and another configuration, and waits until it is ready.
+    #[track_caller]
+    pub fn restart_with(&mut self, config: &Config) {
+        self.home.configure(config, self.admin);
+        self.restart();
+    }
+
+    /// As [`Daemon::restart_with`], without waiting until it is ready.
+    #[track_caller]
+    pub fn launch_again_with(&mut self, config: &Config) {
+        self.home.configure(config, self.admin);
+        self.launch_again();
+    }
+
+    /// What is recorded of a broker's session: each filter and whether the broker has it, by text.
+    pub fn recorded(&self, broker: &str) -> Vec<(String, String)> {
+        let file = self.home.path().join("state/sessions").join(format!("{broker}.json"));
+        let Ok(text) = fs::read_to_string(&file) else { return Vec::new() };
+        let record: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let text = |value: &Value| value.as_str().expect("a string").to_owned();
+        let filters = record["filters"].as_array().expect("an array").iter();
+        filters.map(|entry| (text(&entry["filter"]), text(&entry["presence"]))).collect()
+    }
+
+    /// Waits until the record of a broker's session has these filters, and no others.
+    #[track_caller]
+    pub fn wait_recorded(&self, broker: &str, expected: &[(&str, &str)]) {
+        wait::until(format!("the record of {broker} has {expected:?}"), || {
+            let found = self.recorded(broker);
+            let same = found
+                .iter()
+                .map(|(filter, presence)| (filter.as_str(), presence.as_str()))
+                .eq(expected.iter().copied());
+            if same { Ok(()) } else { Err(format!("{found:?}")) }
+        });
     }
 
     #[track_caller]

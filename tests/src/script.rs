@@ -134,9 +134,34 @@ impl Peer {
     /// Grants the next SUBSCRIBE all that it asks for.
     #[track_caller]
     pub fn grant(&mut self) {
-        let Request::Subscribe(id, filters) = self.request() else { panic!("no SUBSCRIBE") };
+        let request = self.request();
+        self.grant_request(&request);
+    }
+
+    /// Grants a SUBSCRIBE all that it asks for.
+    #[track_caller]
+    pub fn grant_request(&mut self, request: &Request) {
+        let Request::Subscribe(id, filters) = request else { panic!("no SUBSCRIBE but {request:?}") };
         let granted: Vec<_> = filters.iter().map(|(_, qos)| *qos).collect();
-        self.send(&codec::suback(self.protocol, id, &granted));
+        self.send(&codec::suback(self.protocol, *id, &granted));
+    }
+
+    /// Answers the next SUBSCRIBE, and returns its filters.
+    #[track_caller]
+    pub fn answer(&mut self, answer: impl Fn(&str, u8) -> u8) -> Vec<String> {
+        let Request::Subscribe(id, filters) = self.request() else { panic!("no SUBSCRIBE") };
+        let codes: Vec<_> = filters.iter().map(|(filter, qos)| answer(filter, *qos)).collect();
+        self.send(&codec::suback(self.protocol, id, &codes));
+        filters.into_iter().map(|(filter, _)| filter).collect()
+    }
+
+    /// Answers the next UNSUBSCRIBE, and returns its filters.
+    #[track_caller]
+    pub fn release(&mut self) -> Vec<String> {
+        let request = self.request();
+        let Request::Unsubscribe(id, filters) = request else { panic!("no UNSUBSCRIBE but {request:?}") };
+        self.send(&codec::unsuback(self.protocol, id, filters.len()));
+        filters
     }
 
     /// Publishes with this packet identifier.

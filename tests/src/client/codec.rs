@@ -134,6 +134,8 @@ pub enum Request {
     PubAck(u16),
     /// Filters with the wanted QoS.
     Subscribe(u16, Vec<(String, u8)>),
+    /// Filters that the client no longer wants.
+    Unsubscribe(u16, Vec<String>),
     /// Wants PINGRESP.
     Ping,
     /// The client goes.
@@ -228,7 +230,16 @@ pub fn connack(protocol: Protocol, session_present: bool, limits: &Limits) -> Ve
     packet(0x20, &body)
 }
 
-/// SUBACK with a granted QoS for each filter.
+/// UNSUBACK of so many filters: success.
+pub fn unsuback(protocol: Protocol, id: u16, filters: usize) -> Vec<u8> {
+    let mut body = id.to_be_bytes().to_vec();
+    if protocol == Protocol::V5 {
+        body.resize(body.len() + 1 + filters, 0);
+    }
+    packet(0xb0, &body)
+}
+
+/// SUBACK with a granted QoS, or a refusal from 0x80, for each filter.
 pub fn suback(protocol: Protocol, id: u16, granted: &[u8]) -> Vec<u8> {
     let mut body = id.to_be_bytes().to_vec();
     if protocol == Protocol::V5 {
@@ -282,6 +293,18 @@ fn parse_request(first: u8, body: &mut Cursor<'_>, protocol: Protocol) -> Option
                 filters.push((body.string()?, body.u8()? & 3));
             }
             Request::Subscribe(id, filters)
+        }
+        10 => {
+            let id = body.u16()?;
+            if protocol == Protocol::V5 {
+                let length = body.variable()?;
+                body.bytes(length)?;
+            }
+            let mut filters = Vec::new();
+            while !body.rest.is_empty() {
+                filters.push(body.string()?);
+            }
+            Request::Unsubscribe(id, filters)
         }
         12 => Request::Ping,
         14 => Request::Disconnect,

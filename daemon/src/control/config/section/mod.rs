@@ -89,14 +89,12 @@ fn choose<T>(name: &str, known: &[Named<'_, T>], kind: &str) -> String {
     }
 }
 
+/// What to write in place of a shared filter, given its share and the filter proper where they may be repeated.
+type ShareRemedy = fn(Option<(&str, &str)>) -> String;
+
 /// A topic filter, not shared. `text` is the value or its part that holds the filter; `shared` is what a shared one is
 /// told: what is wrong with it, and what to write for a share, if it is known, and a filter.
-fn filter(
-    value: &Value<'_>,
-    text: &str,
-    hidden: bool,
-    shared: (&str, fn(Option<(&str, &str)>) -> String),
-) -> Option<TopicFilter> {
+fn filter(value: &Value<'_>, text: &str, hidden: bool, shared: (&str, ShareRemedy)) -> Option<TopicFilter> {
     let (problem, remedy) = shared;
     match TopicFilter::new(text) {
         Ok(filter) => match filter.share() {

@@ -47,7 +47,7 @@ fn share() {
     let found = assemble_text(&format!(
         "{BROKER_AND_HANDLER}[[subscriptions]]\nbroker = \"plant\"\ntopic = \"a/b\"\nshare = \"{long}\"\non-message = \"celsius\"\n"
     ));
-    let problems = found.err().expect("it is too long");
+    let problems = found.expect_err("it is too long");
     assert_eq!(
         lines(&problems.errors),
         [

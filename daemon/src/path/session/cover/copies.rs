@@ -55,7 +55,7 @@ impl WireCopy<'_> {
     /// domain. The place counts the broker's subscriptions in the order of the configuration.
     pub fn concerns(&self, subscription: usize) -> bool {
         let at = self.machine.serving[subscription];
-        if self.machine.is_refused(at) && !self.named.contains(&at) {
+        if self.machine.is_lost(subscription) && !self.named.contains(&at) {
             return false;
         }
         self.silent
@@ -71,7 +71,7 @@ impl WireCopy<'_> {
     /// Where nothing is told, every one.
     pub fn decides(&self, subscription: usize) -> bool {
         let at = self.machine.serving[subscription];
-        self.carries(subscription) || (self.machine.is_sure(at, self.again) && !self.machine.is_refused(at))
+        self.carries(subscription) || self.machine.is_sure(at, self.again)
     }
 
     /// Whether this copy is the one that this subscription's filter on the wire brought: by identifier on protocol 5,

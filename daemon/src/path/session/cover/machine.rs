@@ -3,14 +3,17 @@
 //! Pure. Told what happens (`connected`, `subscribed`, `unsubscribed`, `arrived`, `want`) and asked for the next step.
 //! A change is SUBSCRIBE first, its SUBACK, and only then UNSUBSCRIBE of what nobody wants any more, so that a topic that
 //! was granted and is still wanted is covered all the while; what the broker refuses leaves what it has in place. Before
-//! a packet is sent, the record names its filters. Which copy of a message counts is decided in `copies.rs`.
+//! a packet is sent, the record names its filters. Which copy of a message counts is decided in `copies.rs`,
+//! what the session is to have in `machine/plan.rs`.
+
+mod plan;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use sha2::{Digest, Sha256};
 
-use super::record::{Certainty, Entry, Identity, MAX_IDENTIFIER, Presence, Record, VERSION};
-use super::set::{Cover, Rules, Wanted};
+use super::record::{Certainty, Entry, Identity, Presence, Record, VERSION};
+use super::set::Wanted;
 use crate::control::config::model::Protocol;
 use crate::message::Qos;
 use crate::topic::TopicFilter;
@@ -442,8 +445,7 @@ impl Machine {
         for (place, at) in self.serving.iter().enumerate() {
             match self.known[*at].answer {
                 Answer::Granted => tally.granted += 1,
-                // Until the cover is made anew, a subscription with a filter of its own is not lost.
-                Answer::Refused if self.known[*at].filter == self.wanted[place].filter => tally.refused.push(place),
+                _ if self.is_lost(place) => tally.refused.push(place),
                 _ => tally.pending += 1,
             }
         }
@@ -480,8 +482,14 @@ impl Machine {
     }
 
     /// Whether the broker has refused this filter on this connection.
-    pub(super) fn is_refused(&self, at: usize) -> bool {
+    fn is_refused(&self, at: usize) -> bool {
         self.known[at].answer == Answer::Refused
+    }
+
+    /// Whether the broker has refused a subscription's own filter. One whose cover was refused is about to get another.
+    pub(super) fn is_lost(&self, place: usize) -> bool {
+        let at = self.serving[place];
+        self.is_refused(at) && self.known[at].filter == self.wanted[place].filter
     }
 
     /// Whether every message that comes and matches this filter comes in a copy that names it. `again`: the broker has
@@ -503,86 +511,6 @@ impl Machine {
         self.by_identifier.clear();
         self.served.clear();
         self.unlike = false;
-    }
-
-    /// Chooses the filters that are subscribed for their retained messages: on protocol 5 those of new subscriptions that
-    /// a filter covers which the session has already, and which therefore brings none again.
-    fn stand_alone(&mut self) {
-        self.alone.clear();
-        if self.protocol == Protocol::V311 || !self.offer.is_some_and(|offer| offer.identifiers) {
-            return;
-        }
-        let covered = |wanted: &&Wanted| {
-            let has = |known: &Known| {
-                known.presence == Some(Presence::Granted)
-                    && known.filter.share().is_none()
-                    && known.filter != wanted.filter
-                    && known.filter.covers(&wanted.filter)
-            };
-            wanted.filter.share().is_none() && !self.served.contains(&wanted.filter) && self.known.iter().any(has)
-        };
-        self.alone = self.wanted.iter().filter(covered).map(|wanted| wanted.filter.clone()).collect();
-    }
-
-    /// Makes the cover of what is wanted and not refused, and what is to be asked for.
-    fn plan(&mut self) {
-        self.stale = false;
-        self.refuse_unavailable();
-        let refused = |filter: &TopicFilter| self.by_filter.get(filter).is_some_and(|at| self.is_refused(*at));
-        let alone = |filter: &TopicFilter| self.alone.contains(filter);
-        let Cover { wires, serving } = Cover::of(&self.wanted, &Rules { refused: &refused, alone: &alone });
-        self.known.iter_mut().for_each(|known| known.wire = false);
-        self.to_ask.clear();
-        self.to_leave.clear();
-        let mut places = Vec::with_capacity(wires.len());
-        for (filter, qos) in wires {
-            let at = self.current(&filter);
-            let known = &mut self.known[at];
-            known.wire = true;
-            if known.qos != qos {
-                known.qos = qos;
-                if known.answer == Answer::Granted {
-                    known.answer = Answer::Unasked;
-                }
-                if known.presence == Some(Presence::Granted) {
-                    known.presence = Some(Presence::Asked);
-                }
-            }
-            if matches!(known.answer, Answer::Unasked | Answer::Left) {
-                known.answer = Answer::Unasked;
-                self.intent |= known.presence != Some(Presence::Granted);
-                self.to_ask.push_back(at);
-            }
-            places.push(at);
-        }
-        let own: Vec<TopicFilter> = self.wanted.iter().map(|wanted| wanted.filter.clone()).collect();
-        self.serving = serving
-            .into_iter()
-            .zip(own)
-            .map(|(wire, own)| wire.map_or_else(|| self.place(&own), |wire| places[wire]))
-            .collect();
-    }
-
-    /// Refuses what the CONNACK says is not to be had: to ask for it would be a protocol error (MQTT 5 §3.2.2.3).
-    fn refuse_unavailable(&mut self) {
-        let Some(offer) = self.offer else { return };
-        if offer.shares && offer.wildcards {
-            return;
-        }
-        let filters: BTreeSet<TopicFilter> = self.wanted.iter().map(|wanted| wanted.filter.clone()).collect();
-        for filter in filters {
-            let reason = if filter.share().is_some() && !offer.shares {
-                "the broker has no shared subscriptions"
-            } else if filter.has_wildcard() && !offer.wildcards {
-                "the broker has no wildcard subscriptions"
-            } else {
-                continue;
-            };
-            let at = self.place(&filter);
-            if !self.is_refused(at) {
-                self.refuse(at, reason);
-            }
-        }
     }
 
     fn refuse(&mut self, at: usize, reason: &'static str) {
@@ -666,69 +594,6 @@ impl Machine {
             self.served = served;
             self.dirty = true;
         }
-    }
-
-    /// The place of a filter, added where it is not known.
-    fn place(&mut self, filter: &TopicFilter) -> usize {
-        match self.by_filter.get(filter) {
-            Some(at) => *at,
-            None => {
-                let identifier = self.unused_identifier(filter.as_str());
-                self.add(filter.clone(), identifier)
-            }
-        }
-    }
-
-    /// The place of a filter that is to be asked for. Where the broker may have dropped it meanwhile, it gets another
-    /// identifier, so that a message of the time before says nothing about those after.
-    fn current(&mut self, filter: &TopicFilter) -> usize {
-        let at = self.place(filter);
-        let known = &mut self.known[at];
-        let broken = matches!(known.presence, Some(Presence::Leaving | Presence::Removed));
-        if !broken || matches!(known.answer, Answer::Asked | Answer::Leaving) {
-            return at;
-        }
-        let before = known.presence.replace(Presence::Removed);
-        known.answer = Answer::Left;
-        let identifier = self.unused_identifier(filter.as_str());
-        let new = self.add(filter.clone(), identifier);
-        if before == Some(Presence::Leaving) {
-            // The broker may have it still, under the old identifier.
-            (self.known[new].presence, self.known[new].held) = (Some(Presence::Asked), true);
-        }
-        new
-    }
-
-    /// Adds a filter, as the current one of its text.
-    fn add(&mut self, filter: TopicFilter, identifier: u32) -> usize {
-        let at = self.known.len();
-        self.by_filter.insert(filter.clone(), at);
-        let sorted = self.by_identifier.partition_point(|(other, _)| *other < identifier);
-        self.by_identifier.insert(sorted, (identifier, at));
-        self.known.push(Known {
-            filter,
-            identifier,
-            qos: Qos::AtMostOnce,
-            sent: Qos::AtMostOnce,
-            presence: None,
-            held: false,
-            certainty: Certainty::Unsure,
-            named: false,
-            answer: Answer::Unasked,
-            wire: false,
-        });
-        at
-    }
-
-    /// The first identifier that no filter of the session has had, from one on that chance makes unlike those of which no
-    /// record is left.
-    fn unused_identifier(&self, filter: &str) -> u32 {
-        let hash = Sha256::new().chain_update(self.salt.to_be_bytes()).chain_update(filter).finalize();
-        let mut identifier = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) >> 4;
-        while identifier == 0 || self.place_of(identifier).is_some() {
-            identifier = identifier % MAX_IDENTIFIER + 1;
-        }
-        identifier
     }
 }
 

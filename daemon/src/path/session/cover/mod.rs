@@ -12,6 +12,7 @@ mod record;
 mod set;
 mod store;
 
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +35,11 @@ use crate::control::config::model::{Broker, Protocol, Subscription};
 use crate::message::Qos;
 use crate::telemetry::metrics::BrokerMeters;
 use crate::topic::TopicFilter;
+
+/// How long a file may take: a file system that hangs must hold up neither the session nor a stop.
+const FILE_DEADLINE: Duration = Duration::from_secs(5);
+
+const SLOW_FILES: &str = "the file system does not answer within 5s";
 
 /// What the feeder does next.
 pub(super) enum Next {
@@ -109,25 +115,29 @@ impl Cover {
         let path = store.path().display().to_string();
         let read = move || if kept { store.read() } else { store.remove().map(|()| Found::Nothing) };
         let name = &self.broker.name;
-        match tokio::task::spawn_blocking(read).await {
-            Ok(Ok(Found::Nothing)) => {}
-            Ok(Ok(Found::Record(record))) => {
+        let found = match tokio::time::timeout(FILE_DEADLINE, tokio::task::spawn_blocking(read)).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => Err(io::Error::other(error)),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, SLOW_FILES)),
+        };
+        match found {
+            Ok(Found::Nothing) => {}
+            Ok(Found::Record(record)) => {
                 if !self.machine().restore(&record) {
                     info!(broker = %name, file = path,
                         "the recorded subscriptions are those of another server or client-id: a new record replaces them");
                 }
             }
-            Ok(Ok(Found::Damaged(aside, error))) => {
+            Ok(Found::Damaged(aside, error)) => {
                 warn!(broker = %name, file = path, %error, aside = %aside.display(),
                     "the record of the session's subscriptions is damaged and was set aside: filters that are no longer \
                      configured cannot be given back");
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 warn!(broker = %name, file = path, %error,
                     "the record of the session's subscriptions cannot be read: filters that are no longer configured \
                      cannot be given back");
             }
-            Err(error) => error!(broker = %name, %error, "reading the record of the session's subscriptions failed"),
         }
     }
 
@@ -214,15 +224,17 @@ impl Cover {
         let path = store.path().display().to_string();
         let name = &self.broker.name;
         let Unsaved { number, record } = unsaved;
-        let error = match tokio::task::spawn_blocking(move || store.write(number, &record)).await {
-            Ok(Ok(())) => {
+        let write = tokio::task::spawn_blocking(move || store.write(number, &record));
+        let error = match tokio::time::timeout(FILE_DEADLINE, write).await {
+            Ok(Ok(Ok(()))) => {
                 if self.unsaved_said.swap(false, Ordering::Relaxed) {
                     info!(broker = %name, file = path, "the record of the session's subscriptions is written again");
                 }
                 return;
             }
+            Ok(Ok(Err(error))) => error.to_string(),
             Ok(Err(error)) => error.to_string(),
-            Err(error) => error.to_string(),
+            Err(_) => SLOW_FILES.to_owned(),
         };
         self.machine().not_saved();
         self.meters.session_write_errors.inc();

@@ -1,0 +1,160 @@
+//! What the session is to be subscribed to: the plan that the machine carries out.
+//!
+//! Pure. Makes the cover of what is wanted and not refused, gives identifiers, and finds what is to be asked for. Called
+//! by `machine.rs` whenever one of these changes. It sends nothing and hears nothing.
+
+use std::collections::BTreeSet;
+
+use sha2::{Digest, Sha256};
+
+use super::{Answer, Known, Machine};
+use crate::control::config::model::Protocol;
+use crate::message::Qos;
+use crate::path::session::cover::record::{Certainty, MAX_IDENTIFIER, Presence};
+use crate::path::session::cover::set::{Cover, Rules, Wanted};
+use crate::topic::TopicFilter;
+
+impl Machine {
+    /// Chooses the filters that are subscribed for their retained messages: on protocol 5 those of new subscriptions that
+    /// a filter covers which the session has already, and which therefore brings none again.
+    pub(super) fn stand_alone(&mut self) {
+        self.alone.clear();
+        if self.protocol == Protocol::V311 || !self.offer.is_some_and(|offer| offer.identifiers) {
+            return;
+        }
+        let covered = |wanted: &&Wanted| {
+            let has = |known: &Known| {
+                known.presence == Some(Presence::Granted)
+                    && known.filter.share().is_none()
+                    && known.filter != wanted.filter
+                    && known.filter.covers(&wanted.filter)
+            };
+            wanted.filter.share().is_none() && !self.served.contains(&wanted.filter) && self.known.iter().any(has)
+        };
+        self.alone = self.wanted.iter().filter(covered).map(|wanted| wanted.filter.clone()).collect();
+    }
+
+    /// Makes the cover of what is wanted and not refused, and what is to be asked for.
+    pub(super) fn plan(&mut self) {
+        self.stale = false;
+        self.refuse_unavailable();
+        let refused = |filter: &TopicFilter| self.by_filter.get(filter).is_some_and(|at| self.is_refused(*at));
+        let alone = |filter: &TopicFilter| self.alone.contains(filter);
+        let Cover { wires, serving } = Cover::of(&self.wanted, &Rules { refused: &refused, alone: &alone });
+        self.known.iter_mut().for_each(|known| known.wire = false);
+        self.to_ask.clear();
+        self.to_leave.clear();
+        let mut places = Vec::with_capacity(wires.len());
+        for (filter, qos) in wires {
+            let at = self.current(&filter);
+            let known = &mut self.known[at];
+            known.wire = true;
+            if known.qos != qos {
+                known.qos = qos;
+                if known.answer == Answer::Granted {
+                    known.answer = Answer::Unasked;
+                }
+                if known.presence == Some(Presence::Granted) {
+                    known.presence = Some(Presence::Asked);
+                }
+            }
+            if matches!(known.answer, Answer::Unasked | Answer::Left) {
+                known.answer = Answer::Unasked;
+                self.intent |= known.presence != Some(Presence::Granted);
+                self.to_ask.push_back(at);
+            }
+            places.push(at);
+        }
+        let own: Vec<TopicFilter> = self.wanted.iter().map(|wanted| wanted.filter.clone()).collect();
+        self.serving = serving
+            .into_iter()
+            .zip(own)
+            .map(|(wire, own)| wire.map_or_else(|| self.place(&own), |wire| places[wire]))
+            .collect();
+    }
+
+    /// Refuses what the CONNACK says is not to be had: to ask for it would be a protocol error (MQTT 5 §3.2.2.3).
+    fn refuse_unavailable(&mut self) {
+        let Some(offer) = self.offer else { return };
+        if offer.shares && offer.wildcards {
+            return;
+        }
+        let filters: BTreeSet<TopicFilter> = self.wanted.iter().map(|wanted| wanted.filter.clone()).collect();
+        for filter in filters {
+            let reason = if filter.share().is_some() && !offer.shares {
+                "the broker has no shared subscriptions"
+            } else if filter.has_wildcard() && !offer.wildcards {
+                "the broker has no wildcard subscriptions"
+            } else {
+                continue;
+            };
+            let at = self.place(&filter);
+            if !self.is_refused(at) {
+                self.refuse(at, reason);
+            }
+        }
+    }
+
+    /// The place of a filter, added where it is not known.
+    fn place(&mut self, filter: &TopicFilter) -> usize {
+        match self.by_filter.get(filter) {
+            Some(at) => *at,
+            None => {
+                let identifier = self.unused_identifier(filter.as_str());
+                self.add(filter.clone(), identifier)
+            }
+        }
+    }
+
+    /// The place of a filter that is to be asked for. Where the broker may have dropped it meanwhile, it gets another
+    /// identifier, so that a message of the time before says nothing about those after.
+    fn current(&mut self, filter: &TopicFilter) -> usize {
+        let at = self.place(filter);
+        let known = &mut self.known[at];
+        let broken = matches!(known.presence, Some(Presence::Leaving | Presence::Removed));
+        if !broken || matches!(known.answer, Answer::Asked | Answer::Leaving) {
+            return at;
+        }
+        let before = known.presence.replace(Presence::Removed);
+        known.answer = Answer::Left;
+        let identifier = self.unused_identifier(filter.as_str());
+        let new = self.add(filter.clone(), identifier);
+        if before == Some(Presence::Leaving) {
+            // The broker may have it still, under the old identifier.
+            (self.known[new].presence, self.known[new].held) = (Some(Presence::Asked), true);
+        }
+        new
+    }
+
+    /// Adds a filter, as the current one of its text.
+    pub(super) fn add(&mut self, filter: TopicFilter, identifier: u32) -> usize {
+        let at = self.known.len();
+        self.by_filter.insert(filter.clone(), at);
+        let sorted = self.by_identifier.partition_point(|(other, _)| *other < identifier);
+        self.by_identifier.insert(sorted, (identifier, at));
+        self.known.push(Known {
+            filter,
+            identifier,
+            qos: Qos::AtMostOnce,
+            sent: Qos::AtMostOnce,
+            presence: None,
+            held: false,
+            certainty: Certainty::Unsure,
+            named: false,
+            answer: Answer::Unasked,
+            wire: false,
+        });
+        at
+    }
+
+    /// The first identifier that no filter of the session has had, from one on that chance makes unlike those of which no
+    /// record is left.
+    fn unused_identifier(&self, filter: &str) -> u32 {
+        let hash = Sha256::new().chain_update(self.salt.to_be_bytes()).chain_update(filter).finalize();
+        let mut identifier = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) >> 4;
+        while identifier == 0 || self.place_of(identifier).is_some() {
+            identifier = identifier % MAX_IDENTIFIER + 1;
+        }
+        identifier
+    }
+}
