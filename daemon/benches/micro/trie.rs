@@ -11,12 +11,12 @@ const SIZES: [u32; 3] = [1_000, 100_000, 1_000_000];
 /// Names that are asked for in turn, so that no cache holds the answer to one.
 const NAMES: u32 = 4_096;
 
-/// Filters of a plant: of eight, six name one sensor, one has `+` and one ends in `#`.
+/// Filters of a plant: of eight, six name what one sensor measures, one has `+`, and one takes all of a sensor.
 fn filter(number: u32) -> Filter {
     let (site, line) = place(number);
     let text = match number % 8 {
-        6 => format!("plant/{site}/line/{line}/+/status"),
-        7 => format!("plant/{site}/line/{line}/#"),
+        6 => format!("plant/{site}/line/{line}/+/status-{number}"),
+        7 => format!("plant/{site}/line/{line}/sensor-{}/#", number - 2),
         _ => format!("plant/{site}/line/{line}/sensor-{number}/temperature"),
     };
     Filter::new(text).expect("is a filter")
@@ -27,7 +27,7 @@ fn place(number: u32) -> (u32, u32) {
     (number / 6_400, number / 64 % 100)
 }
 
-/// Names that match a sensor's own filter and that of its line.
+/// Names of which each matches one filter, and one in six a second.
 fn names(size: u32) -> Vec<Name> {
     let sensors = (0..size).filter(|number| number % 8 < 6);
     let step = (size / NAMES).max(1) as usize;
@@ -59,9 +59,8 @@ pub fn bench(criterion: &mut Criterion) {
         let names = names(size);
         let trie_of_all = trie(&filters);
         for name in &names {
-            // The sensor's own, and those of its line that end in `#`.
             let (found, best) = trie_of_all.ranked(name);
-            assert!(found >= 2 && best.is_some(), "a benchmark of what does not match says nothing");
+            assert!(found >= 1 && best.is_some(), "a benchmark of what does not match says nothing");
         }
         let mut group = criterion.benchmark_group("trie");
         group.throughput(Throughput::Elements(1));
