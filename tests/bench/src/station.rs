@@ -87,13 +87,13 @@ pub struct Phase {
 
 /// What was seen in a phase.
 pub struct Seen {
-    /// Results in the window.
+    /// Results in the whole phase.
     pub results: u64,
     /// Time of each result in the window.
     pub latencies: Latencies,
-    /// Processor time of the subject in the window, in nanoseconds; none for the broker alone.
+    /// Processor time of the subject in the whole phase, in nanoseconds; none for the broker alone.
     pub processor_time: Option<u64>,
-    /// Processor time of its broker in the window, in nanoseconds.
+    /// Processor time of its broker in the whole phase, in nanoseconds.
     pub broker_time: u64,
     /// The subject's memory at the end of the window.
     pub memory: Option<Memory>,
@@ -209,24 +209,22 @@ impl Station {
     /// A process or a connection ended.
     pub fn run(&mut self, phase: &Phase) -> Result<Seen> {
         self.receiver.observed().tally.begin(self.next);
+        // From before the first message until after the last result: where the machine makes results late, a shorter time
+        // would count work for messages that it does not count.
+        let begin = self.times_used()?;
         let load = self.load(phase.rate, phase.at_least_once)?;
         let mut in_time = self.watch(&load, RAMP, phase.give_up)?;
-        let begin = self.times_used()?;
-        let results = {
-            let mut observed = self.receiver.observed();
-            observed.latencies.clear();
-            observed.tally.received()
-        };
+        self.receiver.observed().latencies.clear();
         in_time = in_time && self.watch(&load, phase.window, phase.give_up)?;
-        let end = self.times_used()?;
-        let (results, latencies) = {
-            let observed = self.receiver.observed();
-            (observed.tally.received() - results, observed.latencies.clone())
-        };
+        let latencies = self.receiver.observed().latencies.clone();
         let memory = self.memory()?;
         let published = load.stop()?;
         self.settle(&published)?;
-        let defects = self.receiver.observed().tally.defects(published.end);
+        let end = self.times_used()?;
+        let (results, defects) = {
+            let observed = self.receiver.observed();
+            (observed.tally.received(), observed.tally.defects(published.end))
+        };
         Ok(Seen {
             results,
             latencies,
