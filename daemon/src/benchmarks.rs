@@ -75,7 +75,7 @@ impl Filters {
     }
 }
 
-/// One warm instance of a handler, on a thread as a worker has it.
+/// One warm instance of a handler, on a thread of its own.
 pub struct Handler {
     runtime: Runtime,
     instance: Instance,

@@ -1,5 +1,5 @@
-//! What Tidegate promises, on the built binary with a real mosquitto. The files follow the way of a message; each test's
-//! name is the promise that it holds.
+//! What Tidegate promises, on the built binary with real brokers, and with scripted ones where no real one shows it. The files
+//! follow the way of a message; each test's name is the promise that it holds.
 
 mod session_acknowledgements;
 mod session_broker_away;

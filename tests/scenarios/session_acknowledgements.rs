@@ -8,6 +8,8 @@ use tidegate_tests::{Config, Daemon, Message, Protocol, on_both_protocols};
 on_both_protocols!(
     acknowledgements_leave_in_the_order_of_arrival,
     no_acknowledgement_leaves_before_that_of_the_output_came,
+    what_comes_again_before_its_acknowledgement_is_handled_once,
+    a_message_with_an_invalid_topic_is_counted_and_acknowledged,
     a_message_that_was_not_started_is_left_to_a_resumed_session,
     a_message_that_was_not_started_is_handled_when_the_session_is_gone,
 );
@@ -61,6 +63,38 @@ fn acknowledgements_leave_in_the_order_of_arrival(protocol: Protocol) {
     let first_slow = outputs.iter().position(|output| output.ends_with("slow"));
     assert!(first_slow > Some(0), "calls ended in another order than they began, or this shows nothing: {outputs:?}");
     daemon.settle("plant", usize::from(COUNT));
+}
+
+fn what_comes_again_before_its_acknowledgement_is_handled_once(protocol: Protocol) {
+    let broker = ScriptedBroker::listen(protocol);
+    let daemon = gateway(&broker, protocol, ECHO, 1);
+    let mut peer = broker.accept(false);
+    peer.grant();
+    let message = Message::new("in/a", "x");
+    peer.publish(7, &message);
+    let Request::Publish(_, output) = peer.request() else { panic!("the output comes first") };
+    peer.publish_again(7, &message);
+    peer.publish(8, &Message::new("in/a", "y"));
+    let Request::Publish(next, next_output) = peer.request() else { panic!("the next output comes") };
+    assert_eq!(next.text(), "y", "the first was taken in once");
+    peer.acknowledge(output);
+    peer.acknowledge(next_output);
+    assert_eq!([peer.request(), peer.request()], [Request::PubAck(7), Request::PubAck(8)]);
+    // Its identifier is free: what comes under it now is another message, whatever the flag says.
+    peer.publish_again(7, &message);
+    let (outputs, acknowledged) = told_apart(&answer(&mut peer, 2));
+    assert_eq!((outputs, acknowledged), (vec!["out/in/a x".to_owned()], vec![7]));
+    daemon.settle("plant", 3);
+}
+
+fn a_message_with_an_invalid_topic_is_counted_and_acknowledged(protocol: Protocol) {
+    let broker = ScriptedBroker::listen(protocol);
+    let daemon = gateway(&broker, protocol, ECHO, 1);
+    let mut peer = broker.accept(false);
+    peer.grant();
+    peer.publish(7, &Message::new("in/+", "x"));
+    assert_eq!(peer.request(), Request::PubAck(7));
+    assert_eq!(daemon.settle("plant", 1).finished("plant", "dropped_invalid"), 1.0);
 }
 
 fn no_acknowledgement_leaves_before_that_of_the_output_came(protocol: Protocol) {

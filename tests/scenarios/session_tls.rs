@@ -202,5 +202,6 @@ fn no_line_of_the_log_holds_a_key() {
     echo(&broker, "quiet");
     let key = fs::read_to_string(&pair.key).expect("is ours");
     let secret = key.lines().nth(1).expect("PEM has several lines");
-    assert!(secret.len() > 40 && daemon.log_lines(&[&secret[..20]]).is_empty(), "a key in the log");
+    // What comes before is the same in every key of this kind.
+    assert!(secret.len() > 60 && daemon.log_lines(&[&secret[48..]]).is_empty(), "a key in the log");
 }

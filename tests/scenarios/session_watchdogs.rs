@@ -84,7 +84,7 @@ impl Kind {
             Kind::Suback => lost("the broker has not answered SUBSCRIBE for 30 s", "subscribe_unanswered", 29..=31),
             Kind::Puback => lost("the broker has not acknowledged a message for 30 s", "publish_unanswered", 29..=31),
             Kind::Pingresp => lost("the broker does not answer pings", "keep_alive", 30..=60),
-            Kind::Deaf => lost("the broker has taken nothing for", "write_stuck", 14..=46),
+            Kind::Deaf => lost("the broker has taken nothing for 30 s", "write_stuck", 29..=46),
             Kind::Loud => lost("more than max-packet = 4096; set a larger max-packet", "packet_too_large", 0..=1),
         }
     }

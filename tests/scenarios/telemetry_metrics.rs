@@ -73,6 +73,8 @@ fn the_page_has_every_family_and_pleases_promtool() {
         "tidegate_broker_connects_total",
         "tidegate_broker_disconnects_total",
         "tidegate_broker_ack_stalled_seconds",
+        "tidegate_broker_sessions_lost_total",
+        "tidegate_broker_session_write_errors_total",
         "tidegate_messages_received_total",
         "tidegate_messages_finished_total",
         "tidegate_messages_in_progress",

@@ -2,7 +2,8 @@
 //!
 //! Each scenario has its own broker, daemon and ports, so that all of them run beside each other. Nothing here shares
 //! code with the daemon: a defect that both sides had would hide itself. Everything waits for something observable
-//! ([`wait`]), never for a time to pass, and panics with what it saw when that does not come.
+//! ([`wait`]), never for a time to pass, but for short looks for what must not come; and panics with what it saw when that does not
+//! come.
 
 #![expect(clippy::missing_panics_doc, reason = "a scenario's harness fails its test by a panic, everywhere")]
 

@@ -169,6 +169,14 @@ impl Peer {
         self.send(&codec::publish(self.protocol, id, message));
     }
 
+    /// Publishes with this packet identifier for the second time.
+    pub fn publish_again(&mut self, id: u16, message: &Message) {
+        let mut packet = codec::publish(self.protocol, id, message);
+        // DUP (MQTT 5 §3.3.1.1).
+        packet[0] |= 0b1000;
+        self.send(&packet);
+    }
+
     /// Acknowledges a publish of the daemon.
     pub fn acknowledge(&mut self, id: u16) {
         self.send(&codec::puback(id));

@@ -1,4 +1,4 @@
-//! Waiting for something observable, with a deadline. The only place of the scenarios that pauses.
+//! Waiting for something observable, with a deadline. The only place of the scenarios that sleeps.
 
 use std::fmt::Display;
 use std::thread;

@@ -25,6 +25,8 @@ pub enum Outcome {
     Logged,
     /// The call returned ok and its publishes are safe.
     Handled,
+    /// Its topic is no topic name.
+    DroppedInvalid,
     /// QoS 0, and the handler's queue was full.
     DroppedOverload,
     /// A publish was refused for good by the broker that it was meant for.
@@ -41,12 +43,13 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes, in order of severity.
-    pub const ALL: [Outcome; 11] = [
+    pub const ALL: [Outcome; 12] = [
         Outcome::Unmatched,
         Outcome::Copy,
         Outcome::Filtered,
         Outcome::Logged,
         Outcome::Handled,
+        Outcome::DroppedInvalid,
         Outcome::DroppedOverload,
         Outcome::DroppedRefused,
         Outcome::DroppedPoisoned,
@@ -64,6 +67,7 @@ impl Outcome {
             Outcome::Logged => "logged",
             Outcome::Handled => "handled",
             Outcome::Returned => "returned",
+            Outcome::DroppedInvalid => "dropped_invalid",
             Outcome::DroppedOverload => "dropped_overload",
             Outcome::DroppedRefused => "dropped_refused",
             Outcome::DroppedPoisoned => "dropped_poisoned",

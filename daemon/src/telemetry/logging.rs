@@ -12,7 +12,7 @@ use crate::control::config::model::{LogFormat, LogSettings};
 
 /// Writes lines from now on, until the process ends. A second call has no effect.
 pub fn start(settings: LogSettings) {
-    // What rumqttc says of a connection the sessions say too, once and in plain words.
+    // The demo's devices use its client, and say themselves what matters.
     let filter = Targets::new()
         .with_default(LevelFilter::WARN)
         .with_target("rumqttc", LevelFilter::OFF)

@@ -259,9 +259,9 @@ pub fn pingresp() -> Vec<u8> {
     packet(0xd0, &[])
 }
 
-/// DISCONNECT of a broker, on protocol 5.
+/// DISCONNECT of a broker, on protocol 5, as mosquitto sends it: without properties their length is left out (MQTT 5 §3.14.2.2.1).
 pub fn disconnect_because(reason: u8) -> Vec<u8> {
-    packet(0xe0, &[reason, 0])
+    packet(0xe0, &[reason])
 }
 
 /// Reads one packet of a client.

@@ -1,7 +1,6 @@
 //! Handlers: configured uses of plugins, and what a call of one gives back.
 //!
-//! Owns: the vocabulary of calls. `instance.rs` is the task that owns one instance and feeds it from its shard;
-//! `wasm/` is the only place that knows wasmtime. Fed by `path/dispatch`; feeds `path/outbox`.
+//! Owns: the vocabulary of calls. `instance.rs` has the runners, which call the instance of a job's shard; `wasm/` is the only place that knows wasmtime. Fed by `path/dispatch`; feeds `path/outbox`.
 
 pub mod instance;
 pub mod wasm;

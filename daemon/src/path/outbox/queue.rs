@@ -23,7 +23,8 @@ enum State {
 }
 
 struct Entry {
-    message: Arc<Outgoing>,
+    /// None once it is gone.
+    message: Option<Arc<Outgoing>>,
     batch: BatchId,
     state: State,
 }
@@ -85,7 +86,7 @@ impl Outbox {
     pub fn push(&mut self, message: Arc<Outgoing>, batch: BatchId) -> EntryId {
         self.messages += 1;
         self.bytes += message.weight();
-        self.entries.push_back(Entry { message, batch, state: State::Unsent });
+        self.entries.push_back(Entry { message: Some(message), batch, state: State::Unsent });
         EntryId(self.first + self.entries.len() as u64 - 1)
     }
 
@@ -100,7 +101,7 @@ impl Outbox {
         self.cursor = self.first + place as u64 + 1;
         let entry = &mut self.entries[place];
         entry.state = State::Sent;
-        Some((EntryId(self.cursor - 1), Arc::clone(&entry.message)))
+        Some((EntryId(self.cursor - 1), Arc::clone(entry.message.as_ref()?)))
     }
 
     /// A sent entry was not sent after all: it is the next one again.
@@ -121,18 +122,22 @@ impl Outbox {
 
     /// An entry has reached its end. Its batch, unless it had reached its end before.
     pub fn remove(&mut self, id: EntryId, end: End) -> Option<BatchId> {
+        let first = self.first;
         let entry = self.entry(id).filter(|entry| entry.state != State::Gone)?;
         entry.state = State::Gone;
-        let (batch, weight) = (entry.batch, entry.message.weight());
-        let acknowledged = end == End::Delivered && entry.message.qos != Qos::AtMostOnce;
+        let batch = entry.batch;
+        // Let go of at once: it may stay behind an open one for long.
+        let message = entry.message.take()?;
+        let acknowledged = end == End::Delivered && message.qos != Qos::AtMostOnce;
         self.messages -= 1;
-        self.bytes -= weight;
+        self.bytes -= message.weight();
         while self.entries.front().is_some_and(|entry| entry.state == State::Gone) {
             self.entries.pop_front();
             self.first += 1;
         }
         self.cursor = self.cursor.max(self.first);
-        if acknowledged {
+        // What was on its way behind a postponed one says nothing about that one.
+        if acknowledged && id.0 == first {
             self.postponed = 0;
         }
         self.suspicion.ended(acknowledged, (!self.entries.is_empty()).then_some(EntryId(self.first)));
@@ -142,15 +147,15 @@ impl Outbox {
     /// The connection is gone: what was sent and has not reached its end is unsent again, in its old order. `blamed` is the
     /// oldest unacknowledged entry where the broker may have ended the connection over what it was sent.
     pub fn connection_lost(&mut self, blamed: Option<EntryId>) -> Option<Suspect> {
-        let newest = self.cursor.checked_sub(1).map(EntryId);
+        let newest = self.entries.iter().rposition(|entry| entry.state == State::Sent);
+        let newest = newest.map(|place| EntryId(self.first + place as u64));
         self.cursor = self.first;
         self.postponed = 0;
         for entry in self.entries.iter_mut().filter(|entry| entry.state == State::Sent) {
             entry.state = State::Unsent;
         }
         let entry = blamed?;
-        let message = self.entry(entry).filter(|entry| entry.state != State::Gone).map(|entry| &entry.message)?;
-        let message = Arc::clone(message);
+        let message = Arc::clone(self.entry(entry)?.message.as_ref()?);
         match self.suspicion.lost(entry, newest?) {
             Verdict::None => None,
             Verdict::Trial => Some(Suspect::OnTrial(message)),

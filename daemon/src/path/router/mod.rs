@@ -15,7 +15,7 @@ use prometheus::Gauge;
 use self::select::{Facts, Places, Selected, domains, select_all};
 pub use self::table::RouteTable;
 use crate::control::config::model::{OnMessage, Subscription};
-use crate::message::{BrokerId, Message};
+use crate::message::{BrokerId, Message, Qos};
 use crate::path::dispatch::{HandlerQueue, Job};
 use crate::path::receipt::{Outcome, Progress, Receipt};
 use crate::path::session::{AckToken, WireCopy};
@@ -77,6 +77,12 @@ impl Router {
             Selected::Filtered => receipt.finish(Outcome::Filtered),
             Selected::Run(places) => routes.run(&message, &places, receipt),
         }
+    }
+
+    /// A message came whose topic is no topic name: it is counted and acknowledged, for it would come again for ever.
+    pub fn refuse(&self, broker: BrokerId, qos: Qos, token: Option<AckToken>) {
+        let meters = Arc::clone(&self.brokers[broker.index()].meters);
+        Receipt::new(meters, Arc::clone(&self.progress), qos, token).finish(Outcome::DroppedInvalid);
     }
 
     /// The fate of a lost connection's messages is known now: queues that held them back go on, or let go of them.

@@ -94,10 +94,10 @@ impl Standing {
         }
     }
 
-    /// So many acknowledgements were written.
-    pub(super) fn acknowledgements_written(&self, count: usize) {
+    /// So many acknowledgements begin to be written.
+    pub(super) fn acknowledgements_leave(&self, count: usize) {
         let mut ledger = self.ledger();
-        ledger.ring.written(count);
+        ledger.ring.leave(count);
         ledger.acknowledge();
         if ledger.overrun.is_some() && ledger.ring.is_clear() {
             // With DISCONNECT: a connection that is closed while something is unread is reset, and the acknowledgements

@@ -32,7 +32,7 @@ impl Acknowledgements {
         }
         let mut acknowledged = 0;
         while self.ring.release().is_some() {
-            self.ring.written(1);
+            self.ring.leave(1);
             acknowledged += 1;
         }
         acknowledged

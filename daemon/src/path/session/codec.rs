@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::cover::Batch;
-use super::failure::Failure;
+use super::failure::{Failure, shortened};
 use super::packet::{Incoming, Welcome};
 use super::subscribing::Request;
 use super::{v4, v5};
@@ -153,15 +153,18 @@ pub(super) fn read<P>(
     limit: u32,
     read: impl FnOnce(&mut BytesMut) -> Result<P, Unread>,
 ) -> Result<Option<P>, Failure> {
+    let broken = |problem| Err(if connecting { Failure::NotMqtt(problem) } else { Failure::BrokenProtocol(problem) });
+    let whole = bytes.len();
     match read(bytes) {
         Ok(packet) => Ok(Some(packet)),
+        // rumqttc has taken the packet out, and then found less in it than it announces.
+        Err(Unread::Incomplete(_)) if bytes.len() < whole => broken("a packet that ends early".to_owned()),
         Err(Unread::Incomplete(more)) => {
             bytes.reserve(more);
             Ok(None)
         }
         Err(Unread::TooLarge(size)) if connecting => Err(Failure::NotMqtt(format!("a packet of {size} bytes"))),
         Err(Unread::TooLarge(size)) => Err(Failure::PacketTooLarge { bytes: size, limit }),
-        Err(Unread::Malformed(problem)) if connecting => Err(Failure::NotMqtt(super::failure::shortened(&problem))),
-        Err(Unread::Malformed(problem)) => Err(Failure::BrokenProtocol(super::failure::shortened(&problem))),
+        Err(Unread::Malformed(problem)) => broken(shortened(&problem)),
     }
 }

@@ -1,7 +1,7 @@
 //! Why a session is not connected, in plain words.
 //!
-//! Owns: the sentences that an operator reads, and how patient each cause asks the backoff to be. The adapters translate
-//! rumqttc's errors into these causes; the supervisor says them once per change. No sentence holds a secret.
+//! Owns: the sentences that an operator reads, and how patient each cause asks the backoff to be. The codec, the
+//! link and the transport translate their errors into these causes; the supervisor says them once per change. No sentence holds a secret.
 
 use std::io;
 

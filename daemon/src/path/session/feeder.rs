@@ -86,7 +86,8 @@ impl Feeder {
         let batch = self.connection.outlet.codec().batch();
         loop {
             match core.cover.next(batch) {
-                Next::Save(record) => self.unless_over(core.cover.save(record)).await?,
+                // Not given up at a stop: what was handed out for saving counts as saved. It has a deadline of its own.
+                Next::Save(record) => core.cover.save(record).await,
                 Next::Send(request) => {
                     while self.ask(&request).is_err() {
                         self.progress().await?;
@@ -169,6 +170,11 @@ impl Feeder {
             properties: None,
         });
         let qos = wire_qos(own.qos, broker.clean_session, &self.welcome);
+        if let Some(size) = self.too_large(&message, qos) {
+            error!(broker = %broker.name, key, bytes = size, limit = self.welcome.max_packet,
+                "status message left out: it is larger than the broker takes");
+            return Ok(());
+        }
         let retain = own.retain && self.welcome.retain;
         self.hand_over(&mut self.connection.flight(), Origin::Own(key, done), &message, qos, retain)
     }

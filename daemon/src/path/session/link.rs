@@ -38,8 +38,10 @@ const KEPT: usize = 4 * READ;
 /// What became of waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// Bytes came: there may be packets.
-    Read,
+    /// So many bytes came: there may be packets.
+    Read(usize),
+    /// So many acknowledgements begin to be written.
+    Acknowledging(usize),
     /// What the outlet held was written and flushed.
     Written(Taken),
 }
@@ -110,8 +112,10 @@ impl Link {
             match self.next_packet()? {
                 Some(Incoming::Connected(welcome)) => return Ok(welcome),
                 Some(_) => return Err(Failure::NotMqtt("not a CONNACK".to_owned())),
-                None => self.progress().await?,
-            };
+                None => {
+                    self.progress().await?;
+                }
+            }
         }
     }
 
@@ -136,18 +140,19 @@ impl Link {
     fn poll_progress(&mut self, context: &mut Context<'_>) -> Poll<Result<Progress, Failure>> {
         loop {
             let unwritable = match self.poll_write(context) {
-                Poll::Ready(Ok(taken)) => return Poll::Ready(Ok(Progress::Written(taken))),
+                Poll::Ready(Ok(progress)) => return Poll::Ready(Ok(progress)),
                 Poll::Ready(Err(failure)) => Some(failure),
                 Poll::Pending => None,
             };
-            if self.poll_read(context)?.is_ready() {
-                return Poll::Ready(Ok(Progress::Read));
+            if let Poll::Ready(bytes) = self.poll_read(context)? {
+                return Poll::Ready(Ok(Progress::Read(bytes)));
             }
             if let Some(failure) = unwritable {
                 // Only now: the reason may have been among what was still to be read.
                 return Poll::Ready(Err(failure));
             }
-            if self.pings.poll_tick(context).is_ready() {
+            // Until it is pending, so that the next tick wakes this task.
+            while self.pings.poll_tick(context).is_ready() {
                 if !self.heard {
                     return Poll::Ready(Err(Failure::KeepAlive));
                 }
@@ -162,12 +167,15 @@ impl Link {
     }
 
     /// Writes what the outlet holds, and flushes.
-    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<Taken, Failure>> {
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<Progress, Failure>> {
         let taken = match self.taken {
             Some(taken) => taken,
             None => {
                 let Some(taken) = self.outlet.take(&mut self.outgoing) else { return Poll::Pending };
                 (self.taken, self.written) = (Some(taken), 0);
+                if taken.acknowledgements > 0 {
+                    return Poll::Ready(Ok(Progress::Acknowledging(taken.acknowledgements)));
+                }
                 taken
             }
         };
@@ -188,10 +196,10 @@ impl Link {
         }
         self.unblock();
         self.taken = None;
-        Poll::Ready(Ok(taken))
+        Poll::Ready(Ok(Progress::Written(taken)))
     }
 
-    fn poll_read(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, Failure> {
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Result<Poll<usize>, Failure> {
         if self.large && self.incoming.is_empty() {
             (self.incoming, self.large) = (BytesMut::new(), false);
         }
@@ -203,9 +211,9 @@ impl Link {
                 Err(Failure::NotMqtt("an incomplete packet".to_owned()))
             }
             Poll::Ready(Ok(0)) => Err(self.failure(&ErrorKind::UnexpectedEof.into())),
-            Poll::Ready(Ok(_)) => {
+            Poll::Ready(Ok(bytes)) => {
                 self.heard = true;
-                Ok(Poll::Ready(()))
+                Ok(Poll::Ready(bytes))
             }
             Poll::Ready(Err(error)) => Err(self.failure(&error)),
             Poll::Pending => Ok(Poll::Pending),
@@ -232,7 +240,7 @@ impl Link {
     }
 }
 
-/// A ping now and then, whatever else flows: only its answer tells that the broker still reads.
+/// A ping now and then, whatever else flows: a broker from which nothing came in between is gone.
 fn pings(keep_alive: Duration) -> Interval {
     let mut pings = interval_at(Instant::now() + keep_alive, keep_alive);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);

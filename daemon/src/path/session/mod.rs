@@ -1,16 +1,16 @@
-//! Sessions: one for each broker, and the only place that knows rumqttc.
+//! Sessions: one for each broker. Only `v4.rs` and `v5.rs` know rumqttc's packets.
 //!
 //! Owns: connections, subscriptions on the wire, acknowledgements, and the sending of what the outbox holds. Fed by the
 //! broker and by `path/outbox`; feeds `path/router`. It decides neither what a message means nor whether it is done.
 //!
-//! Tasks of a session, each on its own so that none waits for another's:
+//! Tasks of a session:
 //! - the supervisor (`supervisor.rs`), for as long as the session: connects, watches deadlines, waits in between;
-//! - the poller (`poller.rs`), one for each connection: polls and never waits for anything else;
-//! - the feeder (`feeder.rs`), one for each connection: may wait for room.
+//! - the poller (`poller.rs`), one for each connection: waits for the link alone, and carries the feeder (`feeder.rs`), which may
+//!   wait for room without holding the poller up.
 //!
 //! `cover/` holds what is subscribed and which copies of a message count. `transport/` makes the byte stream; `link.rs`
-//! reads and writes it, `outlet.rs` holds what is to be written, and `codec.rs` hides the difference between `v4.rs` and
-//! `v5.rs`, the only users of rumqttc's packets. The rest is pure: `ring.rs` (what may be acknowledged), `inflight.rs`,
+//! reads and writes it, `outlet.rs` holds what is to be written, and `codec.rs` hides the difference between the two
+//! versions. The rest is pure: `ring.rs` (what may be acknowledged), `inflight.rs`,
 //! `packet_ids.rs` and `subscribing.rs` (what the broker's answers belong to), `deadlines.rs` (what has been owed for too
 //! long), `backoff.rs`.
 
@@ -33,7 +33,6 @@ mod report;
 mod ring;
 mod subscribing;
 mod supervisor;
-#[allow(dead_code, reason = "the connection takes it over from rumqttc next")]
 mod transport;
 mod v4;
 mod v5;

@@ -23,6 +23,10 @@ use crate::message::{Outgoing, Qos};
 /// this and the largest packet are what a connection holds. Acknowledgements are always taken; the receive window bounds them.
 const HIGH_WATER: usize = 64 * 1024;
 
+/// Bytes that wait when no further answer to a PUBREC or PUBREL is taken: beyond what a broker can ask for that keeps to one
+/// question for each packet identifier.
+const FLOOD: usize = HIGH_WATER + 8 * 65_536;
+
 /// Memory that an emptied buffer keeps for the next packets, in bytes.
 const KEPT: usize = 2 * HIGH_WATER;
 
@@ -46,6 +50,8 @@ struct Pending {
     end: Position,
     /// PUBACK and PUBREC packets among `bytes`.
     acknowledgements: usize,
+    /// There is something but pings among `bytes`.
+    traffic: bool,
     /// DISCONNECT is the last packet.
     disconnected: bool,
     /// The connection is over: nothing is taken any more.
@@ -63,6 +69,8 @@ pub(super) struct Taken {
     pub(super) end: Position,
     /// PUBACK and PUBREC packets in it.
     pub(super) acknowledgements: usize,
+    /// It is more than pings.
+    pub(super) traffic: bool,
     /// DISCONNECT ends it.
     pub(super) disconnected: bool,
 }
@@ -74,6 +82,7 @@ impl Outlet {
             bytes: BytesMut::new(),
             end: 0,
             acknowledgements: 0,
+            traffic: false,
             disconnected: false,
             closed: false,
             blocked: None,
@@ -112,18 +121,18 @@ impl Outlet {
     }
 
     /// Answers a PUBREC: the broker may let go of the message's identifier.
-    pub(super) fn release(&self, packet: u16) {
-        self.add(|codec, pending| codec.answer(Answer::Release, packet, &mut pending.bytes));
+    pub(super) fn release(&self, packet: u16) -> Result<(), NoRoom> {
+        self.answer(Answer::Release, packet)
     }
 
     /// Answers a PUBREL.
-    pub(super) fn complete(&self, packet: u16) {
-        self.add(|codec, pending| codec.answer(Answer::Complete, packet, &mut pending.bytes));
+    pub(super) fn complete(&self, packet: u16) -> Result<(), NoRoom> {
+        self.answer(Answer::Complete, packet)
     }
 
     /// Asks the broker for a sign of life.
     pub(super) fn ping(&self) {
-        self.add(|codec, pending| codec.ping(&mut pending.bytes));
+        self.append(false, |codec, pending| codec.ping(&mut pending.bytes));
     }
 
     /// Ends the connection after what was handed over before.
@@ -182,7 +191,8 @@ impl Outlet {
         mem::swap(&mut pending.bytes, into);
         pending.bytes.clear();
         let acknowledgements = mem::take(&mut pending.acknowledgements);
-        Some(Taken { end: pending.end, acknowledgements, disconnected: pending.disconnected })
+        let traffic = mem::take(&mut pending.traffic);
+        Some(Taken { end: pending.end, acknowledgements, traffic, disconnected: pending.disconnected })
     }
 
     fn unless_full(&self, write: impl FnOnce(&Codec, &mut BytesMut)) -> Result<Position, NoRoom> {
@@ -197,7 +207,23 @@ impl Outlet {
         position
     }
 
+    fn answer(&self, answer: Answer, packet: u16) -> Result<(), NoRoom> {
+        let mut answered = Ok(());
+        self.add(|codec, pending| {
+            if pending.bytes.len() < FLOOD {
+                codec.answer(answer, packet, &mut pending.bytes);
+            } else {
+                answered = Err(NoRoom);
+            }
+        });
+        answered
+    }
+
     fn add(&self, write: impl FnOnce(&Codec, &mut Pending)) {
+        self.append(true, write);
+    }
+
+    fn append(&self, traffic: bool, write: impl FnOnce(&Codec, &mut Pending)) {
         let waiting = {
             let mut pending = self.lock();
             if pending.closed || pending.disconnected {
@@ -206,6 +232,7 @@ impl Outlet {
             let before = pending.bytes.len();
             write(&self.codec, &mut pending);
             pending.end += (pending.bytes.len() - before) as u64;
+            pending.traffic |= traffic;
             if pending.bytes.is_empty() { None } else { pending.link.take() }
         };
         // Outside the lock: a woken link may be polled on this thread at once.

@@ -22,7 +22,7 @@ use super::cover::Copied;
 use super::failure::Failure;
 use super::feeder;
 use super::link::{Link, Progress};
-use super::outlet::Taken;
+use super::outlet::{NoRoom, Taken};
 use super::packet::{Arrival, Incoming, Refusal, Welcome};
 use super::ring::Received;
 use super::subscribing::Request;
@@ -87,6 +87,9 @@ pub(super) async fn run(
     failure
 }
 
+/// Bytes that may be taken in before other tasks, and the feeder, get their turn although more are there.
+const SHARE: usize = 256 * 1024;
+
 /// A message is not taken in: beyond the receive window it is left to the broker, which sends it again on the next connection;
 /// or it is here already.
 struct Ignored;
@@ -106,6 +109,7 @@ impl Drop for Poller {
 impl Poller {
     async fn poll(&mut self) -> Failure {
         let standing = Arc::clone(&self.connection.standing);
+        let mut unshared = 0;
         loop {
             while !standing.is_over() {
                 match self.link.next_packet() {
@@ -120,7 +124,14 @@ impl Poller {
                 progress = self.link.progress() => progress,
             };
             match progress {
-                Ok(Progress::Read) => {}
+                Ok(Progress::Read(bytes)) => {
+                    unshared += bytes;
+                    if unshared >= SHARE {
+                        unshared = 0;
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Ok(Progress::Acknowledging(count)) => self.acknowledging(count),
                 Ok(Progress::Written(taken)) => self.written(taken),
                 Err(failure) => return standing.reason().unwrap_or(failure),
             }
@@ -137,10 +148,10 @@ impl Poller {
             Incoming::Acknowledged { packet, refusal } => self.acknowledged(packet, refusal),
             Incoming::Received { packet, refusal: Some(refusal) } => self.acknowledged(packet, Some(refusal)),
             // Also where the message is not known: the broker asks until it is answered.
-            Incoming::Received { packet, refusal: None } => self.connection.outlet.release(packet),
-            Incoming::Completed { packet } => self.acknowledged(packet, None),
+            Incoming::Received { packet, refusal: None } => self.answered_with(self.connection.outlet.release(packet)),
+            Incoming::Completed { packet } => self.completed(packet),
             // Of any message: an earlier client of this session may have received it.
-            Incoming::Released { packet } => self.connection.outlet.complete(packet),
+            Incoming::Released { packet } => self.answered_with(self.connection.outlet.complete(packet)),
             Incoming::Unsubscribed { packet, reasons } => self.unsubscribed(packet, &reasons),
             Incoming::Pong => return,
             Incoming::Connected(_) | Incoming::Misplaced => {
@@ -151,18 +162,21 @@ impl Poller {
         self.connection.progress.made();
     }
 
+    /// So many acknowledgements leave: from the broker's view their places in the window are free once it reads them.
+    fn acknowledging(&self, count: usize) {
+        self.connection.standing.acknowledgements_leave(count);
+        self.connection.progress.made();
+    }
+
     /// What was handed over is written.
     fn written(&mut self, taken: Taken) {
         let connection = &self.connection;
         let now = Instant::now();
         let delivered = connection.flight().inflight.written(taken.end, |sent| sent.written = Some(now));
-        if taken.acknowledgements > 0 {
-            connection.standing.acknowledgements_written(taken.acknowledgements);
-        }
         if taken.disconnected {
             connection.goodbye.cancel();
         }
-        connection.traffic.fetch_add(1, Ordering::Relaxed);
+        connection.traffic.fetch_add(u64::from(taken.traffic), Ordering::Relaxed);
         delivered.into_iter().for_each(|sent| self.delivered(sent));
         self.connection.progress.made();
     }
@@ -191,8 +205,7 @@ impl Poller {
             Ok(topic) => topic,
             Err(reason) => {
                 error!(broker = %core.broker.name, reason, "message with an invalid topic name dropped");
-                // Acknowledged, for it would come again for ever.
-                return token.iter().for_each(|token| token.settle());
+                return core.router.refuse(core.id, arrival.qos.min(Qos::AtLeastOnce), token);
             }
         };
         let message = Message {
@@ -251,6 +264,22 @@ impl Poller {
         match self.answered(packet) {
             Some(Request::Unsubscribe(filters)) => self.connection.core.cover.unsubscribed(&filters, reasons),
             _ => self.unexpected("an UNSUBACK"),
+        }
+    }
+
+    /// A broker that asks again and again and takes no answer is not to fill the memory.
+    fn answered_with(&self, answered: Result<(), NoRoom>) {
+        if answered.is_err() {
+            let problem = "it asks for more answers than it takes".to_owned();
+            self.connection.standing.end(Failure::BrokenProtocol(problem));
+        }
+    }
+
+    /// A PUBCOMP may come twice, or for a message of an earlier client.
+    fn completed(&self, packet: u16) {
+        let sent = self.connection.flight().inflight.acknowledged(packet);
+        if let Some(sent) = sent {
+            self.delivered(sent);
         }
     }
 

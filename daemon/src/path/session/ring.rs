@@ -3,7 +3,7 @@
 //! Pure: no lock, no clock of its own. Decides what may be acknowledged when (MQTT 5 §4.6 [MQTT-4.6.0-2]), and what more may
 //! be taken in. Fed by `ack.rs`.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Instant;
 
 use crate::message::Qos;
@@ -20,7 +20,7 @@ pub(super) struct Received {
     pub(super) dup: bool,
     /// At least once, or exactly once from a session that an earlier client left.
     pub(super) qos: Qos,
-    /// Bytes of its topic and payload.
+    /// Bytes of its topic, payload and properties.
     pub(super) weight: usize,
 }
 
@@ -61,23 +61,25 @@ struct Slot {
 pub(super) struct AckRing {
     window: Window,
     slots: VecDeque<Slot>,
+    /// The packet identifiers of all slots.
+    packets: HashSet<u16>,
     /// The number of the first slot. Numbers count the messages of the connection.
     first: u64,
     /// Bytes of all slots, overhead included.
     bytes: usize,
-    /// Acknowledgements released and not yet written. They fill the broker's window as unsettled messages do.
+    /// Acknowledgements released that do not leave yet. They fill the broker's window as unsettled messages do.
     unwritten: usize,
 }
 
 impl AckRing {
     /// Of a connection that is about to be made.
     pub(super) fn new(window: Window) -> AckRing {
-        AckRing { window, slots: VecDeque::new(), first: 0, bytes: 0, unwritten: 0 }
+        AckRing { window, slots: VecDeque::new(), packets: HashSet::new(), first: 0, bytes: 0, unwritten: 0 }
     }
 
     /// Takes a message in, if there is room.
     pub(super) fn receive(&mut self, received: Received, arrived: Instant) -> Admission {
-        if received.dup && self.slots.iter().any(|slot| slot.received.packet == received.packet) {
+        if received.dup && self.packets.contains(&received.packet) {
             return Admission::Known;
         }
         let bytes = self.bytes + received.weight + MESSAGE_OVERHEAD;
@@ -86,6 +88,7 @@ impl AckRing {
             return Admission::Refused;
         }
         self.bytes = bytes;
+        self.packets.insert(received.packet);
         self.slots.push_back(Slot { received, arrived, settled: false });
         let number = self.first + self.slots.len() as u64 - 1;
         if beyond { Admission::Beyond(number) } else { Admission::Within(number) }
@@ -106,14 +109,15 @@ impl AckRing {
             return None;
         }
         let slot = self.slots.pop_front()?;
+        self.packets.remove(&slot.received.packet);
         self.first += 1;
         self.bytes -= slot.received.weight + MESSAGE_OVERHEAD;
         self.unwritten += 1;
         Some(slot.received)
     }
 
-    /// So many of the released acknowledgements were written.
-    pub(super) fn written(&mut self, count: usize) {
+    /// So many of the released acknowledgements begin to be written: the broker may have them at any moment.
+    pub(super) fn leave(&mut self, count: usize) {
         self.unwritten = self.unwritten.saturating_sub(count);
     }
 
@@ -237,7 +241,7 @@ mod tests {
                     }
                     Step::SettleAgain { .. } => {}
                     Step::Write => {
-                        ring.written(1);
+                        ring.leave(1);
                         written = acknowledged.len().min(written + 1);
                     }
                 }

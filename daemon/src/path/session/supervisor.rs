@@ -1,8 +1,7 @@
 //! The task of one session: makes connections, watches over each, and waits in between.
 //!
-//! Owns: the tasks of its connection, the backoff and the status. Every connection gets a new rumqttc client and event
-//! loop: a reused one loses publishes and mixes up packet identifiers. It takes part in no traffic itself, and nothing it
-//! does can hold up another session.
+//! Owns: the tasks of its connection, the backoff and the status. Every connection gets a link, an outlet and
+//! packet identifiers of its own. It takes part in no traffic itself, and nothing it does can hold up another session.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,6 +29,9 @@ use crate::telemetry::metrics::DisconnectReason;
 
 /// How often the deadlines of a connection are checked.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How long reading the password may take.
+const FILE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How long a stop waits for a broker to close the connection after DISCONNECT.
 const DISCONNECT_DEADLINE: Duration = Duration::from_secs(1);
@@ -152,10 +154,11 @@ impl Supervisor {
         // Reading a file may take long, on a network file system for instance.
         let read =
             tokio::task::spawn_blocking(move || broker.password.as_ref().map(|source| source.read()).transpose());
-        match read.await {
-            Ok(Ok(password)) => Ok(password),
-            Ok(Err(error)) => Err(Failure::Password(shortened(&error.to_string()))),
-            Err(_) => Err(Failure::Defect),
+        match tokio::time::timeout(FILE_DEADLINE, read).await {
+            Ok(Ok(Ok(password))) => Ok(password),
+            Ok(Ok(Err(error))) => Err(Failure::Password(shortened(&error.to_string()))),
+            Ok(Err(_)) => Err(Failure::Defect),
+            Err(_) => Err(Failure::Password(format!("its source gives nothing within {} s", FILE_DEADLINE.as_secs()))),
         }
     }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use rumqttc::v5::mqttbytes::v5::{
-    ConnAck, Connect, ConnectProperties, ConnectReturnCode, Disconnect, DisconnectReasonCode, Filter, LastWill, Login,
-    Packet, PubAckReason, PubRecReason, Publish, PublishProperties, RetainForwardRule, Subscribe, SubscribeProperties,
+    ConnAck, Connect, ConnectProperties, ConnectReturnCode, DisconnectReasonCode, Filter, LastWill, Login, Packet,
+    PubAckReason, PubRecReason, Publish, PublishProperties, RetainForwardRule, Subscribe, SubscribeProperties,
     SubscribeReasonCode, UnsubAckReason, Unsubscribe,
 };
 use rumqttc::v5::mqttbytes::{Error, QoS};
@@ -20,13 +20,10 @@ use crate::control::config::secret::Secret;
 use crate::message::{Outgoing, Properties, Qos};
 use crate::topic::{TopicFilter, TopicName};
 
-/// DISCONNECT without a reason, which rumqttc does not read (MQTT 5 §3.14.2.1).
-const BARE_DISCONNECT: &[u8] = &[0xE0, 0x00];
-
 /// Takes the next packet out of the buffer.
 pub(super) fn decode(broker: &Broker, bytes: &mut BytesMut, connecting: bool) -> Result<Option<Incoming>, Failure> {
-    if bytes.starts_with(BARE_DISCONNECT) {
-        return Err(Failure::Disconnected("it gives no reason".to_owned()));
+    if let Some(reason) = short_disconnect(bytes)? {
+        return Err(disconnected(broker, reason, None));
     }
     if connecting && refused_by_an_older_version(bytes) {
         return Err(Failure::Protocol { other: "3.1.1" });
@@ -36,6 +33,19 @@ pub(super) fn decode(broker: &Broker, bytes: &mut BytesMut, connecting: bool) ->
     match codec::read(bytes, connecting, limit, read)? {
         Some(packet) => incoming(broker, packet).map(Some),
         None => Ok(None),
+    }
+}
+
+/// The reason of a DISCONNECT without properties, which rumqttc does not read: with no reason at all it is normal (MQTT 5
+/// §3.14.2.1), and with nothing but a reason the length of the properties is left out (§3.14.2.2.1).
+fn short_disconnect(bytes: &[u8]) -> Result<Option<DisconnectReasonCode>, Failure> {
+    match bytes {
+        [0xE0, 0x00, ..] => Ok(Some(DisconnectReasonCode::NormalDisconnection)),
+        [0xE0, 0x01, reason, ..] => match DisconnectReasonCode::try_from(*reason) {
+            Ok(reason) => Ok(Some(reason)),
+            Err(_) => Err(Failure::Disconnected(format!("reason 0x{reason:02x}"))),
+        },
+        _ => Ok(None),
     }
 }
 
@@ -57,8 +67,9 @@ fn incoming(broker: &Broker, packet: Packet) -> Result<Incoming, Failure> {
         Packet::ConnAck(connack) if connack.code != ConnectReturnCode::Success => return Err(refusal(connack.code)),
         Packet::ConnAck(connack) => {
             let welcome = welcome(&connack);
-            if welcome.receive_maximum == 0 {
-                return Err(Failure::BrokenProtocol("a receive maximum of 0".to_owned()));
+            if welcome.receive_maximum == 0 || welcome.max_packet == 0 {
+                let problem = "a receive maximum or a maximum packet size of 0".to_owned();
+                return Err(Failure::BrokenProtocol(problem));
             }
             Incoming::Connected(welcome)
         }
@@ -79,7 +90,10 @@ fn incoming(broker: &Broker, packet: Packet) -> Result<Incoming, Failure> {
         // It can only say that the broker does not know the identifier: the message was delivered before.
         Packet::PubComp(pubcomp) => Incoming::Completed { packet: pubcomp.pkid },
         Packet::PingResp(_) => Incoming::Pong,
-        Packet::Disconnect(disconnect) => return Err(disconnected(broker, disconnect)),
+        Packet::Disconnect(disconnect) => {
+            let text = disconnect.properties.and_then(|properties| properties.reason_string);
+            return Err(disconnected(broker, disconnect.reason_code, text));
+        }
         Packet::Auth(_) | Packet::Connect(..) | Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::PingReq(_) => {
             Incoming::Misplaced
         }
@@ -157,9 +171,7 @@ fn written(result: Result<usize, Error>) {
     result.expect("packet identifiers are not 0 and packets not larger than MQTT allows");
 }
 
-fn disconnected(broker: &Broker, disconnect: Disconnect) -> Failure {
-    let text = disconnect.properties.and_then(|properties| properties.reason_string);
-    let code = disconnect.reason_code;
+fn disconnected(broker: &Broker, code: DisconnectReasonCode, text: Option<String>) -> Failure {
     let leaving = |reason| Failure::Leaving(worded(reason, text.clone()));
     let reason = match code {
         DisconnectReasonCode::SessionTakenOver => return Failure::TakenOver(broker.client_id.clone()),
@@ -355,5 +367,56 @@ fn own_qos(qos: QoS) -> Qos {
         QoS::AtMostOnce => Qos::AtMostOnce,
         QoS::AtLeastOnce => Qos::AtLeastOnce,
         QoS::ExactlyOnce => Qos::ExactlyOnce,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(bytes: &[u8], connecting: bool, expected: &str) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("tidegate.toml");
+        std::fs::write(&file, "[brokers.plant]\naddress = \"mqtt.example\"\n").expect("writes");
+        let broker = &crate::control::config::load(&file).expect("is good").config.brokers[0];
+        let mut bytes = BytesMut::from(bytes);
+        let told = match decode(broker, &mut bytes, connecting) {
+            Ok(None) => "more".to_owned(),
+            Ok(Some(packet)) => format!("{packet:?}"),
+            Err(failure) => failure.to_string(),
+        };
+        assert!(told.contains(expected), "{told}");
+    }
+
+    #[test]
+    fn a_disconnect_is_read_in_each_of_its_lengths() {
+        let taken_over = "has taken the session over";
+        check(&[0xE0, 0x00], false, "the broker ended the connection: NormalDisconnection");
+        check(&[0xE0, 0x01, 0x8E], false, taken_over);
+        check(&[0xE0, 0x02, 0x8E, 0x00], false, taken_over);
+        check(&[0xE0, 0x01, 0x8B], false, "it is shutting down");
+        check(&[0xE0, 0x01], false, "more");
+    }
+
+    #[test]
+    fn a_packet_that_ends_before_its_contents_is_not_waited_for() {
+        // A SUBACK without the length of its properties.
+        check(&[0x90, 0x02, 0x00, 0x01], false, "a packet that ends early");
+        check(&[0x90, 0x04, 0x00, 0x01], false, "more");
+        check(&[0x90, 0x04, 0x00, 0x01, 0x00, 0x01], false, "Subscribed");
+    }
+
+    #[test]
+    fn limits_of_zero_break_the_protocol() {
+        check(
+            &[0x20, 0x06, 0x00, 0x00, 0x03, 0x21, 0x00, 0x00],
+            true,
+            "a receive maximum or a maximum packet size of 0",
+        );
+        check(
+            &[0x20, 0x08, 0x00, 0x00, 0x05, 0x27, 0, 0, 0, 0],
+            true,
+            "a receive maximum or a maximum packet size of 0",
+        );
     }
 }

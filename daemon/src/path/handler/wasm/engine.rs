@@ -55,7 +55,7 @@ impl WasmEngine {
     }
 
     /// Reads, compiles and checks a plugin, and resolves its imports. Blocks and keeps every core busy, for seconds where
-    /// the file is large and not in the cache: call it off the workers.
+    /// the file is large and not in the cache: call it off the runtime's threads.
     ///
     /// # Errors
     /// Says in a plain sentence without a subject why the file is not a handler that this version runs.

@@ -1,6 +1,6 @@
 //! One running component: its store, and the calls of its exports under limits.
 //!
-//! Owned by a handler's task, on a worker thread that does no I/O. Fed with messages, one at a time; gives back the
+//! Lent to one of a handler's runners at a time, on the sessions' threads. Fed with messages, one at a time; gives back the
 //! publishes that the call held back, or why there are none. It does not replace itself: after a fault its owner does.
 
 use std::future::Future;
@@ -28,8 +28,8 @@ const MAX_HANDLES: usize = 1024;
 /// A deadline too far for the clock is this one instead: thirty years.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-/// One instance of a handler. Lives on a Tokio runtime with a clock; the runtime should run on one thread and do nothing
-/// else, since guests compute on it for up to a millisecond at a time.
+/// One instance of a handler. Lives on a Tokio runtime with a clock; guests compute on its threads for up to a
+/// millisecond at a time.
 pub struct Instance {
     store: Store<State>,
     guest: MessageHandler,
