@@ -44,6 +44,12 @@ const STEP: f64 = 1.04;
 /// Steps at once while the search looks for a rate that is too high: a factor of 1.6.
 const STRIDE: i32 = 12;
 
+/// Without a result for so long at a rate that everybody sustains, what is missing is lost.
+const LOST: Duration = Duration::from_secs(10);
+
+/// The same where the rate may be too high: then it is not sustained anyway.
+const OVERTAXED: Duration = Duration::from_secs(1);
+
 /// A rate that nothing sustains.
 const HOPELESS: f64 = 2_000_000.0;
 
@@ -141,7 +147,7 @@ impl Run {
     /// A load that everybody sustains.
     fn steady(&mut self, station: &mut Station, rate: f64, qos: Qos) -> Result<Seen> {
         let at_least_once = qos == Qos::AtLeastOnce;
-        let seen = station.run(&Phase { rate, at_least_once, window: self.window(), give_up: None })?;
+        let seen = station.run(&Phase { rate, at_least_once, window: self.window(), give_up: None, patience: LOST })?;
         if seen.defects.any() {
             let (subject, qos) = (station.subject.label(), qos.number());
             self.violations.push(format!("{subject} at {rate} messages a second, QoS {qos}: {}", seen.defects));
@@ -217,6 +223,7 @@ impl Run {
             window: self.window() / 2,
             // A quarter of a second's messages on their way: 99 % within 50 ms is out of reach.
             give_up: Some((rate / 4.0) as u64 + 100),
+            patience: OVERTAXED,
         };
         for _ in 0..2 {
             let seen = station.run(&phase)?;

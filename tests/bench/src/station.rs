@@ -63,8 +63,8 @@ const RAMP: Duration = Duration::from_millis(500);
 /// Between two looks at what happens.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Without a result for so long, what is missing is lost.
-const QUIET: Duration = Duration::from_secs(1);
+/// Without a result for so long after a start, none comes any more; one that comes later counts nowhere.
+const STRAGGLERS: Duration = Duration::from_secs(1);
 
 /// How long a subject may take from its start to the first result, or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -83,6 +83,8 @@ pub struct Phase {
     pub window: Duration,
     /// Messages on their way at the same time after which the phase is given up.
     pub give_up: Option<u64>,
+    /// Without a result for so long, what is missing is lost.
+    pub patience: Duration,
 }
 
 /// What was seen in a phase.
@@ -183,7 +185,8 @@ impl Station {
         };
         self.process = Some(process);
         let published = load.stop()?;
-        self.settle(&published)?;
+        // What was sent before it had subscribed never comes.
+        self.settle(&published, STRAGGLERS)?;
         Ok(Some(Duration::from_nanos(first.saturating_sub(started))))
     }
 
@@ -219,7 +222,7 @@ impl Station {
         let latencies = self.receiver.observed().latencies.clone();
         let memory = self.memory()?;
         let published = load.stop()?;
-        self.settle(&published)?;
+        self.settle(&published, phase.patience)?;
         let end = self.times_used()?;
         let (results, defects) = {
             let observed = self.receiver.observed();
@@ -270,8 +273,8 @@ impl Station {
         Ok(())
     }
 
-    /// Waits for the results of all that was published, or until nothing comes any more.
-    fn settle(&mut self, published: &Published) -> Result<()> {
+    /// Waits for the results of all that was published, or until none has come for a time.
+    fn settle(&mut self, published: &Published, patience: Duration) -> Result<()> {
         self.next = published.end;
         let mut last = (Instant::now(), 0);
         loop {
@@ -283,7 +286,7 @@ impl Station {
             if received != last.1 {
                 last = (Instant::now(), received);
             }
-            if reached || last.0.elapsed() > QUIET {
+            if reached || last.0.elapsed() > patience {
                 return Ok(());
             }
             std::thread::sleep(PAUSE);

@@ -16,12 +16,17 @@ pub struct Defects {
     pub disordered: u64,
     /// Readings without a result; one fewer for each result that came twice, which [`Self::disordered`] tells.
     pub lost: u64,
+    /// Readings after the last that came on their topic: lost, or later than anybody waited for.
+    pub missing_at_the_end: u64,
 }
 
 impl fmt::Display for Defects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Defects { wrong, disordered, lost } = self;
-        write!(f, "{wrong} wrong, {disordered} out of order or twice, {lost} lost")
+        let Defects { wrong, disordered, lost, missing_at_the_end } = self;
+        write!(
+            f,
+            "{wrong} wrong, {disordered} out of order or twice, {lost} lost, {missing_at_the_end} of them at the end"
+        )
     }
 }
 
@@ -87,7 +92,12 @@ impl Tally {
     pub fn defects(&self, end: [u64; TOPICS]) -> Defects {
         let sent: u64 = end.iter().zip(self.first).map(|(end, first)| end - first).sum();
         let beyond = self.next.iter().zip(end).filter(|(next, end)| *next > end).count() as u64;
-        Defects { wrong: self.wrong + beyond, disordered: self.disordered, lost: sent.saturating_sub(self.received) }
+        Defects {
+            wrong: self.wrong + beyond,
+            disordered: self.disordered,
+            lost: sent.saturating_sub(self.received),
+            missing_at_the_end: end.iter().zip(self.next).map(|(end, next)| end.saturating_sub(next)).sum(),
+        }
     }
 }
 
@@ -117,8 +127,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_lost() {
         check(&[10, 12], 3, Defects { lost: 1, ..Defects::default() });
-        check(&[], 3, Defects { lost: 3, ..Defects::default() });
-        check(&[10, 11], 3, Defects { lost: 1, ..Defects::default() });
+        check(&[], 3, Defects { lost: 3, missing_at_the_end: 3, ..Defects::default() });
+        check(&[10, 11], 3, Defects { lost: 1, missing_at_the_end: 1, ..Defects::default() });
     }
 
     #[test]
