@@ -94,7 +94,12 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     let found = |path: PathBuf| path.canonicalize().with_context(|| format!("{} is not built", path.display()));
     let programs = Programs { tidegate: found(tidegate)?, floor: found(floor)?, plugins: found(plugins)? };
     let mut run = Run::new(programs, only, usize::from(repeats), seconds);
-    let figures: Vec<_> = (1..=usize::from(repeats)).map(|number| run.repeat(number)).collect::<Result<_>>()?;
+    let mut figures = Vec::new();
+    for number in 1..=usize::from(repeats) {
+        let repeat = run.repeat(number)?;
+        say!("{repeat}");
+        figures.push(repeat);
+    }
     let right = run.violations.is_empty();
     let report = Report::new(conditions, &figures, run.violations);
     let text = if json { report.json()? + "\n" } else { report.to_string() };

@@ -100,6 +100,16 @@ impl Figures {
     }
 }
 
+impl fmt::Display for Figures {
+    /// A line for each, for whoever waits and for a run that is broken off.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines = self.0.iter();
+        lines.try_for_each(|((metric, subject), value)| {
+            writeln!(f, "  {}, {}: {value:.2}", metric.title(), subject.label())
+        })
+    }
+}
+
 /// One figure over all repeats.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
