@@ -2,11 +2,10 @@
 //!
 //! A broker that keeps nothing forgets the session and what it held: then the promise is that the daemon subscribes again.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use tidegate_tests::broker::Keeps;
 use tidegate_tests::client::stream::Stream;
 use tidegate_tests::config::ECHO;
+use tidegate_tests::numbered::{assert_order, collect_all, numbered};
 use tidegate_tests::{Broker, Client, Config, Daemon, Make, Message, Protocol, on_every_broker};
 
 on_every_broker!(
@@ -32,34 +31,6 @@ fn collector(broker: &dyn Broker, protocol: Protocol) -> Client {
     let collector = Client::options(broker.port(), protocol).session("collector").connect().expect("is let in");
     collector.subscribe("out/#", 1);
     collector
-}
-
-fn numbered(count: usize) -> Vec<Message> {
-    (0..count).map(|n| Message::new(format!("in/{}", n % TOPICS), format!("{}", n / TOPICS))).collect()
-}
-
-/// Collects until an echo of each message came.
-fn collect_all(collector: &Client, sent: &[Message], came: &mut Vec<Message>) {
-    let mut missing: BTreeSet<_> = sent.iter().map(|one| (format!("out/{}", one.topic), one.payload.clone())).collect();
-    for message in came.iter() {
-        missing.remove(&(message.topic.clone(), message.payload.clone()));
-    }
-    assert!(!missing.is_empty(), "the interruption came too late to show anything");
-    came.extend(collector.collect_until("the missing messages", |message| {
-        missing.remove(&(message.topic.clone(), message.payload.clone()));
-        missing.is_empty()
-    }));
-}
-
-/// Per topic, numbers first occur in ascending order without a gap; they may occur again.
-fn assert_order(came: &[Message]) {
-    let mut next: BTreeMap<&str, usize> = BTreeMap::new();
-    for message in came {
-        let number: usize = message.text().parse().expect("a number");
-        let next = next.entry(&message.topic).or_default();
-        assert!(number <= *next, "{}: {number} came before {next}", message.topic);
-        *next = (*next).max(number + 1);
-    }
 }
 
 /// Waits until the daemon has connected again and subscribed.
@@ -99,7 +70,7 @@ fn a_stream_goes_on_over_a_restart_of_the_broker(make: &Make, protocol: Protocol
     let mut broker = (make.start)();
     let daemon = gateway(&*broker, protocol, ECHO);
     let mut collector = collector(&*broker, protocol);
-    let sent = numbered(600);
+    let sent = numbered(600, TOPICS);
     let stream = Stream::start(broker.port(), protocol, sent.clone());
     let mut came = collector.collect(if make.keeps == Keeps::Idle { sent.len() } else { 100 });
     if make.keeps == Keeps::Idle {
@@ -122,7 +93,7 @@ fn what_the_broker_kept_when_it_was_killed_is_not_lost(make: &Make, protocol: Pr
     let mut broker = (make.start)();
     let daemon = gateway(&*broker, protocol, "mode = \"slow\", ms = 10");
     let mut collector = collector(&*broker, protocol);
-    let sent = numbered(200);
+    let sent = numbered(200, TOPICS);
     broker.client(protocol).publish_all(&sent);
     let mut came = collector.collect(if make.keeps == Keeps::Idle { sent.len() } else { 20 });
     if make.keeps == Keeps::Idle {
@@ -152,7 +123,7 @@ fn what_is_published_while_the_daemon_is_away_comes(make: &Make, protocol: Proto
         end(&mut daemon);
         // So that the broker sends nothing to the connection that is no more.
         observer.collect(1);
-        publisher.publish_all(&numbered(COUNT));
+        publisher.publish_all(&numbered(COUNT, TOPICS));
         daemon.restart();
         if make.keeps_sessions {
             let came = collector.collect(COUNT);

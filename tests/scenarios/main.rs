@@ -9,7 +9,6 @@ mod session_payloads;
 mod session_poisoned;
 mod session_properties;
 mod session_qos;
-mod session_status_messages;
 mod session_subscriptions;
 mod session_tls;
 mod session_tls_failures;

@@ -1,10 +1,9 @@
 //! A message is acknowledged when its outcome is safe: not before, and then for good.
 
-use std::collections::BTreeSet;
-
 use tidegate_tests::config::ECHO;
 use tidegate_tests::metrics::Metrics;
 use tidegate_tests::mosquitto::Options;
+use tidegate_tests::numbered::{assert_order, collect_all, numbered};
 use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols, ports};
 
 on_both_protocols!(
@@ -52,25 +51,15 @@ fn a_daemon_killed_in_mid_stream_loses_nothing_and_keeps_the_order(protocol: Pro
     let mut daemon = Daemon::start(&gateway(&broker, protocol, "mode = \"slow\", ms = 10"));
     let collector = broker.client(protocol);
     collector.subscribe("out/#", 1);
-    let messages: Vec<_> =
-        (0..COUNT).map(|n| Message::new(format!("in/{}", n % TOPICS), format!("{}", n / TOPICS))).collect();
+    let messages = numbered(COUNT, TOPICS);
     broker.client(protocol).publish_all(&messages);
 
     let mut came = collector.collect(COUNT / 10);
     daemon.kill();
     daemon.restart();
 
-    let mut missing: BTreeSet<_> =
-        messages.iter().map(|message| (format!("out/{}", message.topic), message.payload.clone())).collect();
-    for message in &came {
-        missing.remove(&(message.topic.clone(), message.payload.clone()));
-    }
-    assert!(!missing.is_empty(), "the daemon was killed too late to show anything");
-    came.extend(collector.collect_until("the missing messages", |message| {
-        missing.remove(&(message.topic.clone(), message.payload.clone()));
-        missing.is_empty()
-    }));
-    assert_order_of_first_occurrences(&came);
+    collect_all(&collector, &messages, &mut came);
+    assert_order(&came);
     daemon.wait_metrics("everything reaches its end", |metrics| metrics.in_progress("plant") == 0.0);
     daemon.balance();
 }
@@ -109,17 +98,4 @@ fn an_input_stays_unacknowledged_while_the_target_broker_is_down(protocol: Proto
     assert_eq!(payloads, ["0", "1", "2", "3", "4"], "all of them come again, in order");
     daemon.settle("plant", COUNT);
     assert_eq!(collector.rest(), []);
-}
-
-/// Per topic, payloads are numbers that first occur in ascending order without a gap.
-fn assert_order_of_first_occurrences(messages: &[Message]) {
-    let topics: BTreeSet<_> = messages.iter().map(|message| &message.topic).collect();
-    for topic in topics {
-        let mut next = 0;
-        for message in messages.iter().filter(|message| message.topic == *topic) {
-            let number: usize = message.text().parse().expect("a number");
-            assert!(number <= next, "{topic}: {number} came before {next}");
-            next = next.max(number + 1);
-        }
-    }
 }

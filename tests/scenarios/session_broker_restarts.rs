@@ -3,11 +3,10 @@
 //! What the broker itself forgets is not the gateway's loss, so the broker is made to keep its word: it saves its sessions
 //! before it ends. Everything then depends on the gateway's acknowledgements.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use tidegate_tests::client::stream::Stream;
 use tidegate_tests::config::ECHO;
-use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols};
+use tidegate_tests::numbered::{assert_order, collect_all, numbered};
+use tidegate_tests::{Client, Config, Daemon, Mosquitto, Protocol, on_both_protocols};
 
 on_both_protocols!(
     a_stream_goes_on_over_a_restart_without_loss_and_in_order,
@@ -31,43 +30,11 @@ fn collector(broker: &Mosquitto, protocol: Protocol) -> Client {
     collector
 }
 
-fn numbered(count: usize) -> Vec<Message> {
-    (0..count).map(|n| Message::new(format!("in/{}", n % TOPICS), format!("{}", n / TOPICS))).collect()
-}
-
-/// Collects until an echo of each message came.
-fn collect_all(collector: &Client, sent: &[Message], came: &mut Vec<Message>) {
-    let mut missing: BTreeSet<_> = sent.iter().map(|one| (format!("out/{}", one.topic), one.payload.clone())).collect();
-    for message in came.iter() {
-        missing.remove(&(message.topic.clone(), message.payload.clone()));
-    }
-    assert!(!missing.is_empty(), "the interruption came too late to show anything");
-    came.extend(collector.collect_until("the missing messages", |message| {
-        missing.remove(&(message.topic.clone(), message.payload.clone()));
-        missing.is_empty()
-    }));
-}
-
-/// Per topic, numbers first occur in ascending order without a gap; they may occur again.
-fn assert_order(came: &[Message]) {
-    let mut numbers: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for message in came {
-        numbers.entry(&message.topic).or_default().push(message.text().parse().expect("a number"));
-    }
-    for (topic, numbers) in numbers {
-        let mut next = 0;
-        for number in &numbers {
-            assert!(*number <= next, "{topic}: {number} came before {next}: {numbers:?}");
-            next = next.max(number + 1);
-        }
-    }
-}
-
 fn a_stream_goes_on_over_a_restart_without_loss_and_in_order(protocol: Protocol) {
     let mut broker = Mosquitto::persistent();
     let daemon = gateway(&broker, protocol, ECHO);
     let mut collector = collector(&broker, protocol);
-    let sent = numbered(1800);
+    let sent = numbered(1800, TOPICS);
     let mut came = Vec::new();
     for (restarts, part) in (1..).zip(sent.chunks(600)) {
         let stream = Stream::start(broker.port(), protocol, part.to_vec());
@@ -95,7 +62,7 @@ fn what_the_broker_saved_before_it_was_killed_is_not_lost(protocol: Protocol) {
     let mut broker = Mosquitto::persistent();
     let daemon = gateway(&broker, protocol, "mode = \"slow\", ms = 20");
     let mut collector = collector(&broker, protocol);
-    let sent = numbered(240);
+    let sent = numbered(240, TOPICS);
     broker.client(protocol).publish_all(&sent);
     let mut came = collector.collect(20);
     broker.save();
@@ -118,7 +85,7 @@ fn a_broker_that_forgot_everything_is_subscribed_to_again(protocol: Protocol) {
 
     let collector = broker.client(protocol);
     collector.subscribe("out/#", 1);
-    let sent = numbered(100);
+    let sent = numbered(100, TOPICS);
     broker.client(protocol).publish_all(&sent);
     assert_order(&collector.collect(sent.len()));
     daemon.settle("plant", sent.len());

@@ -17,6 +17,7 @@ pub mod http;
 pub mod metrics;
 pub mod mosquitto;
 pub mod nats;
+pub mod numbered;
 pub mod ports;
 pub mod process;
 pub mod rabbitmq;
