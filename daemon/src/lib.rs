@@ -5,6 +5,7 @@
 
 #[doc(hidden)]
 pub mod benchmarks;
+mod brokers;
 mod cli;
 mod control;
 #[cfg(feature = "demo")]

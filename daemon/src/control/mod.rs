@@ -1,4 +1,5 @@
-//! What steers the daemon: its configuration and its admin server.
+//! What steers the daemon: its configuration, how that changes while it runs, and its admin plane.
 
 pub mod admin;
 pub mod config;
+pub mod live;

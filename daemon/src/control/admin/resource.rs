@@ -1,0 +1,409 @@
+//! What the HTTP API says: the JSON of its resources.
+//!
+//! Owns: field names, which scripts rely on. Keys of the configuration keep their names and notation here (`keep-alive`,
+//! `"7d"`), so that what is read can be written. Made by `control/admin/api`; read by the command line's client. No type here
+//! has a place for a secret: where one is set, [`MASK`] stands.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Stands in place of a secret.
+pub const MASK: &str = "***";
+
+/// Where an object of the configuration stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Origin {
+    /// `file`: it is changed there. `runtime`: it was added while the daemon ran, and can be changed in the same way.
+    pub source: Source,
+    /// The file.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+}
+
+/// Who owns an object of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// The operator's files.
+    File,
+    /// STATE-DIR/runtime.toml, which the daemon writes.
+    Runtime,
+}
+
+/// One broker: its settings and how its session stands.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Broker {
+    pub name: String,
+    pub origin: Origin,
+    pub address: String,
+    pub port: u16,
+    /// `5` or `3.1.1`.
+    pub protocol: String,
+    pub client_id: String,
+    pub username: Option<String>,
+    /// `***` if the configuration holds one.
+    pub password: Option<String>,
+    /// The file that the password is read from.
+    pub password_file: Option<String>,
+    /// The environment variable that the password is read from.
+    pub password_env: Option<String>,
+    /// Seconds.
+    pub keep_alive: u16,
+    pub auto_connect: bool,
+    pub clean_session: bool,
+    /// Such as `7d`; null where the broker keeps no session, or no limit can be told to it.
+    pub session_expiry: Option<String>,
+    pub receive_maximum: u16,
+    /// Such as `1MiB`.
+    pub max_packet: String,
+    /// Null is off.
+    pub parallel_limit: Option<u16>,
+    /// `best` or `all`.
+    pub dispatch: String,
+    /// Null is no TLS.
+    pub tls: Option<Tls>,
+    pub transport: Transport,
+    pub will: Option<StatusMessage>,
+    pub birth: Option<StatusMessage>,
+    pub close: Option<StatusMessage>,
+    pub connected: bool,
+    pub state: BrokerState,
+    /// Why it is not connected, in plain words.
+    pub reason: Option<String>,
+    /// Seconds until the next attempt.
+    pub retry_in: Option<f64>,
+    pub outbox: Outbox,
+}
+
+/// How a broker's session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BrokerState {
+    /// CONNACK has come.
+    Connected,
+    /// A connection is being made.
+    Connecting,
+    /// The next attempt comes by itself.
+    Waiting,
+    /// No connection is wanted: it is made by command, or when something is to be published.
+    Idle,
+    /// Disconnected by hand.
+    Disconnected,
+}
+
+/// What waits to be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Outbox {
+    pub messages: u64,
+    pub bytes: u64,
+}
+
+/// `tls` of a broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Tls {
+    pub ca: Option<String>,
+    pub certificate: Option<String>,
+    pub key: Option<String>,
+    pub alpn: Vec<String>,
+    pub server_name: Option<String>,
+    pub insecure_skip_verify: bool,
+}
+
+/// `transport` of a broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Transport {
+    /// `tcp` or `websocket`.
+    pub kind: String,
+    /// Of a WebSocket.
+    pub path: Option<String>,
+}
+
+/// `will`, `birth` and `close` of a broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct StatusMessage {
+    pub topic: String,
+    pub message: String,
+    pub qos: u8,
+    pub retain: bool,
+}
+
+/// One subscription: its settings and how the broker has answered.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Subscription {
+    pub name: String,
+    pub origin: Origin,
+    pub broker: String,
+    /// The topic filter, without its share.
+    pub topic: String,
+    pub qos: u8,
+    pub share: Option<String>,
+    pub on_message: Option<OnMessage>,
+    pub when: Option<When>,
+    pub state: SubscriptionState,
+    /// Why it is refused.
+    pub reason: Option<String>,
+    /// When its last message came, in RFC 3339.
+    pub last_message: Option<String>,
+}
+
+/// How a subscription stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SubscriptionState {
+    /// The broker has it.
+    Granted,
+    /// The broker was not asked yet, or has not answered.
+    Pending,
+    /// The broker refused it.
+    Refused,
+}
+
+/// What a subscription does with a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum OnMessage {
+    /// Calls this handler.
+    Handler(String),
+    /// Writes a log line.
+    Log {
+        /// Its template.
+        log: String,
+    },
+}
+
+/// The condition of a subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct When {
+    pub payload: Option<String>,
+    pub min_bytes: Option<u64>,
+    pub retained: Option<bool>,
+    /// `stop` or `next`.
+    pub otherwise: String,
+}
+
+/// One handler: its settings and what it has done.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Handler {
+    pub name: String,
+    pub origin: Origin,
+    /// The plugin's path.
+    pub plugin: String,
+    /// The hash of the plugin that runs.
+    pub version: String,
+    pub instances: usize,
+    /// `reuse` or `per-message`.
+    pub isolation: String,
+    pub call_deadline: String,
+    pub max_memory: String,
+    pub queue: usize,
+    pub queue_bytes: String,
+    pub overload: String,
+    pub max_publishes: usize,
+    pub max_publish_bytes: String,
+    /// `BROKER:FILTER`.
+    pub allow_publish: Vec<String>,
+    /// With `***` in place of every text.
+    #[schema(value_type = Object)]
+    pub config: serde_json::Map<String, serde_json::Value>,
+    /// Calls by result.
+    pub calls: BTreeMap<String, u64>,
+    /// Messages that wait for it.
+    pub waiting: u64,
+    pub last_failure: Option<CallFailure>,
+}
+
+/// A handler's call that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct CallFailure {
+    /// In RFC 3339.
+    pub time: String,
+    /// As the metric's label: `reject`, `trap`, …
+    pub result: String,
+    /// In plain words.
+    pub error: String,
+}
+
+/// Everything at a glance.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Status {
+    pub version: String,
+    /// In RFC 3339.
+    pub started: String,
+    /// Seconds.
+    pub uptime: f64,
+    /// The configuration file.
+    pub config: String,
+    pub state_dir: String,
+    pub ready: bool,
+    /// What keeps the daemon from being ready.
+    pub obstacles: Vec<String>,
+    pub messages: Messages,
+    pub brokers: Vec<BrokerSummary>,
+    pub handlers: Vec<HandlerSummary>,
+}
+
+/// Counts since the start.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Messages {
+    pub received: u64,
+    /// By outcome; those that are zero are left out.
+    pub finished: BTreeMap<String, u64>,
+    pub in_progress: u64,
+    pub published: u64,
+}
+
+/// A broker in [`Status`].
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct BrokerSummary {
+    pub name: String,
+    pub connected: bool,
+    pub state: BrokerState,
+    pub reason: Option<String>,
+    pub received: u64,
+    pub published: u64,
+    pub outbox: Outbox,
+    pub subscriptions: usize,
+    /// Names.
+    pub refused: Vec<String>,
+}
+
+/// A handler in [`Status`].
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct HandlerSummary {
+    pub name: String,
+    pub version: String,
+    pub calls: u64,
+    pub failures: u64,
+    pub waiting: u64,
+    pub last_failure: Option<CallFailure>,
+}
+
+/// A received message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Received {
+    /// Counts the messages since the daemon's start, from 1, without gaps.
+    pub sequence: u64,
+    /// In RFC 3339, with milliseconds.
+    pub time: String,
+    pub broker: String,
+    pub topic: String,
+    pub qos: u8,
+    pub retain: bool,
+    pub dup: bool,
+    pub data: String,
+    pub encoding: Encoding,
+}
+
+/// How bytes are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encoding {
+    #[serde(rename = "utf-8")]
+    Utf8,
+    Base64,
+}
+
+/// The last messages received, oldest first.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct ReceivedList {
+    pub messages: Vec<Received>,
+    /// Messages that were received and are not kept any more: overwritten or cleared.
+    pub gone: u64,
+}
+
+/// A message to publish.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Publication {
+    pub broker: String,
+    pub topic: String,
+    /// As text; empty unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// As base64, in place of `message`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_base64: Option<String>,
+    /// 0, 1 or 2.
+    #[serde(default)]
+    pub qos: u8,
+    #[serde(default)]
+    pub retain: bool,
+    /// Connect a broker that is not connected; true unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force: Option<bool>,
+    /// Disconnect once it is published, if this made the connection.
+    #[serde(default)]
+    pub disconnect_after: bool,
+}
+
+/// What became of a message to publish.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Published {
+    pub broker: String,
+    pub topic: String,
+    /// As it was sent: QoS 2 is sent as 1 where the session is kept.
+    pub qos: u8,
+    /// The broker has acknowledged it; at QoS 0 it is written.
+    pub acknowledged: bool,
+    /// The broker was connected for it.
+    pub connected_for_it: bool,
+    /// And disconnected again.
+    pub disconnected: bool,
+}
+
+/// One key of the merged configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Setting {
+    /// Its path, such as `brokers.plant.port`.
+    pub key: String,
+    /// As written; `***` in place of a secret.
+    #[schema(value_type = Object)]
+    pub value: serde_json::Value,
+    pub origin: Origin,
+}
+
+/// The merged configuration.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Settings {
+    pub settings: Vec<Setting>,
+}
+
+/// Why a request is not done (RFC 9457).
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct ProblemDocument {
+    /// `urn:tidegate:problem:KIND`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    /// What is in the way.
+    pub detail: String,
+    /// What to do.
+    pub remedy: Option<String>,
+    /// Everything that is wrong with the configuration that would result, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
