@@ -7,6 +7,7 @@
 //! `source` (files) → `reader` (typed values with their places) → `section` (keys, defaults, rules) → `model`.
 
 pub mod certificates;
+pub mod diff;
 mod interpolate;
 pub mod model;
 mod problem;

@@ -37,6 +37,21 @@ pub struct Config {
     pub handlers: Vec<Arc<Handler>>,
 }
 
+impl Default for Config {
+    /// A configuration of nothing.
+    fn default() -> Config {
+        Config {
+            state_dir: PathBuf::new(),
+            log: LogSettings { level: tracing::Level::INFO, format: LogFormat::Text },
+            shutdown_grace: Duration::ZERO,
+            admin: Admin::default(),
+            brokers: Vec::new(),
+            subscriptions: Vec::new(),
+            handlers: Vec::new(),
+        }
+    }
+}
+
 impl Config {
     /// The broker with this name.
     pub fn broker(&self, name: &str) -> Option<&Arc<Broker>> {
@@ -88,7 +103,7 @@ pub enum DispatchMode {
 }
 
 /// `[brokers.NAME]`.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Broker {
     /// Its number in this process.
     pub id: BrokerId,
