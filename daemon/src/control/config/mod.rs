@@ -123,8 +123,8 @@ fn assemble(files: &[SourceFile], environment: &Environment) -> Result<Loaded, P
         return Err(Problems { errors, warnings, handlers, brokers: names });
     }
     let (handlers, handler_origins) = handlers.into_iter().unzip();
-    let daemon::Daemon { state_dir, plugins_dir: _, log, shutdown_grace, admin } = settings;
-    let config = Config { state_dir, log, shutdown_grace, admin, brokers, subscriptions, handlers };
+    let daemon::Daemon { state_dir, plugins_dir: _, log, shutdown_grace, received, admin } = settings;
+    let config = Config { state_dir, log, shutdown_grace, received, admin, brokers, subscriptions, handlers };
     Ok(Loaded { config, warnings, origins: Origins { handlers: handler_origins } })
 }
 

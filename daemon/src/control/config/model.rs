@@ -16,6 +16,7 @@ use regex::bytes::Regex;
 use super::secret::{PasswordSource, Secret};
 use super::template::LogTemplate;
 use crate::message::{BrokerId, Qos};
+use crate::telemetry::received::Limits;
 use crate::topic::{TopicFilter, TopicName};
 
 /// One configuration: the main file and `conf.d/*.toml` beside it, merged.
@@ -27,6 +28,8 @@ pub struct Config {
     pub log: LogSettings,
     /// How long a stop waits for messages in progress.
     pub shutdown_grace: Duration,
+    /// What is kept of the messages received: `recv-buffer` and `recv-bytes`.
+    pub received: Limits,
     /// The HTTP server for metrics and health.
     pub admin: Admin,
     /// In the order of the files; a broker's place is its [`BrokerId`].

@@ -1,19 +1,25 @@
-//! The keys outside of brokers, subscriptions and handlers: folders, logging, shutdown, the admin server.
+//! The keys outside of brokers, subscriptions and handlers: folders, logging, shutdown, the messages kept, the admin server.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{path, single};
+use super::{addressable, path, single};
 use crate::control::config::interpolate::Environment;
 use crate::control::config::model::{Admin, LogFormat, LogSettings};
 use crate::control::config::reader::{Table, Value};
+use crate::telemetry::received::Limits;
 
 const STATE_DIR: &str = "tidegate-state";
 const PLUGINS_DIR: &str = "plugins";
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 const LONGEST_GRACE: Duration = Duration::from_secs(3_600);
 const LOG: LogSettings = LogSettings { level: tracing::Level::INFO, format: LogFormat::Text };
+
+/// What `tidegate recv` shows of: enough for a look at what comes in, and little beside what a daemon needs anyway.
+const RECEIVED: Limits = Limits { messages: 1024, bytes: 8 << 20 };
+const MOST_RECEIVED: u64 = 1_000_000;
+const MOST_RECEIVED_BYTES: u64 = 1 << 30;
 
 /// The port that remedies recommend for `admin.listen`.
 const USUAL_PORT: u16 = 9883;
@@ -36,6 +42,7 @@ pub(in crate::control::config) struct Daemon {
     pub(in crate::control::config) plugins_dir: PathBuf,
     pub(in crate::control::config) log: LogSettings,
     pub(in crate::control::config) shutdown_grace: Duration,
+    pub(in crate::control::config) received: Limits,
     pub(in crate::control::config) admin: Admin,
 }
 
@@ -50,6 +57,7 @@ pub(in crate::control::config) fn read(roots: &[Table<'_>], environment: &Enviro
         shutdown_grace: single(roots, "shutdown-grace")
             .and_then(|value| value.duration(Duration::ZERO..=LONGEST_GRACE))
             .unwrap_or(SHUTDOWN_GRACE),
+        received: received(roots),
         admin: single(roots, "admin").and_then(|value| admin(&value)).unwrap_or_default(),
     }
 }
@@ -65,6 +73,15 @@ fn log(value: &Value<'_>) -> Option<LogSettings> {
         level: table.get("level").and_then(|value| value.choice(&LEVELS)).unwrap_or(LOG.level),
         format: table.get("format").and_then(|value| value.choice(&FORMATS)).unwrap_or(LOG.format),
     })
+}
+
+fn received(roots: &[Table<'_>]) -> Limits {
+    let messages = single(roots, "recv-buffer").and_then(|value| value.integer(0..=MOST_RECEIVED, ""));
+    let bytes = single(roots, "recv-bytes").and_then(|value| value.size(0..=MOST_RECEIVED_BYTES));
+    Limits {
+        messages: messages.map_or(RECEIVED.messages, addressable),
+        bytes: bytes.map_or(RECEIVED.bytes, addressable),
+    }
 }
 
 fn admin(value: &Value<'_>) -> Option<Admin> {

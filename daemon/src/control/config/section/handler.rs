@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Named, choose, filter, json, named};
+use super::{Named, addressable, choose, filter, json, named};
 use crate::control::config::HandlerOrigins;
 use crate::control::config::model::{Allow, Broker, Handler, Isolation, Overload, PublishGrant};
 use crate::control::config::reader::{Table, Value};
@@ -87,11 +87,6 @@ fn handler(name: &str, table: &Table<'_>, brokers: &[Named<'_, Arc<Broker>>], pl
     };
     let plugin = plugin.expect("a handler without one is not made").origin();
     Some((Arc::new(handler), HandlerOrigins { plugin }))
-}
-
-/// A size in memory; more than the machine can address is all of it.
-fn addressable(count: u64) -> usize {
-    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 fn max_publish_bytes(table: &Table<'_>) -> u64 {
