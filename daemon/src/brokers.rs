@@ -40,6 +40,23 @@ impl BrokerNames {
         u32::try_from(place).ok().map(BrokerId)
     }
 
+    /// All names, by number.
+    pub fn list(&self) -> Arc<[Arc<str>]> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).as_slice().into()
+    }
+
+    /// A copy of its own: what is numbered there is unknown here until [`Self::adopt`].
+    pub fn draft(&self) -> BrokerNames {
+        let names = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        BrokerNames(Arc::new(RwLock::new(names.clone())))
+    }
+
+    /// Takes over what was numbered in a draft. Nothing else may have been numbered here meanwhile.
+    pub fn adopt(&self, draft: &BrokerNames) {
+        let drafted = draft.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = drafted;
+    }
+
     /// The name of a number that this registry gave.
     ///
     /// # Panics
@@ -61,5 +78,16 @@ mod tests {
         assert_eq!(names.number("plant"), plant);
         assert_eq!((names.find("cloud"), names.find("other")), (Some(cloud), None));
         assert_eq!(&*names.name(cloud), "cloud");
+    }
+
+    #[test]
+    fn a_draft_counts_only_once_it_is_adopted() {
+        let names = BrokerNames::default();
+        names.number("plant");
+        let draft = names.draft();
+        let cloud = draft.number("cloud");
+        assert_eq!(names.find("cloud"), None);
+        names.adopt(&draft);
+        assert_eq!(names.find("cloud"), Some(cloud));
     }
 }

@@ -12,6 +12,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{NO, configuration_file, output};
+use crate::brokers::BrokerNames;
 use crate::control::config::model::Handler;
 use crate::control::config::{self, HandlerOrigins, Problem, Problems};
 use crate::path::handler::wasm::{Host, Instance, LoadError, WasmEngine};
@@ -38,15 +39,14 @@ impl Check {
     /// Exits with 0 if the configuration can be used, with 1 if not.
     pub fn run(self) -> ExitCode {
         let file = configuration_file(self.file);
-        let (mut errors, warnings, handlers, brokers) = match config::load(&file) {
+        let (mut errors, warnings, handlers, names) = match config::load(&file) {
             Ok(loaded) => {
-                let brokers = loaded.config.brokers.iter().map(|broker| Arc::clone(&broker.name)).collect();
                 let handlers = loaded.config.handlers.into_iter().zip(loaded.origins.handlers).collect();
-                (Vec::new(), loaded.warnings, handlers, brokers)
+                (Vec::new(), loaded.warnings, handlers, loaded.names)
             }
-            Err(Problems { errors, warnings, handlers, brokers }) => (errors, warnings, handlers, brokers),
+            Err(Problems { errors, warnings, handlers, names }) => (errors, warnings, handlers, names),
         };
-        match plugin_problems(handlers, brokers) {
+        match plugin_problems(handlers, &names) {
             Ok(problems) => errors.extend(problems),
             Err(error) => return output::failure(&*error, NO),
         }
@@ -71,7 +71,7 @@ impl Check {
 /// Loads every plugin and starts an instance of every handler.
 fn plugin_problems(
     handlers: Vec<(Arc<Handler>, HandlerOrigins)>,
-    brokers: Arc<[Arc<str>]>,
+    names: &BrokerNames,
 ) -> Result<Vec<Problem>, Box<dyn Error>> {
     if handlers.is_empty() {
         return Ok(Vec::new());
@@ -90,7 +90,7 @@ fn plugin_problems(
                 return Some(origins.plugin.problem(output::with_causes(&error), remedy));
             }
         };
-        let host = Arc::new(Host::new(&handler, Arc::clone(&brokers)));
+        let host = Arc::new(Host::new(&handler, names.list()));
         let error = runtime.block_on(Instance::start(&plugin, host)).err()?;
         Some(origins.plugin.problem(output::with_causes(&error), ""))
     };

@@ -4,14 +4,14 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
 
 use super::{NO, WRONG_USE, configuration_file, output};
 use crate::control::config;
-use crate::control::config::model::{Config, DispatchMode, OnMessage, Otherwise, Subscription};
-use crate::message::BrokerId;
+use crate::control::config::model::{Broker, Config, DispatchMode, OnMessage, Otherwise, Subscription};
 use crate::path::router::select::{Facts, Places, Selected, Unmet, domains, select_all};
 use crate::path::router::{RouteTable, of_broker};
 use crate::topic::{Rank, TopicName};
@@ -92,7 +92,7 @@ impl Explain {
                 return ExitCode::from(WRONG_USE);
             }
         };
-        let tables: Vec<RouteTable> = brokers.into_iter().map(|id| table(&config, id)).collect();
+        let tables: Vec<RouteTable> = brokers.into_iter().map(|broker| table(&config, broker)).collect();
         let facts = Facts { payload: self.message.as_bytes(), retain: self.retained };
         let explanations: Vec<Explanation> = tables.iter().map(|table| explain(table, &topic, facts)).collect();
         if self.json {
@@ -104,19 +104,20 @@ impl Explain {
         if runs { ExitCode::SUCCESS } else { ExitCode::from(NO) }
     }
 
-    fn brokers(&self, config: &Config) -> Result<Vec<BrokerId>, String> {
+    fn brokers(&self, config: &Config) -> Result<Vec<Arc<Broker>>, String> {
         let Some(name) = &self.broker else {
-            return Ok((0..).map(BrokerId).take(config.brokers.len()).collect());
+            return Ok(config.brokers.clone());
         };
-        config.broker_id(name).map(|id| vec![id]).ok_or_else(|| {
+        config.broker(name).map(|broker| vec![Arc::clone(broker)]).ok_or_else(|| {
             let known: Vec<&str> = config.brokers.iter().map(|broker| &*broker.name).collect();
             format!("error: there is no broker {name:?}; the configuration has {}", known.join(", "))
         })
     }
 }
 
-fn table(config: &Config, id: BrokerId) -> RouteTable {
-    RouteTable::new(config.brokers[id.index()].clone(), of_broker(&config.subscriptions, id))
+fn table(config: &Config, broker: Arc<Broker>) -> RouteTable {
+    let subscriptions = of_broker(&config.subscriptions, broker.id);
+    RouteTable::new(broker, subscriptions)
 }
 
 fn explain<'a>(table: &'a RouteTable, topic: &'a TopicName, facts: Facts<'_>) -> Explanation<'a> {

@@ -10,10 +10,13 @@ pub mod certificates;
 mod interpolate;
 pub mod model;
 mod problem;
+mod raw;
 mod reader;
+pub mod runtime;
 mod scalar;
 pub mod secret;
 mod section;
+mod show;
 mod source;
 mod suggest;
 pub mod template;
@@ -23,12 +26,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use problem::{Origin, Problem};
+pub use raw::Definition;
+pub use show::Setting;
+
+use toml::de::DeTable;
 
 use interpolate::Environment;
 use model::{Config, Handler};
 use reader::{Reading, Table};
 use section::{broker, daemon, handler, subscription};
 use source::SourceFile;
+
+use crate::brokers::BrokerNames;
 
 /// Where the configuration is looked for when no file is named, in this order.
 pub const DEFAULT_FILES: [&str; 2] = ["tidegate.toml", "/etc/tidegate/tidegate.toml"];
@@ -48,18 +57,97 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// Where things stand in the files.
     pub origins: Origins,
+    /// The numbers of the brokers' names, those of an earlier configuration included.
+    pub names: BrokerNames,
+    /// The texts that it was made of.
+    pub sources: Sources,
 }
 
-/// Places in the files, for problems that show only later.
-#[derive(Debug)]
+/// The texts that a configuration is made of.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The operator's, the main one first.
+    files: Vec<SourceFile>,
+    /// Written by the daemon.
+    runtime: SourceFile,
+}
+
+impl Sources {
+    /// The text of STATE-DIR/runtime.toml.
+    pub fn runtime(&self) -> &str {
+        self.runtime.text()
+    }
+
+    /// The path of STATE-DIR/runtime.toml.
+    pub fn runtime_path(&self) -> &Path {
+        self.runtime.path()
+    }
+
+    /// The configuration with another text in place of STATE-DIR/runtime.toml, which is not written. The other files count as
+    /// they were read; what they interpolate is read anew, so that this may block the thread. `names` keeps the numbers of the
+    /// brokers that run.
+    ///
+    /// # Errors
+    /// Every problem of the whole.
+    pub fn with_runtime(&self, text: String, names: &BrokerNames) -> Result<Loaded, Problems> {
+        let runtime = SourceFile::runtime(self.runtime.path(), text);
+        assemble(&self.files, |_| Ok(runtime), &Environment::of_process(), names)
+    }
+
+    /// Every key as it is written, with its place; secrets masked.
+    pub fn settings(&self) -> Vec<Setting> {
+        let files: Vec<&SourceFile> = self.all().collect();
+        let tables: Vec<DeTable<'_>> = files.iter().map(|file| file.parse().0).collect();
+        show::settings(&files.iter().copied().zip(&tables).collect::<Vec<_>>())
+    }
+
+    /// One file that says what all of them say; secrets masked, and named in its first lines.
+    pub fn export(&self) -> String {
+        let tables: Vec<DeTable<'_>> = self.all().map(|file| file.parse().0).collect();
+        show::export(&tables.iter().collect::<Vec<_>>())
+    }
+
+    fn all(&self) -> impl Iterator<Item = &SourceFile> {
+        self.files.iter().chain([&self.runtime])
+    }
+}
+
+/// Places in the files, for problems that show only later and for those who ask where something stands.
+#[derive(Clone, Debug, Default)]
 pub struct Origins {
-    /// Places of each handler, beside [`Config::handlers`].
+    /// Beside [`Config::brokers`].
+    pub brokers: Vec<BrokerOrigins>,
+    /// Beside [`Config::subscriptions`].
+    pub subscriptions: Vec<ObjectOrigin>,
+    /// Beside [`Config::handlers`].
     pub handlers: Vec<HandlerOrigins>,
+}
+
+/// Where an object of the configuration stands.
+#[derive(Clone, Debug)]
+pub struct ObjectOrigin {
+    /// Its table.
+    pub table: Origin,
+    /// It was added while the daemon ran.
+    pub runtime: bool,
+    /// What it is made of.
+    pub definition: Definition,
+}
+
+/// Places of one broker.
+#[derive(Clone, Debug)]
+pub struct BrokerOrigins {
+    /// The broker itself.
+    pub object: ObjectOrigin,
+    /// `address`.
+    pub address: Origin,
 }
 
 /// Places of one handler.
 #[derive(Clone, Debug)]
 pub struct HandlerOrigins {
+    /// The handler itself.
+    pub object: ObjectOrigin,
     /// `plugin`.
     pub plugin: Origin,
 }
@@ -74,7 +162,13 @@ pub struct Problems {
     /// The handlers without errors, so that `check` can try their plugins in the same run.
     pub handlers: Vec<(Arc<Handler>, HandlerOrigins)>,
     /// The names of all brokers, by the number that these handlers' grants use.
-    pub brokers: Arc<[Arc<str>]>,
+    pub names: BrokerNames,
+}
+
+impl From<Vec<Problem>> for Problems {
+    fn from(errors: Vec<Problem>) -> Problems {
+        Problems { errors, warnings: Vec::new(), handlers: Vec::new(), names: BrokerNames::default() }
+    }
 }
 
 impl fmt::Display for Problems {
@@ -87,45 +181,72 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Reads FILE and `conf.d/*.toml` beside it. Reads the files of `${file:…}` too; blocks the thread for as long.
+/// Reads FILE, `conf.d/*.toml` beside it, and what was added at run time. Reads the files of `${file:…}` too; blocks the
+/// thread for as long.
 ///
 /// # Errors
 /// Every problem of every file, with file, line, column, field, value and remedy. Never a secret.
 pub fn load(file: &Path) -> Result<Loaded, Problems> {
-    match source::read(file) {
-        Ok(files) => assemble(&files, &Environment::of_process()),
-        Err(errors) => Err(Problems { errors, warnings: Vec::new(), handlers: Vec::new(), brokers: Arc::default() }),
-    }
+    let files = source::read(file)?;
+    assemble(&files, source::read_runtime, &Environment::of_process(), &BrokerNames::default())
 }
 
-/// Makes one configuration of the texts of all files, the main one first.
-fn assemble(files: &[SourceFile], environment: &Environment) -> Result<Loaded, Problems> {
-    let reading = Reading::new(environment);
-    let tables: Vec<_> = files.iter().enumerate().map(|(order, file)| reading.parse(order, file)).collect();
-    let roots: Vec<Table<'_>> = files
-        .iter()
-        .zip(&tables)
-        .enumerate()
-        .map(|(order, (file, entries))| Table::root(&reading, order, file, entries))
-        .collect();
+/// The admin plane's socket as FILE and `conf.d/*.toml` beside it say, without regard to any other mistake in them. Where
+/// they cannot be read, that of the default state directory.
+pub fn socket(file: &Path) -> PathBuf {
+    let files = source::read(file).unwrap_or_default();
+    let environment = Environment::of_process();
+    let reading = Reading::new(&environment, BrokerNames::default());
+    let tables: Vec<DeTable<'_>> = files.iter().map(|file| file.parse().0).collect();
+    let roots = tables_of(&reading, 0, files.iter().zip(&tables));
+    daemon::read(&roots, &environment).admin_socket()
+}
 
+/// Makes one configuration of the texts of all files, the main one first, and of what was added at run time, which
+/// `read_runtime` finds in the state directory.
+fn assemble(
+    files: &[SourceFile],
+    read_runtime: impl FnOnce(&Path) -> Result<SourceFile, Problem>,
+    environment: &Environment,
+    known: &BrokerNames,
+) -> Result<Loaded, Problems> {
+    // Numbers count only once the configuration is used.
+    let names = known.draft();
+    let reading = Reading::new(environment, names.clone());
+    let tables: Vec<_> = files.iter().enumerate().map(|(order, file)| reading.parse(order, file)).collect();
+    let mut roots = tables_of(&reading, 0, files.iter().zip(&tables));
     let settings = daemon::read(&roots, environment);
+    let runtime = read_runtime(&settings.state_dir).map_err(|problem| vec![problem])?;
+    let runtime_table = reading.parse(files.len(), &runtime);
+    roots.extend(tables_of(&reading, files.len(), [(&runtime, &runtime_table)]));
+
     let brokers = broker::read(&roots);
     let handlers = handler::read(&roots, &brokers, &settings.plugins_dir);
     let subscriptions = subscription::read(&roots, &brokers, &handlers);
     roots.into_iter().for_each(Table::finish);
 
-    let names: Arc<[Arc<str>]> = brokers.iter().map(|named| Arc::clone(&named.name)).collect();
-    let brokers = brokers.into_iter().filter_map(|named| named.item).collect();
+    let (brokers, broker_origins) = brokers.into_iter().filter_map(|named| named.item).unzip();
     let handlers: Vec<_> = handlers.into_iter().filter_map(|named| named.item).collect();
     let (errors, warnings) = reading.into_problems();
     if !errors.is_empty() {
-        return Err(Problems { errors, warnings, handlers, brokers: names });
+        return Err(Problems { errors, warnings, handlers, names });
     }
     let (handlers, handler_origins) = handlers.into_iter().unzip();
+    let (subscriptions, subscription_origins) = subscriptions.into_iter().unzip();
     let daemon::Daemon { state_dir, plugins_dir: _, log, shutdown_grace, received, admin } = settings;
     let config = Config { state_dir, log, shutdown_grace, received, admin, brokers, subscriptions, handlers };
-    Ok(Loaded { config, warnings, origins: Origins { handlers: handler_origins } })
+    let origins = Origins { brokers: broker_origins, subscriptions: subscription_origins, handlers: handler_origins };
+    let sources = Sources { files: files.to_vec(), runtime: runtime.clone() };
+    Ok(Loaded { config, warnings, origins, names, sources })
+}
+
+fn tables_of<'a>(
+    reading: &'a Reading<'a>,
+    first: usize,
+    files: impl IntoIterator<Item = (&'a SourceFile, &'a DeTable<'a>)>,
+) -> Vec<Table<'a>> {
+    let files = files.into_iter().enumerate();
+    files.map(|(order, (file, entries))| Table::root(reading, first + order, file, entries)).collect()
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub struct Config {
     pub received: Limits,
     /// The HTTP server for metrics and health.
     pub admin: Admin,
-    /// In the order of the files; a broker's place is its [`BrokerId`].
+    /// In the order of the files.
     pub brokers: Vec<Arc<Broker>>,
     /// In the order of the files.
     pub subscriptions: Vec<Arc<Subscription>>,
@@ -42,9 +42,8 @@ pub struct Config {
 
 impl Config {
     /// The broker with this name.
-    pub fn broker_id(&self, name: &str) -> Option<BrokerId> {
-        let place = self.brokers.iter().position(|broker| &*broker.name == name)?;
-        u32::try_from(place).ok().map(BrokerId)
+    pub fn broker(&self, name: &str) -> Option<&Arc<Broker>> {
+        self.brokers.iter().find(|broker| *broker.name == *name)
     }
 }
 
@@ -94,6 +93,8 @@ pub enum DispatchMode {
 /// `[brokers.NAME]`.
 #[derive(Debug)]
 pub struct Broker {
+    /// Its number in this process.
+    pub id: BrokerId,
     /// Its name everywhere.
     pub name: Arc<str>,
     /// IP address or host name, without brackets.

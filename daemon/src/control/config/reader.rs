@@ -11,15 +11,20 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
+use super::ObjectOrigin;
 use super::interpolate::{Environment, Text, expand};
 use super::problem::{MASK, Origin, Place, Problem, shown};
+use super::raw::Definition;
 use super::scalar::{format_duration, format_size, parse_duration, parse_size};
 use super::source::SourceFile;
 use super::suggest::{either, nearest};
+use crate::brokers::BrokerNames;
 
 /// One reading of a configuration: what was found so far.
 pub(super) struct Reading<'a> {
     pub(super) environment: &'a Environment,
+    /// Brokers get their numbers here.
+    pub(super) names: BrokerNames,
     found: RefCell<Vec<Found>>,
     /// Some file has broken syntax: what seems to be missing may stand in its broken lines.
     incomplete: Cell<bool>,
@@ -33,8 +38,8 @@ struct Found {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(environment: &'a Environment) -> Reading<'a> {
-        Reading { environment, found: RefCell::new(Vec::new()), incomplete: Cell::new(false) }
+    pub(super) fn new(environment: &'a Environment, names: BrokerNames) -> Reading<'a> {
+        Reading { environment, names, found: RefCell::new(Vec::new()), incomplete: Cell::new(false) }
     }
 
     /// Parses a file; broken syntax is reported and the rest goes on.
@@ -137,9 +142,9 @@ impl<'a> Table<'a> {
     }
 
     /// Reports what the whole file lacks.
-    pub(super) fn error_file(&self, message: &str, remedy: &str) {
+    pub(super) fn warn_file(&self, message: &str, remedy: &str) {
         if !self.reading.is_incomplete() {
-            self.reading.push((self.order, 0), true, self.file.origin().problem(message, remedy));
+            self.reading.push((self.order, 0), false, self.file.origin().problem(message, remedy));
         }
     }
 
@@ -179,7 +184,7 @@ impl<'a> Table<'a> {
 }
 
 /// A key behind the path of its table, quoted where TOML asks for it.
-fn join(table: &str, key: &str) -> String {
+pub(super) fn join(table: &str, key: &str) -> String {
     let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
     let key = if bare { key.to_owned() } else { format!("{key:?}") };
     if table.is_empty() { key } else { format!("{table}.{key}") }
@@ -230,6 +235,17 @@ impl<'a> Value<'a> {
     pub(super) fn warn(&self, message: impl Into<String>, remedy: impl Into<String>) {
         let problem = self.origin().problem(message, remedy);
         self.reading.push((self.order, self.value.span().start), false, problem);
+    }
+
+    /// Where the object that this value is stands, for those who ask later.
+    pub(super) fn object(&self) -> ObjectOrigin {
+        let definition = Definition::of(self.value.get_ref());
+        ObjectOrigin { table: self.origin(), runtime: self.file.is_runtime(), definition }
+    }
+
+    /// Whether it was added while the daemon ran.
+    pub(super) fn is_runtime(&self) -> bool {
+        self.file.is_runtime()
     }
 
     /// The folder that a relative path in this value starts from.

@@ -1,8 +1,9 @@
-//! The files of a configuration: FILE, then `conf.d/*.toml` beside it by name.
+//! The files of a configuration: FILE, then `conf.d/*.toml` beside it by name, then STATE-DIR/runtime.toml.
 //!
 //! Owns: the text of each file and the translation from a byte in it to line and column. Feeds the reader. It knows TOML's
 //! syntax only through its parser, and no key.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::ops::Range;
@@ -13,13 +14,23 @@ use toml::de::DeTable;
 use super::problem::{Origin, Place, Position, Problem};
 
 /// One configuration file.
-#[derive(Debug)]
+#[derive(Clone)]
 pub(super) struct SourceFile {
     /// As problems name it.
     name: String,
+    path: PathBuf,
+    /// The daemon writes it.
+    runtime: bool,
     /// Relative paths in the file start here.
     folder: PathBuf,
     text: String,
+}
+
+impl fmt::Debug for SourceFile {
+    /// Its name: the text may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SourceFile").field(&self.name).finish()
+    }
 }
 
 impl SourceFile {
@@ -27,7 +38,28 @@ impl SourceFile {
     pub(super) fn new(path: impl AsRef<Path>, text: impl Into<String>) -> SourceFile {
         let path = path.as_ref();
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        SourceFile { name: path.to_string_lossy().into_owned(), folder, text: text.into() }
+        let name = path.to_string_lossy().into_owned();
+        SourceFile { name, path: path.to_owned(), runtime: false, folder, text: text.into() }
+    }
+
+    /// What was added while the daemon ran.
+    pub(super) fn runtime(path: impl AsRef<Path>, text: impl Into<String>) -> SourceFile {
+        SourceFile { runtime: true, ..SourceFile::new(path, text) }
+    }
+
+    /// Whether it holds what was added while the daemon ran.
+    pub(super) fn is_runtime(&self) -> bool {
+        self.runtime
+    }
+
+    /// Its path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its text.
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 
     /// The folder that relative paths written in this file start from.
@@ -98,6 +130,26 @@ pub(super) fn read(path: &Path) -> Result<Vec<SourceFile>, Vec<Problem>> {
         }
     }
     if problems.is_empty() { Ok(files) } else { Err(problems) }
+}
+
+/// The file in the state directory that holds what was added while the daemon ran.
+const RUNTIME: &str = "runtime.toml";
+
+/// Reads STATE-DIR/runtime.toml; an empty text where there is none.
+///
+/// # Errors
+/// It exists and cannot be read.
+pub(super) fn read_runtime(state_dir: &Path) -> Result<SourceFile, Problem> {
+    let path = state_dir.join(RUNTIME);
+    match path.try_exists() {
+        Ok(false) => Ok(SourceFile::runtime(path, "")),
+        // No such folder can be made either, which the start of the daemon tells.
+        Err(error) if error.kind() == io::ErrorKind::InvalidFilename => Ok(SourceFile::runtime(path, "")),
+        Ok(true) | Err(_) => match read_file(&path) {
+            Ok(file) => Ok(SourceFile { runtime: true, ..file }),
+            Err((message, remedy)) => Err(whole_file(&path.to_string_lossy()).problem(message, remedy)),
+        },
+    }
 }
 
 /// The `*.toml` files of `conf.d` by name; none where there is no such folder.

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use toml::de::DeValue;
 
 use super::{Named, address, mqtt_string, named, path, qos, topic_name, transport};
+use crate::control::config::BrokerOrigins;
 use crate::control::config::interpolate::Environment;
 use crate::control::config::model::{Broker, DispatchMode, Protocol, StatusMessage};
-use crate::control::config::problem::Place;
+use crate::control::config::problem::{Origin, Place};
 use crate::control::config::reader::{Table, Value};
 use crate::control::config::secret::{PasswordSource, Secret};
 
@@ -36,18 +37,30 @@ const PROTOCOLS: [(&str, Protocol); 2] = [("5", Protocol::V5), ("3.1.1", Protoco
 /// Words of `dispatch`.
 const DISPATCHES: [(&str, DispatchMode); 2] = [("best", DispatchMode::Best), ("all", DispatchMode::All)];
 
-/// Reads the brokers of all files, in their order.
-pub(in crate::control::config) fn read<'a>(roots: &[Table<'a>]) -> Vec<Named<'a, Arc<Broker>>> {
+/// A broker with the places that later checks need.
+pub(in crate::control::config) type Placed = (Arc<Broker>, BrokerOrigins);
+
+/// Reads the brokers of all files, in their order. Each name gets its number.
+pub(in crate::control::config) fn read<'a>(roots: &[Table<'a>]) -> Vec<Named<'a, Placed>> {
     let mut clients = Vec::new();
     let entries = named(roots, "brokers");
     // Brokers that are no table have been told by now.
     let absent = |root: &Table<'_>| root.get("brokers").is_none_or(|value| matches!(value.raw(), DeValue::Table(_)));
     if let (true, true, [main, ..]) = (entries.is_empty(), roots.iter().all(absent), roots) {
-        main.error_file("no broker is configured", "add [brokers.NAME] with address = \"HOST\"");
+        main.warn_file(
+            "no broker is configured",
+            "add [brokers.NAME] with address = \"HOST\", or use tidegate brokers add",
+        );
     }
+    // First all of them: also a broker with errors may be referred to.
+    entries.iter().for_each(|(name, value)| _ = value.reading.names.number(name));
     let brokers = entries.into_iter().map(|(name, value)| {
         let broker = value.table("[brokers.NAME]", |table| broker(name, table, &value, &mut clients)).flatten();
-        Named { name: name.into(), value, item: broker.map(Arc::new) }
+        let placed = broker.map(|(broker, address)| {
+            let origins = BrokerOrigins { object: value.object(), address };
+            (Arc::new(broker), origins)
+        });
+        Named { name: name.into(), value, item: placed }
     });
     brokers.collect()
 }
@@ -60,17 +73,18 @@ struct Client {
     place: Place,
 }
 
-fn broker(name: &str, table: &Table<'_>, value: &Value<'_>, clients: &mut Vec<Client>) -> Option<Broker> {
+fn broker(name: &str, table: &Table<'_>, value: &Value<'_>, clients: &mut Vec<Client>) -> Option<(Broker, Origin)> {
     let environment = table.reading.environment;
     let flag = |key, default| table.get(key).and_then(|value| value.boolean()).unwrap_or(default);
     let protocol = table.get("protocol").and_then(|value| value.choice(&PROTOCOLS)).unwrap_or(Protocol::V5);
     let clean_session = flag("clean-session", CLEAN_SESSION);
     let username = table.get("username").and_then(|value| mqtt_string(&value));
     let client_id = client_id(name, table, environment);
-    let address =
-        table.require("address", || "add address = \"HOST\"".to_owned()).and_then(|value| address::read(&value));
+    let given = table.require("address", || "add address = \"HOST\"".to_owned());
+    let address = given.as_ref().and_then(address::read);
     let reach = transport::read(table, number16(table, "port"), address.as_deref());
     let broker = Broker {
+        id: table.reading.names.number(name),
         name: name.into(),
         port: reach.port,
         tls: reach.tls,
@@ -100,7 +114,7 @@ fn broker(name: &str, table: &Table<'_>, value: &Value<'_>, clients: &mut Vec<Cl
         client_id: client_id?,
     };
     refuse_takeover(&broker, table, value, clients);
-    Some(broker)
+    Some((broker, given?.origin()))
 }
 
 /// A number from 1 to 65535.

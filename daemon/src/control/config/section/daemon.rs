@@ -11,6 +11,7 @@ use crate::control::config::reader::{Table, Value};
 use crate::telemetry::received::Limits;
 
 const STATE_DIR: &str = "tidegate-state";
+const ADMIN_SOCKET: &str = "admin.sock";
 const PLUGINS_DIR: &str = "plugins";
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 const LONGEST_GRACE: Duration = Duration::from_secs(3_600);
@@ -44,6 +45,13 @@ pub(in crate::control::config) struct Daemon {
     pub(in crate::control::config) shutdown_grace: Duration,
     pub(in crate::control::config) received: Limits,
     pub(in crate::control::config) admin: Admin,
+}
+
+impl Daemon {
+    /// Where the admin plane listens for this machine's users.
+    pub(in crate::control::config) fn admin_socket(&self) -> PathBuf {
+        self.state_dir.join(ADMIN_SOCKET)
+    }
 }
 
 /// Reads them from all files; each may stand in one of them.

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Named, addressable, choose, filter, json, named};
+use super::{Named, addressable, broker, choose, filter, json, named};
 use crate::control::config::HandlerOrigins;
-use crate::control::config::model::{Allow, Broker, Handler, Isolation, Overload, PublishGrant};
+use crate::control::config::Origin;
+use crate::control::config::model::{Allow, Handler, Isolation, Overload, PublishGrant};
 use crate::control::config::reader::{Table, Value};
-use crate::message::BrokerId;
 use crate::path::outbox::CAPACITY;
 
 const CALL_DEADLINE: Duration = Duration::from_secs(1);
@@ -42,17 +42,23 @@ pub(in crate::control::config) type Placed = (Arc<Handler>, HandlerOrigins);
 /// Reads the handlers of all files, in their order.
 pub(in crate::control::config) fn read<'a>(
     roots: &[Table<'a>],
-    brokers: &[Named<'_, Arc<Broker>>],
+    brokers: &[Named<'_, broker::Placed>],
     plugins_dir: &Path,
 ) -> Vec<Named<'a, Placed>> {
     let entries = named(roots, "handlers").into_iter().map(|(name, value)| {
         let item = value.table("[handlers.NAME]", |table| handler(name, table, brokers, plugins_dir)).flatten();
+        let item = item.map(|(handler, plugin)| (handler, HandlerOrigins { object: value.object(), plugin }));
         Named { name: name.into(), value, item }
     });
     entries.collect()
 }
 
-fn handler(name: &str, table: &Table<'_>, brokers: &[Named<'_, Arc<Broker>>], plugins_dir: &Path) -> Option<Placed> {
+fn handler(
+    name: &str,
+    table: &Table<'_>,
+    brokers: &[Named<'_, broker::Placed>],
+    plugins_dir: &Path,
+) -> Option<(Arc<Handler>, Origin)> {
     let plugin = table.require("plugin", || format!("add plugin = \"{name}.wasm\""));
     let file = plugin.as_ref().and_then(plugin_file);
     let size = |key, range, default| table.get(key).and_then(|value: Value<'_>| value.size(range)).unwrap_or(default);
@@ -86,7 +92,7 @@ fn handler(name: &str, table: &Table<'_>, brokers: &[Named<'_, Arc<Broker>>], pl
         plugin: plugins_dir.join(file?),
     };
     let plugin = plugin.expect("a handler without one is not made").origin();
-    Some((Arc::new(handler), HandlerOrigins { plugin }))
+    Some((Arc::new(handler), plugin))
 }
 
 fn max_publish_bytes(table: &Table<'_>) -> u64 {
@@ -119,7 +125,7 @@ fn plugin_file(value: &Value<'_>) -> Option<String> {
 }
 
 /// `allow = { publish = […] }`.
-fn allow(table: &Table<'_>, brokers: &[Named<'_, Arc<Broker>>]) -> Allow {
+fn allow(table: &Table<'_>, brokers: &[Named<'_, broker::Placed>]) -> Allow {
     let grants = table.get("allow").and_then(|value| {
         value.table("allow = { publish = [\"BROKER:FILTER\"] }", |table| {
             let items = table.get("publish")?.items("[\"BROKER:FILTER\"]")?;
@@ -129,7 +135,7 @@ fn allow(table: &Table<'_>, brokers: &[Named<'_, Arc<Broker>>]) -> Allow {
     Allow { publish: grants.flatten().unwrap_or_default() }
 }
 
-fn grant(value: &Value<'_>, brokers: &[Named<'_, Arc<Broker>>]) -> Option<PublishGrant> {
+fn grant(value: &Value<'_>, brokers: &[Named<'_, broker::Placed>]) -> Option<PublishGrant> {
     let text = value.text()?;
     let Some((broker, topics)) = text.value.split_once(':') else {
         value.error("names no broker", "use \"BROKER:FILTER\", such as \"plant:converted/#\"");
@@ -144,5 +150,6 @@ fn grant(value: &Value<'_>, brokers: &[Named<'_, Arc<Broker>>]) -> Option<Publis
         None => "use the filter without \"$share/…/\"".to_owned(),
     };
     let filter = filter(value, topics, text.hidden, ("nothing is published to a shared subscription", unshared))?;
-    Some(PublishGrant { broker: BrokerId(u32::try_from(place?).ok()?), filter })
+    place?;
+    Some(PublishGrant { broker: value.reading.names.find(broker)?, filter })
 }

@@ -150,6 +150,10 @@ fn path(value: &Value<'_>) -> Option<PathBuf> {
         value.error("not a path", "use the path of a file or folder");
         return None;
     }
+    if value.is_runtime() && !std::path::Path::new(&text.value).is_absolute() {
+        value.error("a relative path, in what is added while the daemon runs", "use an absolute path");
+        return None;
+    }
     Some(value.folder().join(text.value))
 }
 

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use regex::bytes::{Regex, RegexBuilder};
 use toml::de::DeValue;
 
-use super::{Named, filter, handler, qos, resolve};
-use crate::control::config::model::{Broker, DispatchMode, OnMessage, Otherwise, Protocol, Subscription, When};
+use super::{Named, broker, filter, handler, qos, resolve};
+use crate::control::config::ObjectOrigin;
+use crate::control::config::model::{DispatchMode, OnMessage, Otherwise, Protocol, Subscription, When};
 use crate::control::config::problem::Place;
 use crate::control::config::reader::{Table, Value};
 use crate::control::config::scalar::format_size;
 use crate::control::config::suggest::either;
 use crate::control::config::template::{LogTemplate, TemplateError};
-use crate::message::BrokerId;
 use crate::topic::{TopicFilter, widest};
 
 /// Largest compiled `when.payload`, in bytes: one expression must not eat the daemon's memory.
@@ -33,12 +33,15 @@ const OTHERWISE: [(&str, Otherwise); 2] = [("stop", Otherwise::Stop), ("next", O
 
 const ON_MESSAGE: &str = "on-message = \"HANDLER\" or { log = \"TEMPLATE\" }";
 
+/// A subscription and where it stands.
+pub(in crate::control::config) type Placed = (Arc<Subscription>, ObjectOrigin);
+
 /// Reads the subscriptions of all files, in their order. Tells about handlers that none of them uses.
 pub(in crate::control::config) fn read<'a>(
     roots: &[Table<'a>],
-    brokers: &[Named<'a, Arc<Broker>>],
+    brokers: &[Named<'a, broker::Placed>],
     handlers: &[Named<'a, handler::Placed>],
-) -> Vec<Arc<Subscription>> {
+) -> Vec<Placed> {
     let mut section =
         Section { brokers, handlers, used: vec![false; handlers.len()], seen: Vec::new(), names: Vec::new() };
     let mut subscriptions = Vec::new();
@@ -60,7 +63,7 @@ pub(in crate::control::config) fn read<'a>(
 
 /// What the subscriptions read so far rule out for the next.
 struct Section<'s, 'a> {
-    brokers: &'s [Named<'a, Arc<Broker>>],
+    brokers: &'s [Named<'a, broker::Placed>],
     handlers: &'s [Named<'a, handler::Placed>],
     /// By the handlers' places.
     used: Vec<bool>,
@@ -105,7 +108,7 @@ enum Runs {
 }
 
 impl<'a> Section<'_, 'a> {
-    fn subscription(&mut self, table: &Table<'a>, value: &Value<'a>) -> Option<Arc<Subscription>> {
+    fn subscription(&mut self, table: &Table<'a>, value: &Value<'a>) -> Option<Placed> {
         let broker = table.require("broker", || self.broker_remedy()).and_then(|value| {
             let name = value.text()?;
             resolve(&value, &name, self.brokers, "broker")
@@ -147,8 +150,9 @@ impl<'a> Section<'_, 'a> {
         });
         let default_name = format!("{}:{filter}", self.brokers[broker].name);
         let name = if collides { default_name.into() } else { self.name(name, default_name, &topic, table)? };
-        let broker = BrokerId(u32::try_from(broker).ok()?);
-        Some(Arc::new(Subscription { name, broker, topic: filter, qos, on_message, when }))
+        let broker = table.reading.names.find(&self.brokers[broker].name)?;
+        let subscription = Subscription { name, broker, topic: filter, qos, on_message, when };
+        Some((Arc::new(subscription), value.object()))
     }
 
     fn broker_remedy(&self) -> String {
@@ -182,7 +186,7 @@ impl<'a> Section<'_, 'a> {
 
     /// Reports a subscription that has the filter of an earlier one on its broker where the two cannot both do their work.
     fn collides(&mut self, new: Seen<'a>, topic: &Value<'_>) -> bool {
-        let dispatch = self.brokers[new.broker].item.as_ref().map(|broker| broker.dispatch);
+        let dispatch = self.brokers[new.broker].item.as_ref().map(|(broker, _)| broker.dispatch);
         let mut equal = self.seen.iter().filter(|seen| seen.broker == new.broker && seen.filter == new.filter);
         let same_condition = equal.clone().find(|seen| seen.condition.holds == new.condition.holds);
         let same_work = equal
@@ -221,7 +225,7 @@ impl<'a> Section<'_, 'a> {
     /// Tells where the filters of a broker of 3.1.1 overlap: there a message does not say which subscription brought it.
     fn tell_overlaps(&self) {
         for (number, broker) in self.brokers.iter().enumerate() {
-            if broker.item.as_ref().is_none_or(|broker| broker.protocol != Protocol::V311) {
+            if broker.item.as_ref().is_none_or(|(broker, _)| broker.protocol != Protocol::V311) {
                 continue;
             }
             let seen: Vec<&Seen<'_>> = self.seen.iter().filter(|seen| seen.broker == number).collect();

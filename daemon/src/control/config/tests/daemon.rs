@@ -1,6 +1,6 @@
 //! Errors of the keys outside of brokers, subscriptions and handlers.
 
-use super::{check, root};
+use super::{check, check_warnings, root};
 
 /// What an unknown key may have been.
 const TOP_KEYS: &str =
@@ -8,9 +8,24 @@ const TOP_KEYS: &str =
 
 #[test]
 fn sections() {
-    check("", &[r#"tidegate.toml: no broker is configured; add [brokers.NAME] with address = "HOST""#]);
-    check("# nothing\n", &[r#"tidegate.toml: no broker is configured; add [brokers.NAME] with address = "HOST""#]);
-    check("brokers = {}", &[r#"tidegate.toml: no broker is configured; add [brokers.NAME] with address = "HOST""#]);
+    check_warnings(
+        "",
+        &[
+            "tidegate.toml: no broker is configured; add [brokers.NAME] with address = \"HOST\", or use tidegate brokers add",
+        ],
+    );
+    check_warnings(
+        "# nothing\n",
+        &[
+            "tidegate.toml: no broker is configured; add [brokers.NAME] with address = \"HOST\", or use tidegate brokers add",
+        ],
+    );
+    check_warnings(
+        "brokers = {}",
+        &[
+            "tidegate.toml: no broker is configured; add [brokers.NAME] with address = \"HOST\", or use tidegate brokers add",
+        ],
+    );
     check(
         "[[brokers]]\naddress = \"a\"",
         &["tidegate.toml:1:1: brokers: expected a table, got an array; use [brokers.NAME]"],

@@ -2,6 +2,7 @@
 //!
 //! The lists in `daemon`, `broker`, `transport`, `subscription`, `handler` and `syntax` are part of the product's specification.
 
+mod added;
 mod broker;
 mod daemon;
 mod examples;
@@ -36,7 +37,8 @@ fn variable(name: &str) -> Option<OsString> {
 fn assemble_with(variable: fn(&str) -> Option<OsString>, files: &[SourceFile]) -> Result<Loaded, Problems> {
     let environment =
         Environment { variable, hostname: "host".into(), parallelism: NonZeroUsize::new(2).expect("not zero") };
-    assemble(files, &environment)
+    let nothing_added = |state_dir: &Path| Ok(SourceFile::runtime(state_dir.join("runtime.toml"), ""));
+    assemble(files, nothing_added, &environment, &BrokerNames::default())
 }
 
 fn assemble_text(toml: &str) -> Result<Loaded, Problems> {

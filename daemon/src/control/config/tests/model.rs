@@ -20,8 +20,8 @@ fn brokers_keep_the_order_of_the_file() {
     let loaded = good("[brokers.b]\naddress = \"b\"\n[brokers.a]\naddress = \"a\"\n[brokers.c]\naddress = \"c\"\n");
     let names: Vec<&str> = loaded.config.brokers.iter().map(|broker| &*broker.name).collect();
     assert_eq!(names, ["b", "a", "c"]);
-    assert_eq!(loaded.config.broker_id("c").map(|id| id.index()), Some(2));
-    assert_eq!(loaded.config.broker_id("d"), None);
+    assert_eq!(loaded.config.broker("c").map(|broker| broker.id.index()), Some(2));
+    assert!(loaded.config.broker("d").is_none());
 }
 
 #[test]

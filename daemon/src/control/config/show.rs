@@ -1,0 +1,197 @@
+//! The merged configuration as people read it: each key with its place, and the whole as one file.
+//!
+//! Pure: texts in, texts out. Secrets are masked here, before anything leaves: passwords, and the texts that are given to
+//! handlers. What interpolations stand for is never looked at.
+
+use toml::de::{DeTable, DeValue};
+use toml::{Spanned, Value};
+
+use super::problem::{MASK, Place};
+use super::raw;
+use super::source::SourceFile;
+
+/// One key as it is written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setting {
+    /// Its path, such as `brokers.plant.port`; subscriptions count over all files.
+    pub key: String,
+    /// Masked if it is a secret.
+    pub value: serde_json::Value,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// Every key of all files, in their order.
+pub(super) fn settings(files: &[(&SourceFile, &DeTable<'_>)]) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    let mut subscriptions = 0;
+    for (file, table) in files {
+        let mut walk = Walk { file, subscriptions, settings: &mut settings };
+        walk.table("", table);
+        subscriptions = walk.subscriptions;
+    }
+    settings
+}
+
+struct Walk<'a> {
+    file: &'a SourceFile,
+    /// Those of earlier files and those seen.
+    subscriptions: usize,
+    settings: &'a mut Vec<Setting>,
+}
+
+impl Walk<'_> {
+    fn table(&mut self, path: &str, table: &DeTable<'_>) {
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        for (key, value) in entries {
+            let key = super::reader::join(path, key.get_ref());
+            self.value(key, value);
+        }
+    }
+
+    fn value(&mut self, key: String, value: &Spanned<DeValue<'_>>) {
+        match value.get_ref() {
+            DeValue::Table(table) => self.table(&key, table),
+            DeValue::Array(items) if key == "subscriptions" => {
+                for item in items.iter() {
+                    let key = format!("{key}[{}]", self.subscriptions);
+                    self.subscriptions += 1;
+                    self.value(key, item);
+                }
+            }
+            leaf => {
+                let mut leaf = raw::plain(leaf);
+                mask(&key, &mut leaf);
+                let place = self.file.place(value.span().start);
+                self.settings.push(Setting { key, value: raw::json(&leaf), place });
+            }
+        }
+    }
+}
+
+/// One file that says what all files say together, with [`MASK`] in place of secrets. Relative paths stay as written.
+pub(super) fn export(files: &[&DeTable<'_>]) -> String {
+    let mut merged = toml::Table::new();
+    for file in files {
+        merge(&mut merged, raw::plain_table(file));
+    }
+    let mut masked = Vec::new();
+    mask_table("", &mut merged, &mut masked);
+    let mut text = String::new();
+    for key in masked {
+        text.push_str(&format!("# left out: {key}\n"));
+    }
+    text.push_str(&toml::to_string_pretty(&merged).expect("what was parsed can be written"));
+    text
+}
+
+/// Tables are united, lists joined; two files never set the same key otherwise.
+fn merge(into: &mut toml::Table, from: toml::Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(known)), Value::Table(more)) => merge(known, more),
+            (Some(Value::Array(known)), Value::Array(more)) => known.extend(more),
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+}
+
+fn mask_table(path: &str, table: &mut toml::Table, masked: &mut Vec<String>) {
+    for (key, value) in table.iter_mut() {
+        let key = super::reader::join(path, key);
+        match value {
+            Value::Table(table) => mask_table(&key, table, masked),
+            leaf => {
+                if mask(&key, leaf) {
+                    masked.push(key);
+                }
+            }
+        }
+    }
+}
+
+/// Replaces a secret; whether there was one. A text that is nothing but one interpolation tells no secret.
+fn mask(key: &str, value: &mut Value) -> bool {
+    if !is_secret(key) {
+        return false;
+    }
+    match value {
+        Value::String(text) if is_interpolation(text) => false,
+        Value::String(text) => {
+            MASK.clone_into(text);
+            true
+        }
+        Value::Array(items) => items.iter_mut().fold(false, |any, item| mask(key, item) || any),
+        Value::Table(table) => table.iter_mut().fold(false, |any, (_, item)| mask(key, item) || any),
+        _ => false,
+    }
+}
+
+/// Passwords, and whatever a handler is given.
+fn is_secret(key: &str) -> bool {
+    let mut levels = key.split('.');
+    match (levels.next(), levels.next(), levels.next()) {
+        (Some("brokers"), Some(_), Some("password")) => true,
+        (Some("handlers"), Some(_), Some("config")) => true,
+        _ => false,
+    }
+}
+
+fn is_interpolation(text: &str) -> bool {
+    text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).is_some_and(|inner| !inner.contains(['$', '}']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAIN: &str = "shutdown-grace = \"5s\"\n[brokers.plant]\naddress = \"mqtt.example\"\npassword = \"hunter2\"\n\
+        tls = { ca = \"ca.pem\" }\n[[subscriptions]]\nbroker = \"plant\"\ntopic = \"a\"\n";
+    const MORE: &str = "[handlers.h]\nplugin = \"h.wasm\"\nconfig = { token = \"hunter3\", level = 3, key = \"${env:KEY}\", \
+        list = [\"hunter4\"] }\n[[subscriptions]]\nbroker = \"plant\"\ntopic = \"b\"\n";
+
+    fn with<T>(check: impl FnOnce(&[(&SourceFile, &DeTable<'_>)]) -> T) -> T {
+        let files = [SourceFile::new("a.toml", MAIN), SourceFile::new("b.toml", MORE)];
+        let tables: Vec<DeTable<'_>> = files.iter().map(|file| file.parse().0).collect();
+        check(&files.iter().zip(&tables).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn each_key_is_shown_with_its_place_and_no_secret() {
+        let shown = with(settings);
+        let lines: Vec<String> =
+            shown.iter().map(|one| format!("{}: {} = {}", one.place, one.key, one.value)).collect();
+        assert_eq!(
+            lines,
+            [
+                "a.toml:1:18: shutdown-grace = \"5s\"",
+                "a.toml:3:11: brokers.plant.address = \"mqtt.example\"",
+                "a.toml:4:12: brokers.plant.password = \"***\"",
+                "a.toml:5:14: brokers.plant.tls.ca = \"ca.pem\"",
+                "a.toml:7:10: subscriptions[0].broker = \"plant\"",
+                "a.toml:8:9: subscriptions[0].topic = \"a\"",
+                "b.toml:2:10: handlers.h.plugin = \"h.wasm\"",
+                "b.toml:3:20: handlers.h.config.token = \"***\"",
+                "b.toml:3:39: handlers.h.config.level = 3",
+                "b.toml:3:48: handlers.h.config.key = \"${env:KEY}\"",
+                "b.toml:3:69: handlers.h.config.list = [\"***\"]",
+                "b.toml:5:10: subscriptions[1].broker = \"plant\"",
+                "b.toml:6:9: subscriptions[1].topic = \"b\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_export_is_one_file_without_secrets() {
+        let text = with(|files| export(&files.iter().map(|(_, table)| *table).collect::<Vec<_>>()));
+        assert!(!text.contains("hunter"), "{text}");
+        assert!(text.contains("# left out: brokers.plant.password\n"), "{text}");
+        let table: toml::Table = text.parse().expect("is TOML");
+        assert_eq!(table["subscriptions"].as_array().map(Vec::len), Some(2));
+        assert_eq!(table["brokers"]["plant"]["tls"]["ca"].as_str(), Some("ca.pem"));
+        assert_eq!(table["handlers"]["h"]["config"]["key"].as_str(), Some("${env:KEY}"));
+    }
+}
