@@ -22,6 +22,7 @@ use crate::path::outbox::{Completion, Outboxes};
 use crate::path::receipt::{Progress, Receipt};
 pub use crate::path::session::benchmarks::Acknowledgements;
 use crate::telemetry::metrics::{BrokerMeters, HandlerMeters, Metrics};
+use crate::telemetry::received::{Limits, ReceivedRing};
 use crate::topic::{TopicFilter, TopicName, Trie};
 
 /// The broker of everything here.
@@ -192,5 +193,29 @@ impl Outbox {
             Poll::Ready(()) => Ok(()),
             Poll::Pending => Err(anyhow!("the outbox is full: pass fewer calls at a time")),
         }
+    }
+}
+
+/// The ring of messages received, with the limits that the configuration has by default.
+pub struct Received {
+    ring: ReceivedRing,
+    message: Message,
+}
+
+impl Received {
+    /// Without messages. Everything that is put in has this topic and payload.
+    ///
+    /// # Errors
+    /// The topic is none.
+    pub fn new(topic: &str, payload: &[u8]) -> Result<Received> {
+        let ring = ReceivedRing::new(Limits { messages: 1024, bytes: 8 << 20 });
+        Ok(Received { ring, message: message(TopicName::new(topic)?, payload) })
+    }
+
+    /// Makes a message as the router does, and puts it in where `kept`. The sequence of the newest message.
+    pub fn take_in(&self, kept: bool) -> u64 {
+        let message =
+            Arc::new(Message { payload: Bytes::copy_from_slice(&self.message.payload), ..self.message.clone() });
+        if kept { self.ring.push(&message) } else { 0 }
     }
 }

@@ -26,6 +26,7 @@ use crate::path::receipt::Progress;
 use crate::path::router::{BrokerRoutes, RouteTable, Router, of_broker};
 use crate::path::session::{self, SessionHandle, SessionParts};
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
+use crate::telemetry::received::ReceivedRing;
 use crate::telemetry::tap::Tap;
 
 /// Why the gateway does not start.
@@ -117,7 +118,8 @@ impl Gateway {
         let handlers = Handlers::start(&config, &cache, &metrics, &outboxes, &tap).await?;
         let routes =
             (0..).map(BrokerId).zip(&brokers).map(|(id, meters)| handlers.routes(&config, &metrics, id, meters));
-        let router = Arc::new(Router::new(routes.collect(), Arc::clone(&progress), tap.clone()));
+        let received = ReceivedRing::new(config.received);
+        let router = Arc::new(Router::new(routes.collect(), Arc::clone(&progress), received, tap.clone()));
         let (stopping, stop_sessions, stop_admin) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let sessions = start_sessions(&config, &router, &outboxes, &brokers, &tap, &stop_sessions);

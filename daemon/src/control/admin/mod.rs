@@ -3,6 +3,7 @@
 //! Reads meters and the sessions' status; changes nothing. It listens on a loopback address only.
 
 mod health;
+pub mod received;
 pub mod resource;
 
 use std::io;

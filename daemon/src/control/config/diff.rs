@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::model::{Broker, Config, OnMessage};
-use super::{Definition, Loaded, Origins};
+use super::model::{Broker, Handler, OnMessage, Subscription};
+use super::{Definition, Loaded};
 use crate::message::BrokerId;
 
 /// What is to be done with an object.
@@ -48,18 +48,14 @@ pub struct Difference {
 impl Difference {
     /// From what runs, if anything does, to what is to run.
     pub fn between(old: Option<&Loaded>, new: &Loaded) -> Difference {
-        let nothing = Config::default();
-        let no_origins = Origins::default();
-        let (old_config, old_origins) = old.map_or((&nothing, &no_origins), |old| (&old.config, &old.origins));
-        let handlers = handlers((old_config, old_origins), (&new.config, &new.origins));
-        let brokers = brokers((old_config, old_origins), (&new.config, &new.origins));
+        let (old, new) = (old.map(Side::of).unwrap_or_default(), Side::of(new));
+        let (brokers, handlers) = (brokers(&old, &new), handlers(&old, &new));
         let mut routes = BTreeSet::new();
-        for broker in &new.config.brokers {
-            let before = old_config.broker(&broker.name);
-            let same = before.is_some_and(|before| {
+        for (broker, _) in &new.brokers {
+            let before = old.brokers.iter().find(|(known, _)| known.name == broker.name);
+            let same = before.is_some_and(|(before, _)| {
                 let touched = |name: &Arc<str>| handlers.iter().any(|(handler, _)| handler == name);
-                wanted(old_config, old_origins, before.id) == wanted(&new.config, &new.origins, broker.id)
-                    && !called(&new.config, broker.id).any(touched)
+                old.wanted(before.id) == new.wanted(broker.id) && !new.called(broker.id).any(touched)
             });
             let changed = brokers.iter().any(|(name, _)| *name == broker.name);
             if changed || !same {
@@ -70,23 +66,69 @@ impl Difference {
     }
 }
 
-type Side<'a> = (&'a Config, &'a Origins);
+/// The objects of one configuration with their definitions.
+#[derive(Default)]
+struct Side<'a> {
+    brokers: Vec<(&'a Arc<Broker>, Definition)>,
+    subscriptions: Vec<(&'a Arc<Subscription>, Definition)>,
+    handlers: Vec<(&'a Arc<Handler>, Definition)>,
+}
 
-fn brokers(old: Side<'_>, new: Side<'_>) -> Vec<(Arc<str>, BrokerChange)> {
-    let before: Vec<_> = old.0.brokers.iter().zip(&old.1.brokers).collect();
-    let after: Vec<_> = new.0.brokers.iter().zip(&new.1.brokers).collect();
+impl<'a> Side<'a> {
+    fn of(loaded: &'a Loaded) -> Side<'a> {
+        let Loaded { config, origins, .. } = loaded;
+        let brokers = config.brokers.iter().zip(origins.brokers.iter().map(|origin| origin.object.definition));
+        let subscriptions =
+            config.subscriptions.iter().zip(origins.subscriptions.iter().map(|origin| origin.definition));
+        let handlers = config.handlers.iter().zip(origins.handlers.iter().map(|origin| origin.object.definition));
+        Side { brokers: brokers.collect(), subscriptions: subscriptions.collect(), handlers: handlers.collect() }
+    }
+
+    /// What a broker's subscriptions are made of, in their order.
+    fn wanted(&self, broker: BrokerId) -> Vec<Definition> {
+        let ours = self.subscriptions.iter().filter(|(subscription, _)| subscription.broker == broker);
+        ours.map(|(_, definition)| *definition).collect()
+    }
+
+    /// The handlers that a broker's subscriptions call.
+    fn called(&self, broker: BrokerId) -> impl Iterator<Item = &'a Arc<str>> {
+        let ours = self.subscriptions.iter().filter(move |(subscription, _)| subscription.broker == broker);
+        ours.filter_map(|(subscription, _)| match &subscription.on_message {
+            Some(OnMessage::Handler(handler)) => Some(&handler.name),
+            Some(OnMessage::Log(_)) | None => None,
+        })
+    }
+}
+
+fn brokers(old: &Side<'_>, new: &Side<'_>) -> Vec<(Arc<str>, BrokerChange)> {
     let mut changes = Vec::new();
-    for (broker, origin) in &after {
-        let change = match before.iter().find(|(known, _)| known.name == broker.name) {
+    for (broker, definition) in &new.brokers {
+        let change = match old.brokers.iter().find(|(known, _)| known.name == broker.name) {
             None => BrokerChange::Added,
-            Some((_, known)) if known.object.definition == origin.object.definition => continue,
+            Some((_, known)) if known == definition => continue,
             Some((known, _)) if connects_alike(known, broker) => BrokerChange::Adjusted,
             Some(_) => BrokerChange::Reconnected,
         };
         changes.push((Arc::clone(&broker.name), change));
     }
-    let gone = before.iter().filter(|(known, _)| !after.iter().any(|(broker, _)| broker.name == known.name));
+    let gone = old.brokers.iter().filter(|(known, _)| !new.brokers.iter().any(|(broker, _)| broker.name == known.name));
     changes.extend(gone.map(|(broker, _)| (Arc::clone(&broker.name), BrokerChange::Removed)));
+    changes
+}
+
+fn handlers(old: &Side<'_>, new: &Side<'_>) -> Vec<(Arc<str>, Change)> {
+    let mut changes = Vec::new();
+    for (handler, definition) in &new.handlers {
+        let change = match old.handlers.iter().find(|(known, _)| known.name == handler.name) {
+            None => Change::Added,
+            Some((_, known)) if known == definition => continue,
+            Some(_) => Change::Changed,
+        };
+        changes.push((Arc::clone(&handler.name), change));
+    }
+    let gone =
+        old.handlers.iter().filter(|(known, _)| !new.handlers.iter().any(|(handler, _)| handler.name == known.name));
+    changes.extend(gone.map(|(handler, _)| (Arc::clone(&handler.name), Change::Removed)));
     changes
 }
 
@@ -94,38 +136,6 @@ fn brokers(old: Side<'_>, new: Side<'_>) -> Vec<(Arc<str>, BrokerChange)> {
 fn connects_alike(one: &Broker, other: &Broker) -> bool {
     let Broker { auto_connect, parallel_limit, dispatch, .. } = *other;
     Broker { auto_connect, parallel_limit, dispatch, ..one.clone() } == *other
-}
-
-fn handlers(old: Side<'_>, new: Side<'_>) -> Vec<(Arc<str>, Change)> {
-    let before: Vec<_> = old.0.handlers.iter().zip(&old.1.handlers).collect();
-    let after: Vec<_> = new.0.handlers.iter().zip(&new.1.handlers).collect();
-    let mut changes = Vec::new();
-    for (handler, origin) in &after {
-        let change = match before.iter().find(|(known, _)| known.name == handler.name) {
-            None => Change::Added,
-            Some((_, known)) if known.object.definition == origin.object.definition => continue,
-            Some(_) => Change::Changed,
-        };
-        changes.push((Arc::clone(&handler.name), change));
-    }
-    let gone = before.iter().filter(|(known, _)| !after.iter().any(|(handler, _)| handler.name == known.name));
-    changes.extend(gone.map(|(handler, _)| (Arc::clone(&handler.name), Change::Removed)));
-    changes
-}
-
-/// What a broker's subscriptions are made of, in their order.
-fn wanted(config: &Config, origins: &Origins, broker: BrokerId) -> Vec<Definition> {
-    let all = config.subscriptions.iter().zip(&origins.subscriptions);
-    all.filter(|(subscription, _)| subscription.broker == broker).map(|(_, origin)| origin.definition).collect()
-}
-
-/// The handlers that a broker's subscriptions call.
-fn called(config: &Config, broker: BrokerId) -> impl Iterator<Item = &Arc<str>> {
-    let ours = config.subscriptions.iter().filter(move |subscription| subscription.broker == broker);
-    ours.filter_map(|subscription| match &subscription.on_message {
-        Some(OnMessage::Handler(handler)) => Some(&handler.name),
-        Some(OnMessage::Log(_)) | None => None,
-    })
 }
 
 #[cfg(test)]

@@ -200,7 +200,7 @@ pub fn socket(file: &Path) -> PathBuf {
     let reading = Reading::new(&environment, BrokerNames::default());
     let tables: Vec<DeTable<'_>> = files.iter().map(|file| file.parse().0).collect();
     let roots = tables_of(&reading, 0, files.iter().zip(&tables));
-    daemon::read(&roots, &environment).admin_socket()
+    daemon::read(&roots, &environment).admin.socket
 }
 
 /// Makes one configuration of the texts of all files, the main one first, and of what was added at run time, which
@@ -234,8 +234,8 @@ fn assemble(
     }
     let (handlers, handler_origins) = handlers.into_iter().unzip();
     let (subscriptions, subscription_origins) = subscriptions.into_iter().unzip();
-    let daemon::Daemon { state_dir, plugins_dir: _, log, shutdown_grace, admin } = settings;
-    let config = Config { state_dir, log, shutdown_grace, admin, brokers, subscriptions, handlers };
+    let daemon::Daemon { state_dir, plugins_dir: _, log, shutdown_grace, received, admin } = settings;
+    let config = Config { state_dir, log, shutdown_grace, received, admin, brokers, subscriptions, handlers };
     let origins = Origins { brokers: broker_origins, subscriptions: subscription_origins, handlers: handler_origins };
     let sources = Sources { files: files.to_vec(), runtime: runtime.clone() };
     Ok(Loaded { config, warnings, origins, names, sources })

@@ -16,6 +16,7 @@ use regex::bytes::Regex;
 use super::secret::{PasswordSource, Secret};
 use super::template::LogTemplate;
 use crate::message::{BrokerId, Qos};
+use crate::telemetry::received::Limits;
 use crate::topic::{TopicFilter, TopicName};
 
 /// One configuration: the main file and `conf.d/*.toml` beside it, merged.
@@ -27,6 +28,8 @@ pub struct Config {
     pub log: LogSettings,
     /// How long a stop waits for messages in progress.
     pub shutdown_grace: Duration,
+    /// What is kept of the messages received: `recv-buffer` and `recv-bytes`.
+    pub received: Limits,
     /// Where the daemon is watched and operated.
     pub admin: Admin,
     /// In the order of the files.
@@ -35,21 +38,6 @@ pub struct Config {
     pub subscriptions: Vec<Arc<Subscription>>,
     /// In the order of the files.
     pub handlers: Vec<Arc<Handler>>,
-}
-
-impl Default for Config {
-    /// A configuration of nothing.
-    fn default() -> Config {
-        Config {
-            state_dir: PathBuf::new(),
-            log: LogSettings { level: tracing::Level::INFO, format: LogFormat::Text },
-            shutdown_grace: Duration::ZERO,
-            admin: Admin::default(),
-            brokers: Vec::new(),
-            subscriptions: Vec::new(),
-            handlers: Vec::new(),
-        }
-    }
 }
 
 impl Config {

@@ -21,6 +21,7 @@ use crate::path::dispatch::{HandlerQueue, Job};
 use crate::path::receipt::{Outcome, Progress, Receipt};
 use crate::path::session::{AckToken, WireCopy};
 use crate::telemetry::metrics::BrokerMeters;
+use crate::telemetry::received::ReceivedRing;
 use crate::telemetry::tap::{Sighting, Tap};
 
 /// What the router needs for one broker.
@@ -39,6 +40,7 @@ pub struct BrokerRoutes {
 pub struct Router {
     brokers: Vec<BrokerRoutes>,
     progress: Arc<Progress>,
+    received: ReceivedRing,
     tap: Tap,
     /// Set once, when the daemon stops.
     closed: AtomicBool,
@@ -46,8 +48,8 @@ pub struct Router {
 
 impl Router {
     /// A router for these brokers, by [`BrokerId`].
-    pub fn new(brokers: Vec<BrokerRoutes>, progress: Arc<Progress>, tap: Tap) -> Router {
-        Router { brokers, progress, tap, closed: AtomicBool::new(false) }
+    pub fn new(brokers: Vec<BrokerRoutes>, progress: Arc<Progress>, received: ReceivedRing, tap: Tap) -> Router {
+        Router { brokers, progress, received, tap, closed: AtomicBool::new(false) }
     }
 
     /// Takes a message in. Never waits: what has no room is dropped by policy (QoS 0) or waits unacknowledged.
@@ -71,6 +73,7 @@ impl Router {
         }
         domains.iter().for_each(|places| routes.mark(&message, places));
         let message = Arc::new(message);
+        self.received.push(&message);
         self.tap.report(|| Sighting::Received(Arc::clone(&message)));
         let facts = Facts { payload: &message.payload, retain: message.retain };
         match select_all(subscriptions, &domains, routes.table.broker.dispatch, facts) {

@@ -1,19 +1,24 @@
-//! The keys outside of brokers, subscriptions and handlers: folders, logging, shutdown, the admin server.
+//! The keys outside of brokers, subscriptions and handlers: folders, logging, shutdown, the messages kept, the admin server.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{admin, path, single};
+use super::{addressable, admin, path, single};
 use crate::control::config::interpolate::Environment;
 use crate::control::config::model::{Admin, LogFormat, LogSettings};
 use crate::control::config::reader::{Table, Value};
+use crate::telemetry::received::Limits;
 
 const STATE_DIR: &str = "tidegate-state";
-const ADMIN_SOCKET: &str = "admin.sock";
 const PLUGINS_DIR: &str = "plugins";
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 const LONGEST_GRACE: Duration = Duration::from_secs(3_600);
 const LOG: LogSettings = LogSettings { level: tracing::Level::INFO, format: LogFormat::Text };
+
+/// What `tidegate recv` shows of: enough for a look at what comes in, and little beside what a daemon needs anyway.
+const RECEIVED: Limits = Limits { messages: 1024, bytes: 8 << 20 };
+const MOST_RECEIVED: u64 = 1_000_000;
+const MOST_RECEIVED_BYTES: u64 = 1 << 30;
 
 /// Words of `log.level`.
 const LEVELS: [(&str, tracing::Level); 5] = [
@@ -33,14 +38,8 @@ pub(in crate::control::config) struct Daemon {
     pub(in crate::control::config) plugins_dir: PathBuf,
     pub(in crate::control::config) log: LogSettings,
     pub(in crate::control::config) shutdown_grace: Duration,
+    pub(in crate::control::config) received: Limits,
     pub(in crate::control::config) admin: Admin,
-}
-
-impl Daemon {
-    /// Where the admin plane listens for this machine's users.
-    pub(in crate::control::config) fn admin_socket(&self) -> PathBuf {
-        self.state_dir.join(ADMIN_SOCKET)
-    }
 }
 
 /// Reads them from all files; each may stand in one of them.
@@ -53,6 +52,7 @@ pub(in crate::control::config) fn read(roots: &[Table<'_>], environment: &Enviro
         shutdown_grace: single(roots, "shutdown-grace")
             .and_then(|value| value.duration(Duration::ZERO..=LONGEST_GRACE))
             .unwrap_or(SHUTDOWN_GRACE),
+        received: received(roots),
         admin: admin::read(single(roots, "admin").as_ref(), &state_dir),
         state_dir,
     }
@@ -69,4 +69,13 @@ fn log(value: &Value<'_>) -> Option<LogSettings> {
         level: table.get("level").and_then(|value| value.choice(&LEVELS)).unwrap_or(LOG.level),
         format: table.get("format").and_then(|value| value.choice(&FORMATS)).unwrap_or(LOG.format),
     })
+}
+
+fn received(roots: &[Table<'_>]) -> Limits {
+    let messages = single(roots, "recv-buffer").and_then(|value| value.integer(0..=MOST_RECEIVED, ""));
+    let bytes = single(roots, "recv-bytes").and_then(|value| value.size(0..=MOST_RECEIVED_BYTES));
+    Limits {
+        messages: messages.map_or(RECEIVED.messages, addressable),
+        bytes: bytes.map_or(RECEIVED.bytes, addressable),
+    }
 }

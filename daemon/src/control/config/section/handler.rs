@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Named, broker, choose, filter, json, named};
+use super::{Named, addressable, broker, choose, filter, json, named};
 use crate::control::config::HandlerOrigins;
 use crate::control::config::Origin;
 use crate::control::config::model::{Allow, Handler, Isolation, Overload, PublishGrant};
@@ -93,11 +93,6 @@ fn handler(
     };
     let plugin = plugin.expect("a handler without one is not made").origin();
     Some((Arc::new(handler), plugin))
-}
-
-/// A size in memory; more than the machine can address is all of it.
-fn addressable(count: u64) -> usize {
-    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 fn max_publish_bytes(table: &Table<'_>) -> u64 {

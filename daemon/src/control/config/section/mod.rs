@@ -171,3 +171,8 @@ fn mqtt_string(value: &Value<'_>) -> Option<String> {
     }
     Some(text)
 }
+
+/// A size in memory; more than the machine can address is all of it.
+pub(super) fn addressable(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}

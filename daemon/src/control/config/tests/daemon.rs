@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use super::{check, check_warnings, private, root};
 
 /// What an unknown key may have been.
-const TOP_KEYS: &str = "admin, brokers, handlers, log, plugins-dir, shutdown-grace, state-dir, subscriptions";
+const TOP_KEYS: &str =
+    "admin, brokers, handlers, log, plugins-dir, recv-buffer, recv-bytes, shutdown-grace, state-dir, subscriptions";
 
 #[test]
 fn sections() {
@@ -130,6 +131,41 @@ fn shutdown_grace() {
 }
 
 #[test]
+fn recv_buffer() {
+    root(
+        r#"recv-buffer = "1024""#,
+        &[r#"tidegate.toml:1:15: recv-buffer = "1024": expected an integer, got a string; use 1024"#],
+    );
+    root(
+        r#"recv-buffer = "8MiB""#,
+        &[
+            r#"tidegate.toml:1:15: recv-buffer = "8MiB": expected an integer, got a string; use a number from 0 to 1000000, without quotes"#,
+        ],
+    );
+    root("recv-buffer = -1", &["tidegate.toml:1:15: recv-buffer = -1: must be 0 to 1000000; use 0"]);
+    root("recv-buffer = 1000001", &["tidegate.toml:1:15: recv-buffer = 1000001: must be 0 to 1000000; use 1000000"]);
+    root(
+        "recv-buffer = false",
+        &[
+            "tidegate.toml:1:15: recv-buffer = false: expected an integer, got a boolean; use a number from 0 to 1000000, without quotes",
+        ],
+    );
+}
+
+#[test]
+fn recv_bytes() {
+    root(
+        "recv-bytes = 8388608",
+        &[r#"tidegate.toml:1:14: recv-bytes = 8388608: expected a size, got an integer; use "8MiB""#],
+    );
+    root(r#"recv-bytes = "2GiB""#, &[r#"tidegate.toml:1:14: recv-bytes = "2GiB": must be 0B to 1GiB; use "1GiB""#]);
+    root(
+        r#"recv-bytes = "8""#,
+        &[r#"tidegate.toml:1:14: recv-bytes = "8": a size needs a unit; use "8B", "8KiB" or "8MiB""#],
+    );
+}
+
+#[test]
 fn admin() {
     root(
         r#"admin = "127.0.0.1:9883""#,
@@ -214,7 +250,6 @@ fn admin_token_file() {
 
 #[test]
 fn unknown_keys() {
-    root("recv-buffer = 1024", &[&format!("tidegate.toml:1:1: recv-buffer: unknown key; known here: {TOP_KEYS}")]);
     root("native = true", &[&format!("tidegate.toml:1:1: native: unknown key; known here: {TOP_KEYS}")]);
     root("watch-config = true", &[&format!("tidegate.toml:1:1: watch-config: unknown key; known here: {TOP_KEYS}")]);
     root("schedules = []", &[&format!("tidegate.toml:1:1: schedules: unknown key; known here: {TOP_KEYS}")]);

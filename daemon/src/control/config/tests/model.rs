@@ -6,6 +6,7 @@ use super::super::model::{DispatchMode, Isolation, LogFormat, OnMessage, Otherwi
 use super::super::secret::PasswordSource;
 use super::*;
 use crate::message::Qos;
+use crate::telemetry::received::Limits;
 
 const BROKER: &str = "[brokers.plant]\naddress = \"mqtt.example\"\n";
 
@@ -141,10 +142,11 @@ fn keys_of_a_subscription() {
 
 #[test]
 fn settings_of_the_daemon() {
-    let keys = "state-dir = \"/s\"\nshutdown-grace = \"1m 30s\"\nlog = { level = \"warn\", format = \"json\" }\nadmin.listen = \"[::1]:0\"\n";
+    let keys = "state-dir = \"/s\"\nshutdown-grace = \"1m 30s\"\nrecv-buffer = 0\nrecv-bytes = \"1KiB\"\nlog = { level = \"warn\", format = \"json\" }\nadmin.listen = \"[::1]:0\"\n";
     let config = good(&format!("{keys}{BROKER}")).config;
     assert_eq!(config.state_dir, Path::new("/s"));
     assert_eq!(config.shutdown_grace, Duration::from_secs(90));
+    assert_eq!(config.received, Limits { messages: 0, bytes: 1 << 10 });
     assert_eq!((config.log.level, config.log.format), (tracing::Level::WARN, LogFormat::Json));
     assert_eq!(config.admin.listen, "[::1]:0".parse().ok());
     assert_eq!(config.admin.socket, Path::new("/s/admin.sock"));
