@@ -114,7 +114,8 @@ impl Gateway {
         let progress = Arc::new(Progress::default());
         let brokers: Vec<Arc<BrokerMeters>> =
             config.brokers.iter().map(|broker| metrics.broker(&broker.name)).collect();
-        let outboxes = Arc::new(Outboxes::new(brokers.clone()));
+        let outboxes = Arc::new(Outboxes::new());
+        (0..).map(BrokerId).zip(&brokers).for_each(|(id, meters)| outboxes.add(id, Arc::clone(meters)));
         let handlers = Handlers::start(&config, &cache, &metrics, &outboxes, &tap).await?;
         let routes =
             (0..).map(BrokerId).zip(&brokers).map(|(id, meters)| handlers.routes(&config, &metrics, id, meters));

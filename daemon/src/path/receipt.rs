@@ -29,6 +29,8 @@ pub enum Outcome {
     DroppedInvalid,
     /// QoS 0, and the handler's queue was full.
     DroppedOverload,
+    /// The broker that a publish was meant for was removed, or the handler that it waited for.
+    DroppedPurged,
     /// A publish was refused for good by the broker that it was meant for.
     DroppedRefused,
     /// The broker that a publish was meant for ended one connection after the other over it.
@@ -43,7 +45,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes, in order of severity.
-    pub const ALL: [Outcome; 12] = [
+    pub const ALL: [Outcome; 13] = [
         Outcome::Unmatched,
         Outcome::Copy,
         Outcome::Filtered,
@@ -51,6 +53,7 @@ impl Outcome {
         Outcome::Handled,
         Outcome::DroppedInvalid,
         Outcome::DroppedOverload,
+        Outcome::DroppedPurged,
         Outcome::DroppedRefused,
         Outcome::DroppedPoisoned,
         Outcome::DroppedFailed,
@@ -69,6 +72,7 @@ impl Outcome {
             Outcome::Returned => "returned",
             Outcome::DroppedInvalid => "dropped_invalid",
             Outcome::DroppedOverload => "dropped_overload",
+            Outcome::DroppedPurged => "dropped_purged",
             Outcome::DroppedRefused => "dropped_refused",
             Outcome::DroppedPoisoned => "dropped_poisoned",
             Outcome::DroppedFailed => "dropped_failed",
