@@ -50,7 +50,7 @@ pub fn default_file() -> PathBuf {
 }
 
 /// A configuration without errors.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Loaded {
     /// What the daemon uses.
     pub config: Config,
