@@ -27,7 +27,7 @@ pub struct Import {
     pub toml: String,
     /// What a person should know, in the order of the configuration; each is a comment in it too.
     pub remarks: Vec<Remark>,
-    /// Brokers that are not commented out. With none, the configuration does not load.
+    /// Brokers that are not commented out.
     pub brokers: usize,
     /// Subscriptions that are not commented out.
     pub subscriptions: usize,
