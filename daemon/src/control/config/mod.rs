@@ -203,6 +203,16 @@ pub fn socket(file: &Path) -> PathBuf {
     daemon::read(&roots, &environment).admin.socket
 }
 
+/// Reads a text as if it stood in FILE, alone but for what was added at run time.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_text(file: &Path, text: &str, runtime: &str) -> Result<Loaded, Problems> {
+    let files = [SourceFile::new(file, text)];
+    let runtime = |state_dir: &Path| Ok(SourceFile::runtime(state_dir.join(source::RUNTIME), runtime));
+    assemble(&files, runtime, &Environment::of_process(), &BrokerNames::default())
+}
+
 /// Makes one configuration of the texts of all files, the main one first, and of what was added at run time, which
 /// `read_runtime` finds in the state directory.
 fn assemble(
