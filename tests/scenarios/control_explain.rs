@@ -24,7 +24,7 @@ fn check(arguments: &[&str], code: i32, runs: &[&str]) {
     let running: Vec<_> = subscriptions
         .iter()
         .filter(|one| one["runs"] == true)
-        .map(|one| one["on_message"].as_str().expect("a text").to_owned())
+        .map(|one| one["on-message"].as_str().expect("a text").to_owned())
         .collect();
     let expected: Vec<_> = runs.iter().map(|handler| format!("handler {handler}")).collect();
     assert_eq!(running, expected, "{}", ran.stdout);

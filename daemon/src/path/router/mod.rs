@@ -3,6 +3,7 @@
 //! Owns the routing tables. Fed by the brokers' pollers, which must never wait: everything here is synchronous and bounded.
 //! Feeds the handlers' queues. It does no I/O except for the log lines that subscriptions ask for.
 
+pub mod explain;
 pub mod select;
 mod table;
 
