@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::brokers::BrokerNames;
 use crate::control::admin::{Admin, BrokerHealth, Health, Pages};
 use crate::control::config::model::{Config, Handler, OnMessage};
 use crate::message::BrokerId;
@@ -28,6 +29,7 @@ use crate::path::session::{self, SessionHandle, SessionParts};
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
 use crate::telemetry::received::ReceivedRing;
 use crate::telemetry::tap::Tap;
+use crate::telemetry::trace::Tracer;
 
 /// Why the gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -114,12 +116,17 @@ impl Gateway {
         let progress = Arc::new(Progress::default());
         let brokers: Vec<Arc<BrokerMeters>> =
             config.brokers.iter().map(|broker| metrics.broker(&broker.name)).collect();
+        let names = BrokerNames::default();
+        for broker in &config.brokers {
+            names.number(&broker.name);
+        }
         let outboxes = Arc::new(Outboxes::new(brokers.clone()));
         let handlers = Handlers::start(&config, &cache, &metrics, &outboxes, &tap).await?;
         let routes =
             (0..).map(BrokerId).zip(&brokers).map(|(id, meters)| handlers.routes(&config, &metrics, id, meters));
         let received = ReceivedRing::new(config.received);
-        let router = Arc::new(Router::new(routes.collect(), Arc::clone(&progress), received, tap.clone()));
+        let tracer = Tracer::new(names);
+        let router = Arc::new(Router::new(routes.collect(), Arc::clone(&progress), received, tracer, tap.clone()));
         let (stopping, stop_sessions, stop_admin) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let sessions = start_sessions(&config, &router, &outboxes, &brokers, &tap, &stop_sessions);
