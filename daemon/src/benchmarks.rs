@@ -3,11 +3,8 @@
 //! Wrappers rather than re-exports: what they do not call stays private, so that the compiler still finds dead code.
 //! Nothing in the daemon uses them. They measure nothing themselves.
 
-use std::future::Future;
 use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
@@ -156,8 +153,10 @@ impl Outbox {
             retain: false,
             properties: None,
         };
+        let outboxes = Outboxes::new();
+        outboxes.add(BROKER, Arc::clone(&broker));
         Ok(Outbox {
-            outboxes: Outboxes::new(vec![Arc::clone(&broker)]),
+            outboxes,
             handler: metrics.handler("celsius"),
             progress: Arc::new(Progress::default()),
             publish: Publish { broker: BROKER, message },
@@ -176,7 +175,7 @@ impl Outbox {
         let sent: Vec<_> = std::iter::from_fn(|| self.outboxes.take_next(BROKER)).collect();
         for (entry, message) in sent {
             drop(message);
-            self.outboxes.delivered(BROKER, entry);
+            self.outboxes.delivered(BROKER, entry, Qos::AtLeastOnce);
         }
         Ok(())
     }
@@ -190,10 +189,9 @@ impl Outbox {
         let receipt = Receipt::new(Arc::clone(&self.broker), Arc::clone(&self.progress), Qos::AtLeastOnce, None);
         let part = receipt.split(1).next().context("a receipt of one part has one")?;
         let completion = Completion { part, cause: None, arrived: Instant::now(), meters: Arc::clone(&self.handler) };
-        let taken = pin!(self.outboxes.submit(vec![self.publish.clone()], completion));
-        match taken.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(()) => Ok(()),
-            Poll::Pending => Err(anyhow!("the outbox is full: pass fewer calls at a time")),
+        match self.outboxes.submit(vec![self.publish.clone()], completion) {
+            None => Ok(()),
+            Some(_) => Err(anyhow!("the outbox is full: pass fewer calls at a time")),
         }
     }
 }

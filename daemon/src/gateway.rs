@@ -120,7 +120,8 @@ impl Gateway {
         for broker in &config.brokers {
             names.number(&broker.name);
         }
-        let outboxes = Arc::new(Outboxes::new(brokers.clone()));
+        let outboxes = Arc::new(Outboxes::new());
+        (0..).map(BrokerId).zip(&brokers).for_each(|(id, meters)| outboxes.add(id, Arc::clone(meters)));
         let handlers = Handlers::start(&config, &cache, &metrics, &outboxes, &tap).await?;
         let routes =
             (0..).map(BrokerId).zip(&brokers).map(|(id, meters)| handlers.routes(&config, &metrics, id, meters));

@@ -10,6 +10,7 @@ mod cli;
 mod control;
 #[cfg(feature = "demo")]
 mod demo;
+mod durable;
 mod gateway;
 mod message;
 mod path;

@@ -30,6 +30,8 @@ pub enum Outcome {
     DroppedInvalid,
     /// QoS 0, and the handler's queue was full.
     DroppedOverload,
+    /// The broker that a publish was meant for was removed, or the handler that it waited for.
+    DroppedPurged,
     /// A publish was refused for good by the broker that it was meant for.
     DroppedRefused,
     /// The broker that a publish was meant for ended one connection after the other over it.
@@ -44,7 +46,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes, in order of severity.
-    pub const ALL: [Outcome; 12] = [
+    pub const ALL: [Outcome; 13] = [
         Outcome::Unmatched,
         Outcome::Copy,
         Outcome::Filtered,
@@ -52,6 +54,7 @@ impl Outcome {
         Outcome::Handled,
         Outcome::DroppedInvalid,
         Outcome::DroppedOverload,
+        Outcome::DroppedPurged,
         Outcome::DroppedRefused,
         Outcome::DroppedPoisoned,
         Outcome::DroppedFailed,
@@ -70,6 +73,7 @@ impl Outcome {
             Outcome::Returned => "returned",
             Outcome::DroppedInvalid => "dropped_invalid",
             Outcome::DroppedOverload => "dropped_overload",
+            Outcome::DroppedPurged => "dropped_purged",
             Outcome::DroppedRefused => "dropped_refused",
             Outcome::DroppedPoisoned => "dropped_poisoned",
             Outcome::DroppedFailed => "dropped_failed",

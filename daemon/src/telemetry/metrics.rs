@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -167,6 +168,55 @@ impl Metrics {
         })
     }
 
+    /// Removes the children of a broker, its subscriptions' included. Called once its session has ended: handles that are
+    /// still held count into the void, but for the certificates of a connection, which would appear anew. Handles that are
+    /// made later start at zero.
+    pub fn forget_broker(&self, name: &str) {
+        for family in [&self.broker_sessions_lost, &self.broker_session_write_errors] {
+            forget(family, &[name]);
+        }
+        ConnectResult::ALL.iter().for_each(|result| forget(&self.broker_connects, &[name, result.label()]));
+        DisconnectReason::ALL.iter().for_each(|reason| forget(&self.broker_disconnects, &[name, reason.label()]));
+        Qos::ALL.iter().for_each(|qos| {
+            forget(&self.received, &[name, qos.label()]);
+            forget(&self.published, &[name, qos.label()]);
+        });
+        Outcome::ALL.iter().for_each(|outcome| forget(&self.finished, &[name, outcome.label()]));
+        for family in [&self.broker_connected, &self.in_progress, &self.outbox_messages, &self.outbox_bytes] {
+            forget(family, &[name]);
+        }
+        forget(&self.broker_ack_stalled, &[name]);
+        Holder::ALL.iter().for_each(|holder| forget(&self.certificate_expiry, &[name, holder.label()]));
+        self.subscriptions_of(name).iter().for_each(|subscription| self.forget_subscription(name, subscription));
+    }
+
+    /// Removes the child of a subscription.
+    pub fn forget_subscription(&self, broker: &str, subscription: &str) {
+        forget(&self.subscription_last_message, &[broker, subscription]);
+    }
+
+    /// Removes the children of a handler, once its runners have ended.
+    pub fn forget_handler(&self, name: &str) {
+        CallResult::ALL.iter().for_each(|result| forget(&self.handler_calls, &[name, result.label()]));
+        for family in [&self.handler_duration, &self.end_to_end] {
+            forget(family, &[name]);
+        }
+        for family in [&self.handler_queue, &self.handler_instances] {
+            forget(family, &[name]);
+        }
+    }
+
+    fn subscriptions_of(&self, broker: &str) -> Vec<String> {
+        let families = self.subscription_last_message.collect();
+        let samples = families.iter().flat_map(|family| family.get_metric());
+        let subscription = |sample: &prometheus::proto::Metric| {
+            let label =
+                |name: &str| sample.get_label().iter().find(|pair| pair.name() == name).map(|pair| pair.value());
+            label("subscription").filter(|_| label("broker") == Some(broker)).map(str::to_owned)
+        };
+        samples.filter_map(subscription).collect()
+    }
+
     /// The text exposition format, version 0.0.4.
     ///
     /// # Errors
@@ -176,6 +226,11 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
         Ok(page)
     }
+}
+
+/// Removes one child. That there is none to take away is no error.
+fn forget<T: MetricVecBuilder>(family: &MetricVec<T>, labels: &[&str]) {
+    drop(family.remove_label_values(labels));
 }
 
 /// Makes families in one registry, all with the prefix `tidegate_`.
@@ -379,8 +434,7 @@ impl BrokerMeters {
         let labels = [self.name.as_str(), certificate.label()];
         match end.and_then(|end| end.duration_since(UNIX_EPOCH).ok()) {
             Some(end) => self.certificate_expiry.with_label_values(&labels).set(end.as_secs_f64()),
-            // That there is none to take away is no error.
-            None => drop(self.certificate_expiry.remove_label_values(&labels)),
+            None => forget(&self.certificate_expiry, &labels),
         }
     }
 
@@ -388,6 +442,29 @@ impl BrokerMeters {
     pub fn published(&self, qos: Qos) {
         self.published[qos as usize].inc();
     }
+
+    /// What was counted so far. While messages flow the numbers may be of slightly different times.
+    pub fn counts(&self) -> BrokerCounts {
+        BrokerCounts {
+            received: self.received.iter().map(IntCounter::get).sum(),
+            published: self.published.iter().map(IntCounter::get).sum(),
+            finished: Outcome::ALL.map(|outcome| (outcome, self.finished[outcome as usize].get())),
+            in_progress: u64::try_from(self.in_progress.get()).unwrap_or_default(),
+        }
+    }
+}
+
+/// What was counted for one broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokerCounts {
+    /// Messages taken in.
+    pub received: u64,
+    /// Messages delivered to it.
+    pub published: u64,
+    /// Messages that reached their end, by outcome in order of severity.
+    pub finished: [(Outcome, u64); Outcome::ALL.len()],
+    /// Received and not finished.
+    pub in_progress: u64,
 }
 
 /// What is counted for one handler. Written by its queue and its instances' tasks.
@@ -408,6 +485,11 @@ impl HandlerMeters {
     /// Counts a call.
     pub fn call(&self, result: CallResult) {
         self.calls[result as usize].inc();
+    }
+
+    /// Calls so far by result, in the order of [`CallResult::ALL`].
+    pub fn calls(&self) -> [(CallResult, u64); CallResult::ALL.len()] {
+        CallResult::ALL.map(|result| (result, self.calls[result as usize].get()))
     }
 }
 
@@ -443,6 +525,69 @@ mod tests {
             let sample = format!("disconnects_total{{broker=\"plant\",reason=\"{}\"}} 1\n", reason.label());
             assert!(page.contains(&sample), "{sample} is not in\n{page}");
         }
+    }
+
+    #[test]
+    fn what_is_forgotten_leaves_no_child_and_starts_at_zero_when_it_comes_again() {
+        let metrics = Metrics::new().expect("families are well formed");
+        let page = || String::from_utf8(metrics.render().expect("renders")).expect("UTF-8");
+        let bare = page();
+        let samples = |page: &str, name: &str| page.lines().filter(|line| line.contains(name)).count();
+        let certificates = |meters: &BrokerMeters| {
+            let end = Some(UNIX_EPOCH + std::time::Duration::from_secs(1));
+            Holder::ALL.into_iter().for_each(|holder| meters.certificate_expires(holder, end));
+        };
+        let fill = || {
+            let (plant, mill) = (metrics.broker("plant"), metrics.broker("mill"));
+            [&plant, &mill].into_iter().for_each(|meters| {
+                certificates(meters);
+                meters.received(Qos::AtLeastOnce);
+            });
+            metrics.subscription("plant", "inputs").set(1.0);
+            metrics.subscription("plant", "others").set(1.0);
+            metrics.subscription("mill", "inputs").set(1.0);
+            metrics.handler("celsius").call(CallResult::Trap);
+            metrics.handler("kelvin").call(CallResult::Trap);
+        };
+        fill();
+        let full = page();
+        metrics.forget_subscription("plant", "others");
+        assert_eq!(samples(&page(), "others"), 0);
+        metrics.forget_broker("plant");
+        metrics.forget_handler("celsius");
+        let left = page();
+        assert_eq!((samples(&left, "\"plant\""), samples(&left, "\"celsius\"")), (0, 0), "{left}");
+        for name in ["\"mill\"", "\"kelvin\""] {
+            assert!(samples(&full, name) > 0);
+            assert_eq!(samples(&left, name), samples(&full, name), "{name}");
+        }
+        metrics.forget_broker("mill");
+        metrics.forget_handler("kelvin");
+        let own = |page: &str| {
+            page.lines().filter(|line| line.starts_with("tidegate_")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(own(&page()), own(&bare));
+        assert_eq!(metrics.broker("plant").counts().received, 0);
+        assert!(metrics.handler("celsius").calls().iter().all(|(_, count)| *count == 0));
+        metrics.forget_broker("nobody");
+    }
+
+    #[test]
+    fn counts_can_be_read() {
+        let metrics = Metrics::new().expect("families are well formed");
+        let plant = metrics.broker("plant");
+        Qos::ALL.into_iter().for_each(|qos| plant.received(qos));
+        plant.finished(Outcome::Filtered);
+        plant.published(Qos::AtLeastOnce);
+        plant.published(Qos::AtMostOnce);
+        let counts = plant.counts();
+        assert_eq!((counts.received, counts.published, counts.in_progress), (3, 2, 2));
+        let seen: Vec<_> = counts.finished.into_iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(seen, [(Outcome::Filtered, 1)]);
+        let celsius = metrics.handler("celsius");
+        celsius.call(CallResult::Memory);
+        let seen: Vec<_> = celsius.calls().into_iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(seen, [(CallResult::Memory, 1)]);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! `source` (files) → `reader` (typed values with their places) → `section` (keys, defaults, rules) → `model`.
 
 pub mod certificates;
+pub mod diff;
 mod interpolate;
 pub mod model;
 mod problem;
@@ -199,7 +200,7 @@ pub fn socket(file: &Path) -> PathBuf {
     let reading = Reading::new(&environment, BrokerNames::default());
     let tables: Vec<DeTable<'_>> = files.iter().map(|file| file.parse().0).collect();
     let roots = tables_of(&reading, 0, files.iter().zip(&tables));
-    daemon::read(&roots, &environment).admin_socket()
+    daemon::read(&roots, &environment).admin.socket
 }
 
 /// Makes one configuration of the texts of all files, the main one first, and of what was added at run time, which

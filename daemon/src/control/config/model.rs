@@ -30,7 +30,7 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// What is kept of the messages received: `recv-buffer` and `recv-bytes`.
     pub received: Limits,
-    /// The HTTP server for metrics and health.
+    /// Where the daemon is watched and operated.
     pub admin: Admin,
     /// In the order of the files.
     pub brokers: Vec<Arc<Broker>>,
@@ -65,11 +65,15 @@ pub enum LogFormat {
     Json,
 }
 
-/// `[admin]`.
-#[derive(Clone, Debug, Default)]
+/// `[admin]`: the HTTP API, `/metrics`, `/healthz` and `/readyz`.
+#[derive(Clone, Debug)]
 pub struct Admin {
-    /// Where `/metrics`, `/healthz` and `/readyz` are served: a loopback address, or off.
+    /// The Unix socket where it is served to those who may open it; short enough for one.
+    pub socket: PathBuf,
+    /// Where it is served over TCP besides: a loopback address, or any with `token_file`; or off.
     pub listen: Option<SocketAddr>,
+    /// Holds the token that permits changes over TCP.
+    pub token_file: Option<PathBuf>,
 }
 
 /// The version of MQTT that a session speaks.
@@ -91,7 +95,7 @@ pub enum DispatchMode {
 }
 
 /// `[brokers.NAME]`.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Broker {
     /// Its number in this process.
     pub id: BrokerId,

@@ -5,6 +5,7 @@
 //! never what an interpolation made of them, and masks the value of fields that hold secrets.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -72,16 +73,22 @@ pub struct Problem {
     pub remedy: String,
 }
 
+impl Problem {
+    /// What is wrong, without the remedy; and without the place, where that is in a file that the reader has never written.
+    pub fn sentence(&self, unfamiliar: &Path) -> String {
+        let Origin { place, field, value } = &self.origin;
+        let place = if Path::new(&place.file) == unfamiliar { String::new() } else { format!("{place}: ") };
+        match (field.as_str(), value) {
+            ("", _) => format!("{place}{}", self.message),
+            (field, None) => format!("{place}{field}: {}", self.message),
+            (field, Some(value)) => format!("{place}{field} = {value}: {}", self.message),
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Origin { place, field, value } = &self.origin;
-        write!(f, "{place}: ")?;
-        match (field.as_str(), value) {
-            ("", _) => {}
-            (field, None) => write!(f, "{field}: ")?,
-            (field, Some(value)) => write!(f, "{field} = {value}: ")?,
-        }
-        f.write_str(&self.message)?;
+        f.write_str(&self.sentence(Path::new("")))?;
         if self.remedy.is_empty() { Ok(()) } else { write!(f, "; {}", self.remedy) }
     }
 }

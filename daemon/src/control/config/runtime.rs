@@ -143,20 +143,22 @@ impl RuntimeFile {
     }
 }
 
-/// The name that a subscription of these keys has: what `section/subscription.rs` gives it.
+/// The name of a subscription, given its keys that are texts: `name`, else BROKER:TOPIC with its share, as
+/// `section/subscription.rs` has it. None without broker or topic.
+pub fn subscription_name(key: impl Fn(&str) -> Option<String>) -> Option<String> {
+    if let Some(name) = key("name") {
+        return Some(name);
+    }
+    let (broker, topic) = (key("broker")?, key("topic")?);
+    Some(match key("share") {
+        Some(share) => format!("{broker}:$share/{share}/{topic}"),
+        None => format!("{broker}:{topic}"),
+    })
+}
+
 fn is_named(subscription: &Table, name: &str) -> bool {
     let text = |key: &str| subscription.get(key).and_then(Value::as_str).map(|text| text.replace("$${", "${"));
-    match text("name") {
-        Some(given) => given == name,
-        None => {
-            let (broker, topic) = (text("broker").unwrap_or_default(), text("topic").unwrap_or_default());
-            let default = match text("share") {
-                Some(share) => format!("{broker}:$share/{share}/{topic}"),
-                None => format!("{broker}:{topic}"),
-            };
-            default == name
-        }
-    }
+    subscription_name(text).is_some_and(|known| known == name)
 }
 
 /// A table without what is `null`.

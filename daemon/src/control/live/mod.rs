@@ -4,6 +4,7 @@
 //! gateway's wiring. A change is made whole or not at all: it is validated as part of the whole configuration, applied, and
 //! written to STATE-DIR/runtime.toml before it is confirmed.
 
+mod edit;
 mod refusal;
 
 pub use self::refusal::{Refusal, RefusalKind};

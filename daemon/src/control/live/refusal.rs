@@ -4,8 +4,6 @@
 
 use std::fmt;
 
-use crate::control::config::Problem;
-
 /// What kind of refusal it is; each is a problem type of the HTTP API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalKind {
@@ -48,8 +46,8 @@ pub struct Refusal {
     pub detail: String,
     /// What to do; may be empty where the detail says all.
     pub remedy: String,
-    /// Everything that is wrong with the configuration that would result.
-    pub problems: Vec<Problem>,
+    /// Everything that is wrong with the configuration that would result, a line each, where that is more than one thing.
+    pub problems: Vec<String>,
 }
 
 impl Refusal {

@@ -208,7 +208,9 @@ impl InstanceParts {
             Ok(publishes) => {
                 let cause = self.outboxes.cause(&message, &publishes);
                 let completion = Completion { part, cause, arrived: message.arrived, meters: Arc::clone(&self.meters) };
-                self.outboxes.submit(publishes, completion).await;
+                if let Some(mut room) = self.outboxes.submit(publishes, completion) {
+                    room.admitted().await;
+                }
             }
             Err(error) => {
                 if let Some(unsaid) = self.failures.due() {

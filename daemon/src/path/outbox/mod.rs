@@ -1,148 +1,137 @@
 //! What waits to be published: an outbox for each broker, in memory.
 //!
 //! Owns the outboxes behind one lock that is held for a few memory operations and never across an `.await`. Fed by the
-//! handlers' instances, which wait here while there is no room; drained by each broker's feeder; told by its poller what
-//! the broker has. When a call's last publish is safe, the message that caused it ends here. It knows no packet
-//! identifiers and no connection.
+//! handlers' instances, which wait here while there is no room, and by commands; drained by each broker's feeder; told by its
+//! poller what the broker has. When a call's last publish is safe, the message that caused it ends here. Brokers come and
+//! go. It knows no packet identifiers and no connection.
 
 mod admission;
+mod command;
 mod condemned;
+mod owner;
 mod queue;
+mod state;
 mod suspicion;
+#[cfg(test)]
+mod tests;
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
-use self::admission::{Admission, Change, Offered};
 pub use self::admission::{BatchId, Capacity};
+use self::admission::{Change, Offered};
+pub use self::command::{Command, PublishEnd};
 pub use self::condemned::Cause;
 use self::condemned::Condemned;
+pub use self::owner::Completion;
+use self::owner::Owner;
 use self::queue::End;
 pub use self::queue::{EntryId, Suspect};
+use self::state::{Hold, Next, State, Wait};
 use crate::message::{BrokerId, Message, Outgoing, Qos};
 use crate::path::handler::Publish;
-use crate::path::receipt::{Outcome, Part};
-use crate::telemetry::metrics::{BrokerMeters, HandlerMeters};
+use crate::telemetry::metrics::BrokerMeters;
 
 /// What every outbox holds. When it is full, calls whose publishes do not fit wait; then their handler's queue fills.
 pub const CAPACITY: Capacity = Capacity { messages: 10_000, bytes: 64 << 20 };
 
-/// How long a connection stands before a suspect is sent on it: what ends sooner ends for another reason, such as a birth
-/// message that the broker does not permit.
-const PROOF: Duration = Duration::from_secs(1);
-
-/// How long an outbox waits after its broker did not take an entry for now: so long at first, twice as long each time.
-const POSTPONED: Duration = Duration::from_secs(1);
-
-/// The longest such wait.
-const POSTPONED_LONGEST: Duration = Duration::from_secs(30);
-
 /// All outboxes. Shared by every stage that publishes.
 pub struct Outboxes {
     state: Mutex<State>,
-    brokers: Vec<BrokerSide>,
     /// Of [`Cause`]s, in this process alone.
     hasher: RandomState,
 }
 
-struct State {
-    admission: Admission<Completion>,
-    /// Who waits for admission. Written by `submit`, released at admission or when the waiter gives up.
-    waiters: HashMap<BatchId, oneshot::Sender<()>>,
-    /// By broker. Written by its session.
-    holds: Vec<Hold>,
-    /// By broker. Written when something is given up.
-    condemned: Vec<Condemned>,
+/// What became of an offer.
+enum Standing<'a> {
+    /// In the outboxes.
+    In(BatchId),
+    /// Ended as purged.
+    Ended,
+    /// It waits for room.
+    Waits(Room<'a>),
 }
 
-/// What stands next in an outbox.
-enum Next {
-    Send(EntryId, Arc<Outgoing>),
-    /// It is a copy of what was given up.
-    Drop(EntryId),
-}
-
-/// Whether an outbox holds back what it could give.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hold {
-    No,
-    /// The connection is new: on a trial, from the first attempt to send on.
-    OnTrial,
-    Until(Instant),
-}
-
-impl State {
-    /// Whether the next entry is held back at this time.
-    fn is_held(&mut self, broker: BrokerId, now: Instant) -> bool {
-        let hold = &mut self.holds[broker.index()];
-        if *hold == Hold::OnTrial && self.admission.outbox(broker).is_on_trial() {
-            *hold = Hold::Until(now + PROOF);
+impl Standing<'_> {
+    /// Its number, unless it has ended. What waits goes on waiting, and is left to whoever has the number.
+    fn batch(self) -> Option<BatchId> {
+        match self {
+            Standing::In(batch) => Some(batch),
+            Standing::Ended => None,
+            Standing::Waits(room) => {
+                let batch = room.batch;
+                room.leave();
+                Some(batch)
+            }
         }
-        let held = matches!(*hold, Hold::Until(until) if now < until);
-        if !held {
-            *hold = Hold::No;
-        }
-        held
-    }
-
-    fn next(&mut self, broker: BrokerId, now: Instant) -> Option<Next> {
-        if self.is_held(broker, now) {
-            return None;
-        }
-        let (entry, message) = self.admission.outbox(broker).take_next()?;
-        let condemned = &mut self.condemned[broker.index()];
-        if condemned.is_empty() {
-            return Some(Next::Send(entry, message));
-        }
-        let cause = self.admission.tag(broker, entry).and_then(|completion| completion.cause);
-        let drop = cause.is_some_and(|cause| condemned.has(cause, &message.topic, now));
-        Some(if drop { Next::Drop(entry) } else { Next::Send(entry, message) })
     }
 }
 
-struct BrokerSide {
-    /// Told whenever something unsent may have appeared. The feeder of the broker is the only one that waits for it.
-    unsent: Notify,
-    meters: Arc<BrokerMeters>,
-}
-
-/// What ends once a call's publishes are safe.
-pub struct Completion {
-    /// The call's part of its message.
-    pub part: Part,
-    /// Where a publish could hold up the acknowledgement of its own message: see [`Outboxes::cause`].
-    pub cause: Option<Cause>,
-    /// When the message arrived.
-    pub arrived: Instant,
-    /// The meters of the handler that was called.
-    pub meters: Arc<HandlerMeters>,
-}
-
-impl Completion {
-    fn end(self, worst: End) {
-        self.meters.end_to_end.observe(self.arrived.elapsed().as_secs_f64());
-        self.part.end(match worst {
-            End::Delivered => Outcome::Handled,
-            End::Refused => Outcome::DroppedRefused,
-            End::Poisoned => Outcome::DroppedPoisoned,
-        });
+impl Default for Outboxes {
+    fn default() -> Outboxes {
+        Outboxes::new()
     }
 }
 
 impl Outboxes {
-    /// Empty outboxes, one for each broker by [`BrokerId`].
-    pub fn new(meters: Vec<Arc<BrokerMeters>>) -> Outboxes {
-        let admission = Admission::new(meters.len(), CAPACITY);
-        let holds = vec![Hold::No; meters.len()];
-        let condemned = meters.iter().map(|_| Condemned::default()).collect();
-        Outboxes {
-            state: Mutex::new(State { admission, waiters: HashMap::new(), holds, condemned }),
-            hasher: RandomState::new(),
-            brokers: meters.into_iter().map(|meters| BrokerSide { unsent: Notify::new(), meters }).collect(),
+    /// Of no broker.
+    pub fn new() -> Outboxes {
+        Outboxes { state: Mutex::new(State::new()), hasher: RandomState::new() }
+    }
+
+    /// A broker is there from now on, with an empty outbox, also again after its removal.
+    pub fn add(&self, broker: BrokerId, meters: Arc<BrokerMeters>) {
+        let mut state = self.lock();
+        state.side(broker).meters = Some(meters);
+        state.admission.add(broker);
+        state.refresh();
+    }
+
+    /// A broker is gone. What waits there, or for room there, is dropped, and its messages end as purged, as do those whose
+    /// publishes come later. How many publishes were dropped. Its session must have ended: it would send to nobody.
+    pub fn remove(&self, broker: BrokerId) -> usize {
+        let mut changes = Vec::new();
+        let dropped = {
+            let mut state = self.lock();
+            let dropped = state.admission.remove(broker, &mut changes);
+            state.apply(&changes);
+            let side = state.side(broker);
+            // Who waits for its outbox goes on waiting, until it is there again.
+            (side.hold, side.condemned, side.meters) = (Hold::No, Condemned::default(), None);
+            dropped
+        };
+        self.end_batches(changes, &PublishEnd::Purged);
+        dropped
+    }
+
+    /// Messages in a broker's outbox, and the bytes of their topics, payloads and properties.
+    pub fn usage(&self, broker: BrokerId) -> (usize, usize) {
+        let mut state = self.lock();
+        let outbox = state.admission.outbox(broker);
+        (outbox.messages(), outbox.bytes())
+    }
+
+    /// Offers so far that named this broker, those that wait for room included: a call's publishes are one, and so is a
+    /// command's. Never falls, not even when the broker is removed.
+    pub fn offered(&self, broker: BrokerId) -> u64 {
+        self.lock().admission.offered(broker)
+    }
+
+    /// Waits until more than so many offers have named this broker. Cancellation safe; for any number of waiters.
+    pub async fn offered_beyond(&self, broker: BrokerId, count: u64) {
+        let offers = Arc::clone(&self.lock().side(broker).offers);
+        loop {
+            let told = offers.notified();
+            let mut told = std::pin::pin!(told);
+            // Before the look at the count, so that no offer falls between.
+            told.as_mut().enable();
+            if self.offered(broker) > count {
+                return;
+            }
+            told.await;
         }
     }
 
@@ -153,45 +142,47 @@ impl Outboxes {
             .then(|| Cause(self.hasher.hash_one((&message.topic, &message.payload))))
     }
 
-    /// Puts a call's publishes into the outboxes, all or none, and waits while there is no room. Its message ends once
+    /// Puts a call's publishes into the outboxes, all or none; who waits where there is no room. Its message ends once
     /// every publish is safe; at once when there is none.
-    ///
-    /// Dropping the future while it waits withdraws the publishes and leaves the message unacknowledged.
-    pub async fn submit(&self, publishes: Vec<Publish>, completion: Completion) {
+    pub fn submit(&self, publishes: Vec<Publish>, completion: Completion) -> Option<Room<'_>> {
         if publishes.is_empty() {
-            return completion.end(End::Delivered);
+            completion.end(End::Delivered);
+            return None;
         }
-        let (batch, admitted) = {
-            let mut state = self.lock();
-            let Offered::Waits(batch) = state.admission.offer(publishes, completion) else {
-                self.refresh(&mut state);
-                return;
-            };
-            let (sender, admitted) = oneshot::channel();
-            state.waiters.insert(batch, sender);
-            (batch, admitted)
-        };
-        let _withdraw_when_dropped = Withdrawal { outboxes: self, batch };
-        // The sender is dropped only together with its batch, by the withdrawal above.
-        let _ = admitted.await;
+        match self.offer(publishes, Owner::Call(completion)) {
+            Standing::Waits(room) => Some(room),
+            Standing::In(_) | Standing::Ended => None,
+        }
+    }
+
+    fn offer(&self, publishes: Vec<Publish>, owner: Owner) -> Standing<'_> {
+        let mut state = self.lock();
+        let offered = state.admission.offer(publishes, owner);
+        state.refresh();
+        match offered {
+            Offered::Taken(batch) => Standing::In(batch),
+            Offered::Waits(batch) => {
+                let (sender, admitted) = oneshot::channel();
+                state.waiters.insert(batch, sender);
+                Standing::Waits(Room { outboxes: self, batch, admitted, left: false })
+            }
+            Offered::Purged(owner) => {
+                drop(state);
+                owner.end(End::Purged, &PublishEnd::Purged);
+                Standing::Ended
+            }
+        }
     }
 
     /// Waits until the broker's outbox has something to send; returns at once while it has. Cancellation safe. For one
     /// waiter a broker.
     pub async fn ready(&self, broker: BrokerId) {
-        let unsent = &self.brokers[broker.index()].unsent;
         loop {
-            let held = {
-                let mut state = self.lock();
-                match (state.admission.outbox(broker).has_unsent(), state.holds[broker.index()]) {
-                    (false, _) => None,
-                    (true, Hold::Until(until)) if Instant::now() < until => Some(until),
-                    (true, _) => return,
-                }
-            };
-            match held {
-                None => unsent.notified().await,
-                Some(until) => tokio::time::sleep_until(until.into()).await,
+            let wait = self.lock().waits(broker, Instant::now());
+            match wait {
+                Wait::No => return,
+                Wait::ForUnsent(unsent) => unsent.notified().await,
+                Wait::Until(until) => tokio::time::sleep_until(until.into()).await,
             }
         }
     }
@@ -203,47 +194,36 @@ impl Outboxes {
             let next = self.lock().next(broker, Instant::now())?;
             match next {
                 Next::Send(entry, message) => return Some((entry, message)),
-                Next::Drop(entry) => self.ended(broker, entry, End::Poisoned),
+                Next::Drop(entry) => self.ended(broker, entry, &PublishEnd::Poisoned),
             }
         }
     }
 
     /// A sent entry was not sent after all: it is the next one again.
     pub fn put_back(&self, broker: BrokerId, entry: EntryId) {
-        self.lock().admission.outbox(broker).put_back(entry);
-        self.brokers[broker.index()].unsent.notify_one();
+        let mut state = self.lock();
+        state.admission.outbox(broker).put_back(entry);
+        state.side(broker).unsent.notify_one();
     }
 
-    /// The broker has it: acknowledged, at QoS 0 written.
-    pub fn delivered(&self, broker: BrokerId, entry: EntryId) {
-        self.ended(broker, entry, End::Delivered);
+    /// The broker has it, sent with this QoS: acknowledged, at QoS 0 written.
+    pub fn delivered(&self, broker: BrokerId, entry: EntryId, qos: Qos) {
+        self.ended(broker, entry, &PublishEnd::Delivered(qos));
     }
 
-    /// The broker will never take it. Its message ends as refused.
-    pub fn refused(&self, broker: BrokerId, entry: EntryId) {
-        self.ended(broker, entry, End::Refused);
+    /// The broker will never take it, for this reason in plain words. Its message ends as refused.
+    pub fn refused(&self, broker: BrokerId, entry: EntryId, reason: impl Into<String>) {
+        self.ended(broker, entry, &PublishEnd::Refused(reason.into()));
     }
 
     /// The broker does not take it for now: it is the next one again, after a while. Whether that was not so before.
     pub fn postponed(&self, broker: BrokerId, entry: EntryId) -> bool {
-        let (now, mut state) = (Instant::now(), self.lock());
-        if matches!(state.holds[broker.index()], Hold::Until(until) if now < until) {
-            // Sent with the one that began the wait, which is still the first.
-            state.admission.outbox(broker).put_back(entry);
-            return false;
-        }
-        let times = state.admission.outbox(broker).postpone(entry);
-        let wait = POSTPONED_LONGEST.min(POSTPONED * (1 << (times - 1).min(5)));
-        state.holds[broker.index()] = Hold::Until(now + wait);
-        drop(state);
-        // Who waits for something unsent learns of the wait.
-        self.brokers[broker.index()].unsent.notify_one();
-        times == 1
+        self.lock().postponed(broker, entry, Instant::now())
     }
 
     /// A new connection of the broker's session was accepted.
     pub fn connected(&self, broker: BrokerId) {
-        self.lock().holds[broker.index()] = Hold::OnTrial;
+        self.lock().side(broker).hold = Hold::OnTrial;
     }
 
     /// The connection is gone: what was sent and is neither delivered nor refused is unsent again, in order. `blamed` is
@@ -252,30 +232,44 @@ impl Outboxes {
     pub fn connection_lost(&self, broker: BrokerId, blamed: Option<EntryId>) -> Option<Suspect> {
         let suspect = {
             let mut state = self.lock();
-            state.holds[broker.index()] = Hold::No;
+            state.side(broker).hold = Hold::No;
             let suspect = state.admission.outbox(broker).connection_lost(blamed);
             if let Some(Suspect::Guilty { entry, message, .. }) = &suspect
-                && let Some(cause) = state.admission.tag(broker, *entry).and_then(|completion| completion.cause)
+                && let Some(cause) = state.admission.tag(broker, *entry).and_then(Owner::cause)
             {
-                state.condemned[broker.index()].add(cause, message.topic.clone(), Instant::now());
+                state.side(broker).condemned.add(cause, message.topic.clone(), Instant::now());
             }
             suspect
         };
         if let Some(Suspect::Guilty { entry, .. }) = &suspect {
-            self.ended(broker, *entry, End::Poisoned);
+            self.ended(broker, *entry, &PublishEnd::Poisoned);
         }
-        self.brokers[broker.index()].unsent.notify_one();
+        self.lock().side(broker).unsent.notify_one();
         suspect
     }
 
-    fn ended(&self, broker: BrokerId, entry: EntryId, end: End) {
+    fn ended(&self, broker: BrokerId, entry: EntryId, end: &PublishEnd) {
         let mut changes = Vec::new();
         {
             let mut state = self.lock();
-            state.admission.ended(broker, entry, end, &mut changes);
-            self.apply_admissions(&mut state, &changes);
+            state.admission.ended(broker, entry, end.kind(), &mut changes);
+            state.apply(&changes);
         }
-        self.end_batches(changes);
+        self.end_batches(changes, end);
+    }
+
+    /// Takes the one publish of a batch back; whether that was possible.
+    fn take_back(&self, batch: BatchId, broker: BrokerId) -> bool {
+        let mut changes = Vec::new();
+        let owner = {
+            let mut state = self.lock();
+            let owner = state.admission.take_back(batch, broker, &mut changes);
+            state.waiters.remove(&batch);
+            state.apply(&changes);
+            owner
+        };
+        self.end_batches(changes, &PublishEnd::Purged);
+        owner.is_some()
     }
 
     fn withdraw(&self, batch: BatchId) {
@@ -284,43 +278,20 @@ impl Outboxes {
             let mut state = self.lock();
             state.waiters.remove(&batch);
             let withdrawn = state.admission.withdraw(batch, &mut changes);
-            self.apply_admissions(&mut state, &changes);
+            state.apply(&changes);
             withdrawn
         };
         // Outside the lock: a dropped completion ends its part, which reaches into the session.
         drop(withdrawn);
-        self.end_batches(changes);
+        self.end_batches(changes, &PublishEnd::Purged);
     }
 
-    fn apply_admissions(&self, state: &mut State, changes: &[Change<Completion>]) {
-        for change in changes {
-            if let Change::Admitted(batch) = change
-                && let Some(waiter) = state.waiters.remove(batch)
-            {
-                // An error means that the waiter is giving up at this moment: its publishes are admitted all the same.
-                let _ = waiter.send(());
-            }
-        }
-        self.refresh(state);
-    }
-
-    /// Messages end outside the lock, since their acknowledgement reaches into the session.
-    fn end_batches(&self, changes: Vec<Change<Completion>>) {
+    /// Messages end outside the lock, since their acknowledgement reaches into the session. `last` is the end of the
+    /// publish that ended them.
+    fn end_batches(&self, changes: Vec<Change<Owner>>, last: &PublishEnd) {
         for change in changes {
             if let Change::Ended { tag, worst } = change {
-                tag.end(worst);
-            }
-        }
-    }
-
-    /// Sets the gauges and wakes the feeders that have something to send.
-    fn refresh(&self, state: &mut State) {
-        for (id, side) in (0..).map(BrokerId).zip(&self.brokers) {
-            let outbox = state.admission.outbox(id);
-            side.meters.outbox_messages.set(outbox.messages() as i64);
-            side.meters.outbox_bytes.set(outbox.bytes() as i64);
-            if outbox.has_unsent() {
-                side.unsent.notify_one();
+                tag.end(worst, last);
             }
         }
     }
@@ -331,14 +302,33 @@ impl Outboxes {
     }
 }
 
-/// Takes a waiting batch back when its submitter goes away; without effect once it is admitted.
-struct Withdrawal<'a> {
+/// A call's publishes that wait for room. Dropping it withdraws them, and leaves their message unacknowledged.
+#[must_use]
+pub struct Room<'a> {
     outboxes: &'a Outboxes,
     batch: BatchId,
+    admitted: oneshot::Receiver<()>,
+    left: bool,
 }
 
-impl Drop for Withdrawal<'_> {
+impl Room<'_> {
+    /// Waits until they are in the outboxes, or have ended because their brokers were removed. Cancellation safe.
+    pub async fn admitted(&mut self) {
+        // The sender is dropped only together with its batch, by the withdrawal below.
+        let _ = (&mut self.admitted).await;
+    }
+
+    /// Leaves them to the outboxes: they go in when there is room, and nobody waits for that.
+    pub fn leave(mut self) {
+        self.left = true;
+    }
+}
+
+impl Drop for Room<'_> {
     fn drop(&mut self) {
-        self.outboxes.withdraw(self.batch);
+        if !self.left {
+            // Without effect once they are in.
+            self.outboxes.withdraw(self.batch);
+        }
     }
 }

@@ -27,6 +27,8 @@ struct Entry {
     message: Option<Arc<Outgoing>>,
     batch: BatchId,
     state: State,
+    /// It was sent on a connection that is gone: the broker may have it.
+    tried: bool,
 }
 
 /// How an entry reached its end. The order is that of severity.
@@ -34,6 +36,8 @@ struct Entry {
 pub enum End {
     /// The broker has it.
     Delivered,
+    /// Its broker was removed.
+    Purged,
     /// The broker will never take it.
     Refused,
     /// The broker ended one connection after the other over it.
@@ -86,7 +90,7 @@ impl Outbox {
     pub fn push(&mut self, message: Arc<Outgoing>, batch: BatchId) -> EntryId {
         self.messages += 1;
         self.bytes += message.weight();
-        self.entries.push_back(Entry { message: Some(message), batch, state: State::Unsent });
+        self.entries.push_back(Entry { message: Some(message), batch, state: State::Unsent, tried: false });
         EntryId(self.first + self.entries.len() as u64 - 1)
     }
 
@@ -152,7 +156,7 @@ impl Outbox {
         self.cursor = self.first;
         self.postponed = 0;
         for entry in self.entries.iter_mut().filter(|entry| entry.state == State::Sent) {
-            entry.state = State::Unsent;
+            (entry.state, entry.tried) = (State::Unsent, true);
         }
         let entry = blamed?;
         let message = Arc::clone(self.entry(entry)?.message.as_ref()?);
@@ -167,6 +171,21 @@ impl Outbox {
     pub fn batch(&self, id: EntryId) -> Option<BatchId> {
         let entry = self.entries.get(self.place(id.0)?)?;
         (entry.state != State::Gone).then_some(entry.batch)
+    }
+
+    /// Takes an entry of this batch out, unless the broker has it or may have it. Whether there was one.
+    pub fn take_back(&mut self, batch: BatchId) -> bool {
+        let unsent = |entry: &Entry| entry.batch == batch && entry.state == State::Unsent && !entry.tried;
+        let Some(place) = self.entries.iter().position(unsent) else { return false };
+        self.remove(EntryId(self.first + place as u64), End::Purged).is_some()
+    }
+
+    /// Takes everything out: the batch of each entry that has not reached its end. What was learned of the broker is
+    /// forgotten; numbers are not used again.
+    pub fn purge(&mut self) -> Vec<BatchId> {
+        let next = self.first + self.entries.len() as u64;
+        let old = std::mem::replace(self, Outbox { first: next, cursor: next, ..Outbox::default() });
+        old.entries.iter().filter(|entry| entry.state != State::Gone).map(|entry| entry.batch).collect()
     }
 
     /// Whether entries are sent one at a time to find out over which one the broker ends its connections.
@@ -219,7 +238,9 @@ mod tests {
         Take,
         PutBackLast,
         Remove(prop::sample::Index),
+        TakeBack(prop::sample::Index),
         Lose,
+        Purge,
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -228,17 +249,20 @@ mod tests {
             4 => Just(Step::Take),
             1 => Just(Step::PutBackLast),
             3 => any::<prop::sample::Index>().prop_map(Step::Remove),
+            1 => any::<prop::sample::Index>().prop_map(Step::TakeBack),
             1 => Just(Step::Lose),
         ];
+        let step = prop_oneof![60 => step, 1 => Just(Step::Purge)];
         prop::collection::vec(step, 0..200)
     }
 
     proptest! {
-        /// The naive model: a list of (number, sent) in order.
+        /// The naive model: a list of (number, sent) in order, and those that were sent on a lost connection.
         #[test]
         fn behaves_as_a_plain_list(steps in steps()) {
             let mut outbox = Outbox::default();
             let mut model: Vec<(EntryId, bool)> = Vec::new();
+            let mut tried: Vec<EntryId> = Vec::new();
             let mut pushed = 0;
             for step in steps {
                 match step {
@@ -267,9 +291,23 @@ mod tests {
                             prop_assert_eq!(outbox.remove(id, End::Delivered), None);
                         }
                     }
+                    Step::TakeBack(index) => {
+                        if !model.is_empty() {
+                            let (id, sent) = model[index.index(model.len())];
+                            let takes = !sent && !tried.contains(&id);
+                            prop_assert_eq!(outbox.take_back(BatchId(id.0)), takes);
+                            model.retain(|(other, _)| !takes || *other != id);
+                            prop_assert!(!outbox.take_back(BatchId(id.0)));
+                        }
+                    }
                     Step::Lose => {
                         prop_assert!(outbox.connection_lost(None).is_none());
+                        tried.extend(model.iter().filter(|(_, sent)| *sent).map(|(id, _)| *id));
                         model.iter_mut().for_each(|(_, sent)| *sent = false);
+                    }
+                    Step::Purge => {
+                        let purged: Vec<BatchId> = model.drain(..).map(|(id, _)| BatchId(id.0)).collect();
+                        prop_assert_eq!(outbox.purge(), purged);
                     }
                 }
                 prop_assert_eq!(outbox.messages(), model.len());

@@ -123,7 +123,9 @@ impl Feeder {
             drop(flight);
             error!(broker = %core.broker.name, topic = %message.topic, bytes = size, limit = self.welcome.max_packet,
                 "message dropped: it is larger than the broker takes");
-            core.outboxes.refused(core.id, entry);
+            let limit = self.welcome.max_packet;
+            let reason = format!("it makes a packet of {size} bytes, and the broker takes {limit}");
+            core.outboxes.refused(core.id, entry, reason);
             return Attempt::Sent;
         }
         if qos == Qos::ExactlyOnce && self.exactly_once(&flight) >= self.welcome.exactly_once_window {

@@ -308,7 +308,7 @@ impl Poller {
         core.meters.published(sent.qos);
         core.tap.report(|| Sighting::Published(core.id, Arc::clone(&sent.message)));
         match sent.origin {
-            Origin::Outbox(entry) => core.outboxes.delivered(core.id, entry),
+            Origin::Outbox(entry) => core.outboxes.delivered(core.id, entry, sent.qos),
             Origin::Own(_, done) => {
                 // Only the close message has somebody waiting, and only for so long.
                 let _ = done.map(|done| done.send(()));
@@ -322,7 +322,7 @@ impl Poller {
         match (&sent.origin, refusal) {
             (Origin::Outbox(entry), Refusal::ForGood(reason)) => {
                 error!(%broker, %topic, reason, "message refused by the broker");
-                core.outboxes.refused(core.id, *entry);
+                core.outboxes.refused(core.id, *entry, reason);
             }
             (Origin::Outbox(entry), Refusal::ForNow(reason)) => {
                 if core.outboxes.postponed(core.id, *entry) {

@@ -1,17 +1,15 @@
 //! The keys outside of brokers, subscriptions and handlers: folders, logging, shutdown, the messages kept, the admin server.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{addressable, path, single};
+use super::{addressable, admin, path, single};
 use crate::control::config::interpolate::Environment;
 use crate::control::config::model::{Admin, LogFormat, LogSettings};
 use crate::control::config::reader::{Table, Value};
 use crate::telemetry::received::Limits;
 
 const STATE_DIR: &str = "tidegate-state";
-const ADMIN_SOCKET: &str = "admin.sock";
 const PLUGINS_DIR: &str = "plugins";
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 const LONGEST_GRACE: Duration = Duration::from_secs(3_600);
@@ -21,9 +19,6 @@ const LOG: LogSettings = LogSettings { level: tracing::Level::INFO, format: LogF
 const RECEIVED: Limits = Limits { messages: 1024, bytes: 8 << 20 };
 const MOST_RECEIVED: u64 = 1_000_000;
 const MOST_RECEIVED_BYTES: u64 = 1 << 30;
-
-/// The port that remedies recommend for `admin.listen`.
-const USUAL_PORT: u16 = 9883;
 
 /// Words of `log.level`.
 const LEVELS: [(&str, tracing::Level); 5] = [
@@ -47,26 +42,19 @@ pub(in crate::control::config) struct Daemon {
     pub(in crate::control::config) admin: Admin,
 }
 
-impl Daemon {
-    /// Where the admin plane listens for this machine's users.
-    pub(in crate::control::config) fn admin_socket(&self) -> PathBuf {
-        self.state_dir.join(ADMIN_SOCKET)
-    }
-}
-
 /// Reads them from all files; each may stand in one of them.
 pub(in crate::control::config) fn read(roots: &[Table<'_>], environment: &Environment) -> Daemon {
+    let state_dir = single(roots, "state-dir").and_then(|value| path(&value));
+    let state_dir = state_dir.unwrap_or_else(|| default_state_dir(environment));
     Daemon {
-        state_dir: single(roots, "state-dir")
-            .and_then(|value| path(&value))
-            .unwrap_or_else(|| default_state_dir(environment)),
         plugins_dir: single(roots, "plugins-dir").and_then(|value| path(&value)).unwrap_or_else(|| PLUGINS_DIR.into()),
         log: single(roots, "log").and_then(|value| log(&value)).unwrap_or(LOG),
         shutdown_grace: single(roots, "shutdown-grace")
             .and_then(|value| value.duration(Duration::ZERO..=LONGEST_GRACE))
             .unwrap_or(SHUTDOWN_GRACE),
         received: received(roots),
-        admin: single(roots, "admin").and_then(|value| admin(&value)).unwrap_or_default(),
+        admin: admin::read(single(roots, "admin").as_ref(), &state_dir),
+        state_dir,
     }
 }
 
@@ -90,29 +78,4 @@ fn received(roots: &[Table<'_>]) -> Limits {
         messages: messages.map_or(RECEIVED.messages, addressable),
         bytes: bytes.map_or(RECEIVED.bytes, addressable),
     }
-}
-
-fn admin(value: &Value<'_>) -> Option<Admin> {
-    value.table("[admin]", |table| Admin { listen: table.get("listen").and_then(|value| listen(&value)) })
-}
-
-fn listen(value: &Value<'_>) -> Option<SocketAddr> {
-    if value.as_written().is_none() {
-        value.wrong_type("a string", format!("use \"127.0.0.1:{USUAL_PORT}\""));
-        return None;
-    }
-    let text = value.text()?;
-    let Ok(address) = text.value.parse::<SocketAddr>() else {
-        let port = text.value.rsplit(':').next().filter(|_| !text.hidden);
-        let port = port.and_then(|port| port.parse::<u16>().ok()).unwrap_or(USUAL_PORT);
-        value.error("not an IP address with a port", format!("use \"127.0.0.1:{port}\""));
-        return None;
-    };
-    if !address.ip().is_loopback() {
-        let port = if text.hidden { USUAL_PORT } else { address.port() };
-        let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-        value.error("not a loopback address: whoever reaches it needs no token", format!("use \"{local}\""));
-        return None;
-    }
-    Some(address)
 }

@@ -1,10 +1,11 @@
 //! The sections of a configuration: one file for each, with its keys, defaults, ranges and rules.
 //!
 //! Owns: what sections share, which is names, references to them, and topics. Fed by the reader's tables; each section
-//! gives validated parts of the model. A section never looks at the file system, except for `password-file` and the files
-//! of `tls`.
+//! gives validated parts of the model. A section never looks at the file system, except for `password-file`,
+//! `token-file` and the files of `tls`.
 
 pub(super) mod address;
+mod admin;
 pub(super) mod broker;
 pub(super) mod daemon;
 pub(super) mod handler;

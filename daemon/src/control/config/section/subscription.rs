@@ -122,7 +122,8 @@ impl<'a> Section<'_, 'a> {
         let qos = qos(table);
         let given = table.get("on-message");
         let runs = given.as_ref().map_or(Some(Runs::Nothing), |value| self.on_message(value));
-        if given.is_none() && !table.reading.is_incomplete() {
+        // What is added by hand may be for the list of received messages alone, as on RouterOS.
+        if given.is_none() && !value.is_runtime() && !table.reading.is_incomplete() {
             value
                 .warn("has no on-message: its messages are acknowledged and nothing runs", format!("add {ON_MESSAGE}"));
         }

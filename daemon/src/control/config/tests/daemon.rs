@@ -1,6 +1,8 @@
 //! Errors of the keys outside of brokers, subscriptions and handlers.
 
-use super::{check, check_warnings, root};
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::{check, check_warnings, private, root};
 
 /// What an unknown key may have been.
 const TOP_KEYS: &str =
@@ -186,23 +188,64 @@ fn admin() {
     root(
         r#"admin.listen = "0.0.0.0:9000""#,
         &[
-            r#"tidegate.toml:1:16: admin.listen = "0.0.0.0:9000": not a loopback address: whoever reaches it needs no token; use "127.0.0.1:9000""#,
+            r#"tidegate.toml:1:16: admin.listen = "0.0.0.0:9000": not a loopback address: whoever reaches it needs no token; use "127.0.0.1:9000", or add token-file"#,
         ],
     );
     root(
         r#"admin.listen = "[::]:9000""#,
         &[
-            r#"tidegate.toml:1:16: admin.listen = "[::]:9000": not a loopback address: whoever reaches it needs no token; use "127.0.0.1:9000""#,
+            r#"tidegate.toml:1:16: admin.listen = "[::]:9000": not a loopback address: whoever reaches it needs no token; use "127.0.0.1:9000", or add token-file"#,
         ],
     );
     root(
         r#"admin.listen = "127.0.0.1""#,
         &[r#"tidegate.toml:1:16: admin.listen = "127.0.0.1": not an IP address with a port; use "127.0.0.1:9883""#],
     );
+    root("admin.port = 9883", &["tidegate.toml:1:7: admin.port: unknown key; known here: listen, socket, token-file"]);
     root(
-        r#"admin.socket = "/run/tidegate.sock""#,
-        &["tidegate.toml:1:7: admin.socket: unknown key; known here: listen"],
+        r#"admin.socket = """#,
+        &[r#"tidegate.toml:1:16: admin.socket = "": not a path; use the path of a file or folder"#],
     );
+    let long = format!("/{}", "s".repeat(107));
+    let (shown, _) = long.split_at(79);
+    root(
+        &format!("admin.socket = \"{long}\""),
+        &[&format!(
+            "tidegate.toml:1:16: admin.socket = \"{shown}…: a path of 108 bytes: more than the address of a Unix socket \
+             can hold; use a shorter one, such as \"/run/tidegate/admin.sock\""
+        )],
+    );
+    root(&format!("admin.socket = \"{}\"", &long[..107]), &[] as &[&str]);
+    root(
+        "admin.token-file = 1",
+        &[r#"tidegate.toml:1:20: admin.token-file = 1: expected a string, got an integer; use "1""#],
+    );
+}
+
+/// A token file is one that only its owner may read, and something asks for the token.
+#[test]
+fn admin_token_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("token");
+    let check = |listen: &str, problem: &str| {
+        let keys = format!("admin.token-file = \"{}\"\n{listen}", file.display());
+        let expected = format!("tidegate.toml:1:20: admin.token-file = \"{}\": {problem}", file.display());
+        let expected = if problem.is_empty() { vec![] } else { vec![expected.as_str()] };
+        check_warnings(&format!("{keys}\n[brokers.plant]\naddress = \"mqtt.example\"\n"), &expected);
+    };
+    let listen = r#"admin.listen = "0.0.0.0:9883""#;
+    check(
+        listen,
+        "cannot be read: no token opens the admin plane; write a token of at least 16 characters into it, readable for \
+         the daemon",
+    );
+    private(&file, "0123456789abcdef");
+    check(listen, "");
+    check("", "nothing asks for a token: the socket needs none; remove it, or add listen");
+    for mode in [0o640, 0o604, 0o620] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("is ours");
+        check(listen, "others than its owner may read or change it; make it private (chmod 600)");
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod transport;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 
@@ -43,6 +44,12 @@ fn assemble_with(variable: fn(&str) -> Option<OsString>, files: &[SourceFile]) -
 
 fn assemble_text(toml: &str) -> Result<Loaded, Problems> {
     assemble_with(variable, &[SourceFile::new("tidegate.toml", toml)])
+}
+
+/// Writes a file that only its owner may read.
+fn private(file: &Path, content: &str) {
+    std::fs::write(file, content).expect("writes");
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).expect("is ours");
 }
 
 fn lines(problems: &[Problem]) -> Vec<String> {

@@ -149,6 +149,12 @@ fn settings_of_the_daemon() {
     assert_eq!(config.received, Limits { messages: 0, bytes: 1 << 10 });
     assert_eq!((config.log.level, config.log.format), (tracing::Level::WARN, LogFormat::Json));
     assert_eq!(config.admin.listen, "[::1]:0".parse().ok());
+    assert_eq!(config.admin.socket, Path::new("/s/admin.sock"));
+    assert_eq!(config.admin.token_file, None);
+    let admin = "[admin]\nsocket = \"run/a.sock\"\nlisten = \"127.0.0.1:1\"\ntoken-file = \"token\"\n";
+    let config = good(&format!("{BROKER}{admin}")).config;
+    assert_eq!(config.admin.socket, Path::new("run/a.sock"));
+    assert_eq!(config.admin.token_file.as_deref(), Some(Path::new("token")));
 }
 
 #[test]

@@ -11,6 +11,7 @@ const MINIMAL: &str = include_str!("../../../../../config/minimal.toml");
 fn load_reference(text: &str) -> Result<Loaded, Problems> {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("reference.password"), "hunter2\n").expect("writes");
+    private(&folder.path().join("reference.token"), "at least 16 characters\n");
     let key = rcgen::KeyPair::generate().expect("a key");
     let parameters = rcgen::CertificateParams::new(vec!["gateway".to_owned()]).expect("a host name");
     let certificate = parameters.self_signed(&key).expect("signs").pem();
@@ -75,7 +76,7 @@ fn the_reference_marks_the_defaults() {
     let model = |text: &str| format!("{:#?}", load_reference(text).expect("is good").config);
     let comparable = |text: &str| {
         // Each load has a folder of its own, which the paths of these files name.
-        let names = ["reference.password", "ca.pem", "gateway.pem", "gateway.key"];
+        let names = ["reference.password", "reference.token", "ca.pem", "gateway.pem", "gateway.key"];
         let model = model(text);
         model
             .lines()

@@ -3,15 +3,13 @@
 //! Owns: the file, written as a whole and synced, so that a crash leaves the old one or the new one. Called by `mod.rs`
 //! on a thread that may block. What the text means is `record.rs`.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use tempfile::NamedTempFile;
-
 use super::record::{Record, RecordError};
+use crate::durable;
 
 /// The file of one broker's record.
 #[derive(Debug)]
@@ -73,7 +71,7 @@ impl Store {
         if number <= *written {
             return Ok(());
         }
-        let result = self.replace(record);
+        let result = durable::replace(&self.path, &record.text());
         if result.is_ok() {
             *written = number;
         } else {
@@ -81,16 +79,6 @@ impl Store {
             let _ = self.remove();
         }
         result
-    }
-
-    fn replace(&self, record: &Record) -> io::Result<()> {
-        let folder = self.path.parent().expect("it is in the folder of the sessions");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let mut file = NamedTempFile::new_in(folder)?;
-        file.write_all(&record.text())?;
-        file.as_file().sync_all()?;
-        file.persist(&self.path)?;
-        File::open(folder)?.sync_all()
     }
 
     /// Removes the record: the broker keeps no session any more.

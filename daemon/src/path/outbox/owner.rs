@@ -1,0 +1,63 @@
+//! Who is told how publishes ended: the message whose call made them, or the command.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::command::PublishEnd;
+use super::condemned::Cause;
+use super::queue::End;
+use crate::path::receipt::{Outcome, Part};
+use crate::telemetry::metrics::HandlerMeters;
+
+/// Who is told the end of what was offered.
+pub(super) enum Owner {
+    /// A handler's call.
+    Call(Completion),
+    /// A publish by command. Its receiver may be gone.
+    Command(oneshot::Sender<PublishEnd>),
+}
+
+impl Owner {
+    /// Of a call whose publishes can hold up its own message.
+    pub(super) fn cause(&self) -> Option<Cause> {
+        match self {
+            Owner::Call(completion) => completion.cause,
+            Owner::Command(_) => None,
+        }
+    }
+
+    /// All its publishes have ended, `last` with the last of them; `worst` is the worst end of all.
+    pub(super) fn end(self, worst: End, last: &PublishEnd) {
+        match self {
+            Owner::Call(completion) => completion.end(worst),
+            // It has one publish alone. An error means that nobody asks any more.
+            Owner::Command(told) => drop(told.send(last.clone())),
+        }
+    }
+}
+
+/// What ends once a call's publishes are safe.
+pub struct Completion {
+    /// The call's part of its message.
+    pub part: Part,
+    /// Where a publish could hold up the acknowledgement of its own message: see [`Outboxes::cause`](super::Outboxes::cause).
+    pub cause: Option<Cause>,
+    /// When the message arrived.
+    pub arrived: Instant,
+    /// The meters of the handler that was called.
+    pub meters: Arc<HandlerMeters>,
+}
+
+impl Completion {
+    pub(super) fn end(self, worst: End) {
+        self.meters.end_to_end.observe(self.arrived.elapsed().as_secs_f64());
+        self.part.end(match worst {
+            End::Delivered => Outcome::Handled,
+            End::Purged => Outcome::DroppedPurged,
+            End::Refused => Outcome::DroppedRefused,
+            End::Poisoned => Outcome::DroppedPoisoned,
+        });
+    }
+}

@@ -1,0 +1,185 @@
+//! What stands behind the outboxes' lock: the outboxes, and for each broker who waits for it and what holds it back.
+//!
+//! Every method is a few memory operations. The time is told. Used by `mod.rs` alone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::CAPACITY;
+use super::admission::{Admission, BatchId, Change};
+use super::condemned::Condemned;
+use super::owner::Owner;
+use super::queue::EntryId;
+use crate::message::{BrokerId, Outgoing};
+use crate::telemetry::metrics::BrokerMeters;
+
+/// How long a connection stands before a suspect is sent on it: what ends sooner ends for another reason, such as a birth
+/// message that the broker does not permit.
+const PROOF: Duration = Duration::from_secs(1);
+
+/// How long an outbox waits after its broker did not take an entry for now: so long at first, twice as long each time.
+const POSTPONED: Duration = Duration::from_secs(1);
+
+/// The longest such wait.
+const POSTPONED_LONGEST: Duration = Duration::from_secs(30);
+
+/// All that is behind the lock.
+pub(super) struct State {
+    pub(super) admission: Admission<Owner>,
+    /// Who waits for admission. Written by `offer`, released at admission or when the waiter gives up.
+    pub(super) waiters: HashMap<BatchId, oneshot::Sender<()>>,
+    /// By broker; also of brokers that are gone or yet to come.
+    sides: Vec<Side>,
+}
+
+/// One broker's side of the outboxes.
+pub(super) struct Side {
+    /// Written by its session.
+    pub(super) hold: Hold,
+    /// Written when something is given up.
+    pub(super) condemned: Condemned,
+    /// None while the broker is not there.
+    pub(super) meters: Option<Arc<BrokerMeters>>,
+    /// Told whenever something unsent may have appeared. The feeder of the broker is the only one that waits for it.
+    pub(super) unsent: Arc<Notify>,
+    /// Told whenever something was offered.
+    pub(super) offers: Arc<Notify>,
+    /// The offers that were told.
+    told: u64,
+}
+
+impl Default for Side {
+    fn default() -> Side {
+        let (hold, condemned) = (Hold::No, Condemned::default());
+        Side { hold, condemned, meters: None, unsent: Arc::default(), offers: Arc::default(), told: 0 }
+    }
+}
+
+/// What stands next in an outbox.
+pub(super) enum Next {
+    Send(EntryId, Arc<Outgoing>),
+    /// It is a copy of what was given up.
+    Drop(EntryId),
+}
+
+/// Whether an outbox holds back what it could give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    No,
+    /// The connection is new: on a trial, from the first attempt to send on.
+    OnTrial,
+    Until(Instant),
+}
+
+impl State {
+    /// Of no broker.
+    pub(super) fn new() -> State {
+        State { admission: Admission::new(CAPACITY), waiters: HashMap::new(), sides: Vec::new() }
+    }
+
+    /// A broker's side, also where the broker is not there.
+    pub(super) fn side(&mut self, broker: BrokerId) -> &mut Side {
+        if self.sides.len() <= broker.index() {
+            self.sides.resize_with(broker.index() + 1, Side::default);
+        }
+        &mut self.sides[broker.index()]
+    }
+
+    /// Whether the next entry is held back at this time.
+    fn is_held(&mut self, broker: BrokerId, now: Instant) -> bool {
+        let on_trial = self.admission.outbox(broker).is_on_trial();
+        let hold = &mut self.side(broker).hold;
+        if *hold == Hold::OnTrial && on_trial {
+            *hold = Hold::Until(now + PROOF);
+        }
+        let held = matches!(*hold, Hold::Until(until) if now < until);
+        if !held {
+            *hold = Hold::No;
+        }
+        held
+    }
+
+    /// What stands next in a broker's outbox, which counts as sent from now on; none while it is held back.
+    pub(super) fn next(&mut self, broker: BrokerId, now: Instant) -> Option<Next> {
+        if self.is_held(broker, now) {
+            return None;
+        }
+        let (entry, message) = self.admission.outbox(broker).take_next()?;
+        let condemned = &mut self.sides[broker.index()].condemned;
+        if condemned.is_empty() {
+            return Some(Next::Send(entry, message));
+        }
+        let cause = self.admission.tag(broker, entry).and_then(Owner::cause);
+        let drop = cause.is_some_and(|cause| condemned.has(cause, &message.topic, now));
+        Some(if drop { Next::Drop(entry) } else { Next::Send(entry, message) })
+    }
+
+    /// Whether the broker's feeder has to wait, and until when where that is known.
+    pub(super) fn waits(&mut self, broker: BrokerId, now: Instant) -> Wait {
+        match (self.admission.outbox(broker).has_unsent(), self.side(broker).hold) {
+            (false, _) => Wait::ForUnsent(Arc::clone(&self.side(broker).unsent)),
+            (true, Hold::Until(until)) if now < until => Wait::Until(until),
+            (true, _) => Wait::No,
+        }
+    }
+
+    /// Releases who waited for what was admitted, and tells what changed.
+    pub(super) fn apply(&mut self, changes: &[Change<Owner>]) {
+        for change in changes {
+            if let Change::Admitted(batch) = change
+                && let Some(waiter) = self.waiters.remove(batch)
+            {
+                // An error means that the waiter is giving up at this moment: its publishes are admitted all the same.
+                let _ = waiter.send(());
+            }
+        }
+        self.refresh();
+    }
+
+    /// The broker does not take an entry for now. Whether that was not so before.
+    pub(super) fn postponed(&mut self, broker: BrokerId, entry: EntryId, now: Instant) -> bool {
+        if matches!(self.side(broker).hold, Hold::Until(until) if now < until) {
+            // Sent with the one that began the wait, which is still the first.
+            self.admission.outbox(broker).put_back(entry);
+            return false;
+        }
+        let times = self.admission.outbox(broker).postpone(entry);
+        let wait = POSTPONED_LONGEST.min(POSTPONED * (1 << (times - 1).min(5)));
+        let side = self.side(broker);
+        side.hold = Hold::Until(now + wait);
+        // Who waits for something unsent learns of the wait.
+        side.unsent.notify_one();
+        times == 1
+    }
+
+    /// Sets the gauges of the brokers for which something changed, and wakes who waits for it.
+    pub(super) fn refresh(&mut self) {
+        for broker in self.admission.changed() {
+            let offered = self.admission.offered(broker);
+            let outbox = self.admission.outbox(broker);
+            let (messages, bytes, unsent) = (outbox.messages(), outbox.bytes(), outbox.has_unsent());
+            let side = self.side(broker);
+            if let Some(meters) = &side.meters {
+                meters.outbox_messages.set(messages as i64);
+                meters.outbox_bytes.set(bytes as i64);
+            }
+            if unsent {
+                side.unsent.notify_one();
+            }
+            if side.told != offered {
+                side.told = offered;
+                side.offers.notify_waiters();
+            }
+        }
+    }
+}
+
+/// What the feeder waits for.
+pub(super) enum Wait {
+    No,
+    ForUnsent(Arc<Notify>),
+    Until(Instant),
+}

@@ -1,0 +1,245 @@
+//! The outboxes as others see them: brokers that come and go, commands, and the ends that messages get.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::message::Outgoing;
+use crate::path::receipt::{Outcome, Progress, Receipt};
+use crate::telemetry::metrics::Metrics;
+use crate::topic::TopicName;
+
+const PLANT: BrokerId = BrokerId(0);
+/// Not the next number: brokers between them may be gone.
+const CLOUD: BrokerId = BrokerId(5);
+
+struct World {
+    outboxes: Arc<Outboxes>,
+    metrics: Metrics,
+    source: Arc<BrokerMeters>,
+    progress: Arc<Progress>,
+}
+
+impl World {
+    fn new() -> World {
+        let metrics = Metrics::new().expect("well formed");
+        let outboxes = Arc::new(Outboxes::new());
+        outboxes.add(PLANT, metrics.broker("plant"));
+        outboxes.add(CLOUD, metrics.broker("cloud"));
+        World { outboxes, source: metrics.broker("source"), metrics, progress: Arc::default() }
+    }
+
+    /// A call for a message of its own, whose publishes are offered.
+    fn call(&self, publishes: Vec<Publish>) -> Option<Room<'_>> {
+        let receipt = Receipt::new(Arc::clone(&self.source), Arc::clone(&self.progress), Qos::AtMostOnce, None);
+        let part = receipt.split(1).next().expect("one part");
+        let meters = self.metrics.handler("celsius");
+        self.outboxes.submit(publishes, Completion { part, cause: None, arrived: Instant::now(), meters })
+    }
+
+    /// Fills the outbox of a broker; how many publishes that took.
+    fn fill(&self, broker: BrokerId) -> usize {
+        (0..CAPACITY.messages).filter(|_| self.call(vec![publish(broker)]).is_none()).count()
+    }
+
+    fn finished(&self, outcome: Outcome) -> u64 {
+        self.source.counts().finished[outcome as usize].1
+    }
+
+    fn deliver(&self, broker: BrokerId) {
+        let (entry, message) = self.outboxes.take_next(broker).expect("something is unsent");
+        self.outboxes.delivered(broker, entry, message.qos);
+    }
+}
+
+fn publish(broker: BrokerId) -> Publish {
+    let topic = TopicName::new("t").expect("valid");
+    let payload = Bytes::from_static(b"x");
+    Publish { broker, message: Outgoing { topic, payload, qos: Qos::ExactlyOnce, retain: false, properties: None } }
+}
+
+/// What a future says when it is asked once.
+fn now<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+#[test]
+fn a_command_is_told_what_was_sent_or_why_it_is_refused() {
+    let world = World::new();
+    let mut commands = [(); 2].map(|()| world.outboxes.publish(publish(PLANT)));
+    assert_eq!(now(commands[0].end()), None);
+    let [(first, _), (second, _)] = [(); 2].map(|()| world.outboxes.take_next(PLANT).expect("is unsent"));
+    world.outboxes.delivered(PLANT, first, Qos::AtLeastOnce);
+    world.outboxes.refused(PLANT, second, "not authorised");
+    assert_eq!(now(commands[0].end()), Some(PublishEnd::Delivered(Qos::AtLeastOnce)));
+    assert_eq!(now(commands[1].end()), Some(PublishEnd::Refused("not authorised".to_owned())));
+    assert_eq!(now(commands[1].end()), Some(PublishEnd::Refused("not authorised".to_owned())), "asked again");
+    assert!(!commands[0].take_back(), "the broker has it");
+}
+
+#[test]
+fn a_command_that_is_postponed_goes_on_waiting() {
+    let world = World::new();
+    let mut command = world.outboxes.publish(publish(PLANT));
+    let (entry, _) = world.outboxes.take_next(PLANT).expect("is unsent");
+    assert!(world.outboxes.postponed(PLANT, entry));
+    assert_eq!(now(command.end()), None);
+    assert!(command.take_back(), "the broker said that it has not taken it");
+    assert_eq!(world.outboxes.usage(PLANT), (0, 0));
+}
+
+#[test]
+fn a_command_takes_back_what_was_not_sent_alone() {
+    let world = World::new();
+    let mut command = world.outboxes.publish(publish(PLANT));
+    let taken = world.outboxes.take_next(PLANT).expect("is unsent");
+    assert!(!command.take_back(), "it is on its way");
+    world.outboxes.put_back(PLANT, taken.0);
+    assert!(command.take_back(), "it was not sent after all");
+    assert!(!command.take_back(), "it is gone");
+    assert_eq!(now(command.end()), Some(PublishEnd::Purged));
+    assert!(world.outboxes.take_next(PLANT).is_none());
+
+    let mut command = world.outboxes.publish(publish(PLANT));
+    world.outboxes.take_next(PLANT).expect("is unsent");
+    world.outboxes.connection_lost(PLANT, None);
+    assert!(!command.take_back(), "the broker may have it");
+    world.deliver(PLANT);
+    assert_eq!(now(command.end()), Some(PublishEnd::Delivered(Qos::ExactlyOnce)));
+}
+
+#[test]
+fn a_command_that_goes_away_withdraws_what_waits_for_room_and_nothing_else() {
+    let world = World::new();
+    let inside = world.outboxes.publish(publish(PLANT));
+    let filled = world.fill(PLANT);
+    assert_eq!(filled, CAPACITY.messages - 1);
+    let mut outside = world.outboxes.publish(publish(PLANT));
+    drop(inside);
+    assert_eq!(world.outboxes.usage(PLANT).0, CAPACITY.messages, "what is in stays");
+    let last = world.outboxes.publish(publish(PLANT));
+    drop(last);
+    (0..CAPACITY.messages).for_each(|_| world.deliver(PLANT));
+    assert_eq!(world.outboxes.usage(PLANT).0, 1, "the one that waited, and not the one that went away");
+    world.deliver(PLANT);
+    assert_eq!(now(outside.end()), Some(PublishEnd::Delivered(Qos::ExactlyOnce)));
+}
+
+#[test]
+fn a_removed_broker_ends_what_waits_as_purged_and_every_message_ends_once() {
+    let world = World::new();
+    let filled = world.fill(PLANT);
+    let mut room = world.call(vec![publish(PLANT), publish(CLOUD)]).expect("there is no room");
+    let mut command = world.outboxes.publish(publish(PLANT));
+    assert_eq!(now(room.admitted()), None);
+
+    assert_eq!(world.outboxes.remove(PLANT), filled + 2);
+    assert_eq!(now(command.end()), Some(PublishEnd::Purged));
+    assert_eq!(now(room.admitted()), Some(()), "what is for the other broker is in");
+    drop(room);
+    assert_eq!(world.finished(Outcome::DroppedPurged), filled as u64);
+    world.deliver(CLOUD);
+    assert_eq!(world.finished(Outcome::DroppedPurged), filled as u64 + 1, "with the worst of its ends");
+
+    assert!(world.call(vec![publish(PLANT)]).is_none(), "nothing waits for a broker that is gone");
+    assert_eq!(now(world.outboxes.publish(publish(PLANT)).end()), Some(PublishEnd::Purged));
+    assert!(!world.outboxes.publish(publish(BrokerId(99))).take_back());
+    assert_eq!(world.outboxes.remove(PLANT), 0);
+    let counts = world.source.counts();
+    let finished: u64 = counts.finished.iter().map(|(_, count)| count).sum();
+    assert_eq!((finished, counts.in_progress), (counts.received, 0));
+    assert_eq!(counts.finished[Outcome::DroppedPurged as usize].1, counts.received);
+    assert_eq!(world.progress.open(), 0);
+}
+
+#[test]
+fn a_broker_that_is_added_again_starts_empty_and_forgets_what_its_name_owed() {
+    let world = World::new();
+    world.call(vec![publish(PLANT)]);
+    let (old, _) = world.outboxes.take_next(PLANT).expect("is unsent");
+    world.outboxes.remove(PLANT);
+    world.metrics.forget_broker("plant");
+    let meters = world.metrics.broker("plant");
+    world.outboxes.add(PLANT, Arc::clone(&meters));
+    world.call(vec![publish(PLANT)]);
+    world.outboxes.delivered(PLANT, old, Qos::AtLeastOnce);
+    assert_eq!((world.outboxes.usage(PLANT).0, meters.outbox_messages.get()), (1, 1), "it was the old one's");
+    world.deliver(PLANT);
+    assert_eq!((world.outboxes.usage(PLANT).0, meters.outbox_messages.get()), (0, 0));
+}
+
+#[test]
+fn a_step_touches_the_gauges_of_its_brokers_alone() {
+    let world = World::new();
+    let (plant, cloud) = (world.metrics.broker("plant"), world.metrics.broker("cloud"));
+    cloud.outbox_messages.set(-1);
+    world.call(vec![publish(PLANT)]);
+    assert_eq!((plant.outbox_messages.get(), cloud.outbox_messages.get()), (1, -1));
+    world.deliver(PLANT);
+    assert_eq!((plant.outbox_messages.get(), cloud.outbox_messages.get()), (0, -1));
+    world.call(vec![publish(CLOUD)]);
+    assert_eq!(cloud.outbox_messages.get(), 1);
+}
+
+#[test]
+fn what_is_left_goes_in_when_there_is_room_and_what_is_dropped_does_not() {
+    let world = World::new();
+    let filled = world.fill(PLANT);
+    world.call(vec![publish(PLANT)]).expect("there is no room").leave();
+    drop(world.call(vec![publish(PLANT)]).expect("there is no room"));
+    assert_eq!(world.finished(Outcome::DroppedShutdown), 1);
+    (0..=filled).for_each(|_| world.deliver(PLANT));
+    assert!(world.outboxes.take_next(PLANT).is_none());
+    assert_eq!(world.finished(Outcome::Handled), filled as u64 + 1);
+}
+
+#[tokio::test]
+async fn an_offer_is_told_also_when_it_waits_for_room() {
+    let world = World::new();
+    let filled = world.fill(PLANT) as u64;
+    assert_eq!((world.outboxes.offered(PLANT), world.outboxes.offered(CLOUD)), (filled, 0));
+    world.outboxes.offered_beyond(PLANT, filled - 1).await;
+    let waiters = [(); 2].map(|()| {
+        let outboxes = Arc::clone(&world.outboxes);
+        tokio::spawn(async move { outboxes.offered_beyond(PLANT, filled).await })
+    });
+    tokio::task::yield_now().await;
+    world.deliver(PLANT);
+    world.call(vec![publish(CLOUD)]);
+    tokio::task::yield_now().await;
+    assert!(waiters.iter().all(|waiter| !waiter.is_finished()), "nothing was offered to it");
+    world.call(vec![publish(PLANT)]);
+    let room = world.call(vec![publish(PLANT)]).expect("there is no room");
+    assert_eq!(world.outboxes.offered(PLANT), filled + 2);
+    for waiter in waiters {
+        waiter.await.expect("ends");
+    }
+    drop(room);
+    world.outboxes.remove(PLANT);
+    assert_eq!(world.outboxes.offered(PLANT), filled + 2, "it never falls");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_removed_broker_goes_on_once_it_is_there_again() {
+    let world = World::new();
+    world.outboxes.remove(PLANT);
+    let ready = tokio::spawn({
+        let outboxes = Arc::clone(&world.outboxes);
+        async move { outboxes.ready(PLANT).await }
+    });
+    tokio::task::yield_now().await;
+    world.call(vec![publish(PLANT)]);
+    tokio::task::yield_now().await;
+    assert!(!ready.is_finished());
+    world.outboxes.add(PLANT, world.metrics.broker("plant"));
+    world.call(vec![publish(PLANT)]);
+    ready.await.expect("ends");
+}
