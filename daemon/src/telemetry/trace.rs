@@ -17,6 +17,7 @@ use crate::brokers::BrokerNames;
 use crate::control::admin::resource::{PublishResult, Step, TraceStep};
 use crate::message::{BrokerId, Message, Outgoing};
 use crate::path::handler::{CallError, CallResult, Publish};
+use crate::path::outbox::PublishEnd;
 use crate::path::receipt::Outcome;
 use crate::path::router::explain::Explanation;
 
@@ -207,9 +208,15 @@ impl Trace {
     }
 
     /// A publish has reached its end.
-    pub fn published(&self, broker: BrokerId, message: &Outgoing, result: PublishResult) {
+    pub fn published(&self, broker: BrokerId, message: &Outgoing, end: &PublishEnd) {
+        let (result, qos, reason) = match end {
+            PublishEnd::Delivered(qos) => (PublishResult::Delivered, Some(qos.number()), None),
+            PublishEnd::Refused(reason) => (PublishResult::Refused, None, Some(reason.clone())),
+            PublishEnd::Poisoned => (PublishResult::Poisoned, None, None),
+            PublishEnd::Purged => (PublishResult::Purged, None, None),
+        };
         let (broker, topic) = (self.name(broker), message.topic.as_str().to_owned());
-        self.tell(Step::Published { broker, topic, result });
+        self.tell(Step::Published { broker, topic, result, qos, reason });
     }
 
     /// The message has ended: the last step.

@@ -412,7 +412,15 @@ pub enum Step {
     /// What the call published is in the outboxes.
     Admitted { publishes: u64 },
     /// A publish has reached its end.
-    Published { broker: String, topic: String, result: PublishResult },
+    Published {
+        broker: String,
+        topic: String,
+        result: PublishResult,
+        /// As it was delivered: 2 is sent as 1 where the session is kept.
+        qos: Option<u8>,
+        /// Why it was refused.
+        reason: Option<String>,
+    },
     /// The message has ended.
     Ended {
         /// As the metric's label: `handled`, `filtered`, `dropped_failed`, …
@@ -430,6 +438,8 @@ pub enum PublishResult {
     Refused,
     /// The broker ended one connection after the other over it.
     Poisoned,
+    /// The broker was removed before it had it.
+    Purged,
 }
 
 /// A message to publish.
