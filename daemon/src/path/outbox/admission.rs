@@ -194,6 +194,11 @@ impl<T> Admission<T> {
         self.batches.get(&batch).map(|batch| &batch.tag)
     }
 
+    /// A batch in the outboxes: its publishes that have not reached their end, and what it was offered with.
+    pub fn batch(&self, id: BatchId) -> Option<(usize, &T)> {
+        self.batches.get(&id).map(|batch| (batch.open, &batch.tag))
+    }
+
     /// Offers the publishes of one call, at least one, in their order. An empty outbox has room for whatever the
     /// configuration allows one call.
     pub fn offer(&mut self, mut publishes: Vec<Publish>, tag: T) -> Offered<T> {

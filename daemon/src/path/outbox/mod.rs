@@ -156,12 +156,21 @@ impl Outboxes {
     }
 
     fn offer(&self, publishes: Vec<Publish>, owner: Owner) -> Standing<'_> {
+        let watched = owner.trace().map(|trace| (Arc::clone(trace), publishes.len()));
         let mut state = self.lock();
         let offered = state.admission.offer(publishes, owner);
         state.refresh();
         match offered {
-            Offered::Taken(batch) => Standing::In(batch),
+            Offered::Taken(batch) => {
+                if watched.is_some() {
+                    state.tell_admitted(batch);
+                }
+                Standing::In(batch)
+            }
             Offered::Waits(batch) => {
+                if let Some((trace, publishes)) = watched {
+                    trace.waits_for_room(publishes);
+                }
                 let (sender, admitted) = oneshot::channel();
                 state.waiters.insert(batch, sender);
                 Standing::Waits(Room { outboxes: self, batch, admitted, left: false })
@@ -252,6 +261,7 @@ impl Outboxes {
         let mut changes = Vec::new();
         {
             let mut state = self.lock();
+            state.tell_end(broker, entry, end);
             state.admission.ended(broker, entry, end.kind(), &mut changes);
             state.apply(&changes);
         }

@@ -10,6 +10,7 @@ use super::condemned::Cause;
 use super::queue::End;
 use crate::path::receipt::{Outcome, Part};
 use crate::telemetry::metrics::HandlerMeters;
+use crate::telemetry::trace::Trace;
 
 /// Who is told the end of what was offered.
 pub(super) enum Owner {
@@ -24,6 +25,14 @@ impl Owner {
     pub(super) fn cause(&self) -> Option<Cause> {
         match self {
             Owner::Call(completion) => completion.cause,
+            Owner::Command(_) => None,
+        }
+    }
+
+    /// Where steps of a call's message are told, if somebody watches it.
+    pub(super) fn trace(&self) -> Option<&Arc<Trace>> {
+        match self {
+            Owner::Call(completion) => completion.part.trace(),
             Owner::Command(_) => None,
         }
     }

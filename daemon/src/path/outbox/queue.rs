@@ -188,6 +188,11 @@ impl Outbox {
         old.entries.iter().filter(|entry| entry.state != State::Gone).map(|entry| entry.batch).collect()
     }
 
+    /// What an entry holds that has not reached its end.
+    pub fn message(&self, id: EntryId) -> Option<&Arc<Outgoing>> {
+        self.entries.get(self.place(id.0)?)?.message.as_ref()
+    }
+
     /// Whether entries are sent one at a time to find out over which one the broker ends its connections.
     pub fn is_on_trial(&self) -> bool {
         self.suspicion.is_on_trial()

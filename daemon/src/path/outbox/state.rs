@@ -10,6 +10,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::CAPACITY;
 use super::admission::{Admission, BatchId, Change};
+use super::command::PublishEnd;
 use super::condemned::Condemned;
 use super::owner::Owner;
 use super::queue::EntryId;
@@ -132,11 +133,29 @@ impl State {
             if let Change::Admitted(batch) = change
                 && let Some(waiter) = self.waiters.remove(batch)
             {
+                self.tell_admitted(*batch);
                 // An error means that the waiter is giving up at this moment: its publishes are admitted all the same.
                 let _ = waiter.send(());
             }
         }
         self.refresh();
+    }
+
+    /// Tells who watches the message of a batch that it is in the outboxes. Under the lock, so that nothing of it leaves before.
+    pub(super) fn tell_admitted(&self, batch: BatchId) {
+        if let Some((publishes, owner)) = self.admission.batch(batch)
+            && let Some(trace) = owner.trace()
+        {
+            trace.admitted(publishes);
+        }
+    }
+
+    /// Tells who watches the message of an entry how the entry ends now. Under the lock, so that the message ends after it.
+    pub(super) fn tell_end(&mut self, broker: BrokerId, entry: EntryId, end: &PublishEnd) {
+        let Some(trace) = self.admission.tag(broker, entry).and_then(Owner::trace).cloned() else { return };
+        if let Some(message) = self.admission.outbox(broker).message(entry) {
+            trace.published(broker, message, end);
+        }
     }
 
     /// The broker does not take an entry for now. Whether that was not so before.

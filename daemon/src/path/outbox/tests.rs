@@ -9,9 +9,14 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::*;
+use crate::brokers::BrokerNames;
+use crate::control::admin::resource::{PublishResult, Step};
 use crate::message::Outgoing;
 use crate::path::receipt::{Outcome, Progress, Receipt};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::received::testing::message;
+use crate::telemetry::trace::{Trace, Tracer, Watch, Watched};
+use crate::telemetry::wanted::Wanted;
 use crate::topic::TopicName;
 
 const PLANT: BrokerId = BrokerId(0);
@@ -36,7 +41,12 @@ impl World {
 
     /// A call for a message of its own, whose publishes are offered.
     fn call(&self, publishes: Vec<Publish>) -> Option<Room<'_>> {
+        self.traced_call(publishes, None)
+    }
+
+    fn traced_call(&self, publishes: Vec<Publish>, trace: Option<Arc<Trace>>) -> Option<Room<'_>> {
         let receipt = Receipt::new(Arc::clone(&self.source), Arc::clone(&self.progress), Qos::AtMostOnce, None);
+        let receipt = receipt.traced(trace);
         let part = receipt.split(1).next().expect("one part");
         let meters = self.metrics.handler("celsius");
         self.outboxes.submit(publishes, Completion { part, cause: None, arrived: Instant::now(), meters })
@@ -242,4 +252,77 @@ async fn who_waits_for_a_removed_broker_goes_on_once_it_is_there_again() {
     world.outboxes.add(PLANT, world.metrics.broker("plant"));
     world.call(vec![publish(PLANT)]);
     ready.await.expect("ends");
+}
+
+fn watched() -> (Tracer, Watch) {
+    let names = BrokerNames::default();
+    ["plant", "1", "2", "3", "4", "cloud"].into_iter().for_each(|name| {
+        names.number(name);
+    });
+    let tracer = Tracer::new(names);
+    let watch = tracer.watch(Wanted::default(), None);
+    (tracer, watch)
+}
+
+/// What a watch says now, but for the message's receipt.
+fn steps(watch: &mut Watch) -> Vec<Step> {
+    let next = std::iter::from_fn(|| match now(watch.next()).flatten() {
+        Some(Watched::Step(step)) => Some(step.step),
+        Some(Watched::Missed(missed)) => panic!("{missed} steps are missed"),
+        None => None,
+    });
+    next.filter(|step| !matches!(step, Step::Received { .. })).collect()
+}
+
+fn published(broker: &str, result: PublishResult, qos: Option<u8>, reason: Option<&str>) -> Step {
+    let (broker, reason) = (broker.to_owned(), reason.map(str::to_owned));
+    Step::Published { broker, topic: "t".to_owned(), result, qos, reason }
+}
+
+fn ended(outcome: &str) -> Step {
+    Step::Ended { outcome: outcome.to_owned() }
+}
+
+#[test]
+fn who_watches_a_message_is_told_how_its_publishes_end() {
+    let (world, (tracer, mut watch)) = (World::new(), watched());
+    let traced = |publishes| world.traced_call(publishes, tracer.begin(1, &message("t", 1)));
+    assert!(traced(vec![publish(PLANT), publish(CLOUD), publish(PLANT)]).is_none());
+    assert_eq!(steps(&mut watch), [Step::Admitted { publishes: 3 }]);
+    let [first, second] = [(); 2].map(|()| world.outboxes.take_next(PLANT).expect("is unsent").0);
+    world.outboxes.refused(PLANT, second, "not authorised");
+    world.outboxes.delivered(PLANT, first, Qos::AtLeastOnce);
+    world.deliver(CLOUD);
+    let expected = [
+        published("plant", PublishResult::Refused, None, Some("not authorised")),
+        published("plant", PublishResult::Delivered, Some(1), None),
+        published("cloud", PublishResult::Delivered, Some(2), None),
+        ended("dropped_refused"),
+    ];
+    assert_eq!(steps(&mut watch), expected);
+    assert!(traced(vec![]).is_none());
+    assert_eq!(steps(&mut watch), [ended("handled")]);
+    // One that nobody watches.
+    assert!(world.call(vec![publish(PLANT)]).is_none());
+    world.deliver(PLANT);
+    assert_eq!(steps(&mut watch), []);
+}
+
+#[test]
+fn who_watches_a_message_is_told_that_it_waits_for_room() {
+    let (world, (tracer, mut watch)) = (World::new(), watched());
+    let traced = |publishes| world.traced_call(publishes, tracer.begin(1, &message("t", 1)));
+    world.fill(PLANT);
+    let _room = traced(vec![publish(PLANT), publish(CLOUD)]).expect("waits");
+    let _behind = traced(vec![publish(PLANT)]).expect("waits");
+    let waits = |publishes| Step::WaitsForRoom { publishes };
+    assert_eq!(steps(&mut watch), [waits(2), waits(1)]);
+    world.deliver(PLANT);
+    assert_eq!(steps(&mut watch), [Step::Admitted { publishes: 2 }]);
+    // The second is purged while it waits: it is never in.
+    world.outboxes.remove(PLANT);
+    assert_eq!(steps(&mut watch), [ended("dropped_purged")]);
+    world.deliver(CLOUD);
+    let delivered = published("cloud", PublishResult::Delivered, Some(2), None);
+    assert_eq!(steps(&mut watch), [delivered, ended("dropped_purged")]);
 }

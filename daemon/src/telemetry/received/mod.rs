@@ -193,8 +193,8 @@ impl Drop for Follower {
 }
 
 #[cfg(test)]
-pub(super) mod testing {
-    //! Messages for the tests of this folder and of the trace.
+pub(crate) mod testing {
+    //! Messages for tests.
 
     use std::time::{Instant, UNIX_EPOCH};
 
@@ -203,12 +203,12 @@ pub(super) mod testing {
     use crate::topic::TopicName;
 
     /// From broker 0, with so many bytes.
-    pub(in crate::telemetry) fn message(topic: &str, bytes: usize) -> Arc<Message> {
+    pub(crate) fn message(topic: &str, bytes: usize) -> Arc<Message> {
         of_broker(0, topic, bytes)
     }
 
     /// From this broker, with so many bytes.
-    pub(in crate::telemetry) fn of_broker(broker: u32, topic: &str, bytes: usize) -> Arc<Message> {
+    pub(crate) fn of_broker(broker: u32, topic: &str, bytes: usize) -> Arc<Message> {
         Arc::new(Message {
             broker: BrokerId(broker),
             topic: TopicName::new(topic).expect("valid"),
