@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::stages::Shared;
 pub use self::stages::Stages;
-use crate::control::admin::{Admin, Health, Pages};
+use crate::control::admin::{Admin, Pages};
 use crate::control::config::Loaded;
 use crate::control::config::model::Config;
 use crate::control::live::{self, Live};
@@ -28,7 +28,9 @@ use crate::path::outbox::Outboxes;
 use crate::path::receipt::Progress;
 use crate::path::router::Router;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::received::ReceivedRing;
 use crate::telemetry::tap::Tap;
+use crate::telemetry::trace::Tracer;
 
 /// Why the gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -112,11 +114,13 @@ impl Gateway {
         };
         let tap = Tap::new();
         let progress = Arc::new(Progress::default());
+        let received = ReceivedRing::new(config.received);
+        let tracer = Tracer::new(loaded.names.clone());
         let shared = Shared {
             names: loaded.names.clone(),
             metrics: Arc::new(Metrics::new()?),
             outboxes: Arc::new(Outboxes::new()),
-            router: Arc::new(Router::new(Arc::clone(&progress), tap.clone())),
+            router: Arc::new(Router::new(Arc::clone(&progress), received.clone(), tracer.clone(), tap.clone())),
             tap: tap.clone(),
             engine: Arc::new(tokio::task::spawn_blocking(move || WasmEngine::new(Some(&cache))).await??),
             stop_sessions: CancellationToken::new(),
@@ -126,11 +130,10 @@ impl Gateway {
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let (sender, running) = watch::channel(Arc::new(stages.running()));
         let (requests, queue) = mpsc::channel(live::WAITING_CHANGES);
-        let live = Live::new(running, requests, Arc::clone(&shared.outboxes));
+        let live = Live::new(running, requests, Arc::clone(&shared.outboxes), stopping.clone());
         let address = admin.as_ref().map(Admin::address);
         let admin_task = admin.map(|admin| {
-            let health = Health::new(live.clone(), stopping.clone());
-            let pages = Pages { metrics: Arc::clone(&shared.metrics), health };
+            let pages = Pages { metrics: Arc::clone(&shared.metrics), live: live.clone() };
             tokio::spawn(admin.serve(pages, stop_admin.clone()))
         });
         Ok(Gateway {

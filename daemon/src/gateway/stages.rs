@@ -303,10 +303,8 @@ async fn ready(
 ) -> Result<HashMap<Arc<str>, ReadyHandler>, GatewayError> {
     let starting = difference.handlers.iter().filter(|(_, change)| *change != Change::Removed);
     let handlers = loaded.config.handlers.iter();
-    let handlers: Vec<Arc<Handler>> = handlers
-        .filter(|handler| starting.clone().any(|(name, _)| *name == handler.name))
-        .cloned()
-        .collect();
+    let handlers: Vec<Arc<Handler>> =
+        handlers.filter(|handler| starting.clone().any(|(name, _)| *name == handler.name)).cloned().collect();
     let plugins = {
         let (engine, handlers) = (Arc::clone(&shared.engine), handlers.clone());
         tokio::task::spawn_blocking(move || {

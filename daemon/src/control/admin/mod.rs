@@ -2,7 +2,6 @@
 //!
 //! Reads meters and the sessions' status; changes nothing. It listens on a loopback address only.
 
-mod health;
 pub mod received;
 pub mod resource;
 
@@ -18,7 +17,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use self::health::{BrokerHealth, Health};
+use crate::control::live::Live;
 use crate::telemetry::metrics::Metrics;
 
 /// What the pages are made from.
@@ -26,7 +25,7 @@ pub struct Pages {
     /// Rendered by `/metrics`.
     pub metrics: Arc<Metrics>,
     /// Told by `/readyz`.
-    pub health: Health,
+    pub live: Live,
 }
 
 /// The server, bound and not yet serving.
@@ -76,7 +75,7 @@ async fn metrics(State(pages): State<Arc<Pages>>) -> Response {
 }
 
 async fn ready(State(pages): State<Arc<Pages>>) -> Response {
-    let obstacles = pages.health.obstacles();
+    let obstacles = pages.live.obstacles();
     if obstacles.is_empty() {
         return "ready\n".into_response();
     }

@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 pub use problem::{Origin, Problem};
 pub use raw::Definition;
+pub use scalar::{format_duration, format_size};
 pub use show::Setting;
 
 use toml::de::DeTable;
@@ -142,6 +143,8 @@ pub struct BrokerOrigins {
     pub object: ObjectOrigin,
     /// `address`.
     pub address: Origin,
+    /// `username` as it is written, where it is interpolated: what that stands for may be a secret.
+    pub username: Option<String>,
 }
 
 /// Places of one handler.

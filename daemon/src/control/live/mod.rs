@@ -7,16 +7,21 @@
 
 mod change;
 mod edit;
+mod health;
 mod operate;
 mod refusal;
+mod view;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 pub use self::change::{Request, run};
 pub use self::edit::{Edit, unknown};
+pub use self::health::Obstacle;
 pub use self::refusal::{Refusal, RefusalKind};
 use crate::control::config::Loaded;
 use crate::control::config::model::Broker;
@@ -78,16 +83,21 @@ pub struct Live {
     running: watch::Receiver<Arc<Running>>,
     changes: mpsc::Sender<Request>,
     outboxes: Arc<Outboxes>,
+    /// When the daemon started, for people and for durations.
+    started: (SystemTime, Instant),
+    /// Cancelled when a stop begins.
+    stopping: CancellationToken,
 }
 
 impl Live {
-    /// A handle on what runs. `changes` leads to [`run`].
+    /// A handle on what runs, until `stopping`. `changes` leads to [`run`].
     pub fn new(
         running: watch::Receiver<Arc<Running>>,
         changes: mpsc::Sender<Request>,
         outboxes: Arc<Outboxes>,
+        stopping: CancellationToken,
     ) -> Live {
-        Live { running, changes, outboxes }
+        Live { running, changes, outboxes, started: (SystemTime::now(), Instant::now()), stopping }
     }
 
     /// What runs now.

@@ -68,7 +68,10 @@ impl Live {
         if publication.disconnect_after && opened == Opened::Already {
             return Err(Refusal::new(
                 RefusalKind::Connected,
-                format!("the broker {} is connected already, and a publish ends only a connection that it made", publication.broker),
+                format!(
+                    "the broker {} is connected already, and a publish ends only a connection that it made",
+                    publication.broker
+                ),
                 "publish without disconnect-after",
             ));
         }
@@ -151,14 +154,21 @@ impl Live {
             let (detail, remedy) = if command.take_back() {
                 ("it was not sent, and is taken back", "see why with tidegate status")
             } else {
-                ("it was sent, and is sent again until the broker acknowledges it", "look for it before publishing it again")
+                (
+                    "it was sent, and is sent again until the broker acknowledges it",
+                    "look for it before publishing it again",
+                )
             };
             let seconds = ANSWER_DEADLINE.as_secs();
             let detail = format!("the broker {name} has not acknowledged the message within {seconds} s: {detail}");
             return Err(Refusal::new(RefusalKind::NoAnswer, detail, remedy));
         };
         let refused = |reason: String| {
-            Err(Refusal::new(RefusalKind::RefusedByBroker, format!("the broker {name} refuses the message: {reason}"), ""))
+            Err(Refusal::new(
+                RefusalKind::RefusedByBroker,
+                format!("the broker {name} refuses the message: {reason}"),
+                "",
+            ))
         };
         match end {
             PublishEnd::Delivered(qos) => Ok(qos),
@@ -178,7 +188,11 @@ async fn connect(broker: &RunningBroker) -> Result<Opened, Refusal> {
 
 fn cannot_connect(broker: &RunningBroker, why: &str) -> Refusal {
     let again = if broker.config.auto_connect { "it is tried again by itself (auto-connect)" } else { "" };
-    Refusal::new(RefusalKind::CannotConnect, format!("the broker {} is not connected: {why}", broker.config.name), again)
+    Refusal::new(
+        RefusalKind::CannotConnect,
+        format!("the broker {} is not connected: {why}", broker.config.name),
+        again,
+    )
 }
 
 fn ended(broker: &RunningBroker) -> Refusal {
@@ -198,15 +212,15 @@ fn outgoing(publication: &Publication) -> Result<Outgoing, Refusal> {
             return Err(invalid("both message and message-base64 are given".to_owned(), "give one of the two"));
         }
         (Some(text), None) => Bytes::from(text.clone()),
-        (None, Some(text)) => STANDARD
-            .decode(text)
-            .map(Bytes::from)
-            .map_err(|error| invalid(format!("message-base64 is not base64: {error}"), "use the standard alphabet with padding"))?,
+        (None, Some(text)) => STANDARD.decode(text).map(Bytes::from).map_err(|error| {
+            invalid(format!("message-base64 is not base64: {error}"), "use the standard alphabet with padding")
+        })?,
         (None, None) => Bytes::new(),
     };
     let message = Outgoing { topic, payload, qos, retain: publication.retain, properties: None };
     if message.weight() > CAPACITY.bytes {
-        let detail = format!("the message has {} bytes, more than an outbox holds ({})", message.weight(), CAPACITY.bytes);
+        let detail =
+            format!("the message has {} bytes, more than an outbox holds ({})", message.weight(), CAPACITY.bytes);
         return Err(invalid(detail, "publish less"));
     }
     Ok(message)
@@ -234,8 +248,10 @@ async fn granted(running: &Running, name: &str) -> Result<(), Refusal> {
         },
         Ok(Err(_)) => Err(ended(broker)),
         Err(_) => {
-            let detail =
-                format!("the broker {who} has not answered for the subscription {name} within {} s", ANSWER_DEADLINE.as_secs());
+            let detail = format!(
+                "the broker {who} has not answered for the subscription {name} within {} s",
+                ANSWER_DEADLINE.as_secs()
+            );
             Err(Refusal::new(RefusalKind::NoAnswer, detail, "see why with tidegate status; nothing was added"))
         }
     }

@@ -1,19 +1,11 @@
-//! Whether the gateway does its whole job: what `/readyz` tells.
+//! Whether the gateway does its whole job: what `/readyz` and `tidegate status` tell.
 //!
 //! Reads each session's status; decides nothing.
 
 use std::fmt;
 
-use tokio_util::sync::CancellationToken;
-
-use crate::control::live::{Live, RunningBroker};
+use super::{Live, RunningBroker};
 use crate::path::session::SessionState;
-
-/// All brokers' sessions, and whether the daemon stops.
-pub struct Health {
-    live: Live,
-    stopping: CancellationToken,
-}
 
 /// What keeps the gateway from being ready, in plain words.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,17 +17,12 @@ impl fmt::Display for Obstacle {
     }
 }
 
-impl Health {
-    /// The health of what runs, until `stopping`.
-    pub fn new(live: Live, stopping: CancellationToken) -> Health {
-        Health { live, stopping }
-    }
-
+impl Live {
     /// Everything that keeps the gateway from being ready; nothing when it is. A broker that connects only on demand, or was
     /// disconnected by command, is no obstacle while it is not connected.
     pub fn obstacles(&self) -> Vec<Obstacle> {
         let stopping = self.stopping.is_cancelled().then(|| Obstacle("the daemon is stopping".to_owned()));
-        stopping.into_iter().chain(self.live.running().brokers.iter().flat_map(obstacles)).collect()
+        stopping.into_iter().chain(self.running().brokers.iter().flat_map(obstacles)).collect()
     }
 }
 
