@@ -15,12 +15,13 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::brokers::BrokerNames;
 use crate::control::admin::{Admin, BrokerHealth, Health, Pages};
 use crate::control::config::model::{Config, Handler, OnMessage};
 use crate::message::BrokerId;
-use crate::path::dispatch::{HandlerQueue, ParallelLimit};
-use crate::path::handler::instance::{Counted, InstanceParts, Instances, serve};
-use crate::path::handler::wasm::{EngineError, Host, LoadError, Plugin, StartError, WasmEngine};
+use crate::path::dispatch::ParallelLimit;
+use crate::path::handler::wasm::{EngineError, LoadError, Plugin, StartError, WasmEngine};
+use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHandler};
 use crate::path::outbox::Outboxes;
 use crate::path::receipt::Progress;
 use crate::path::router::{BrokerRoutes, RouteTable, Router, of_broker};
@@ -84,8 +85,7 @@ pub struct Gateway {
     tap: Tap,
     router: Arc<Router>,
     progress: Arc<Progress>,
-    queues: Vec<Arc<HandlerQueue>>,
-    instances: Vec<JoinHandle<()>>,
+    handlers: Vec<RunningHandler>,
     sessions: Vec<SessionHandle>,
     admin_task: Option<JoinHandle<io::Result<()>>>,
     /// Cancelled when a stop begins: `/readyz` tells.
@@ -134,8 +134,7 @@ impl Gateway {
             tap,
             router,
             progress,
-            queues: handlers.queues.into_values().collect(),
-            instances: handlers.instances,
+            handlers: handlers.0.into_values().collect(),
             sessions,
             admin_task,
             stopping,
@@ -168,13 +167,9 @@ impl Gateway {
         let grace = self.config.shutdown_grace;
         let drained = tokio::time::timeout(grace, self.progress.idle()).await.is_ok();
         let left = if drained { 0 } else { self.progress.open() };
-        for task in &self.instances {
-            task.abort();
+        for handler in self.handlers {
+            handler.stop().await;
         }
-        for task in self.instances {
-            joined(task.await.err(), "an instance's task panicked");
-        }
-        self.queues.iter().for_each(|queue| queue.clear());
         self.stop_sessions.cancel();
         for session in self.sessions {
             joined(session.join.await.err(), "a session's task panicked");
@@ -237,11 +232,8 @@ fn prepare_state_dir(state_dir: &Path) -> Result<PathBuf, GatewayError> {
     Ok(cache)
 }
 
-/// All handlers, their queues and their running instances.
-struct Handlers {
-    queues: HashMap<Arc<str>, Arc<HandlerQueue>>,
-    instances: Vec<JoinHandle<()>>,
-}
+/// All handlers, by name.
+struct Handlers(HashMap<Arc<str>, RunningHandler>);
 
 impl Handlers {
     async fn start(
@@ -252,65 +244,39 @@ impl Handlers {
         tap: &Tap,
     ) -> Result<Handlers, GatewayError> {
         let plugins = load_plugins(Arc::clone(config), cache.to_owned()).await?;
-        let names: Arc<[Arc<str>]> = config.brokers.iter().map(|broker| Arc::clone(&broker.name)).collect();
-        let limits: Arc<[Option<Arc<ParallelLimit>>]> = config
-            .brokers
-            .iter()
-            .map(|broker| broker.parallel_limit.map(|most| ParallelLimit::new(usize::from(most))))
-            .collect();
-        let mut handlers = Handlers { queues: HashMap::new(), instances: Vec::new() };
+        let brokers = BrokerNames::default();
+        config.brokers.iter().for_each(|broker| drop(brokers.number(&broker.name)));
+        let mut handlers = HashMap::new();
         for (handler, plugin) in config.handlers.iter().zip(plugins) {
-            let meters = metrics.handler(&handler.name);
-            let queue = Arc::new(HandlerQueue::new(Arc::clone(handler), Arc::clone(&limits), Arc::clone(&meters)));
-            let parts = Arc::new(InstanceParts {
+            let parts = HandlerParts {
                 handler: Arc::clone(handler),
                 plugin,
-                host: Arc::new(Host::new(handler, Arc::clone(&names))),
-                queue: Arc::clone(&queue),
+                brokers: brokers.clone(),
                 outboxes: Arc::clone(outboxes),
-                meters,
-                failures: InstanceParts::failures(),
+                meters: metrics.handler(&handler.name),
                 tap: tap.clone(),
-                instances: Instances::new(handler.instances.get()),
-            });
-            handlers.start_instances(handler, &parts).await?;
-            handlers.queues.insert(Arc::clone(&handler.name), queue);
+            };
+            let ready = ReadyHandler::start(parts).await.map_err(|error| match error {
+                HandlerError::Start(source) => GatewayError::Start { handler: Arc::clone(&handler.name), source },
+                HandlerError::Aborted(error) => GatewayError::Aborted(error),
+            })?;
+            handlers.insert(Arc::clone(&handler.name), ready.serve());
         }
-        Ok(handlers)
-    }
-
-    /// Starts the instances beside each other, and serves once all have started.
-    async fn start_instances(&mut self, handler: &Handler, parts: &Arc<InstanceParts>) -> Result<(), GatewayError> {
-        let mut starting: Vec<JoinHandle<Result<Counted, StartError>>> = Vec::new();
-        for _ in 0..handler.instances.get() {
-            let parts = Arc::clone(parts);
-            starting.push(tokio::spawn(async move { parts.start().await }));
-        }
-        for (shard, instance) in starting.into_iter().enumerate() {
-            let refused = |source| GatewayError::Start { handler: Arc::clone(&handler.name), source };
-            parts.instances.put(shard, instance.await?.map_err(refused)?);
-        }
-        for runner in 0..handler.instances.get() {
-            self.instances.push(tokio::spawn(serve(Arc::clone(parts), runner)));
-        }
-        tracing::info!(
-            handler = %handler.name, plugin = %handler.plugin.display(), version = %parts.plugin.hash(),
-            instances = handler.instances, "handler started",
-        );
-        Ok(())
+        Ok(Handlers(handlers))
     }
 
     fn routes(&self, config: &Config, metrics: &Metrics, id: BrokerId, meters: &Arc<BrokerMeters>) -> BrokerRoutes {
         let broker = &config.brokers[id.index()];
         let subscriptions = of_broker(&config.subscriptions, id);
         let queue = |action: &Option<OnMessage>| match action {
-            Some(OnMessage::Handler(handler)) => self.queues.get(&handler.name).cloned(),
+            Some(OnMessage::Handler(handler)) => self.0.get(&handler.name).map(|handler| Arc::clone(handler.queue())),
             Some(OnMessage::Log(_)) | None => None,
         };
         BrokerRoutes {
             queues: subscriptions.iter().map(|subscription| queue(&subscription.on_message)).collect(),
             last_message: subscriptions.iter().map(|one| metrics.subscription(&broker.name, &one.name)).collect(),
             meters: Arc::clone(meters),
+            limit: ParallelLimit::new(broker.parallel_limit.map(usize::from)),
             table: RouteTable::new(Arc::clone(broker), subscriptions),
         }
     }
