@@ -18,7 +18,7 @@ use self::select::{Facts, Places, Selected, domains, select_all};
 pub use self::table::RouteTable;
 use crate::control::config::model::{OnMessage, Subscription};
 use crate::message::{BrokerId, Message, Qos};
-use crate::path::dispatch::{HandlerQueue, Job};
+use crate::path::dispatch::{HandlerQueue, Job, ParallelLimit};
 use crate::path::receipt::{Outcome, Progress, Receipt};
 use crate::path::session::{AckToken, WireCopy};
 use crate::telemetry::metrics::BrokerMeters;
@@ -36,6 +36,8 @@ pub struct BrokerRoutes {
     pub last_message: Vec<Gauge>,
     /// The broker's meters.
     pub meters: Arc<BrokerMeters>,
+    /// How many calls may run for its messages: the same for as long as the broker is there.
+    pub limit: Arc<ParallelLimit>,
 }
 
 /// Routes the messages of all brokers.
@@ -128,7 +130,7 @@ impl BrokerRoutes {
                         trace.queued(&handler.name, &subscription.name);
                     }
                     let (message, subscription) = (Arc::clone(message), Arc::clone(subscription));
-                    queue.push(Job { message, subscription, part });
+                    queue.push(Job { message, subscription, part, limit: Arc::clone(&self.limit) });
                 }
                 (Some(OnMessage::Log(template)), _) => {
                     let line = template.render(message, &self.table.broker.name, &subscription.name);
