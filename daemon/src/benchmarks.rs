@@ -14,7 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::control::config;
 use crate::message::{BrokerId, Message, Outgoing, Qos};
 use crate::path::handler::Publish;
-use crate::path::handler::wasm::{Host, Instance, WasmEngine};
+use crate::path::handler::wasm::{Call, Host, Instance, WasmEngine};
 use crate::path::outbox::{Completion, Outboxes};
 use crate::path::receipt::{Progress, Receipt};
 pub use crate::path::session::benchmarks::Acknowledgements;
@@ -104,7 +104,9 @@ impl Handler {
         self.runtime.block_on(async {
             let mut last = Bytes::new();
             for _ in 0..calls {
-                let mut publishes = instance.call(&message, "local:bench", &[], 1).await?;
+                let call =
+                    Call { message: &message, subscription: "local:bench", captures: &[], attempt: 1, trace: None };
+                let mut publishes = instance.call(call).await?;
                 let publish = publishes.pop().filter(|_| publishes.is_empty());
                 last = publish.ok_or_else(|| anyhow!("not one message was published"))?.message.payload;
             }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::brokers::BrokerNames;
 use crate::control::admin::{Admin, BrokerHealth, Health, Pages};
 use crate::control::config::model::{Config, Handler, OnMessage};
 use crate::message::BrokerId;
@@ -28,6 +29,7 @@ use crate::path::session::{self, SessionHandle, SessionParts};
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
 use crate::telemetry::received::ReceivedRing;
 use crate::telemetry::tap::Tap;
+use crate::telemetry::trace::Tracer;
 
 /// Why the gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -116,11 +118,16 @@ impl Gateway {
             config.brokers.iter().map(|broker| metrics.broker(&broker.name)).collect();
         let outboxes = Arc::new(Outboxes::new());
         (0..).map(BrokerId).zip(&brokers).for_each(|(id, meters)| outboxes.add(id, Arc::clone(meters)));
+        let names = BrokerNames::default();
+        for broker in &config.brokers {
+            names.number(&broker.name);
+        }
         let handlers = Handlers::start(&config, &cache, &metrics, &outboxes, &tap).await?;
         let routes =
             (0..).map(BrokerId).zip(&brokers).map(|(id, meters)| handlers.routes(&config, &metrics, id, meters));
         let received = ReceivedRing::new(config.received);
-        let router = Arc::new(Router::new(routes.collect(), Arc::clone(&progress), received, tap.clone()));
+        let tracer = Tracer::new(names);
+        let router = Arc::new(Router::new(routes.collect(), Arc::clone(&progress), received, tracer, tap.clone()));
         let (stopping, stop_sessions, stop_admin) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let sessions = start_sessions(&config, &router, &outboxes, &brokers, &tap, &stop_sessions);

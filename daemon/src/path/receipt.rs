@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::message::Qos;
 use crate::path::session::{AckToken, Fate};
 use crate::telemetry::metrics::BrokerMeters;
+use crate::telemetry::trace::Trace;
 
 /// How a message's way ended. The order is that of severity: of several calls for one message the worst counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,6 +132,8 @@ pub struct Receipt {
     progress: Arc<Progress>,
     /// None for QoS 0, which has no acknowledgement.
     token: Option<AckToken>,
+    /// Where somebody watches the message.
+    trace: Option<Arc<Trace>>,
 }
 
 impl Receipt {
@@ -138,7 +141,17 @@ impl Receipt {
     pub fn new(meters: Arc<BrokerMeters>, progress: Arc<Progress>, qos: Qos, token: Option<AckToken>) -> Receipt {
         meters.received(qos);
         progress.begin();
-        Receipt { meters, progress, token }
+        Receipt { meters, progress, token, trace: None }
+    }
+
+    /// The same, watched from now on.
+    pub fn traced(self, trace: Option<Arc<Trace>>) -> Receipt {
+        Receipt { trace, ..self }
+    }
+
+    /// Where steps of the message are told, if somebody watches it.
+    pub fn trace(&self) -> Option<&Arc<Trace>> {
+        self.trace.as_ref()
     }
 
     /// Ends a message that needs no call.
@@ -154,6 +167,9 @@ impl Receipt {
 
     fn conclude(&self, outcome: Outcome) {
         self.meters.finished(outcome);
+        if let Some(trace) = &self.trace {
+            trace.ended(outcome);
+        }
         if let Some(token) = self.token.as_ref().filter(|_| outcome.is_final()) {
             token.settle();
         }
@@ -189,6 +205,11 @@ impl Part {
     /// Where the message stands with its broker: whether it may still be started.
     pub fn fate(&self) -> Fate {
         self.shared.receipt.token.as_ref().map_or(Fate::Open, AckToken::fate)
+    }
+
+    /// Where steps of the message are told, if somebody watches it.
+    pub fn trace(&self) -> Option<&Arc<Trace>> {
+        self.shared.receipt.trace()
     }
 
     /// Ends this part. When it is the message's last, the message ends with the worst outcome of all parts, and is

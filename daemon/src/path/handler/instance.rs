@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::wasm::{Host, Instance, Plugin, StartError};
+use super::wasm::{Call, Host, Instance, Plugin, StartError};
 use super::{CallError, CallResult, Publish};
 use crate::control::config::model::{Handler, Isolation};
 use crate::path::dispatch::{HandlerQueue, Job, Permit, Turn};
@@ -30,6 +30,9 @@ const TURN: Duration = Duration::from_micros(500);
 
 /// How often a failing handler's calls are said, at most.
 const FAILURE_SAID: Duration = Duration::from_millis(100);
+
+/// Of a message that comes again, the daemon does not know how often it came.
+const FIRST_ATTEMPT: u32 = 1;
 
 /// What the instances of one handler share.
 pub struct InstanceParts {
@@ -155,9 +158,16 @@ fn not_started(error: StartError) -> CallError {
 impl InstanceParts {
     /// One job from its call to the hand-over of what it published; how long the call took.
     async fn run(&self, shard: usize, job: Job, permit: Option<Permit>) -> Duration {
+        if let Some(trace) = job.part.trace() {
+            let version = self.plugin.hash().to_string();
+            trace.call_begins(&self.handler.name, &job.subscription.name, version, FIRST_ATTEMPT);
+        }
         let started = Instant::now();
         let result = self.call(shard, &job).await;
         let took = started.elapsed();
+        if let Some(trace) = job.part.trace() {
+            trace.call_ended(&self.handler.name, &result, took);
+        }
         drop(permit);
         self.finish(job, result, took).await;
         took
@@ -170,7 +180,14 @@ impl InstanceParts {
             None => self.start().await.map_err(not_started)?,
         };
         let captures = job.subscription.topic.captures(&job.message.topic).unwrap_or_default();
-        let result = counted.instance.call(&job.message, &job.subscription.name, &captures, 1).await;
+        let call = Call {
+            message: &job.message,
+            subscription: &job.subscription.name,
+            captures: &captures,
+            attempt: FIRST_ATTEMPT,
+            trace: job.part.trace(),
+        };
+        let result = counted.instance.call(call).await;
         let reusable = result.as_ref().map_or_else(CallError::keeps_instance, |_| true);
         if reusable && self.handler.isolation == Isolation::Reuse {
             self.instances.put(shard, counted);

@@ -67,18 +67,30 @@ pub struct Candidate {
 /// What this broker's subscriptions do with a message of this topic.
 pub fn explain(table: &RouteTable, topic: &TopicName, facts: Facts<'_>) -> Explanation {
     let ranked = table.ranked(topic);
-    let domains = domains(table.subscriptions(), &ranked);
-    let selected = select_all(table.subscriptions(), &domains, table.broker.dispatch, facts);
+    explain_domains(table, topic, &ranked, &domains(table.subscriptions(), &ranked), facts)
+}
+
+/// The same for one copy of a message, which concerns these dispatch domains alone. `ranked` holds their places, best rank
+/// first, and may hold others.
+pub fn explain_domains(
+    table: &RouteTable,
+    topic: &TopicName,
+    ranked: &[usize],
+    domains: &[Places],
+    facts: Facts<'_>,
+) -> Explanation {
+    let selected = select_all(table.subscriptions(), domains, table.broker.dispatch, facts);
     let (outcome, running) = match selected {
         Selected::Unmatched => (Verdict::Unmatched, Places::new()),
         Selected::Filtered => (Verdict::Filtered, Places::new()),
         Selected::Run(places) => (Verdict::Runs, places),
     };
     let mut decided = vec![false; domains.len()];
-    let candidates = ranked.iter().enumerate().map(|(index, place)| {
+    let concerned =
+        ranked.iter().filter_map(|place| Some((place, domains.iter().position(|places| places.contains(place))?)));
+    let candidates = concerned.enumerate().map(|(index, (place, domain))| {
         let subscription = &*table.subscriptions()[*place];
         let runs = running.contains(place);
-        let domain = domains.iter().position(|places| places.contains(place)).expect("each place is in a domain");
         let because = because(subscription, table.broker.dispatch, facts, runs, decided[domain]);
         decided[domain] |= decides(subscription, table.broker.dispatch, facts);
         Candidate {

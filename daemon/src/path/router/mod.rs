@@ -13,6 +13,7 @@ use std::time::UNIX_EPOCH;
 
 use prometheus::Gauge;
 
+use self::explain::explain_domains;
 use self::select::{Facts, Places, Selected, domains, select_all};
 pub use self::table::RouteTable;
 use crate::control::config::model::{OnMessage, Subscription};
@@ -23,6 +24,7 @@ use crate::path::session::{AckToken, WireCopy};
 use crate::telemetry::metrics::BrokerMeters;
 use crate::telemetry::received::ReceivedRing;
 use crate::telemetry::tap::{Sighting, Tap};
+use crate::telemetry::trace::Tracer;
 
 /// What the router needs for one broker.
 pub struct BrokerRoutes {
@@ -41,6 +43,7 @@ pub struct Router {
     brokers: Vec<BrokerRoutes>,
     progress: Arc<Progress>,
     received: ReceivedRing,
+    tracer: Tracer,
     tap: Tap,
     /// Set once, when the daemon stops.
     closed: AtomicBool,
@@ -48,8 +51,14 @@ pub struct Router {
 
 impl Router {
     /// A router for these brokers, by [`BrokerId`].
-    pub fn new(brokers: Vec<BrokerRoutes>, progress: Arc<Progress>, received: ReceivedRing, tap: Tap) -> Router {
-        Router { brokers, progress, received, tap, closed: AtomicBool::new(false) }
+    pub fn new(
+        brokers: Vec<BrokerRoutes>,
+        progress: Arc<Progress>,
+        received: ReceivedRing,
+        tracer: Tracer,
+        tap: Tap,
+    ) -> Router {
+        Router { brokers, progress, received, tracer, tap, closed: AtomicBool::new(false) }
     }
 
     /// Takes a message in. Never waits: what has no room is dropped by policy (QoS 0) or waits unacknowledged.
@@ -73,9 +82,13 @@ impl Router {
         }
         domains.iter().for_each(|places| routes.mark(&message, places));
         let message = Arc::new(message);
-        self.received.push(&message);
+        let sequence = self.received.push(&message);
+        let receipt = receipt.traced(self.tracer.begin(sequence, &message));
         self.tap.report(|| Sighting::Received(Arc::clone(&message)));
         let facts = Facts { payload: &message.payload, retain: message.retain };
+        if let Some(trace) = receipt.trace() {
+            trace.matched(explain_domains(&routes.table, &message.topic, &ranked, &domains, facts));
+        }
         match select_all(subscriptions, &domains, routes.table.broker.dispatch, facts) {
             Selected::Unmatched => receipt.finish(Outcome::Unmatched),
             Selected::Filtered => receipt.finish(Outcome::Filtered),
@@ -110,7 +123,10 @@ impl BrokerRoutes {
         for (place, part) in places.iter().zip(receipt.split(places.len())) {
             let subscription = &self.table.subscriptions()[*place];
             match (&subscription.on_message, &self.queues[*place]) {
-                (Some(OnMessage::Handler(_)), Some(queue)) => {
+                (Some(OnMessage::Handler(handler)), Some(queue)) => {
+                    if let Some(trace) = part.trace() {
+                        trace.queued(&handler.name, &subscription.name);
+                    }
                     let (message, subscription) = (Arc::clone(message), Arc::clone(subscription));
                     queue.push(Job { message, subscription, part });
                 }

@@ -193,7 +193,7 @@ impl Drop for Follower {
 }
 
 #[cfg(test)]
-pub(super) mod testing {
+pub(in crate::telemetry) mod testing {
     //! Messages for the tests of this folder and of the trace.
 
     use std::time::{Instant, UNIX_EPOCH};

@@ -21,6 +21,7 @@ use super::state::State;
 use super::ticker::Ticker;
 use crate::message::Message;
 use crate::path::handler::{CallError, Publish};
+use crate::telemetry::trace::Trace;
 
 /// Handles of resources that a guest may hold.
 const MAX_HANDLES: usize = 1024;
@@ -35,6 +36,21 @@ pub struct Instance {
     guest: MessageHandler,
     host: Arc<Host>,
     ticker: Arc<Ticker>,
+}
+
+/// What a guest is called with.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// To be handled.
+    pub message: &'a Message,
+    /// The name of the subscription that brought it.
+    pub subscription: &'a str,
+    /// What the subscription's wildcards matched.
+    pub captures: &'a [String],
+    /// From 1.
+    pub attempt: u32,
+    /// Where its publishes are told, if somebody watches the message.
+    pub trace: Option<&'a Arc<Trace>>,
 }
 
 impl Instance {
@@ -71,23 +87,17 @@ impl Instance {
         Ok(Instance { store, guest, host, ticker })
     }
 
-    /// Has the guest handle a message that this subscription brought: `captures` is what its wildcards matched, and
-    /// `attempt` counts from 1. Gives the publishes in the order of the guest's calls.
+    /// Has the guest handle a message. Gives the publishes in the order of the guest's calls.
     ///
     /// Not cancel safe: after a call that was dropped, as after an error whose [`CallError::keeps_instance`] is false,
     /// the instance must be dropped too.
     ///
     /// # Errors
     /// The guest returned an error, or did not return.
-    pub async fn call(
-        &mut self,
-        message: &Message,
-        subscription: &str,
-        captures: &[String],
-        attempt: u32,
-    ) -> Result<Vec<Publish>, CallError> {
+    pub async fn call(&mut self, call: Call<'_>) -> Result<Vec<Publish>, CallError> {
+        let Call { message, subscription, captures, attempt, trace } = call;
         let deadline = deadline(self.host.call_deadline);
-        self.store.data_mut().begin_call(message.broker, deadline);
+        self.store.data_mut().begin_call(message.broker, deadline, trace.cloned());
         self.store.set_epoch_deadline(1);
 
         let lists = Lists::new(message, captures);
@@ -101,6 +111,7 @@ impl Instance {
         let state = self.store.data_mut();
         // Taken whatever the call returned: nothing of it may reach the next one.
         let publishes = state.held.take();
+        state.end_trace();
         state.console.end_call();
         state.host.log.tell_dropped();
         match returned {
@@ -187,8 +198,12 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
+    use crate::brokers::BrokerNames;
+    use crate::control::admin::resource::{Step, TraceStep};
     use crate::message::{BrokerId, Properties, Qos};
     use crate::path::handler::wasm::testing::{RESULT, TestHandler, component, handler, load};
+    use crate::telemetry::trace::{Tracer, Watched};
+    use crate::telemetry::wanted::Wanted;
     use crate::topic::TopicName;
 
     /// Returns an error: rejects with "no", which stands at 0x100.
@@ -239,8 +254,17 @@ mod tests {
         Instance::start(&plugin(body), Arc::new(handler.host())).await
     }
 
+    async fn call_for(
+        instance: &mut Instance,
+        message: &Message,
+        trace: Option<&Arc<Trace>>,
+    ) -> Result<Vec<Publish>, CallError> {
+        let captures = ["7".to_owned()];
+        instance.call(Call { message, subscription: "temperatures", captures: &captures, attempt: 3, trace }).await
+    }
+
     async fn call(instance: &mut Instance) -> Result<Vec<Publish>, CallError> {
-        instance.call(&message(), "temperatures", &["7".to_owned()], 3).await
+        call_for(instance, &message(), None).await
     }
 
     /// A handler that reaches a deadline soon.
@@ -288,7 +312,9 @@ mod tests {
             let mut message = message();
             message.properties = Some(Box::new(Properties { message_expiry: Some(9), ..Properties::default() }));
             let captures = ["7".to_owned(), String::new()];
-            let publishes = instance.call(&message, "temperatures", &captures, 3).await.expect("returns ok");
+            let call =
+                Call { message: &message, subscription: "temperatures", captures: &captures, attempt: 3, trace: None };
+            let publishes = instance.call(call).await.expect("returns ok");
             assert_eq!(publishes.len(), 2);
             let record = &publishes[0].message.payload;
             let number = |at: usize| u32::from_le_bytes(record[at..at + 4].try_into().expect("four bytes"));
@@ -353,6 +379,79 @@ mod tests {
                 (i32.const {RESULT}))"#
         );
         check(&body, handler().allow(&["0:out/+"]), &[Ok(0), Ok(0)]);
+    }
+
+    /// What a watch of one message says of the publishes of a call.
+    fn watched(body: &str, handler: TestHandler) -> Vec<Step> {
+        let names = BrokerNames::default();
+        names.number("plant");
+        names.number("cloud");
+        let tracer = Tracer::new(names);
+        runtime().block_on(async {
+            let mut instance = start(body, handler).await.expect("starts");
+            let mut watch = tracer.watch(Wanted::default(), Some(1));
+            let message = message();
+            let trace = tracer.begin(1, &message);
+            assert!(trace.is_some());
+            call_for(&mut instance, &message, trace.as_ref()).await.expect("returns ok");
+            drop(trace);
+            let mut steps = Vec::new();
+            // Ends only if the instance holds nothing of the message.
+            while let Some(Watched::Step(TraceStep { step, .. })) = watch.next().await {
+                steps.push(step);
+            }
+            steps
+        })
+    }
+
+    #[test]
+    fn who_watches_a_message_is_told_of_publishes_and_denials() {
+        let twice = format!(
+            r#"{PUBLISH} (func $handle (param i32) (result i32)
+                (drop (call $publish-bytes (i32.const 0x400) (i32.const 3)))
+                (drop (call $publish-bytes (i32.const 0x400) (i32.const 9)))
+                (i32.const {RESULT}))"#
+        );
+        let steps = watched(&twice, handler().allow(&["1:out/+"]).publishes(1, 1000));
+        let [Step::Received { .. }, held_back, denied] = steps.as_slice() else { panic!("{steps:?}") };
+        let held = Step::HeldBack {
+            handler: "celsius".into(),
+            broker: "cloud".into(),
+            topic: "out/a".into(),
+            qos: 1,
+            retain: true,
+            bytes: 3,
+        };
+        assert_eq!(*held_back, held);
+        let quota = "the call reaches max-publishes = 1 of [handlers.celsius] or max-publish-bytes = 1000 of \
+                     [handlers.celsius]; publish less, or raise the limit";
+        let expected = |reason: &str| Step::Denied {
+            handler: "celsius".into(),
+            broker: None,
+            topic: "out/a".into(),
+            reason: reason.to_owned(),
+        };
+        assert_eq!(*denied, expected(quota));
+
+        let steps = watched(&twice, handler().allow(&["0:out/+"]));
+        let reason = "handler \"celsius\" must not publish to \"cloud:out/a\": allow.publish grants \"plant:out/+\"; to \
+                      permit it, add \"cloud:out/a\" or a filter that matches to allow.publish of [handlers.celsius]";
+        assert_eq!(steps[1..], [expected(reason), expected(reason)]);
+    }
+
+    #[test]
+    fn who_watches_a_message_is_told_of_few_denials_and_how_many_more() {
+        let body = format!(
+            r#"{PUBLISH} (func $handle (param i32) (result i32) (local $i i32)
+                (loop $l
+                    (drop (call $publish-bytes (i32.const 0x400) (i32.const 3)))
+                    (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                    (br_if $l (i32.lt_s (local.get $i) (i32.const 20))))
+                (i32.const {RESULT}))"#
+        );
+        let steps = watched(&body, handler());
+        assert_eq!(steps.iter().filter(|step| matches!(step, Step::Denied { .. })).count(), 16);
+        assert_eq!(steps.last(), Some(&Step::DeniedMore { handler: "celsius".into(), publishes: 4 }));
     }
 
     #[test]

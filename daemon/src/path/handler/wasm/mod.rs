@@ -22,10 +22,11 @@ mod state;
 #[cfg(test)]
 mod testing;
 mod ticker;
+mod trace;
 mod verify;
 mod wasi;
 
 pub use engine::{EngineError, WasmEngine};
 pub use host::Host;
-pub use instance::{Instance, StartError};
+pub use instance::{Call, Instance, StartError};
 pub use load::{LoadError, Plugin};

@@ -12,7 +12,7 @@ use crate::path::handler::Publish;
 use crate::topic::TopicName;
 
 /// Bytes kept of a topic or a broker's name in a sentence.
-const MAX_NAME_BYTES: usize = 256;
+pub(super) const MAX_NAME_BYTES: usize = 256;
 
 /// Grants that a denial lists.
 const MAX_LISTED_GRANTS: usize = 8;
@@ -29,6 +29,11 @@ impl Held {
     /// Takes all publishes out, in order.
     pub(super) fn take(&mut self) -> Vec<Publish> {
         std::mem::take(self).publishes
+    }
+
+    /// The newest.
+    pub(super) fn last(&self) -> Option<&Publish> {
+        self.publishes.last()
     }
 
     fn push(&mut self, publish: Publish) {
@@ -119,6 +124,27 @@ impl Host {
             more => format!(" and {more} more"),
         };
         format!("grants {}{more}", listed.join(", "))
+    }
+
+    /// Why a publish is not made, in plain words, with what to do.
+    pub(super) fn reason(&self, error: &PublishError) -> String {
+        let limit = |key: &str, most: usize| format!("{key} = {most} of [handlers.{}]", self.name);
+        match error {
+            PublishError::Denied(reason) | PublishError::InvalidTopic(reason) | PublishError::Other(reason) => {
+                reason.clone()
+            }
+            PublishError::UnknownBroker(name) => format!("no broker \"{name}\" is configured; add it, or use another"),
+            PublishError::TooLarge => format!(
+                "it is larger than a message may be, or than {}; publish less, or raise the limit",
+                limit("max-publish-bytes", self.max_publish_bytes),
+            ),
+            PublishError::Quota => format!(
+                "the call reaches {} or {}; publish less, or raise the limit",
+                limit("max-publishes", self.max_publishes),
+                limit("max-publish-bytes", self.max_publish_bytes),
+            ),
+            PublishError::OutboxFull => "the outbox is full".to_owned(),
+        }
     }
 
     /// Tells the log, and makes the error that tells the guest.

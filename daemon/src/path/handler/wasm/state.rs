@@ -8,12 +8,17 @@ use std::time::Instant;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use super::bindings::tidegate::handler::publisher::PublishError;
+use super::bindings::tidegate::handler::types;
 use super::console::Console;
 use super::host::Host;
 use super::limits::Limits;
-use super::publish::Held;
+use super::printable::printable;
+use super::publish::{Held, MAX_NAME_BYTES};
+use super::trace::CallTrace;
 use super::wasi;
 use crate::message::BrokerId;
+use crate::telemetry::trace::Trace;
 
 /// The data of one store.
 pub(super) struct State {
@@ -25,6 +30,8 @@ pub(super) struct State {
     /// When the call in progress is stopped.
     pub(super) deadline: Instant,
     pub(super) held: Held,
+    /// Of the call in progress, where somebody watches its message.
+    trace: Option<CallTrace>,
     /// Made by the first WASI call: guests that import none of it need not pay for it.
     wasi: Option<Box<(WasiCtx, ResourceTable)>>,
 }
@@ -38,16 +45,39 @@ impl State {
             origin: None,
             deadline,
             held: Held::default(),
+            trace: None,
             wasi: None,
             host,
         }
     }
 
     /// Prepares for the call of a message from this broker.
-    pub(super) fn begin_call(&mut self, origin: BrokerId, deadline: Instant) {
+    pub(super) fn begin_call(&mut self, origin: BrokerId, deadline: Instant, trace: Option<Arc<Trace>>) {
+        self.trace = trace.map(CallTrace::new);
         self.origin = Some(origin);
         self.deadline = deadline;
         self.limits.begin_call();
+    }
+
+    /// Holds back what the guest publishes, if it may, and tells who watches the message.
+    pub(super) fn publish(&mut self, message: types::Outgoing, broker: Option<&str>) -> Result<(), PublishError> {
+        let State { host, held, origin, trace, .. } = self;
+        let Some(trace) = trace else { return host.hold(held, *origin, message, broker) };
+        // The host takes the message; a denial still has to name it.
+        let topic = printable(&message.topic, MAX_NAME_BYTES).into_owned();
+        let result = host.hold(held, *origin, message, broker);
+        match &result {
+            Ok(()) => trace.held_back(host, held),
+            Err(error) => trace.denied(host, broker, topic, error),
+        }
+        result
+    }
+
+    /// The call has ended: its steps are told.
+    pub(super) fn end_trace(&mut self) {
+        if let Some(trace) = self.trace.take() {
+            trace.end(&self.host);
+        }
     }
 }
 
