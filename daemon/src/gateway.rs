@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::brokers::BrokerNames;
-use crate::control::admin::{Admin, BrokerHealth, Health, Pages};
+use crate::control::admin::{Admin, AdminError, BrokerHealth, Health, Pages};
 use crate::control::config::model::{Config, Handler, OnMessage};
 use crate::message::BrokerId;
 use crate::path::dispatch::{HandlerQueue, ParallelLimit};
@@ -42,14 +42,9 @@ pub enum GatewayError {
         /// What the system says.
         source: io::Error,
     },
-    /// The admin address is taken or not ours.
-    #[error("admin.listen = {address} cannot be used, choose another port")]
-    Listen {
-        /// As configured.
-        address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
+    /// The admin plane cannot be reached.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// The WebAssembly engine cannot be made.
     #[error("the WebAssembly engine does not start")]
     Engine(#[from] EngineError),
@@ -89,7 +84,7 @@ pub struct Gateway {
     queues: Vec<Arc<HandlerQueue>>,
     instances: Vec<JoinHandle<()>>,
     sessions: Vec<SessionHandle>,
-    admin_task: Option<JoinHandle<io::Result<()>>>,
+    admin_task: JoinHandle<()>,
     /// Cancelled when a stop begins: `/readyz` tells.
     stopping: CancellationToken,
     stop_sessions: CancellationToken,
@@ -105,23 +100,18 @@ impl Gateway {
     pub async fn start(config: Config) -> Result<Gateway, GatewayError> {
         let config = Arc::new(config);
         let cache = prepare_state_dir(&config.state_dir)?;
-        let admin = match config.admin.listen {
-            Some(address) => {
-                Some(Admin::bind(address).await.map_err(|source| GatewayError::Listen { address, source })?)
-            }
-            None => None,
-        };
+        let admin = Admin::bind(&config.admin).await?;
         let metrics = Arc::new(Metrics::new()?);
         let tap = Tap::new();
         let progress = Arc::new(Progress::default());
         let brokers: Vec<Arc<BrokerMeters>> =
             config.brokers.iter().map(|broker| metrics.broker(&broker.name)).collect();
-        let outboxes = Arc::new(Outboxes::new());
-        (0..).map(BrokerId).zip(&brokers).for_each(|(id, meters)| outboxes.add(id, Arc::clone(meters)));
         let names = BrokerNames::default();
         for broker in &config.brokers {
             names.number(&broker.name);
         }
+        let outboxes = Arc::new(Outboxes::new());
+        (0..).map(BrokerId).zip(&brokers).for_each(|(id, meters)| outboxes.add(id, Arc::clone(meters)));
         let handlers = Handlers::start(&config, &cache, &metrics, &outboxes, &tap).await?;
         let routes =
             (0..).map(BrokerId).zip(&brokers).map(|(id, meters)| handlers.routes(&config, &metrics, id, meters));
@@ -131,11 +121,9 @@ impl Gateway {
         let (stopping, stop_sessions, stop_admin) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let sessions = start_sessions(&config, &router, &outboxes, &brokers, &tap, &stop_sessions);
-        let address = admin.as_ref().map(Admin::address);
-        let admin_task = admin.map(|admin| {
-            let health = Health::new(broker_health(&config, &sessions), stopping.clone());
-            tokio::spawn(admin.serve(Pages { metrics, health }, stop_admin.clone()))
-        });
+        let address = admin.address();
+        let health = Health::new(broker_health(&config, &sessions), stopping.clone());
+        let admin_task = tokio::spawn(admin.serve(Pages { metrics, health }, None, stop_admin.clone()));
         Ok(Gateway {
             admin: address,
             tap,
@@ -187,13 +175,9 @@ impl Gateway {
             joined(session.join.await.err(), "a session's task panicked");
         }
         self.stop_admin.cancel();
-        if let Some(task) = self.admin_task {
-            // A client that keeps a connection open must not hold up the end.
-            match tokio::time::timeout(ADMIN_GRACE, task).await {
-                Ok(Ok(Ok(()))) | Err(_) => {}
-                Ok(Ok(Err(error))) => tracing::error!(%error, "the admin server failed"),
-                Ok(Err(error)) => joined(Some(error), "the admin server panicked"),
-            }
+        // A client that keeps a connection open must not hold up the end.
+        if let Ok(ended) = tokio::time::timeout(ADMIN_GRACE, self.admin_task).await {
+            joined(ended.err(), "the admin server panicked");
         }
         left
     }

@@ -7,4 +7,5 @@
 mod edit;
 mod refusal;
 
+pub use self::edit::Edit;
 pub use self::refusal::{Refusal, RefusalKind};
