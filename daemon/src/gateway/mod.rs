@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::stages::Shared;
 pub use self::stages::Stages;
-use crate::control::admin::{Admin, Pages};
+use crate::control::admin::api::Api;
+use crate::control::admin::{Admin, AdminError, Pages};
 use crate::control::config::Loaded;
 use crate::control::config::model::Config;
 use crate::control::live::{self, Live};
@@ -43,14 +44,9 @@ pub enum GatewayError {
         /// What the system says.
         source: io::Error,
     },
-    /// The admin address is taken or not ours.
-    #[error("admin.listen = {address} cannot be used, choose another port")]
-    Listen {
-        /// As configured.
-        address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
+    /// The admin plane cannot be reached.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// The WebAssembly engine cannot be made.
     #[error("the WebAssembly engine does not start")]
     Engine(#[from] EngineError),
@@ -91,7 +87,7 @@ pub struct Gateway {
     /// Owns the stages until it is stopped.
     changes: JoinHandle<Stages>,
     stop_changes: CancellationToken,
-    admin_task: Option<JoinHandle<io::Result<()>>>,
+    admin_task: JoinHandle<()>,
     /// Cancelled when a stop begins: `/readyz` tells.
     stopping: CancellationToken,
     stop_admin: CancellationToken,
@@ -106,12 +102,7 @@ impl Gateway {
     pub async fn start(file: PathBuf, loaded: Loaded) -> Result<Gateway, GatewayError> {
         let config = Arc::new(loaded.config.clone());
         let cache = prepare_state_dir(&config.state_dir)?;
-        let admin = match config.admin.listen {
-            Some(address) => {
-                Some(Admin::bind(address).await.map_err(|source| GatewayError::Listen { address, source })?)
-            }
-            None => None,
-        };
+        let admin = Admin::bind(&config.admin).await?;
         let tap = Tap::new();
         let progress = Arc::new(Progress::default());
         let received = ReceivedRing::new(config.received);
@@ -131,11 +122,10 @@ impl Gateway {
         let (sender, running) = watch::channel(Arc::new(stages.running()));
         let (requests, queue) = mpsc::channel(live::WAITING_CHANGES);
         let live = Live::new(running, requests, Arc::clone(&shared.outboxes), stopping.clone());
-        let address = admin.as_ref().map(Admin::address);
-        let admin_task = admin.map(|admin| {
-            let pages = Pages { metrics: Arc::clone(&shared.metrics), live: live.clone() };
-            tokio::spawn(admin.serve(pages, stop_admin.clone()))
-        });
+        let address = admin.address();
+        let pages = Pages { metrics: Arc::clone(&shared.metrics), live: live.clone() };
+        let api = Api::new(Arc::new(live.clone()), received, tracer, shared.names.clone(), stop_admin.clone());
+        let admin_task = tokio::spawn(admin.serve(pages, api, stop_admin.clone()));
         Ok(Gateway {
             admin: address,
             tap,
@@ -185,13 +175,9 @@ impl Gateway {
             Err(error) => joined(Some(error), "the task that changes the configuration panicked"),
         }
         self.stop_admin.cancel();
-        if let Some(task) = self.admin_task {
-            // A client that keeps a connection open must not hold up the end.
-            match tokio::time::timeout(ADMIN_GRACE, task).await {
-                Ok(Ok(Ok(()))) | Err(_) => {}
-                Ok(Ok(Err(error))) => tracing::error!(%error, "the admin server failed"),
-                Ok(Err(error)) => joined(Some(error), "the admin server panicked"),
-            }
+        // A client that keeps a connection open must not hold up the end.
+        if let Ok(ended) = tokio::time::timeout(ADMIN_GRACE, self.admin_task).await {
+            joined(ended.err(), "the admin server panicked");
         }
         left
     }
