@@ -24,7 +24,7 @@ use crate::path::handler::wasm::{EngineError, Host, LoadError, Plugin, StartErro
 use crate::path::outbox::Outboxes;
 use crate::path::receipt::Progress;
 use crate::path::router::{BrokerRoutes, RouteTable, Router, of_broker};
-use crate::path::session::{self, SessionHandle, SessionParts};
+use crate::path::session::{self, Session, SessionParts};
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
 use crate::telemetry::tap::Tap;
 
@@ -85,7 +85,7 @@ pub struct Gateway {
     progress: Arc<Progress>,
     queues: Vec<Arc<HandlerQueue>>,
     instances: Vec<JoinHandle<()>>,
-    sessions: Vec<SessionHandle>,
+    sessions: Vec<Session>,
     admin_task: Option<JoinHandle<io::Result<()>>>,
     /// Cancelled when a stop begins: `/readyz` tells.
     stopping: CancellationToken,
@@ -117,10 +117,10 @@ impl Gateway {
         let handlers = Handlers::start(&config, &cache, &metrics, &outboxes, &tap).await?;
         let routes =
             (0..).map(BrokerId).zip(&brokers).map(|(id, meters)| handlers.routes(&config, &metrics, id, meters));
-        let router = Arc::new(Router::new(routes.collect(), Arc::clone(&progress), tap.clone()));
+        let router = Arc::new(Router::new(Arc::clone(&progress), tap.clone()));
         let (stopping, stop_sessions, stop_admin) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        let sessions = start_sessions(&config, &router, &outboxes, &brokers, &tap, &stop_sessions);
+        let sessions = start_sessions(&config, routes, &router, &outboxes, &tap, &stop_sessions);
         let address = admin.as_ref().map(Admin::address);
         let admin_task = admin.map(|admin| {
             let health = Health::new(broker_health(&config, &sessions), stopping.clone());
@@ -173,8 +173,8 @@ impl Gateway {
         }
         self.queues.iter().for_each(|queue| queue.clear());
         self.stop_sessions.cancel();
-        for session in self.sessions {
-            joined(session.join.await.err(), "a session's task panicked");
+        for session in &self.sessions {
+            session.ended().await;
         }
         self.stop_admin.cancel();
         if let Some(task) = self.admin_task {
@@ -192,28 +192,29 @@ impl Gateway {
 /// Starts the session of every broker.
 fn start_sessions(
     config: &Config,
+    routes: impl Iterator<Item = BrokerRoutes>,
     router: &Arc<Router>,
     outboxes: &Arc<Outboxes>,
-    meters: &[Arc<BrokerMeters>],
     tap: &Tap,
     stop: &CancellationToken,
-) -> Vec<SessionHandle> {
-    let parts = (0..).map(BrokerId).zip(&config.brokers).map(|(id, broker)| SessionParts {
+) -> Vec<Session> {
+    let parts = (0..).map(BrokerId).zip(&config.brokers).zip(routes).map(|((id, broker), routes)| SessionParts {
         id,
         config: Arc::clone(broker),
-        subscriptions: of_broker(&config.subscriptions, id),
+        meters: Arc::clone(&routes.meters),
+        routes: Arc::new(routes),
         state_dir: config.state_dir.clone(),
         router: Arc::clone(router),
         outboxes: Arc::clone(outboxes),
-        meters: Arc::clone(&meters[id.index()]),
         tap: tap.clone(),
+        grace: config.shutdown_grace,
     });
-    parts.map(|parts| session::spawn(parts, stop.clone())).collect()
+    parts.map(|parts| session::spawn(parts, stop)).collect()
 }
 
-fn broker_health(config: &Config, sessions: &[SessionHandle]) -> Vec<BrokerHealth> {
+fn broker_health(config: &Config, sessions: &[Session]) -> Vec<BrokerHealth> {
     let brokers = config.brokers.iter().zip(sessions);
-    brokers.map(|(broker, session)| BrokerHealth::new(broker, session.status.clone())).collect()
+    brokers.map(|(broker, session)| BrokerHealth::new(broker, session.status())).collect()
 }
 
 /// How long the admin server may take to finish its requests at a stop.

@@ -47,8 +47,8 @@ impl Health {
         Health { brokers, stopping }
     }
 
-    /// Everything that keeps the gateway from being ready; nothing when it is. A broker that connects only on demand is
-    /// no obstacle while it is not connected.
+    /// Everything that keeps the gateway from being ready; nothing when it is. A broker that connects only on demand, or was
+    /// disconnected by command, is no obstacle while it is not connected.
     pub fn obstacles(&self) -> Vec<Obstacle> {
         let stopping = self.stopping.is_cancelled().then(|| Obstacle("the daemon is stopping".to_owned()));
         stopping.into_iter().chain(self.brokers.iter().flat_map(BrokerHealth::obstacles)).collect()
@@ -60,17 +60,18 @@ impl BrokerHealth {
         let status = self.status.borrow();
         let name = &self.name;
         if status.state != SessionState::Connected {
-            if !self.auto_connect {
+            if !self.auto_connect || status.state == SessionState::Disconnected {
                 return Vec::new();
             }
             let why = status.last_error.as_deref().unwrap_or("no attempt has ended yet");
             return vec![Obstacle(format!("broker {name} is not connected: {why}"))];
         }
-        let refused = status.refused.iter();
+        let refused = status.refused();
         let mut obstacles: Vec<Obstacle> =
-            refused.map(|one| Obstacle(format!("broker {name} refused the subscription {one}"))).collect();
-        if status.pending > 0 {
-            obstacles.push(Obstacle(format!("broker {name} has yet to grant {} subscriptions", status.pending)));
+            refused.map(|(one, _)| Obstacle(format!("broker {name} refused the subscription {one}"))).collect();
+        let pending = status.pending();
+        if pending > 0 {
+            obstacles.push(Obstacle(format!("broker {name} has yet to grant {pending} subscriptions")));
         }
         obstacles
     }

@@ -89,7 +89,7 @@ pub enum DispatchMode {
 }
 
 /// `[brokers.NAME]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Broker {
     /// Its name everywhere.
     pub name: Arc<str>,

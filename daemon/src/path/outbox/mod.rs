@@ -12,6 +12,7 @@ mod suspicion;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -105,6 +106,10 @@ impl State {
 }
 
 struct BrokerSide {
+    /// Calls that offered publishes to this broker so far.
+    offered: AtomicU64,
+    /// Told at every such offer.
+    offers: Notify,
     /// Told whenever something unsent may have appeared. The feeder of the broker is the only one that waits for it.
     unsent: Notify,
     meters: Arc<BrokerMeters>,
@@ -142,7 +147,15 @@ impl Outboxes {
         Outboxes {
             state: Mutex::new(State { admission, waiters: HashMap::new(), holds, condemned }),
             hasher: RandomState::new(),
-            brokers: meters.into_iter().map(|meters| BrokerSide { unsent: Notify::new(), meters }).collect(),
+            brokers: meters
+                .into_iter()
+                .map(|meters| BrokerSide {
+                    offered: AtomicU64::new(0),
+                    offers: Notify::new(),
+                    unsent: Notify::new(),
+                    meters,
+                })
+                .collect(),
         }
     }
 
@@ -160,6 +173,11 @@ impl Outboxes {
     pub async fn submit(&self, publishes: Vec<Publish>, completion: Completion) {
         if publishes.is_empty() {
             return completion.end(End::Delivered);
+        }
+        for publish in &publishes {
+            let side = &self.brokers[publish.broker.index()];
+            side.offered.fetch_add(1, Ordering::Relaxed);
+            side.offers.notify_waiters();
         }
         let (batch, admitted) = {
             let mut state = self.lock();
@@ -193,6 +211,24 @@ impl Outboxes {
                 None => unsent.notified().await,
                 Some(until) => tokio::time::sleep_until(until.into()).await,
             }
+        }
+    }
+
+    /// Publishes that were offered to this broker so far, those that wait for room included.
+    pub fn offered(&self, broker: BrokerId) -> u64 {
+        self.brokers[broker.index()].offered.load(Ordering::Relaxed)
+    }
+
+    /// Waits until more than so many were offered. Cancellation safe.
+    pub async fn offered_beyond(&self, broker: BrokerId, count: u64) {
+        let offers = &self.brokers[broker.index()].offers;
+        loop {
+            let mut told = std::pin::pin!(offers.notified());
+            told.as_mut().enable();
+            if self.offered(broker) > count {
+                return;
+            }
+            told.await;
         }
     }
 
