@@ -11,7 +11,7 @@ use rumqttc::{
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -296,9 +296,29 @@ impl World {
         self.session.status().borrow().state
     }
 
-    fn metric(&self, line: &str) {
-        let page = String::from_utf8(self.metrics.render().expect("renders")).expect("is UTF-8");
-        assert!(page.lines().any(|other| other == line), "{line} is not in\n{page}");
+    /// The connection is to end by command, and its tasks have had a turn to learn it.
+    async fn ends(&self) {
+        let core = &self.session.core;
+        soon("the command is heard", async {
+            while !core.steering.leaves() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    /// The metrics have this line, now or soon.
+    async fn metric(&self, line: &str) {
+        let has = async {
+            loop {
+                let page = String::from_utf8(self.metrics.render().expect("renders")).expect("is UTF-8");
+                if page.lines().any(|other| other == line) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        soon(line, has).await;
     }
 }
 
@@ -334,7 +354,7 @@ async fn subscriptions_change_on_a_live_session_while_publishes_flow() {
     assert_eq!(peer.give_back().await, ["a"]);
     world.connected().await;
     listener.nobody_comes().await;
-    world.metric("tidegate_broker_connects_total{broker=\"plant\",result=\"accepted\"} 1");
+    world.metric("tidegate_broker_connects_total{broker=\"plant\",result=\"accepted\"} 1").await;
 }
 
 #[tokio::test]
@@ -347,7 +367,7 @@ async fn a_message_of_a_subscription_that_is_gone_is_not_handled() {
     assert_eq!(peer.give_back().await, ["a"]);
     peer.publish(1, "a").await;
     peer.acknowledged(1).await;
-    world.metric("tidegate_messages_finished_total{broker=\"plant\",outcome=\"unmatched\"} 1");
+    world.metric("tidegate_messages_finished_total{broker=\"plant\",outcome=\"unmatched\"} 1").await;
 }
 
 #[tokio::test]
@@ -372,9 +392,10 @@ async fn a_disconnect_finishes_what_is_in_hand_and_takes_nothing_more() {
     peer.publish(7, "a").await;
     let (_turn, job, _) = soon("the message", world.queue.next(0)).await;
     let disconnecting = world.disconnect();
+    world.ends().await;
+    // What is in hand may publish to this very broker; what comes now is left to it.
     world.publish("sent while it ends").await;
     assert_eq!(peer.take().await, "sent while it ends");
-    // Taken in or not, it comes after the decision: the message in hand is not done.
     peer.publish(8, "a").await;
     world.publish("after that").await;
     assert_eq!(peer.take().await, "after that");
@@ -387,7 +408,7 @@ async fn a_disconnect_finishes_what_is_in_hand_and_takes_nothing_more() {
     assert_eq!(world.state(), SessionState::Disconnected);
     world.session.auto_connect(true);
     listener.nobody_comes().await;
-    world.metric("tidegate_messages_received_total{broker=\"plant\",qos=\"1\"} 1");
+    world.metric("tidegate_messages_received_total{broker=\"plant\",qos=\"1\"} 1").await;
     assert_eq!(done("disconnect", world.disconnect()).await, Disconnected { was_connected: false });
 }
 
@@ -398,11 +419,12 @@ async fn what_is_not_started_in_time_is_left_to_the_broker() {
     let mut peer = listener.accept_and_grant(false).await;
     peer.publish(1, "a").await;
     peer.publish(2, "a").await;
+    world.metric("tidegate_messages_received_total{broker=\"plant\",qos=\"1\"} 2").await;
     let (turn, job, _) = soon("the first message", world.queue.next(0)).await;
     let disconnecting = world.disconnect();
     peer.goodbye().await;
     assert_eq!(done("disconnect", disconnecting).await, Disconnected { was_connected: true });
-    world.metric("tidegate_messages_finished_total{broker=\"plant\",outcome=\"returned\"} 1");
+    world.metric("tidegate_messages_finished_total{broker=\"plant\",outcome=\"returned\"} 1").await;
     listener.nobody_comes().await;
     job.part.end(Outcome::Handled);
     drop(turn);
@@ -431,18 +453,18 @@ async fn something_new_to_publish_connects_by_force_and_what_waited_does_not() {
 }
 
 #[tokio::test]
-async fn a_command_connects_at_once_and_says_why_not() {
+async fn a_command_connects_for_one_attempt_and_says_why_not() {
     let listener = Listener::new().await;
-    let port = listener.port();
-    drop(listener);
-    let world = World::start(port, "auto-connect = false", &[], ENDLESS);
-    let error = done("connect", world.connect()).await.expect_err("nothing listens").to_string();
-    assert_eq!(error, "nothing listens at this address and port (connection refused)");
+    let world = World::start(listener.port(), "auto-connect = false", &[], ENDLESS);
+    let connecting = world.connect();
+    let (mut peer, _) = listener.meet().await;
+    peer.send(Packet::ConnAck(ConnAck::new(ConnectReturnCode::ServiceUnavailable, false))).await;
+    let error = done("connect", connecting).await.expect_err("it is refused").to_string();
+    assert_eq!(error, "the broker says that it is unavailable at the moment: server unavailable");
     let status = world.session.status().borrow().clone();
     assert_eq!((status.state, status.last_error), (SessionState::Idle, Some(error)));
-
-    let listener = Listener(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("it is free again"));
     listener.nobody_comes().await;
+
     let connecting = world.connect();
     let peer = listener.accept(false).await;
     assert_eq!(done("connect", connecting).await, Ok(Opened::New));
@@ -477,12 +499,10 @@ async fn a_disconnect_ends_an_attempt_and_the_waiting_for_the_next() {
     let listener = Listener::new().await;
     let world = World::start(listener.port(), "", &[], ENDLESS);
     let (mut peer, _) = listener.meet().await;
-    let connecting = world.connect();
-    while !connecting.is_finished() {
-        // The connect that waits is given up with the attempt, whichever came first.
-        assert_eq!(done("disconnect", world.disconnect()).await, Disconnected { was_connected: false });
-    }
-    assert_eq!(done("connect", connecting).await, Err(ConnectError::Disconnected));
+    let both = async { tokio::join!(world.session.connect(), world.session.disconnect()) };
+    let (connected, disconnected) = soon("both are answered", both).await;
+    assert_eq!(connected, Err(ConnectError::Disconnected));
+    assert_eq!(disconnected, Disconnected { was_connected: false });
     assert_eq!(world.state(), SessionState::Disconnected);
     assert!(peer.read().await.is_none(), "the connection is closed");
 
@@ -517,7 +537,7 @@ async fn a_reset_makes_the_broker_forget_the_session_and_is_no_loss() {
     assert_eq!(done("reset", resetting).await, Ok(()));
     assert_eq!(peer.grant().await, ["a"]);
     world.connected().await;
-    world.metric("tidegate_broker_sessions_lost_total{broker=\"plant\"} 0");
+    world.metric("tidegate_broker_sessions_lost_total{broker=\"plant\"} 0").await;
 
     let disconnecting = world.disconnect();
     peer.goodbye().await;
@@ -539,6 +559,7 @@ async fn a_reset_runs_what_the_broker_no_longer_has() {
     let mut peer = listener.accept_and_grant(false).await;
     peer.publish(1, "a").await;
     peer.publish(2, "a").await;
+    world.metric("tidegate_messages_received_total{broker=\"plant\",qos=\"1\"} 2").await;
     let (turn, job, _) = soon("the first message", world.queue.next(0)).await;
     let resetting = world.reset();
     peer.goodbye().await;
@@ -549,14 +570,16 @@ async fn a_reset_runs_what_the_broker_no_longer_has() {
     drop(turn);
     let (_turn, job, _) = soon("the second message", world.queue.next(0)).await;
     job.part.end(Outcome::Handled);
-    world.metric("tidegate_messages_finished_total{broker=\"plant\",outcome=\"handled\"} 2");
+    world.metric("tidegate_messages_finished_total{broker=\"plant\",outcome=\"handled\"} 2").await;
 }
 
 #[tokio::test]
 async fn a_reset_that_does_not_reach_the_broker_says_that_nothing_was_forgotten() {
-    let listener = Listener::new().await;
-    let world = World::start(listener.port(), "auto-connect = false", &[], ENDLESS);
-    drop(listener);
+    // A port that is taken, and nothing listens.
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+    let port = socket.local_addr().expect("is bound").port();
+    let world = World::start(port, "auto-connect = false", &[], ENDLESS);
     let error = done("reset", world.reset()).await.expect_err("nothing listens").to_string();
     assert_eq!(error, "nothing listens at this address and port (connection refused); nothing was forgotten");
     world.until("it is as before", |status| status.state == SessionState::Idle).await;
