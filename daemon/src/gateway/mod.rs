@@ -125,7 +125,7 @@ impl Gateway {
         let address = admin.address();
         let pages = Pages { metrics: Arc::clone(&shared.metrics), live: live.clone() };
         let api = Api::new(Arc::new(live.clone()), received, tracer, shared.names.clone(), stop_admin.clone());
-        let admin_task = tokio::spawn(admin.serve(pages, api, stop_admin.clone()));
+        let admin_task = tokio::spawn(admin.serve(pages, Some(api), stop_admin.clone()));
         Ok(Gateway {
             admin: address,
             tap,
