@@ -282,7 +282,11 @@ fn handler_summary(view: &HandlerView) -> HandlerSummary {
 
 fn last_failure(view: &HandlerView) -> Option<CallFailure> {
     let failure = view.last_failure()?;
-    Some(CallFailure { time: time(failure.time), result: failure.result.label().to_owned(), error: failure.error.to_string() })
+    Some(CallFailure {
+        time: time(failure.time),
+        result: failure.result.label().to_owned(),
+        error: failure.error.to_string(),
+    })
 }
 
 fn origin(origins: &ObjectOrigin) -> Origin {

@@ -9,7 +9,6 @@ pub mod wasm;
 
 use std::time::Duration;
 
-pub use self::instance::LastFailure;
 pub use self::running::{HandlerError, HandlerParts, HandlerView, ReadyHandler, RunningHandler};
 use crate::message::{BrokerId, Outgoing};
 

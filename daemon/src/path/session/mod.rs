@@ -58,7 +58,6 @@ pub use self::ack::{AckToken, Fate};
 use self::connection::Core;
 use self::cover::Cover;
 pub use self::cover::WireCopy;
-pub use self::failure::Failure;
 pub use self::status::{SessionState, SessionStatus, Standing};
 use self::steering::Steering;
 pub use self::steering::{ConnectError, Opened, ResetError};
