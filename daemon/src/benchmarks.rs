@@ -85,12 +85,11 @@ impl Handler {
     /// # Errors
     /// The configuration, the plugin or the instance is not in order.
     pub fn start(configuration: &Path) -> Result<Handler> {
-        let config = config::load(configuration)?.config;
+        let config::Loaded { config, names, .. } = config::load(configuration)?;
         let handler = config.handlers.first().context("the configuration has no handler")?;
-        let brokers = config.brokers.iter().map(|broker| Arc::clone(&broker.name)).collect();
         let plugin = WasmEngine::new(None)?.load(&handler.plugin)?;
         let runtime = Builder::new_current_thread().enable_time().build()?;
-        let instance = runtime.block_on(Instance::start(&plugin, Arc::new(Host::new(handler, brokers))))?;
+        let instance = runtime.block_on(Instance::start(&plugin, Arc::new(Host::new(handler, names))))?;
         Ok(Handler { runtime, instance })
     }
 

@@ -1,7 +1,8 @@
 //! Tidegate: an MQTT gateway that runs your code on every message.
 //!
-//! Holds the modules of the daemon, which are private: this library has no users but the program in `main.rs` and the
-//! micro-benchmarks in `benches/`. The command line is in `cli`, the daemon's wiring in `gateway.rs`.
+//! Holds the modules of the daemon, which are private: this library has no users but the program in `main.rs`, the
+//! micro-benchmarks in `benches/` and the fuzz targets in `tests/fuzz/`. The command line is in `cli`, the daemon's wiring
+//! in `gateway.rs`.
 
 #[doc(hidden)]
 pub mod benchmarks;
@@ -11,6 +12,8 @@ mod control;
 #[cfg(feature = "demo")]
 mod demo;
 mod durable;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gateway;
 mod message;
 mod path;

@@ -49,6 +49,8 @@ mod control_run;
 mod control_stop;
 mod control_topic_match;
 
+mod operator_import;
+
 mod telemetry_certificates;
 mod telemetry_health;
 mod telemetry_log;

@@ -90,7 +90,7 @@ fn plugin_problems(
                 return Some(origins.plugin.problem(output::with_causes(&error), remedy));
             }
         };
-        let host = Arc::new(Host::new(&handler, names.list()));
+        let host = Arc::new(Host::new(&handler, names.clone()));
         let error = runtime.block_on(Instance::start(&plugin, host)).err()?;
         Some(origins.plugin.problem(output::with_causes(&error), ""))
     };

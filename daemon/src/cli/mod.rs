@@ -4,6 +4,7 @@
 
 mod check;
 mod explain;
+mod import;
 pub mod output;
 pub mod run;
 mod topic;
@@ -34,6 +35,8 @@ enum Command {
     Check(check::Check),
     /// Tell which subscriptions match a topic and which handler runs
     Explain(explain::Explain),
+    /// Make a configuration of another system's
+    Import(import::ImportArgs),
     /// Work with topic names and filters
     Topic(topic::TopicArgs),
 }
@@ -47,6 +50,7 @@ impl Cli {
             Command::Demo(demo) => demo.run(),
             Command::Check(check) => check.run(),
             Command::Explain(explain) => explain.run(),
+            Command::Import(import) => import.run(),
             Command::Topic(topic) => topic.run(),
         }
     }

@@ -48,7 +48,7 @@ impl Run {
             Err(error) => return output::failure(&error, NO),
         };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), "tidegate starts");
-        let code = runtime.block_on(until_signal(loaded.config));
+        let code = runtime.block_on(until_signal(file, loaded));
         // A password file on a file system that hangs must not hold up the end.
         runtime.shutdown_background();
         code
@@ -63,14 +63,14 @@ pub fn runtime() -> io::Result<Runtime> {
     builder.worker_threads(threads).event_interval(STEPS_BETWEEN_EVENTS).thread_name("worker").enable_all().build()
 }
 
-async fn until_signal(config: config::model::Config) -> ExitCode {
+async fn until_signal(file: PathBuf, loaded: config::Loaded) -> ExitCode {
     // Before anything starts, so that an early signal is not lost.
     let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
     let (mut terminate, mut interrupt) = match signals {
         Ok(signals) => signals,
         Err(error) => return output::failure(&error, NO),
     };
-    let starting = Gateway::start(config);
+    let starting = Gateway::start(file, loaded);
     let gateway = tokio::select! {
         started = starting => match started {
             Ok(gateway) => gateway,

@@ -168,9 +168,9 @@ impl Stage {
         };
         let file = folder.path().join("tidegate.toml");
         std::fs::write(&file, values.fill_in()).map_err(DemoError::System)?;
-        let config = crate::control::config::load(&file)?.config;
-        logging::start(config.log);
-        let gateway = Gateway::start(config).await?;
+        let loaded = crate::control::config::load(&file)?;
+        logging::start(loaded.config.log);
+        let gateway = Gateway::start(file, loaded).await?;
         Ok(Stage { plant, cloud, gateway })
     }
 

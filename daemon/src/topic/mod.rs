@@ -4,6 +4,7 @@
 //! (names); used by the router, by grants and by `tidegate topic match`.
 
 mod filter;
+pub mod naive;
 mod name;
 mod rank;
 #[cfg(test)]

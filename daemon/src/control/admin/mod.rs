@@ -1,85 +1,108 @@
-//! The HTTP server for machines that watch the daemon: `/metrics`, `/healthz`, `/readyz`.
+//! The admin plane: the HTTP API, and the pages for machines that watch the daemon.
 //!
-//! Reads meters and the sessions' status; changes nothing. It listens on a loopback address only.
+//! ```text
+//! socket, server ──> gate (access, token) ──> api (operations, streams), pages
+//! ```
+//! Fed by requests on the Unix socket and over TCP; feeds the gateway's operations. It owns no state of the gateway, and what
+//! its clients may take is bounded (`limits`).
 
-mod health;
+mod access;
+pub mod api;
+mod extract;
+mod gate;
+mod limits;
+mod pages;
+mod problem;
 pub mod received;
 pub mod resource;
+mod server;
+mod socket;
+mod stall;
+mod token;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use self::health::{BrokerHealth, Health};
-use crate::telemetry::metrics::Metrics;
+use self::api::Api;
+use self::gate::Gate;
+pub use self::pages::Pages;
+use self::problem::HttpError;
+use self::server::Server;
+use self::socket::AdminSocket;
+pub use self::socket::SocketError;
+use crate::control::config::model;
 
-/// What the pages are made from.
-pub struct Pages {
-    /// Rendered by `/metrics`.
-    pub metrics: Arc<Metrics>,
-    /// Told by `/readyz`.
-    pub health: Health,
+/// Why the admin plane cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The address is taken or not ours.
+    #[error("admin.listen = {address} cannot be used, choose another port")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The socket is taken, or cannot be made.
+    #[error("admin.socket = {} cannot be used", .path.display())]
+    Socket {
+        /// As configured.
+        path: PathBuf,
+        /// What is in the way.
+        source: SocketError,
+    },
 }
 
 /// The server, bound and not yet serving.
 pub struct Admin {
-    listener: TcpListener,
-    address: SocketAddr,
+    socket: AdminSocket,
+    tcp: Option<(TcpListener, SocketAddr)>,
+    gate: Gate,
 }
 
 impl Admin {
-    /// Takes the address, so that a start fails where it is in use.
+    /// Takes the socket and the address, so that a start fails where one is in use.
     ///
     /// # Errors
-    /// The address cannot be bound.
-    pub async fn bind(address: SocketAddr) -> io::Result<Admin> {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
-        Ok(Admin { listener, address })
+    /// One of the two cannot be bound.
+    pub async fn bind(config: &model::Admin) -> Result<Admin, AdminError> {
+        let refused = |source| AdminError::Socket { path: config.socket.clone(), source };
+        let socket = AdminSocket::bind(&config.socket).await.map_err(refused)?;
+        let tcp = match config.listen {
+            None => None,
+            Some(address) => {
+                let refused = |source| AdminError::Listen { address, source };
+                let listener = TcpListener::bind(address).await.map_err(refused)?;
+                let bound = listener.local_addr().map_err(refused)?;
+                Some((listener, bound))
+            }
+        };
+        Ok(Admin { socket, tcp, gate: Gate::new(config.token_file.as_deref()) })
     }
 
-    /// The bound address, with the port that the system chose where port 0 was asked for.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// The bound TCP address, with the port that the system chose where port 0 was asked for.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().map(|(_, address)| *address)
     }
 
     /// Serves until `stop`, then finishes the requests that it has begun.
-    ///
-    /// # Errors
-    /// The listener fails.
-    pub async fn serve(self, pages: Pages, stop: CancellationToken) -> io::Result<()> {
-        let app = Router::new()
-            .route("/metrics", get(metrics))
-            .route("/healthz", get(|| async { "ok\n" }))
-            .route("/readyz", get(ready))
-            .with_state(Arc::new(pages));
-        axum::serve(self.listener, app).with_graceful_shutdown(stop.cancelled_owned()).await
+    pub async fn serve(self, pages: Pages, api: Option<Api>, stop: CancellationToken) {
+        let app = gated(pages.routes().merge(api.map(Api::routes).unwrap_or_default()), self.gate);
+        Server::new(app, stop).serve(self.socket, self.tcp.map(|(listener, _)| listener)).await;
     }
 }
 
-async fn metrics(State(pages): State<Arc<Pages>>) -> Response {
-    match pages.metrics.render() {
-        Ok(page) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "the metrics cannot be rendered");
-            (StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be rendered\n").into_response()
-        }
-    }
-}
-
-async fn ready(State(pages): State<Arc<Pages>>) -> Response {
-    let obstacles = pages.health.obstacles();
-    if obstacles.is_empty() {
-        return "ready\n".into_response();
-    }
-    let page: String = obstacles.iter().map(|obstacle| format!("{obstacle}\n")).collect();
-    (StatusCode::SERVICE_UNAVAILABLE, page).into_response()
+/// The routes behind the gate; what they do not know is told as a problem too.
+fn gated(routes: Router, gate: Gate) -> Router {
+    routes
+        .fallback(|| async { HttpError::NoPath })
+        .method_not_allowed_fallback(|| async { HttpError::Method })
+        .layer(from_fn_with_state(Arc::new(gate), gate::pass))
 }

@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 pub use problem::{Origin, Problem};
 pub use raw::Definition;
+pub use scalar::{format_duration, format_size};
 pub use show::Setting;
 
 use toml::de::DeTable;
@@ -50,7 +51,7 @@ pub fn default_file() -> PathBuf {
 }
 
 /// A configuration without errors.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Loaded {
     /// What the daemon uses.
     pub config: Config,
@@ -142,6 +143,8 @@ pub struct BrokerOrigins {
     pub object: ObjectOrigin,
     /// `address`.
     pub address: Origin,
+    /// `username` as it is written, where it is interpolated: what that stands for may be a secret.
+    pub username: Option<String>,
 }
 
 /// Places of one handler.
@@ -201,6 +204,16 @@ pub fn socket(file: &Path) -> PathBuf {
     let tables: Vec<DeTable<'_>> = files.iter().map(|file| file.parse().0).collect();
     let roots = tables_of(&reading, 0, files.iter().zip(&tables));
     daemon::read(&roots, &environment).admin.socket
+}
+
+/// Reads a text as if it stood in FILE, alone but for what was added at run time.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_text(file: &Path, text: &str, runtime: &str) -> Result<Loaded, Problems> {
+    let files = [SourceFile::new(file, text)];
+    let runtime = |state_dir: &Path| Ok(SourceFile::runtime(state_dir.join(source::RUNTIME), runtime));
+    assemble(&files, runtime, &Environment::of_process(), &BrokerNames::default())
 }
 
 /// Makes one configuration of the texts of all files, the main one first, and of what was added at run time, which

@@ -20,7 +20,7 @@ use crate::telemetry::received::Limits;
 use crate::topic::{TopicFilter, TopicName};
 
 /// One configuration: the main file and `conf.d/*.toml` beside it, merged.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Where the daemon keeps what must survive it.
     pub state_dir: PathBuf,

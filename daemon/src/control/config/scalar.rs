@@ -31,7 +31,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A duration as the configuration writes it, in whole milliseconds.
-pub(super) fn format_duration(duration: Duration) -> String {
+pub fn format_duration(duration: Duration) -> String {
     let mut rest = duration.as_millis();
     let mut text = String::new();
     for (unit, millis) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
@@ -66,7 +66,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 /// A size as the configuration writes it, in the largest binary unit that is exact.
-pub(super) fn format_size(bytes: u64) -> String {
+pub fn format_size(bytes: u64) -> String {
     SIZE_UNITS
         .iter()
         .filter(|(name, factor)| *factor == 1 || name.contains('i'))

@@ -99,7 +99,7 @@ fn read_file(path: &Path) -> Result<Secret, PasswordError> {
 }
 
 /// Opens a file that is one: a pipe or a device could be waited for without end.
-pub(super) fn regular_file(path: &Path) -> io::Result<std::fs::File> {
+pub(in crate::control) fn regular_file(path: &Path) -> io::Result<std::fs::File> {
     let metadata = std::fs::metadata(path)?;
     if metadata.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
@@ -111,7 +111,7 @@ pub(super) fn regular_file(path: &Path) -> io::Result<std::fs::File> {
 }
 
 /// A file's text without the one newline that ends its last line.
-pub(super) fn without_newline(mut text: String) -> String {
+pub(in crate::control) fn without_newline(mut text: String) -> String {
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {

@@ -133,7 +133,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<SourceFile>, Vec<Problem>> {
 }
 
 /// The file in the state directory that holds what was added while the daemon ran.
-const RUNTIME: &str = "runtime.toml";
+pub(super) const RUNTIME: &str = "runtime.toml";
 
 /// Reads STATE-DIR/runtime.toml; an empty text where there is none.
 ///

@@ -13,6 +13,8 @@ pub const MAX_PAYLOAD: usize = 1024;
 /// A valid template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogTemplate {
+    /// As it is written.
+    text: String,
     parts: Vec<Part>,
 }
 
@@ -81,7 +83,12 @@ impl LogTemplate {
         if !literal.is_empty() {
             parts.push(Part::Text(literal));
         }
-        Ok(LogTemplate { parts })
+        Ok(LogTemplate { text: text.to_owned(), parts })
+    }
+
+    /// The template as it is written.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// The placeholders that there are, as a list for people.

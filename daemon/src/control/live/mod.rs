@@ -1,10 +1,111 @@
 //! The gateway as an operator sees and changes it while it runs.
 //!
-//! Owns: the running configuration, and the one task that changes it, a change at a time. Fed by the admin plane; feeds the
-//! gateway's wiring. A change is made whole or not at all: it is validated as part of the whole configuration, applied, and
-//! written to STATE-DIR/runtime.toml before it is confirmed.
+//! Owns: the running configuration, and the one task that changes it, a change at a time (`change.rs`); what is done with what
+//! runs, without changing the configuration, is in `operate.rs`. Fed by the admin plane; feeds the gateway's stages. A change is
+//! made whole or not at all: it is validated as part of the whole configuration (`edit.rs`), prepared, written to
+//! STATE-DIR/runtime.toml, and only then made.
 
+mod change;
 mod edit;
+mod health;
+mod operate;
 mod refusal;
+mod view;
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use self::change::{Request, run};
+pub use self::edit::{Edit, unknown};
 pub use self::refusal::{Refusal, RefusalKind};
+use crate::control::config::Loaded;
+use crate::control::config::model::Broker;
+use crate::control::config::runtime::Section;
+use crate::path::handler::HandlerView;
+use crate::path::outbox::Outboxes;
+use crate::path::session::Session;
+use crate::telemetry::metrics::BrokerMeters;
+
+/// Changes that wait for the one under way; beyond, a change is refused as [`RefusalKind::Busy`].
+pub const WAITING_CHANGES: usize = 16;
+
+/// What runs at one moment. A change makes another one.
+pub struct Running {
+    /// The configuration file.
+    pub file: PathBuf,
+    /// The configuration, where its objects stand, and its texts.
+    pub loaded: Loaded,
+    /// In the order of the configuration.
+    pub brokers: Vec<RunningBroker>,
+    /// In the order of the configuration.
+    pub handlers: Vec<HandlerView>,
+}
+
+/// A broker with its session.
+#[derive(Clone)]
+pub struct RunningBroker {
+    /// Its configuration.
+    pub config: Arc<Broker>,
+    /// Its session.
+    pub session: Arc<Session>,
+    /// Its meters.
+    pub meters: Arc<BrokerMeters>,
+}
+
+impl Running {
+    /// The broker of this name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn broker(&self, name: &str) -> Result<&RunningBroker, Refusal> {
+        let found = self.brokers.iter().find(|broker| *broker.config.name == *name);
+        found.ok_or_else(|| unknown(&self.loaded, Section::Brokers, name))
+    }
+
+    /// The handler of this name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn handler(&self, name: &str) -> Result<&HandlerView, Refusal> {
+        let found = self.handlers.iter().find(|handler| *handler.handler().name == *name);
+        found.ok_or_else(|| unknown(&self.loaded, Section::Handlers, name))
+    }
+}
+
+/// The running gateway, for those who look at it and steer it. Cheap to clone.
+#[derive(Clone)]
+pub struct Live {
+    running: watch::Receiver<Arc<Running>>,
+    changes: mpsc::Sender<Request>,
+    outboxes: Arc<Outboxes>,
+    /// When the daemon started, for people and for durations.
+    started: (SystemTime, Instant),
+    /// Cancelled when a stop begins.
+    stopping: CancellationToken,
+}
+
+impl Live {
+    /// A handle on what runs, until `stopping`. `changes` leads to [`run`].
+    pub fn new(
+        running: watch::Receiver<Arc<Running>>,
+        changes: mpsc::Sender<Request>,
+        outboxes: Arc<Outboxes>,
+        stopping: CancellationToken,
+    ) -> Live {
+        Live { running, changes, outboxes, started: (SystemTime::now(), Instant::now()), stopping }
+    }
+
+    /// What runs now.
+    pub fn running(&self) -> Arc<Running> {
+        Arc::clone(&self.running.borrow())
+    }
+
+    /// What waits to be published to a broker: messages, bytes.
+    pub fn outbox(&self, broker: &Broker) -> (usize, usize) {
+        self.outboxes.usage(broker.id)
+    }
+}

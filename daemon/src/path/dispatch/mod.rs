@@ -3,7 +3,7 @@
 //! A handler has one queue, split into shards: one for each instance, chosen by (broker, topic) so that the messages of a
 //! topic stay in order. Within a shard each broker has a lane, so that a broker at its parallel limit, or one whose
 //! connection was just lost, holds back nobody else's messages. A runner takes jobs of any shard that no other works for.
-//! Fed by `path/router`; read by `path/handler`.
+//! Brokers and handlers come and go while it runs. Fed by `path/router`; read by `path/handler`.
 
 mod crew;
 mod lanes;
@@ -11,4 +11,4 @@ mod parallel;
 mod queue;
 
 pub use self::parallel::{ParallelLimit, Permit};
-pub use self::queue::{HandlerQueue, Job, Turn};
+pub use self::queue::{HandlerQueue, Job, Turn, Work};

@@ -7,30 +7,41 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// The parallel limit of one broker.
+/// The parallel limit of one broker: one for as long as the broker is there, whose bound may change.
 pub struct ParallelLimit {
-    most: usize,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
+    /// None is no limit. Calls are counted all the same, for a limit that is set while they run.
+    most: Option<usize>,
     running: usize,
     /// The handlers that were refused a permit since the last release, each at most once. Written by `try_acquire`, emptied by
-    /// every release.
+    /// every release and every change of the limit.
     refused: Vec<Arc<Notify>>,
 }
 
 impl ParallelLimit {
-    /// At most so many calls at the same time.
-    pub fn new(most: usize) -> Arc<ParallelLimit> {
-        Arc::new(ParallelLimit { most, state: Mutex::default() })
+    /// At most so many calls at the same time; none is no limit.
+    pub fn new(most: Option<usize>) -> Arc<ParallelLimit> {
+        Arc::new(ParallelLimit { state: Mutex::new(State { most, running: 0, refused: Vec::new() }) })
+    }
+
+    /// From now on at most so many calls at the same time; none is no limit. Calls that run go on: after a lower limit was
+    /// set, no more begin until enough of them have ended.
+    pub fn set_most(&self, most: Option<usize>) {
+        let refused = {
+            let mut state = self.lock();
+            state.most = most;
+            std::mem::take(&mut state.refused)
+        };
+        refused.iter().for_each(|waker| waker.notify_one());
     }
 
     /// A permit, if one is free. Otherwise `waker` is told at the next release.
     pub fn try_acquire(self: &Arc<Self>, waker: &Arc<Notify>) -> Option<Permit> {
         let mut state = self.lock();
-        if state.running < self.most {
+        if state.most.is_none_or(|most| state.running < most) {
             state.running += 1;
             return Some(Permit { limit: Arc::clone(self) });
         }
@@ -69,12 +80,34 @@ mod tests {
 
     #[tokio::test]
     async fn a_release_wakes_whoever_was_refused() {
-        let limit = ParallelLimit::new(1);
+        let limit = ParallelLimit::new(Some(1));
         let waker = Arc::new(Notify::new());
         let permit = limit.try_acquire(&waker).expect("one is free");
         assert!(limit.try_acquire(&waker).is_none());
         drop(permit);
         waker.notified().await;
         assert!(limit.try_acquire(&waker).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_limit_that_is_raised_wakes_whoever_was_refused_and_a_lower_one_counts_calls_that_run() {
+        let limit = ParallelLimit::new(None);
+        let waker = Arc::new(Notify::new());
+        let acquire = || limit.try_acquire(&waker);
+        let mut permits: Vec<Permit> = (0..3).filter_map(|_| acquire()).collect();
+        assert_eq!(permits.len(), 3, "no limit");
+        limit.set_most(Some(2));
+        assert!(acquire().is_none());
+        permits.pop();
+        waker.notified().await;
+        assert!(acquire().is_none(), "two run");
+        limit.set_most(Some(3));
+        waker.notified().await;
+        permits.extend(acquire());
+        assert!(acquire().is_none());
+        limit.set_most(None);
+        waker.notified().await;
+        assert!(acquire().is_some());
+        assert_eq!(permits.len(), 3);
     }
 }

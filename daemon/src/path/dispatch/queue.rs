@@ -1,7 +1,7 @@
 //! The queue of one handler: the lanes and the crew behind a lock, and the door at which runners wait.
 //!
 //! Fed by the router, which never waits; read by the handler's runners. The lock is held for a few memory operations, never
-//! across an `.await`.
+//! across an `.await`. It can be closed: then its runners end once nothing waits, or another queue takes its place.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::crew::Crew;
-use super::lanes::{Delivery, Lanes, Limits, Verdict};
+use super::lanes::{Delivery, Lanes, Limits, Place, Verdict};
 use super::parallel::{ParallelLimit, Permit};
 use crate::control::config::model::{Handler, Subscription};
 use crate::message::{BrokerId, Message, Qos};
@@ -31,6 +31,8 @@ pub struct Job {
     pub subscription: Arc<Subscription>,
     /// The call's part of the message.
     pub part: Part,
+    /// How many calls may run for messages of its broker.
+    pub limit: Arc<ParallelLimit>,
 }
 
 /// The queue of one handler, bounded by its `queue` and `queue-bytes`; QoS ≥ 1 messages wait beyond these, bounded by their
@@ -41,8 +43,6 @@ pub struct HandlerQueue {
     shards: usize,
     /// Where runners rest. One is called when a job, a permit or a fate may let it go on.
     door: Arc<Notify>,
-    /// By broker.
-    limits: Arc<[Option<Arc<ParallelLimit>>]>,
     meters: Arc<HandlerMeters>,
     overload: Occasional,
 }
@@ -50,6 +50,33 @@ pub struct HandlerQueue {
 struct State {
     lanes: Lanes<Job>,
     crew: Crew,
+    /// The messages that the gauge tells of this queue: one that takes its place shares the gauge.
+    told: usize,
+    /// Set once, by whoever ends the handler or replaces it.
+    closed: Option<Closed>,
+}
+
+/// What becomes of jobs that come to a closed queue, from a router that had not heard of it.
+enum Closed {
+    /// They are dropped: the handler is removed.
+    Removed,
+    /// They go where the others went.
+    Replaced(Arc<HandlerQueue>),
+}
+
+/// What a runner does next.
+pub enum Work {
+    /// A call, with its shard and the permit of its broker's parallel limit. To be dropped before the runner asks again.
+    Call(Turn, Job, Permit),
+    /// Nothing ever again: the queue is closed and empty.
+    End,
+}
+
+/// What a look found.
+enum Found {
+    Call(usize, Job, Permit),
+    Nothing,
+    End,
 }
 
 /// A runner's work for one shard: until it is dropped, nobody else works for the shard.
@@ -64,7 +91,7 @@ impl Turn {
     /// The job takes long: another runner may be needed for what waits.
     pub fn held_up(&self) {
         let called = {
-            let State { lanes, crew } = &mut *self.queue.lock();
+            let State { lanes, crew, .. } = &mut *self.queue.lock();
             crew.held_up(self.runner, lanes.len(), Instant::now())
         };
         self.queue.call(called);
@@ -79,18 +106,14 @@ impl Drop for Turn {
 
 impl HandlerQueue {
     /// An empty queue with a shard for each instance, and as many runners.
-    pub fn new(
-        handler: Arc<Handler>,
-        limits: Arc<[Option<Arc<ParallelLimit>>]>,
-        meters: Arc<HandlerMeters>,
-    ) -> HandlerQueue {
+    pub fn new(handler: Arc<Handler>, meters: Arc<HandlerMeters>) -> HandlerQueue {
         let shards = handler.instances.get();
         let bounds = Limits { messages: handler.queue, bytes: handler.queue_bytes, overload: handler.overload };
+        let state = State { lanes: Lanes::new(shards, bounds), crew: Crew::new(shards), told: 0, closed: None };
         HandlerQueue {
-            state: Mutex::new(State { lanes: Lanes::new(shards, limits.len(), bounds), crew: Crew::new(shards) }),
+            state: Mutex::new(state),
             shards,
             door: Arc::new(Notify::new()),
-            limits,
             meters,
             overload: Occasional::every(OVERLOAD_SAID),
             handler,
@@ -99,15 +122,25 @@ impl HandlerQueue {
 
     /// Puts a job into the shard of its topic. Never waits: what has no room ends as dropped, by the overload policy.
     pub fn push(&self, job: Job) {
-        let broker = job.message.broker;
-        let shard = self.shard(&job.message);
-        let delivery = if job.message.qos == Qos::AtMostOnce { Delivery::Droppable } else { Delivery::Kept };
-        let (weight, arrived) = (job.message.weight(), job.message.arrived);
+        let (place, arrived) = (self.place(&job), job.message.arrived);
         let (dropped, called) = {
-            let State { lanes, crew } = &mut *self.lock();
-            let dropped = lanes.push(shard, broker, delivery, weight, job);
-            self.meters.queue.set(lanes.len() as i64);
-            (dropped, crew.job_came(shard, lanes.len(), arrived))
+            let mut state = self.lock();
+            match &state.closed {
+                None => {}
+                Some(Closed::Replaced(successor)) => {
+                    let successor = Arc::clone(successor);
+                    drop(state);
+                    return successor.push(job);
+                }
+                Some(Closed::Removed) => {
+                    drop(state);
+                    return job.part.end(Outcome::DroppedPurged);
+                }
+            }
+            let dropped = state.lanes.push(place, job);
+            self.tell(&mut state);
+            let State { lanes, crew, .. } = &mut *state;
+            (dropped, crew.job_came(place.shard, lanes.len(), arrived))
         };
         self.call(called);
         for job in dropped {
@@ -121,14 +154,16 @@ impl HandlerQueue {
         }
     }
 
-    /// The next job that may start, with its shard and the permit of its broker's parallel limit. To be dropped before the
-    /// runner asks again. Cancellation safe.
-    pub async fn next(self: &Arc<Self>, runner: usize) -> (Turn, Job, Option<Permit>) {
+    /// What a runner does next; waits for it. Cancellation safe.
+    pub async fn next(self: &Arc<Self>, runner: usize) -> Work {
         loop {
-            if let Some((shard, job, permit)) = self.try_next(runner) {
-                return (Turn { queue: Arc::clone(self), runner, shard }, job, permit);
+            match self.try_next(runner) {
+                Found::Call(shard, job, permit) => {
+                    return Work::Call(Turn { queue: Arc::clone(self), runner, shard }, job, permit);
+                }
+                Found::Nothing => self.door.notified().await,
+                Found::End => return Work::End,
             }
-            self.door.notified().await;
         }
     }
 
@@ -136,33 +171,79 @@ impl HandlerQueue {
     /// shard is busy and asks for nothing, so that they do not add up over many connections; the others go on.
     pub fn fate_decided(&self, broker: BrokerId) {
         let returned = {
-            let lanes = &mut self.lock().lanes;
-            let returned = lanes.discard(broker, |job| job.part.fate() == Fate::Returned);
-            self.meters.queue.set(lanes.len() as i64);
+            let mut state = self.lock();
+            let returned = state.lanes.discard(broker, |job| job.part.fate() == Fate::Returned);
+            self.tell(&mut state);
             returned
         };
         returned.into_iter().for_each(|job| job.part.end(Outcome::Returned));
         self.door.notify_one();
     }
 
-    /// Drops what waits: the messages stay unacknowledged.
-    pub fn clear(&self) {
-        let dropped = self.lock().lanes.clear();
-        self.meters.queue.set(0);
-        drop(dropped);
+    /// Nothing comes any more: what waits is done, and then the runners end. A job that comes all the same is purged.
+    pub fn close(&self) {
+        self.lock().closed.get_or_insert(Closed::Removed);
+        self.door.notify_one();
     }
 
-    fn try_next(&self, runner: usize) -> Option<(usize, Job, Option<Permit>)> {
+    /// Moves what waits into another handler's queue, before what waits there, and what comes later behind it. Calls go on;
+    /// the runners end after them. No message is lost, and none overtakes another of its topic as long as the other queue's
+    /// runners begin after these have ended.
+    pub fn hand_over(&self, successor: &Arc<HandlerQueue>) {
+        let jobs = {
+            let mut state = self.lock();
+            state.closed = Some(Closed::Replaced(Arc::clone(successor)));
+            let jobs = state.lanes.clear();
+            self.tell(&mut state);
+            jobs
+        };
+        self.door.notify_one();
+        {
+            let mut state = successor.lock();
+            state.lanes.prepend(jobs.into_iter().map(|job| (successor.place(&job), job)));
+            successor.tell(&mut state);
+        }
+        successor.door.notify_one();
+    }
+
+    /// Ends what waits as purged, and acknowledges it: left open, it would hold up the acknowledgements of all that follows
+    /// on its connection. How many messages that were.
+    pub fn purge(&self) -> usize {
+        let purged = self.take_all();
+        let count = purged.len();
+        purged.into_iter().for_each(|job| job.part.end(Outcome::DroppedPurged));
+        self.door.notify_one();
+        count
+    }
+
+    /// Drops what waits: the messages stay unacknowledged.
+    pub fn clear(&self) {
+        drop(self.take_all());
+    }
+
+    /// Messages that wait.
+    pub fn waiting(&self) -> usize {
+        self.lock().lanes.len()
+    }
+
+    fn take_all(&self) -> Vec<Job> {
+        let mut state = self.lock();
+        let jobs = state.lanes.clear();
+        self.tell(&mut state);
+        jobs
+    }
+
+    fn try_next(&self, runner: usize) -> Found {
         let mut permit = None;
         let mut discarded = Vec::new();
-        let found = {
-            let State { lanes, crew } = &mut *self.lock();
-            let mut verdict = |broker: BrokerId, job: &Job| match (job.part.fate(), &self.limits[broker.index()]) {
-                (Fate::Returned, _) => Verdict::Discard,
-                (Fate::Undecided, _) => Verdict::Hold,
-                (Fate::Open, None) => Verdict::Run,
-                (Fate::Open, Some(limit)) => {
-                    permit = limit.try_acquire(&self.door);
+        let (found, ended) = {
+            let mut state = self.lock();
+            let State { lanes, crew, closed, .. } = &mut *state;
+            let mut verdict = |job: &Job| match job.part.fate() {
+                Fate::Returned => Verdict::Discard,
+                Fate::Undecided => Verdict::Hold,
+                Fate::Open => {
+                    permit = job.limit.try_acquire(&self.door);
                     if permit.is_some() { Verdict::Run } else { Verdict::Hold }
                 }
             };
@@ -172,11 +253,27 @@ impl HandlerQueue {
                 Some((shard, _)) => crew.takes(*shard),
                 None => crew.rests(runner),
             }
-            self.meters.queue.set(lanes.len() as i64);
-            found
+            let ended = found.is_none() && closed.is_some() && lanes.len() == 0;
+            self.tell(&mut state);
+            (found, ended)
         };
         discarded.into_iter().for_each(|job| job.part.end(Outcome::Returned));
-        found.map(|(shard, job)| (shard, job, permit))
+        if ended {
+            // The next one that rests learns of it from this one.
+            self.door.notify_one();
+            return Found::End;
+        }
+        match found {
+            Some((shard, job)) => Found::Call(shard, job, permit.expect("the verdict is to run only with a permit")),
+            None => Found::Nothing,
+        }
+    }
+
+    /// Tells the gauge what changed.
+    fn tell(&self, state: &mut State) {
+        let waiting = state.lanes.len();
+        self.meters.queue.add(waiting as i64 - state.told as i64);
+        state.told = waiting;
     }
 
     fn call(&self, called: bool) {
@@ -185,10 +282,13 @@ impl HandlerQueue {
         }
     }
 
-    fn shard(&self, message: &Message) -> usize {
+    fn place(&self, job: &Job) -> Place {
+        let message = &job.message;
         let mut hasher = DefaultHasher::new();
         (message.broker, &message.topic).hash(&mut hasher);
-        (hasher.finish() % self.shards as u64) as usize
+        let shard = (hasher.finish() % self.shards as u64) as usize;
+        let delivery = if message.qos == Qos::AtMostOnce { Delivery::Droppable } else { Delivery::Kept };
+        Place { shard, broker: message.broker, delivery, weight: message.weight() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

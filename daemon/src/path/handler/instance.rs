@@ -2,20 +2,21 @@
 //!
 //! There are as many runners as instances, and few of them are awake (`path/dispatch/crew.rs`). They run on the sessions'
 //! threads; a guest gives its thread back after a millisecond. A runner waits for jobs and for room in the outboxes. It does
-//! not wait for acknowledgements, and holds a broker's permit for the call alone.
+//! not wait for acknowledgements, and holds a broker's permit for the call alone. It ends when its queue does.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::wasm::{Call, Host, Instance, Plugin, StartError};
 use super::{CallError, CallResult, Publish};
 use crate::control::config::model::{Handler, Isolation};
-use crate::path::dispatch::{HandlerQueue, Job, Permit, Turn};
+use crate::path::dispatch::{HandlerQueue, Job, Permit, Turn, Work};
 use crate::path::outbox::{Completion, Outboxes};
 use crate::path::receipt::Outcome;
 use crate::telemetry::metrics::HandlerMeters;
@@ -34,39 +35,79 @@ const FAILURE_SAID: Duration = Duration::from_millis(100);
 /// Of a message that comes again, the daemon does not know how often it came.
 const FIRST_ATTEMPT: u32 = 1;
 
+/// Bytes kept of what went wrong in the last call that failed.
+const LAST_ERROR_BYTES: usize = 1024;
+
 /// What the instances of one handler share.
-pub struct InstanceParts {
+pub(super) struct InstanceParts {
     /// The configured handler.
-    pub handler: Arc<Handler>,
+    pub(super) handler: Arc<Handler>,
     /// What runs.
-    pub plugin: Plugin,
+    pub(super) plugin: Plugin,
     /// What the guest may ask of the daemon.
-    pub host: Arc<Host>,
+    pub(super) host: Arc<Host>,
     /// Where jobs come from.
-    pub queue: Arc<HandlerQueue>,
+    pub(super) queue: Arc<HandlerQueue>,
     /// Where publishes go.
-    pub outboxes: Arc<Outboxes>,
+    pub(super) outboxes: Arc<Outboxes>,
     /// The handler's meters.
-    pub meters: Arc<HandlerMeters>,
+    pub(super) meters: Arc<HandlerMeters>,
     /// Limits how often failures are said.
-    pub failures: Occasional,
+    pub(super) failures: Occasional,
     /// Where calls are reported.
-    pub tap: Tap,
+    pub(super) tap: Tap,
     /// An instance for each shard.
-    pub instances: Instances,
+    pub(super) instances: Instances,
+    /// How the runners are hurried.
+    pub(super) ending: Ending,
+    /// Written at each failure.
+    pub(super) last_failure: Mutex<Option<LastFailure>>,
+}
+
+/// A handler's call that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastFailure {
+    /// When it ended.
+    pub time: SystemTime,
+    /// How.
+    pub result: CallResult,
+    /// Why, in plain words of bounded length.
+    pub error: Arc<str>,
+}
+
+impl LastFailure {
+    fn now(error: &CallError) -> LastFailure {
+        let mut text = error.to_string();
+        if text.len() > LAST_ERROR_BYTES {
+            text.truncate(text.floor_char_boundary(LAST_ERROR_BYTES));
+            text.push('…');
+        }
+        LastFailure { time: SystemTime::now(), result: error.result(), error: text.into() }
+    }
+}
+
+/// What makes the runners of a handler that ends go sooner than their jobs would let them.
+#[derive(Default)]
+pub(super) struct Ending {
+    /// Publishes that wait for room are left to the outboxes.
+    pub(super) hand_off: CancellationToken,
+    /// Calls in progress are given up.
+    pub(super) cut: CancellationToken,
+    /// Calls that were given up.
+    pub(super) given_up: AtomicUsize,
 }
 
 /// The instances of a handler, by shard.
-pub struct Instances(Vec<Mutex<Option<Counted>>>);
+pub(super) struct Instances(Vec<Mutex<Option<Counted>>>);
 
 impl Instances {
     /// None yet.
-    pub fn new(count: usize) -> Instances {
+    pub(super) fn new(count: usize) -> Instances {
         Instances((0..count).map(|_| Mutex::default()).collect())
     }
 
     /// Puts an instance in its place.
-    pub fn put(&self, shard: usize, instance: Counted) {
+    pub(super) fn put(&self, shard: usize, instance: Counted) {
         *self.slot(shard) = Some(instance);
     }
 
@@ -80,7 +121,7 @@ impl Instances {
 }
 
 /// An instance that is counted for as long as it is there.
-pub struct Counted {
+pub(super) struct Counted {
     instance: Instance,
     meters: Arc<HandlerMeters>,
 }
@@ -93,7 +134,7 @@ impl Drop for Counted {
 
 impl InstanceParts {
     /// A limit for the failures of one handler.
-    pub fn failures() -> Occasional {
+    pub(super) fn failures() -> Occasional {
         Occasional::every(FAILURE_SAID)
     }
 
@@ -101,28 +142,27 @@ impl InstanceParts {
     ///
     /// # Errors
     /// It cannot be made, or its `init` fails.
-    pub async fn start(&self) -> Result<Counted, StartError> {
+    pub(super) async fn start(&self) -> Result<Counted, StartError> {
         let instance = Instance::start(&self.plugin, Arc::clone(&self.host)).await?;
         self.meters.instances.inc();
         Ok(Counted { instance, meters: Arc::clone(&self.meters) })
     }
 }
 
-/// Does the jobs of a handler for ever, as one of its runners. Dropping the future stops it at its next wait, or in the middle
-/// of a call, whose message then stays unacknowledged.
-pub async fn serve(parts: Arc<InstanceParts>, runner: usize) {
+/// Does the jobs of a handler, as one of its runners, until its queue ends. Dropping the future stops it at its next wait, or
+/// in the middle of a call, whose message then stays unacknowledged.
+pub(super) async fn serve(parts: Arc<InstanceParts>, runner: usize) {
     loop {
         // A task of its own, so that a panic, which is a defect of the daemon, costs one call and not the runner.
-        let calls = tokio::spawn(call_for_ever(Arc::clone(&parts), runner));
-        let Err(panic) = AbortOnDropHandle::new(calls).await;
+        let calls = tokio::spawn(call_until_the_end(Arc::clone(&parts), runner));
+        let Err(panic) = AbortOnDropHandle::new(calls).await else { return };
         tracing::error!(handler = %parts.handler.name, %panic, "a handler's task panicked, its message is dropped");
     }
 }
 
-async fn call_for_ever(parts: Arc<InstanceParts>, runner: usize) -> Infallible {
+async fn call_until_the_end(parts: Arc<InstanceParts>, runner: usize) {
     let (mut calls, mut spent) = (0, Duration::ZERO);
-    loop {
-        let (turn, job, permit) = parts.queue.next(runner).await;
+    while let Work::Call(turn, job, permit) = parts.queue.next(runner).await {
         let took = watched(&turn, parts.run(turn.shard, job, permit)).await;
         drop(turn);
         (calls, spent) = (calls + 1, spent + took);
@@ -157,19 +197,29 @@ fn not_started(error: StartError) -> CallError {
 
 impl InstanceParts {
     /// One job from its call to the hand-over of what it published; how long the call took.
-    async fn run(&self, shard: usize, job: Job, permit: Option<Permit>) -> Duration {
+    async fn run(&self, shard: usize, job: Job, permit: Permit) -> Duration {
         if let Some(trace) = job.part.trace() {
             let version = self.plugin.hash().to_string();
             trace.call_begins(&self.handler.name, &job.subscription.name, version, FIRST_ATTEMPT);
         }
         let started = Instant::now();
-        let result = self.call(shard, &job).await;
+        let result = tokio::select! {
+            biased;
+            result = self.call(shard, &job) => Some(result),
+            () = self.ending.cut.cancelled() => None,
+        };
         let took = started.elapsed();
-        if let Some(trace) = job.part.trace() {
-            trace.call_ended(&self.handler.name, &result, took);
+        if let (Some(trace), Some(result)) = (job.part.trace(), &result) {
+            trace.call_ended(&self.handler.name, result, took);
         }
         drop(permit);
-        self.finish(job, result, took).await;
+        match result {
+            Some(result) => self.finish(job, result, took).await,
+            None => {
+                self.ending.given_up.fetch_add(1, Ordering::Relaxed);
+                job.part.end(Outcome::DroppedPurged);
+            }
+        }
         took
     }
 
@@ -203,16 +253,21 @@ impl InstanceParts {
             let (handler, message) = (Arc::clone(&self.handler.name), Arc::clone(&job.message));
             Sighting::Called { handler, message, result: outcome, took }
         });
-        let Job { message, subscription, part } = job;
+        let Job { message, subscription, part, .. } = job;
         match result {
             Ok(publishes) => {
                 let cause = self.outboxes.cause(&message, &publishes);
                 let completion = Completion { part, cause, arrived: message.arrived, meters: Arc::clone(&self.meters) };
                 if let Some(mut room) = self.outboxes.submit(publishes, completion) {
-                    room.admitted().await;
+                    tokio::select! {
+                        biased;
+                        () = room.admitted() => {}
+                        () = self.ending.hand_off.cancelled() => room.leave(),
+                    }
                 }
             }
             Err(error) => {
+                *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastFailure::now(&error));
                 if let Some(unsaid) = self.failures.due() {
                     tracing::warn!(
                         handler = %self.handler.name, subscription = %subscription.name, topic = %message.topic,
@@ -224,5 +279,20 @@ impl InstanceParts {
                 part.end(Outcome::DroppedFailed);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_failure_is_bounded() {
+        let failure = LastFailure::now(&CallError::Trap("ü".repeat(9999)));
+        assert_eq!(failure.result, CallResult::Trap);
+        assert!(failure.error.len() <= LAST_ERROR_BYTES + '…'.len_utf8());
+        assert!(failure.error.starts_with("the handler trapped: üü") && failure.error.ends_with("ü…"));
+        let short = LastFailure::now(&CallError::Reject("no".to_owned()));
+        assert_eq!(&*short.error, "the handler rejected the message: no");
     }
 }

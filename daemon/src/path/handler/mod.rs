@@ -1,12 +1,15 @@
 //! Handlers: configured uses of plugins, and what a call of one gives back.
 //!
-//! Owns: the vocabulary of calls. `instance.rs` has the runners, which call the instance of a job's shard; `wasm/` is the only place that knows wasmtime. Fed by `path/dispatch`; feeds `path/outbox`.
+//! Owns: the vocabulary of calls. `running.rs` makes, replaces and ends a handler; `instance.rs` has its runners, which call
+//! the instance of a job's shard; `wasm/` is the only place that knows wasmtime. Fed by `path/dispatch`; feeds `path/outbox`.
 
-pub mod instance;
+mod instance;
+mod running;
 pub mod wasm;
 
 use std::time::Duration;
 
+pub use self::running::{HandlerError, HandlerParts, HandlerView, ReadyHandler, RunningHandler};
 use crate::message::{BrokerId, Outgoing};
 
 /// A handler's publish, held back until its call has returned ok.

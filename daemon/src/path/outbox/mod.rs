@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 pub use self::admission::{BatchId, Capacity};
 use self::admission::{Change, Offered};
-pub use self::command::{Command, PublishEnd};
+pub use self::command::PublishEnd;
 pub use self::condemned::Cause;
 use self::condemned::Condemned;
 pub use self::owner::Completion;

@@ -1,7 +1,8 @@
 //! From a received message to the calls that it causes.
 //!
-//! Owns the routing tables. Fed by the brokers' pollers, which must never wait: everything here is synchronous and bounded.
-//! Feeds the handlers' queues. It does no I/O except for the log lines that subscriptions ask for.
+//! Fed by the brokers' pollers, which must never wait: everything here is synchronous and bounded. Feeds the handlers' queues.
+//! It does no I/O except for the log lines that subscriptions ask for. The routes of a broker belong to its session, which
+//! changes them together with what is subscribed, and brings those that hold for a message.
 
 pub mod explain;
 pub mod select;
@@ -18,7 +19,7 @@ use self::select::{Facts, Places, Selected, domains, select_all};
 pub use self::table::RouteTable;
 use crate::control::config::model::{OnMessage, Subscription};
 use crate::message::{BrokerId, Message, Qos};
-use crate::path::dispatch::{HandlerQueue, Job};
+use crate::path::dispatch::{HandlerQueue, Job, ParallelLimit};
 use crate::path::receipt::{Outcome, Progress, Receipt};
 use crate::path::session::{AckToken, WireCopy};
 use crate::telemetry::metrics::BrokerMeters;
@@ -26,7 +27,7 @@ use crate::telemetry::received::ReceivedRing;
 use crate::telemetry::tap::{Sighting, Tap};
 use crate::telemetry::trace::Tracer;
 
-/// What the router needs for one broker.
+/// What the router needs for one broker. Immutable: other subscriptions are other routes.
 pub struct BrokerRoutes {
     /// Which subscriptions match.
     pub table: RouteTable,
@@ -36,11 +37,12 @@ pub struct BrokerRoutes {
     pub last_message: Vec<Gauge>,
     /// The broker's meters.
     pub meters: Arc<BrokerMeters>,
+    /// How many calls may run for its messages: the same for as long as the broker is there.
+    pub limit: Arc<ParallelLimit>,
 }
 
 /// Routes the messages of all brokers.
 pub struct Router {
-    brokers: Vec<BrokerRoutes>,
     progress: Arc<Progress>,
     received: ReceivedRing,
     tracer: Tracer,
@@ -50,20 +52,14 @@ pub struct Router {
 }
 
 impl Router {
-    /// A router for these brokers, by [`BrokerId`].
-    pub fn new(
-        brokers: Vec<BrokerRoutes>,
-        progress: Arc<Progress>,
-        received: ReceivedRing,
-        tracer: Tracer,
-        tap: Tap,
-    ) -> Router {
-        Router { brokers, progress, received, tracer, tap, closed: AtomicBool::new(false) }
+    /// A router that counts, keeps and shows what it takes in.
+    pub fn new(progress: Arc<Progress>, received: ReceivedRing, tracer: Tracer, tap: Tap) -> Router {
+        Router { progress, received, tracer, tap, closed: AtomicBool::new(false) }
     }
 
-    /// Takes a message in. Never waits: what has no room is dropped by policy (QoS 0) or waits unacknowledged.
-    pub fn receive(&self, message: Message, copy: &WireCopy<'_>, token: Option<AckToken>) {
-        let routes = &self.brokers[message.broker.index()];
+    /// Takes a message in, by the routes of its broker. Never waits: what has no room is dropped by policy (QoS 0) or waits
+    /// unacknowledged.
+    pub fn receive(&self, routes: &BrokerRoutes, message: Message, copy: &WireCopy<'_>, token: Option<AckToken>) {
         let receipt = Receipt::new(Arc::clone(&routes.meters), Arc::clone(&self.progress), message.qos, token);
         if self.closed.load(Ordering::SeqCst) {
             return receipt.finish(Outcome::DroppedShutdown);
@@ -97,14 +93,8 @@ impl Router {
     }
 
     /// A message came whose topic is no topic name: it is counted and acknowledged, for it would come again for ever.
-    pub fn refuse(&self, broker: BrokerId, qos: Qos, token: Option<AckToken>) {
-        let meters = Arc::clone(&self.brokers[broker.index()].meters);
-        Receipt::new(meters, Arc::clone(&self.progress), qos, token).finish(Outcome::DroppedInvalid);
-    }
-
-    /// The fate of a lost connection's messages is known now: queues that held them back go on, or let go of them.
-    pub fn fate_decided(&self, broker: BrokerId) {
-        self.brokers[broker.index()].queues.iter().flatten().for_each(|queue| queue.fate_decided(broker));
+    pub fn refuse(&self, meters: &Arc<BrokerMeters>, qos: Qos, token: Option<AckToken>) {
+        Receipt::new(Arc::clone(meters), Arc::clone(&self.progress), qos, token).finish(Outcome::DroppedInvalid);
     }
 
     /// From now on nothing is taken in: the daemon stops. QoS ≥ 1 messages stay unacknowledged.
@@ -128,7 +118,7 @@ impl BrokerRoutes {
                         trace.queued(&handler.name, &subscription.name);
                     }
                     let (message, subscription) = (Arc::clone(message), Arc::clone(subscription));
-                    queue.push(Job { message, subscription, part });
+                    queue.push(Job { message, subscription, part, limit: Arc::clone(&self.limit) });
                 }
                 (Some(OnMessage::Log(template)), _) => {
                     let line = template.render(message, &self.table.broker.name, &subscription.name);

@@ -114,6 +114,11 @@ impl Standing {
         self.ledger().ring.is_acknowledging()
     }
 
+    /// Whether the broker has every acknowledgement that it is owed.
+    pub(super) fn is_clear(&self) -> bool {
+        self.ledger().ring.is_clear()
+    }
+
     /// When the oldest unacknowledged message came. Ends a connection whose window was overrun some time ago.
     pub(super) fn oldest(&self, now: Instant) -> Option<Instant> {
         let ledger = self.ledger();

@@ -4,12 +4,12 @@
 //! supervisor (`supervisor.rs`) makes it, has its deadlines checked once a second (`deadlines.rs`) and clears up after it.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 use std::time::Instant;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::SessionStatus;
@@ -22,11 +22,13 @@ use super::outlet::Outlet;
 use super::packet::Welcome;
 use super::packet_ids::PacketIds;
 use super::ring::Window;
+use super::steering::Steering;
 use super::subscribing::Subscribing;
 use crate::control::config::model::Broker;
 use crate::message::{BrokerId, Outgoing, Qos};
+use crate::path::dispatch::HandlerQueue;
 use crate::path::outbox::{EntryId, Outboxes};
-use crate::path::router::Router;
+use crate::path::router::{BrokerRoutes, Router};
 use crate::telemetry::metrics::BrokerMeters;
 use crate::telemetry::tap::Tap;
 
@@ -47,6 +49,13 @@ pub(super) struct Core {
     pub(super) meters: Arc<BrokerMeters>,
     pub(super) tap: Tap,
     pub(super) status: watch::Sender<SessionStatus>,
+    /// What is commanded.
+    pub(super) steering: Arc<Steering>,
+    /// Told when other subscriptions are wanted, and when the connection is to end. The feeder is the only one that waits
+    /// for it.
+    pub(super) told: Notify,
+    /// Every queue that messages of this session may wait in, those of subscriptions that it had before included.
+    pub(super) queues: Mutex<Vec<Weak<HandlerQueue>>>,
     /// Lost connections whose unstarted messages wait for the next CONNACK. Written by the supervisor at a loss, emptied
     /// by the poller at the CONNACK.
     pub(super) lost: Mutex<Vec<Arc<Standing>>>,
@@ -61,9 +70,27 @@ impl Core {
         for standing in &lost {
             standing.decide(session_present);
         }
-        if !lost.is_empty() {
-            self.router.fate_decided(self.id);
+        if lost.is_empty() {
+            return;
         }
+        // Queues that held their messages back go on, or let go of them.
+        let queues: Vec<Arc<HandlerQueue>> = self.queues().iter().filter_map(Weak::upgrade).collect();
+        queues.iter().for_each(|queue| queue.fate_decided(self.id));
+    }
+
+    /// From now on messages may go into the queues of these routes.
+    pub(super) fn adopt(&self, routes: &BrokerRoutes) {
+        let mut queues = self.queues();
+        queues.retain(|queue| queue.strong_count() > 0);
+        for queue in routes.queues.iter().flatten() {
+            if !queues.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(queue))) {
+                queues.push(Arc::downgrade(queue));
+            }
+        }
+    }
+
+    fn queues(&self) -> MutexGuard<'_, Vec<Weak<HandlerQueue>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether messages of lost connections wait for the next CONNACK.
@@ -132,6 +159,21 @@ impl Progress {
     }
 }
 
+/// How far the end of a connection is that this side wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// It is not to end.
+    Serving,
+    /// What arrives is left to the broker; what is in hand is finished, acknowledged and published, then it ends.
+    Draining,
+    /// It ends now.
+    Leaving,
+}
+
+impl Phase {
+    const ALL: [Phase; 3] = [Phase::Serving, Phase::Draining, Phase::Leaving];
+}
+
 /// One connection.
 pub(super) struct Connection {
     pub(super) core: Arc<Core>,
@@ -143,8 +185,8 @@ pub(super) struct Connection {
     pub(super) progress: Progress,
     /// Packets received and writes finished so far, pings apart. Written by the poller, watched by the supervisor.
     pub(super) traffic: AtomicU64,
-    /// The gateway stops: what arrives is left to the broker. Written by the supervisor.
-    pub(super) closing: AtomicBool,
+    /// A place in [`Phase::ALL`]. Written by the supervisor, read by the poller and the feeder.
+    phase: AtomicU8,
     /// Cancelled by the poller once DISCONNECT is written.
     pub(super) goodbye: CancellationToken,
 }
@@ -165,13 +207,24 @@ impl Connection {
             flight: Mutex::new(flight),
             progress: Progress::default(),
             traffic: AtomicU64::new(0),
-            closing: AtomicBool::new(false),
+            phase: AtomicU8::new(Phase::Serving as u8),
             goodbye: CancellationToken::new(),
         }
     }
 
     pub(super) fn flight(&self) -> MutexGuard<'_, Flight> {
         self.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far its end is.
+    pub(super) fn phase(&self) -> Phase {
+        Phase::ALL[usize::from(self.phase.load(Ordering::Acquire))]
+    }
+
+    /// Its end has come so far.
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+        self.core.told.notify_one();
     }
 
     /// Ends the connection if the broker has owed something for too long, and tells since when a message waits for its

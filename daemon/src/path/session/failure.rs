@@ -224,6 +224,19 @@ impl Failure {
         }
     }
 
+    /// Whether the broker may have acted upon a CONNECT although its answer did not come.
+    pub(super) fn may_have_been_heard(&self) -> bool {
+        matches!(
+            self,
+            Failure::NoAnswer(_)
+                | Failure::ClosedOnConnect { .. }
+                | Failure::NotMqtt(_)
+                | Failure::Network(_)
+                | Failure::BrokenProtocol(_)
+                | Failure::Stopped
+        )
+    }
+
     /// Whether the broker may have ended the connection because of what it was sent: it closed it by itself, and gave no
     /// reason of its own. Neither a silent network nor a deadline of this side tells anything about a publish.
     pub(super) fn may_blame_a_publish(&self) -> bool {

@@ -4,15 +4,16 @@
 //! on the poller's task, so that what it hands over is written in the same turn; it never touches the link, and never waits
 //! with a lock held.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::codec::Sending;
-use super::connection::{Connection, Flight, Origin, SUBSCRIBE_WINDOW, Sent, send_window};
+use super::connection::{Connection, Flight, Origin, Phase, SUBSCRIBE_WINDOW, Sent, send_window};
 use super::cover::Next;
 use super::outlet::NoRoom;
 use super::packet::{LARGEST_PACKET, Welcome};
@@ -23,10 +24,22 @@ use crate::message::{Outgoing, Qos};
 /// How long a stop waits for the broker to have the close message.
 pub(super) const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Feeds a connection from its CONNACK to its end. When `stop` fires it hands DISCONNECT over and returns.
-pub(super) async fn run(connection: Arc<Connection>, welcome: Welcome, stop: CancellationToken) {
-    let mut feeder = Feeder { connection, welcome, stop, retain_said: false };
-    if let Err(Interrupt::Stop) = feeder.feed().await {
+/// Feeds a connection from its CONNACK to its end. When the connection is to end it hands DISCONNECT over and returns.
+pub(super) async fn run(connection: Arc<Connection>, welcome: Welcome) {
+    let mut feeder = Feeder {
+        connection,
+        welcome,
+        covering: true,
+        unasked: None,
+        saving: None,
+        draining: false,
+        retain_said: false,
+    };
+    let Err(mut interrupt) = feeder.feed().await;
+    if let Interrupt::Drain = interrupt {
+        interrupt = feeder.drain().await.err().unwrap_or(Interrupt::Leave);
+    }
+    if let Interrupt::Leave = interrupt {
         feeder.close().await;
     }
 }
@@ -43,11 +56,14 @@ pub(super) fn wire_qos(asked: Qos, clean_session: bool, welcome: &Welcome) -> Qo
 enum Interrupt {
     /// The connection is over.
     Over,
-    /// The gateway stops.
-    Stop,
+    /// It is to end once what is in hand is finished.
+    Drain,
+    /// It is to end.
+    Leave,
 }
 
 /// What came of an attempt to send from the outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Attempt {
     Sent,
     Empty,
@@ -55,48 +71,75 @@ enum Attempt {
     Full,
 }
 
+/// What is worth waiting for, beside the end and other subscriptions.
+#[derive(Clone, Copy, Debug)]
+struct Await {
+    /// Something to send in the outbox.
+    outbox: bool,
+    /// What the poller does: answers that come, room in a window or the outlet.
+    progress: bool,
+}
+
 struct Feeder {
     connection: Arc<Connection>,
     welcome: Welcome,
-    stop: CancellationToken,
+    /// The broker has not answered for every subscription, or something is left to give back.
+    covering: bool,
+    /// A SUBSCRIBE or UNSUBSCRIBE for which there was no room.
+    unasked: Option<Request>,
+    /// The record is being written. Not given up before it is: what was handed out for saving counts as saved. It has a
+    /// deadline of its own.
+    saving: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+    /// What is in hand is being finished.
+    draining: bool,
     retain_said: bool,
 }
 
 impl Feeder {
-    async fn feed(&mut self) -> Result<(), Interrupt> {
-        self.subscribe().await?;
+    async fn feed(&mut self) -> Result<Infallible, Interrupt> {
+        // The birth message waits for the answers, so that it is true.
+        while !self.cover() {
+            self.wait(Await { outbox: false, progress: true }).await?;
+        }
         let core = Arc::clone(&self.connection.core);
         if let Some(birth) = &core.broker.birth {
             while self.say("birth", birth, None).is_err() {
-                self.progress().await?;
+                self.wait(Await { outbox: false, progress: true }).await?;
             }
         }
         loop {
+            // Subscriptions that change while the connection stands hold up no publish.
+            self.cover();
             match self.send_next() {
-                Attempt::Sent => {}
-                Attempt::Full => self.progress().await?,
-                Attempt::Empty => self.unless_over(core.outboxes.ready(core.id)).await?,
+                Attempt::Sent => self.go_on()?,
+                idle => self.wait(Await { outbox: idle == Attempt::Empty, progress: idle == Attempt::Full }).await?,
             }
         }
     }
 
-    /// Subscribes and waits for the answers, so that the birth message is true.
-    async fn subscribe(&self) -> Result<(), Interrupt> {
+    /// Takes the subscriptions as far as they go without waiting: whether that is to their end.
+    fn cover(&mut self) -> bool {
         let core = &self.connection.core;
-        let batch = self.connection.outlet.codec().batch();
-        loop {
-            match core.cover.next(batch) {
-                // Not given up at a stop: what was handed out for saving counts as saved. It has a deadline of its own.
-                Next::Save(record) => core.cover.save(record).await,
-                Next::Send(request) => {
-                    while self.ask(&request).is_err() {
-                        self.progress().await?;
-                    }
+        self.covering |= core.cover.has_changed();
+        while self.covering && self.saving.is_none() {
+            if let Some(request) = self.unasked.take() {
+                if self.ask(&request).is_err() {
+                    self.unasked = Some(request);
+                    break;
                 }
-                Next::Wait => self.progress().await?,
-                Next::Done => return Ok(()),
+                continue;
+            }
+            match core.cover.next(self.connection.outlet.codec().batch()) {
+                Next::Save(record) => {
+                    let core = Arc::clone(core);
+                    self.saving = Some(Box::pin(async move { core.cover.save(record).await }));
+                }
+                Next::Send(request) => self.unasked = Some(request),
+                Next::Wait => break,
+                Next::Done => self.covering = false,
             }
         }
+        !self.covering
     }
 
     /// Sends one SUBSCRIBE or UNSUBSCRIBE.
@@ -200,8 +243,28 @@ impl Feeder {
         Ok(())
     }
 
+    /// Finishes what is in hand: the messages that were taken in, as far as they are to be acknowledged, with what they
+    /// publish; then what is on its way to the broker.
+    async fn drain(&mut self) -> Result<(), Interrupt> {
+        self.draining = true;
+        while !self.connection.standing.is_clear() {
+            self.cover();
+            match self.send_next() {
+                Attempt::Sent => self.go_on()?,
+                idle => self.wait(Await { outbox: idle == Attempt::Empty, progress: true }).await?,
+            }
+        }
+        while !self.connection.flight().inflight.is_empty() {
+            self.wait(Await { outbox: false, progress: true }).await?;
+        }
+        Ok(())
+    }
+
     /// Says the close message, waits until the broker has it and every acknowledgement that is due, and disconnects.
-    async fn close(&self) {
+    async fn close(&mut self) {
+        if let Some(saving) = self.saving.take() {
+            saving.await;
+        }
         let owed = async {
             if let Some(close) = &self.connection.core.broker.close {
                 self.say_goodbye(close).await;
@@ -233,17 +296,34 @@ impl Feeder {
         }
     }
 
-    /// Waits until something may have room again.
-    async fn progress(&self) -> Result<(), Interrupt> {
-        self.unless_over(self.connection.progress.more()).await
+    /// Whether feeding goes on: it has not come to its end.
+    fn go_on(&self) -> Result<(), Interrupt> {
+        match self.connection.phase() {
+            Phase::Serving => Ok(()),
+            Phase::Draining if self.draining => Ok(()),
+            Phase::Draining => Err(Interrupt::Drain),
+            Phase::Leaving => Err(Interrupt::Leave),
+        }
     }
 
-    async fn unless_over(&self, wait: impl Future<Output = ()>) -> Result<(), Interrupt> {
+    /// Waits until there may be something to do.
+    async fn wait(&mut self, what: Await) -> Result<(), Interrupt> {
+        self.go_on()?;
+        let Connection { core, standing, progress, .. } = &*self.connection;
+        let is_saving = self.saving.is_some();
+        let saved = async {
+            if let Some(saving) = &mut self.saving {
+                saving.await;
+            }
+        };
         tokio::select! {
             biased;
-            () = self.connection.standing.over() => Err(Interrupt::Over),
-            () = self.stop.cancelled() => Err(Interrupt::Stop),
-            () = wait => Ok(()),
+            () = standing.over() => return Err(Interrupt::Over),
+            () = core.told.notified() => {}
+            () = saved, if is_saving => self.saving = None,
+            () = progress.more(), if what.progress || self.covering => {}
+            () = core.outboxes.ready(core.id), if what.outbox => {}
         }
+        self.go_on()
     }
 }

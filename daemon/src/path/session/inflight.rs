@@ -85,6 +85,11 @@ impl<T> Inflight<T> {
         self.by_packet.iter().filter(move |(packet, _)| !not_begun.contains(packet)).map(|(_, entry)| entry)
     }
 
+    /// Whether everything is written, and acknowledged where it is to be.
+    pub(super) fn is_empty(&self) -> bool {
+        self.unwritten.is_empty() && self.by_packet.is_empty()
+    }
+
     /// Those with QoS ≥ 1, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.by_packet.values()

@@ -4,7 +4,8 @@
 //! broker and by `path/outbox`; feeds `path/router`. It decides neither what a message means nor whether it is done.
 //!
 //! Tasks of a session:
-//! - the supervisor (`supervisor.rs`), for as long as the session: connects, watches deadlines, waits in between;
+//! - the supervisor (`supervisor.rs`), for as long as the session: connects (`opening.rs`), watches deadlines, waits in
+//!   between, and does what it is told by command (`steering.rs`);
 //! - the poller (`poller.rs`), one for each connection: waits for the link alone, and carries the feeder (`feeder.rs`), which may
 //!   wait for room without holding the poller up.
 //!
@@ -12,7 +13,7 @@
 //! reads and writes it, `outlet.rs` holds what is to be written, and `codec.rs` hides the difference between the two
 //! versions. The rest is pure: `ring.rs` (what may be acknowledged), `inflight.rs`,
 //! `packet_ids.rs` and `subscribing.rs` (what the broker's answers belong to), `deadlines.rs` (what has been owed for too
-//! long), `backoff.rs`.
+//! long), `backoff.rs`, `intent.rs` (whether a connection is wanted).
 
 mod ack;
 mod backoff;
@@ -24,15 +25,21 @@ mod deadlines;
 mod failure;
 mod feeder;
 mod inflight;
+mod intent;
 mod link;
+mod opening;
 mod outlet;
 mod packet;
 mod packet_ids;
 mod poller;
 mod report;
 mod ring;
+mod status;
+mod steering;
 mod subscribing;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod v4;
 mod v5;
@@ -40,21 +47,25 @@ mod v5;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::error;
 
 pub use self::ack::{AckToken, Fate};
 use self::connection::Core;
 use self::cover::Cover;
 pub use self::cover::WireCopy;
+pub use self::status::{SessionState, SessionStatus, Standing};
+use self::steering::Steering;
+pub use self::steering::{ConnectError, Opened, ResetError};
 pub use self::transport::Holder;
-use crate::control::config::model::{Broker, Subscription};
+use crate::control::config::model::Broker;
 use crate::message::BrokerId;
 use crate::path::outbox::Outboxes;
-use crate::path::router::Router;
+use crate::path::router::{BrokerRoutes, Router};
 use crate::telemetry::metrics::BrokerMeters;
 use crate::telemetry::tap::Tap;
 
@@ -64,8 +75,8 @@ pub struct SessionParts {
     pub id: BrokerId,
     /// Its configuration.
     pub config: Arc<Broker>,
-    /// The broker's subscriptions in the order of the configuration.
-    pub subscriptions: Vec<Arc<Subscription>>,
+    /// Its subscriptions, and where they lead.
+    pub routes: Arc<BrokerRoutes>,
     /// Where it keeps what must survive the daemon.
     pub state_dir: PathBuf,
     /// Where messages go.
@@ -76,68 +87,137 @@ pub struct SessionParts {
     pub meters: Arc<BrokerMeters>,
     /// Where it reports what was delivered.
     pub tap: Tap,
+    /// How long a disconnect by command waits for the messages in hand: `shutdown-grace`.
+    pub grace: Duration,
 }
 
-/// A running session.
-pub struct SessionHandle {
-    /// How it stands.
-    pub status: watch::Receiver<SessionStatus>,
-    /// Ends after the stop that the session was given, a few seconds later at most.
-    pub join: JoinHandle<()>,
+/// One broker's session, to be shared by whoever steers or watches it. Dropping the last of its owners ends it without a wait.
+pub struct Session {
+    core: Arc<Core>,
+    status: watch::Receiver<SessionStatus>,
+    /// None once it has been joined.
+    task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+    stop: CancellationToken,
+    _ends_when_dropped: DropGuard,
 }
 
-/// How a session stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionStatus {
-    /// Whether it is connected.
-    pub state: SessionState,
-    /// Why it is not connected, in plain words; none while it is.
-    pub last_error: Option<String>,
-    /// Names of the subscriptions that the broker refused on this connection, or on the last.
-    pub refused: Vec<Arc<str>>,
-    /// Subscriptions granted on this connection, or on the last.
-    pub granted: usize,
-    /// Subscriptions that the broker has not answered.
-    pub pending: usize,
-}
-
-/// Whether a session is connected.
+/// What `disconnect` found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionState {
-    /// No connection is wanted.
-    Idle,
-    /// A connection is being made.
-    Connecting,
-    /// CONNACK has come.
-    Connected,
-    /// The next attempt is made at this time.
-    Waiting {
-        /// Monotonic.
-        until: Instant,
-    },
+pub struct Disconnected {
+    /// It was connected.
+    pub was_connected: bool,
 }
 
-/// Starts a broker's session. It lives until `stop` fires; what is in progress should have been drained before.
-pub fn spawn(parts: SessionParts, stop: CancellationToken) -> SessionHandle {
-    let SessionParts { id, config, subscriptions, state_dir, router, outboxes, meters, tap } = parts;
-    let (sender, status) = watch::channel(SessionStatus {
-        state: SessionState::Idle,
-        last_error: None,
-        refused: Vec::new(),
-        granted: 0,
-        pending: subscriptions.len(),
-    });
+/// Starts a broker's session. When `stop` fires it closes its connection and ends: what is in progress should have been
+/// drained before.
+pub fn spawn(parts: SessionParts, stop: &CancellationToken) -> Session {
+    let SessionParts { id, config, routes, state_dir, router, outboxes, meters, tap, grace } = parts;
+    let names = routes.table.subscriptions().iter().map(|subscription| Arc::clone(&subscription.name));
+    let (sender, status) = watch::channel(SessionStatus::new(names));
     let core = Core {
         id,
-        cover: Cover::new(&config, &subscriptions, &state_dir, &meters, sender.clone()),
+        steering: Arc::new(Steering::new(config.auto_connect)),
+        cover: Cover::new(&config, Arc::clone(&routes), &state_dir, &meters, sender.clone()),
         broker: config,
         router,
         outboxes,
         meters,
         tap,
         status: sender,
+        told: Notify::new(),
+        queues: Mutex::new(Vec::new()),
         lost: Mutex::new(Vec::new()),
         beyond_said: AtomicBool::new(false),
     };
-    SessionHandle { status, join: tokio::spawn(supervisor::run(Arc::new(core), stop)) }
+    core.adopt(&routes);
+    let (core, stop) = (Arc::new(core), stop.child_token());
+    let task = tokio::spawn(supervisor::run(Arc::clone(&core), grace, stop.clone()));
+    let task = tokio::sync::Mutex::new(Some(task));
+    Session { core, status, task, _ends_when_dropped: stop.clone().drop_guard(), stop }
+}
+
+impl Session {
+    /// How it stands.
+    pub fn status(&self) -> watch::Receiver<SessionStatus> {
+        self.status.clone()
+    }
+
+    /// The broker's configuration.
+    pub fn config(&self) -> &Arc<Broker> {
+        &self.core.broker
+    }
+
+    /// Connects at once, also where the backoff would wait, and waits for what comes of that attempt. Afterwards the session
+    /// goes on as `auto-connect` says: with it a connection is made again whenever there is none, without it a failed attempt
+    /// or a lost connection is left at that. Cancellation safe: the attempt goes on.
+    ///
+    /// # Errors
+    /// Why it is not connected.
+    pub async fn connect(&self) -> Result<Opened, ConnectError> {
+        match self.core.steering.connect() {
+            Some(answer) => answer.await.unwrap_or(Err(ConnectError::Ended)),
+            None => Ok(Opened::Already),
+        }
+    }
+
+    /// Disconnects and stays so, whatever `auto-connect` says, until it is connected by command or something new is to be
+    /// published (force). Nothing more is taken in; messages in hand are finished and acknowledged within the grace period;
+    /// what is not started then is left to the broker. Returns once it is disconnected. Cancellation safe: it goes on.
+    pub async fn disconnect(&self) -> Disconnected {
+        let core = &self.core;
+        let (was_connected, done) = core.steering.disconnect(core.outboxes.offered(core.id));
+        // An error means that the session has ended, which disconnects too.
+        let _ = done.await;
+        Disconnected { was_connected }
+    }
+
+    /// Makes the broker forget the session: its subscriptions and what it has queued. Where it was connected, it disconnects
+    /// gracefully before and connects again after. Cancellation safe: it goes on.
+    ///
+    /// # Errors
+    /// The broker cannot be asked, or cannot be connected again.
+    pub async fn reset(&self) -> Result<(), ResetError> {
+        let (done, again) = self.core.steering.reset();
+        done.await.unwrap_or(Err(ResetError::Ended))?;
+        if let Some(again) = again {
+            again.await.unwrap_or(Err(ConnectError::Ended)).map_err(ResetError::NotConnected)?;
+        }
+        Ok(())
+    }
+
+    /// `auto-connect` is this from now on. It ends no connection, and does not connect what was disconnected by command.
+    pub fn auto_connect(&self, auto: bool) {
+        self.core.steering.auto_connect(auto);
+    }
+
+    /// Other subscriptions, or other ends of them, from now on: each message is routed either by the old ones or by the new.
+    /// What is to be subscribed and given back for them follows on the connection that stands, while publishes and messages
+    /// flow on.
+    pub fn route(&self, routes: Arc<BrokerRoutes>) {
+        self.core.adopt(&routes);
+        self.core.cover.route(routes);
+        self.core.told.notify_one();
+    }
+
+    /// Where messages lead now.
+    pub fn routes(&self) -> Arc<BrokerRoutes> {
+        self.core.cover.routes()
+    }
+
+    /// Disconnects as [`Self::disconnect`] does, and ends: for a broker that is removed, or gets another session.
+    pub async fn end(&self) {
+        self.disconnect().await;
+        self.stop.cancel();
+        self.ended().await;
+    }
+
+    /// Waits until it has ended, after the stop that it was given or [`Self::end`]: a few seconds at most. Cancellation safe.
+    pub async fn ended(&self) {
+        let mut task = self.task.lock().await;
+        let Some(running) = task.as_mut() else { return };
+        if let Err(error) = running.await {
+            error!(broker = %self.core.broker.name, %error, "the session's task panicked");
+        }
+        *task = None;
+    }
 }

@@ -12,12 +12,11 @@ use std::task::Poll;
 use std::time::{Instant, SystemTime};
 
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::SessionState;
 use super::ack::{AckToken, Admitted};
-use super::connection::{Connection, Origin, Sent};
+use super::connection::{Connection, Origin, Phase, Sent};
 use super::cover::Copied;
 use super::failure::Failure;
 use super::feeder;
@@ -33,13 +32,12 @@ use crate::telemetry::metrics::ConnectResult;
 use crate::telemetry::tap::Sighting;
 
 /// Holds a connection from its beginning to its end; why it ended. The receiver of the CONNACK is told before anything is
-/// taken in. When `stop` fires the feeder says goodbye.
+/// taken in.
 pub(super) async fn run(
     connection: Arc<Connection>,
     transport: Arc<Transport>,
     password: Option<Secret>,
     connected: oneshot::Sender<Welcome>,
-    stop: CancellationToken,
 ) -> Failure {
     let standing = Arc::clone(&connection.standing);
     let connecting =
@@ -61,7 +59,7 @@ pub(super) async fn run(
     // Nobody listens when the gateway stops at this very moment.
     let _ = connected.send(welcome);
     let failure = {
-        let mut feeding = pin!(feeder::run(Arc::clone(&connection), welcome, stop));
+        let mut feeding = pin!(feeder::run(Arc::clone(&connection), welcome));
         let mut polling = pin!(poller.poll());
         let mut fed = false;
         poll_fn(|context| {
@@ -195,7 +193,7 @@ impl Poller {
     }
 
     fn arrived(&mut self, arrival: Arrival) {
-        if self.connection.closing.load(Ordering::Relaxed) {
+        if self.connection.phase() != Phase::Serving {
             return;
         }
         let now = Instant::now();
@@ -205,7 +203,7 @@ impl Poller {
             Ok(topic) => topic,
             Err(reason) => {
                 error!(broker = %core.broker.name, reason, "message with an invalid topic name dropped");
-                return core.router.refuse(core.id, arrival.qos.min(Qos::AtLeastOnce), token);
+                return core.router.refuse(&core.meters, arrival.qos.min(Qos::AtLeastOnce), token);
             }
         };
         let message = Message {
@@ -226,7 +224,7 @@ impl Poller {
             acknowledged: arrival.qos > Qos::AtMostOnce,
             again: arrival.dup,
         };
-        core.cover.arrived(&copy, |copy| core.router.receive(message, copy, token));
+        core.cover.arrived(&copy, |routes, copy| core.router.receive(routes, message, copy, token));
     }
 
     /// The token of a message that is to be acknowledged.

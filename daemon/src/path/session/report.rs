@@ -112,7 +112,12 @@ impl Report {
         }
     }
 
-    /// The connection ended with the gateway.
+    /// The broker has forgotten the session by command.
+    pub(super) fn was_reset(&self) {
+        info!(broker = %self.broker.name, "session reset: the broker has forgotten it by command");
+    }
+
+    /// The connection ended with the gateway, or by command.
     pub(super) fn stopped(&self, goodbye: bool, failure: &Failure) {
         let name = &self.broker.name;
         if goodbye {

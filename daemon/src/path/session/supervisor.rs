@@ -1,75 +1,91 @@
 //! The task of one session: makes connections, watches over each, and waits in between.
 //!
-//! Owns: the tasks of its connection, the backoff and the status. Every connection gets a link, an outlet and
-//! packet identifiers of its own. It takes part in no traffic itself, and nothing it does can hold up another session.
+//! Owns: the backoff and the state that the status shows. Asks `steering.rs` what is wanted; `opening.rs` makes each attempt.
+//! Every connection gets a link, an outlet and packet identifiers of its own. It takes part in no traffic itself, and nothing
+//! it does can hold up another session.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::SessionState;
 use super::backoff::Backoff;
-use super::connection::{Connection, Core};
+use super::connection::{Connection, Core, Phase};
 use super::cover::Begun;
 use super::deadlines::Deadlines;
-use super::failure::{Failure, shortened};
+use super::failure::Failure;
 use super::feeder::CLOSE_DEADLINE;
-use super::packet::Welcome;
-use super::poller;
-use super::report::{self, Report};
+use super::intent::{Facts, Next};
+use super::opening::{DISCONNECT_DEADLINE, Open, clear_up, forget, open, outcome};
+use super::report::Report;
+use super::steering::{ResetError, Steering};
 use super::transport::Transport;
-use crate::control::config::secret::Secret;
 use crate::message::Qos;
-use crate::telemetry::metrics::DisconnectReason;
+use crate::telemetry::metrics::{ConnectResult, DisconnectReason};
 
 /// How often the deadlines of a connection are checked.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long reading the password may take.
-const FILE_DEADLINE: Duration = Duration::from_secs(5);
-
-/// How long a stop waits for a broker to close the connection after DISCONNECT.
-const DISCONNECT_DEADLINE: Duration = Duration::from_secs(1);
-
 /// A connection that a broker closes sooner was perhaps taken over: on 3.1.1 it cannot say so, on 5 not every one does.
 const SOON: Duration = Duration::from_secs(2);
 
-/// Runs a session until `stop` fires and its connection is closed.
-pub(super) async fn run(core: Arc<Core>, stop: CancellationToken) {
+/// Runs a session until `stop` fires and its connection is closed. `grace`: how long a disconnect by command waits for the
+/// messages in hand.
+pub(super) async fn run(core: Arc<Core>, grace: Duration, stop: CancellationToken) {
+    // Also when a panic ends the task: nobody is to wait for an answer that never comes.
+    let _over = Over(Arc::clone(&core.steering));
     let mut session = Supervisor {
         report: Report::new(Arc::clone(&core.broker)),
         backoff: Backoff::default(),
+        retry: None,
+        last_error: None,
         transport: Arc::new(Transport::new(&core.broker, &core.meters)),
+        grace,
         core,
         stop,
     };
     session.announce();
     session.core.cover.load().await;
-    while session.wanted().await {
-        let ended = session.connect().await;
-        if !session.stop.is_cancelled() {
-            session.wait(ended).await;
+    loop {
+        let facts = session.facts().await;
+        match session.core.steering.next(facts) {
+            Next::End => break,
+            Next::Down { offered } => session.down(offered).await,
+            Next::Rest => session.rest().await,
+            Next::Reset => session.reset().await,
+            Next::Connect { at_once } => {
+                if at_once || session.waited().await {
+                    session.connect().await;
+                }
+            }
         }
     }
-    session.set_state(SessionState::Idle);
+    // Nobody will learn what the broker does with them; it sends them again to the next client of the session.
+    session.core.decide_lost(true);
+    session.show(SessionState::Idle);
 }
 
-/// How an attempt ended.
-struct Ended {
-    failure: Failure,
-    /// How long the connection stood; none if it was never accepted.
-    up: Option<Duration>,
+/// Tells the session's owner that the supervisor has ended.
+struct Over(Arc<Steering>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.over();
+    }
 }
 
 struct Supervisor {
     core: Arc<Core>,
     stop: CancellationToken,
+    grace: Duration,
     backoff: Backoff,
+    /// Before this time an attempt is made by command only.
+    retry: Option<Instant>,
+    /// Why there is no connection.
+    last_error: Option<String>,
     transport: Arc<Transport>,
     report: Report,
 }
@@ -86,160 +102,195 @@ impl Supervisor {
         }
     }
 
-    /// Resolves once a connection is wanted; false when the gateway stops.
-    async fn wanted(&self) -> bool {
-        if self.stop.is_cancelled() {
-            return false;
-        }
-        if self.core.broker.auto_connect || self.core.has_undecided() {
-            return true;
-        }
-        self.set_state(SessionState::Idle);
+    async fn facts(&self) -> Facts {
+        let core = &self.core;
+        let unsent = tokio::select! {
+            biased;
+            () = core.outboxes.ready(core.id) => true,
+            () = std::future::ready(()) => false,
+        };
+        let (offered, undecided) = (core.outboxes.offered(core.id), core.has_undecided());
+        Facts { offered, unsent, undecided, stopped: self.stop.is_cancelled() }
+    }
+
+    /// Disconnected by command. What was not started is left to the broker: it must not hold up a stop, nor wait here while
+    /// other messages pass it.
+    async fn down(&mut self, offered: u64) {
+        let core = Arc::clone(&self.core);
+        core.decide_lost(true);
+        (self.retry, self.last_error, self.backoff) = (None, None, Backoff::default());
+        self.show(SessionState::Disconnected);
+        core.steering.answer();
         tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = core.steering.changed() => {}
+            () = core.outboxes.offered_beyond(core.id, offered) => {}
+        }
+    }
+
+    /// Nothing wants a connection.
+    async fn rest(&self) {
+        let core = &self.core;
+        self.show(SessionState::Idle);
+        core.steering.answer();
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = core.steering.changed() => {}
+            () = core.outboxes.ready(core.id) => {}
+        }
+    }
+
+    /// Waits until the backoff permits the next attempt. False if there is something else to do before.
+    async fn waited(&self) -> bool {
+        let Some(until) = self.retry.filter(|until| *until > Instant::now()) else { return true };
+        self.show(SessionState::Waiting { until });
+        self.core.steering.answer();
+        tokio::select! {
+            () = tokio::time::sleep_until(until.into()) => true,
+            () = self.core.steering.changed() => false,
             () = self.stop.cancelled() => false,
-            () = self.core.outboxes.ready(self.core.id) => true,
         }
     }
 
     /// One connection, from its beginning to its end.
-    async fn connect(&mut self) -> Ended {
-        self.set_state(SessionState::Connecting);
+    async fn connect(&mut self) {
+        let core = Arc::clone(&self.core);
+        if !core.steering.opening() {
+            return;
+        }
+        self.show(SessionState::Connecting);
+        core.steering.answer();
         self.report.attempt();
-        let password = tokio::select! {
-            password = self.password() => password,
-            () = self.stop.cancelled() => Err(Failure::Stopped),
-        };
-        let password = match password {
-            Ok(password) => password,
-            Err(failure) => return Ended { failure, up: None },
-        };
-        self.core.cover.connecting().await;
-        let connection = Arc::new(Connection::new(&self.core));
-        let (accepted, connected) = oneshot::channel();
-        let transport = Arc::clone(&self.transport);
-        let run = poller::run(Arc::clone(&connection), transport, password, accepted, self.stop.clone());
-        let mut polling = tokio::spawn(run);
-        let welcome = tokio::select! {
-            biased;
-            welcome = connected => welcome.ok(),
-            () = self.stop.cancelled() => {
-                connection.standing.end(Failure::Stopped);
-                None
+        let abort = CancellationToken::new();
+        let mut opening = pin!(open(Arc::clone(&core), Arc::clone(&self.transport), abort.clone()));
+        let opened = loop {
+            tokio::select! {
+                biased;
+                opened = &mut opening => break opened,
+                () = self.stop.cancelled(), if !abort.is_cancelled() => abort.cancel(),
+                () = core.steering.changed(), if !abort.is_cancelled() => {
+                    if core.steering.leaves() {
+                        abort.cancel();
+                    }
+                }
             }
         };
-        let Some(welcome) = welcome else {
-            let failure = outcome(polling.await);
-            self.clear_up(&connection, &failure);
-            self.core.cover.settle().await;
-            return Ended { failure, up: None };
+        let failure = match opened {
+            Ok(open) => self.hold(open).await,
+            Err(failure) if abort.is_cancelled() => failure,
+            Err(failure) => {
+                core.meters.connect(failure.connect_result());
+                self.backoff.failed();
+                self.failed(failure, None)
+            }
         };
+        core.steering.closed(core.outboxes.offered(core.id), &failure);
+    }
+
+    /// A connection that was accepted, to its end; why it ended.
+    async fn hold(&mut self, mut open: Open) -> Failure {
+        let core = Arc::clone(&self.core);
         let since = Instant::now();
-        self.report.connected(welcome.session_present, self.core.cover.begun() == Begun::Lost);
-        let failure = self.watch(&connection, &welcome, &mut polling).await;
-        self.clear_up(&connection, &failure);
-        self.core.cover.settle().await;
-        let reason = if self.stop.is_cancelled() {
+        self.last_error = None;
+        self.report.connected(open.welcome.session_present, core.cover.begun() == Begun::Lost);
+        core.steering.opened();
+        let failure = self.watch(&mut open).await;
+        let (connection, parted) = (open.connection, self.parts());
+        clear_up(&connection, (!parted).then_some(&failure)).await;
+        if parted {
             self.report.stopped(connection.goodbye.is_cancelled(), &failure);
-            DisconnectReason::Stopped
-        } else {
-            failure.disconnect_reason()
-        };
-        self.core.meters.disconnect(reason);
-        Ended { failure, up: Some(since.elapsed()) }
-    }
-
-    /// The password, read anew for each connection so that a changed file takes effect.
-    async fn password(&self) -> Result<Option<Secret>, Failure> {
-        let broker = Arc::clone(&self.core.broker);
-        // Reading a file may take long, on a network file system for instance.
-        let read =
-            tokio::task::spawn_blocking(move || broker.password.as_ref().map(|source| source.read()).transpose());
-        match tokio::time::timeout(FILE_DEADLINE, read).await {
-            Ok(Ok(Ok(password))) => Ok(password),
-            Ok(Ok(Err(error))) => Err(Failure::Password(shortened(&error.to_string()))),
-            Ok(Err(_)) => Err(Failure::Defect),
-            Err(_) => Err(Failure::Password(format!("its source gives nothing within {} s", FILE_DEADLINE.as_secs()))),
+            core.meters.disconnect(DisconnectReason::Stopped);
+            return failure;
         }
+        core.meters.disconnect(failure.disconnect_reason());
+        self.backoff.ended(since.elapsed());
+        self.failed(failure, Some(since.elapsed()))
     }
 
-    /// Watches over a connection until it has ended, by itself or because the gateway stops; why it did.
-    async fn watch(&self, connection: &Connection, welcome: &Welcome, polling: &mut JoinHandle<Failure>) -> Failure {
+    /// Whether the present connection is to end.
+    fn parts(&self) -> bool {
+        self.stop.is_cancelled() || self.core.steering.leaves()
+    }
+
+    /// Watches over a connection until it has ended, by itself or because it is to; why it did.
+    async fn watch(&self, open: &mut Open) -> Failure {
+        let Open { connection, polling, welcome } = open;
         let mut deadlines = Deadlines::new(self.core.broker.keep_alive, welcome, Instant::now());
         let mut ticks = tokio::time::interval(TICK);
+        let mut parting = pin!(self.part(connection));
         loop {
             tokio::select! {
                 biased;
                 ended = &mut *polling => return outcome(ended),
-                () = self.stop.cancelled() => break,
+                () = &mut parting => break,
                 _ = ticks.tick() => {
                     connection.check(&mut deadlines, Instant::now());
                     self.transport.tick();
                 }
             }
         }
-        connection.closing.store(true, Ordering::Relaxed);
-        // The feeder says the close message and hands DISCONNECT over; then the broker closes the connection.
-        let patience = async {
-            let _ = tokio::time::timeout(CLOSE_DEADLINE + DISCONNECT_DEADLINE, connection.goodbye.cancelled()).await;
-            tokio::time::sleep(DISCONNECT_DEADLINE).await;
-        };
-        tokio::select! {
-            ended = &mut *polling => outcome(ended),
-            () = patience => {
-                connection.standing.end(Failure::Stopped);
-                outcome(polling.await)
-            }
-        }
+        connection.standing.end(Failure::Stopped);
+        outcome(polling.await)
     }
 
-    /// What follows from the end of a connection, once neither of its tasks runs any more.
-    fn clear_up(&self, connection: &Connection, failure: &Failure) {
-        let core = &self.core;
-        let blamed = if self.stop.is_cancelled() { None } else { connection.blamed(failure, Instant::now()) };
-        if let Some(suspect) = core.outboxes.connection_lost(core.id, blamed) {
-            report::suspected(&core.broker, &suspect);
-        }
-        core.meters.connected.set(0);
-        core.meters.ack_stalled.set(0.0);
-        if connection.standing.is_undecided() {
-            core.lost().push(Arc::clone(&connection.standing));
-        }
-    }
-
-    /// Waits before the next attempt.
-    async fn wait(&mut self, ended: Ended) {
-        let Ended { mut failure, up } = ended;
-        match up {
-            Some(up) => self.backoff.ended(up),
-            None => {
-                self.backoff.failed();
-                self.core.meters.connect(failure.connect_result());
+    /// Resolves when a connection that is to end has had the time for it. By command: first what is in hand is finished. At a
+    /// stop of the gateway that was done before. Then the feeder says the close message and hands DISCONNECT over, and the
+    /// broker closes the connection.
+    async fn part(&self, connection: &Connection) {
+        while !self.parts() {
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = self.core.steering.changed() => {}
             }
         }
-        let broker = &self.core.broker;
+        if !self.stop.is_cancelled() {
+            connection.enter(Phase::Draining);
+            tokio::select! {
+                _ = tokio::time::timeout(self.grace, connection.goodbye.cancelled()) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+        connection.enter(Phase::Leaving);
+        let _ = tokio::time::timeout(CLOSE_DEADLINE + DISCONNECT_DEADLINE, connection.goodbye.cancelled()).await;
+        tokio::time::sleep(DISCONNECT_DEADLINE).await;
+    }
+
+    /// Has the broker forget the session.
+    async fn reset(&mut self) {
+        let core = Arc::clone(&self.core);
+        self.show(SessionState::Connecting);
+        let result = forget(&core, Arc::clone(&self.transport), &self.stop).await;
+        if let Err(failure) = result {
+            core.meters.connect(failure.connect_result());
+            self.last_error = Some(failure.to_string());
+            let error = if failure.may_have_been_heard() { ResetError::Unanswered } else { ResetError::Unreached };
+            return core.steering.was_reset(&Err(error(failure)));
+        }
+        core.meters.connect(ConnectResult::Accepted);
+        core.meters.disconnect(DisconnectReason::Stopped);
+        core.cover.was_reset().await;
+        // No other copy of them will come.
+        core.decide_lost(false);
+        self.report.was_reset();
+        core.steering.was_reset(&Ok(()));
+    }
+
+    /// There is no connection, or none any more: says so, and when the next attempt is due. Returns the failure as it was said.
+    fn failed(&mut self, mut failure: Failure, up: Option<Duration>) -> Failure {
         if failure == Failure::Closed && up.is_some_and(|up| up < SOON) {
-            failure = Failure::ClosedSoon(broker.client_id.clone());
+            failure = Failure::ClosedSoon(self.core.broker.client_id.clone());
         }
         let delay = self.backoff.delay(failure.pace(), random());
         self.report.failed(&failure, up, delay);
+        (self.retry, self.last_error) = (Some(Instant::now() + delay), Some(failure.to_string()));
+        failure
+    }
+
+    fn show(&self, state: SessionState) {
         self.core.status.send_modify(|status| {
-            status.state = SessionState::Waiting { until: Instant::now() + delay };
-            status.last_error = Some(failure.to_string());
+            (status.state, status.last_error) = (state, self.last_error.clone());
         });
-        tokio::select! {
-            () = tokio::time::sleep(delay) => {}
-            () = self.stop.cancelled() => {}
-        }
     }
-
-    fn set_state(&self, state: SessionState) {
-        self.core.status.send_modify(|status| status.state = state);
-    }
-}
-
-/// Why a poller ended.
-fn outcome(ended: Result<Failure, tokio::task::JoinError>) -> Failure {
-    ended.unwrap_or(Failure::Defect)
 }
 
 /// Uniform in 0..1.

@@ -3,6 +3,7 @@
 //! Pure. Towards the guest everything is borrowed; from the guest, properties are checked so that no broker refuses what
 //! the daemon sends for them.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use smallvec::SmallVec;
@@ -19,17 +20,19 @@ const MAX_PROPERTY_BYTES: usize = 65_535;
 /// What a user property takes on the wire beside its texts (MQTT 5 §3.3.2.3.7).
 const USER_PROPERTY_OVERHEAD: usize = 5;
 
-/// The lists that a record for the guest borrows. Both are usually short.
+/// What a record for the guest borrows beside the message. The lists are usually short.
 pub(super) struct Lists<'a> {
+    broker: Arc<str>,
     captures: SmallVec<[&'a str; 8]>,
     user: SmallVec<[(&'a str, &'a str); 4]>,
 }
 
 impl<'a> Lists<'a> {
-    /// The lists of this message.
-    pub(super) fn new(message: &'a Message, captures: &'a [String]) -> Lists<'a> {
+    /// For this message.
+    pub(super) fn new(host: &Host, message: &'a Message, captures: &'a [String]) -> Lists<'a> {
         let user = message.properties.as_ref().map_or(&[][..], |properties| &properties.user);
         Lists {
+            broker: host.brokers.name(message.broker),
             captures: captures.iter().map(String::as_str).collect(),
             user: user.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
         }
@@ -38,14 +41,13 @@ impl<'a> Lists<'a> {
 
 /// The record that the guest gets.
 pub(super) fn message_to_guest<'a>(
-    host: &'a Host,
     message: &'a Message,
     lists: &'a Lists<'_>,
     subscription: &'a str,
     attempt: u32,
 ) -> types::Message<'a> {
     types::Message {
-        broker: &host.brokers[message.broker.index()],
+        broker: &lists.broker,
         subscription,
         topic: message.topic.as_str(),
         payload: &message.payload,

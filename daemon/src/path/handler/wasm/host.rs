@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 
 use super::log::HandlerLog;
+use crate::brokers::BrokerNames;
 use crate::control::config::model::{Handler, PublishGrant};
 
 /// One handler's grants, limits and configuration.
 pub struct Host {
     /// The handler's name.
     pub(super) name: Arc<str>,
-    /// Brokers' names by their identifiers.
-    pub(super) brokers: Arc<[Arc<str>]>,
+    /// The names of brokers, also of those that come later.
+    pub(super) brokers: BrokerNames,
     /// Where it may publish.
     pub(super) allow: Vec<PublishGrant>,
     /// Wall clock limit of one call.
@@ -37,9 +38,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// What the configuration grants this handler. `brokers` holds every broker's name by its
-    /// [`BrokerId`](crate::message::BrokerId).
-    pub fn new(handler: &Handler, brokers: Arc<[Arc<str>]>) -> Host {
+    /// What the configuration grants this handler.
+    pub fn new(handler: &Handler, brokers: BrokerNames) -> Host {
         Host {
             name: Arc::clone(&handler.name),
             brokers,

@@ -100,8 +100,8 @@ impl Instance {
         self.store.data_mut().begin_call(message.broker, deadline, trace.cloned());
         self.store.set_epoch_deadline(1);
 
-        let lists = Lists::new(message, captures);
-        let record = message_to_guest(&self.host, message, &lists, subscription, attempt);
+        let lists = Lists::new(&self.host, message, captures);
+        let record = message_to_guest(message, &lists, subscription, attempt);
         let on_message = self.guest.tidegate_handler_on_message();
         let running = self.ticker.enter();
         let returned = within(deadline, on_message.call_handle(&mut self.store, record)).await;
@@ -201,32 +201,10 @@ mod tests {
     use crate::brokers::BrokerNames;
     use crate::control::admin::resource::{Step, TraceStep};
     use crate::message::{BrokerId, Properties, Qos};
-    use crate::path::handler::wasm::testing::{RESULT, TestHandler, component, handler, load};
+    use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, TestHandler, component, handler, load};
     use crate::telemetry::trace::{Tracer, Watched};
     use crate::telemetry::wanted::Wanted;
     use crate::topic::TopicName;
-
-    /// Returns an error: rejects with "no", which stands at 0x100.
-    const REJECT: &str = r#"
-        (data (i32.const 0x100) "no")
-        (func $reject (result i32)
-            (i32.store (i32.const 0x80) (i32.const 1))
-            (i32.store (i32.const 0x88) (i32.const 0))
-            (i32.store (i32.const 0x90) (i32.const 0x100))
-            (i32.store (i32.const 0x94) (i32.const 2))
-            (i32.const 0x80))"#;
-
-    /// Publishes `$len` bytes at `$at` to "out/a", with QoS 1 and retain. Gives the place of the result's error, or 0.
-    const PUBLISH: &str = r#"
-        (data (i32.const 0x400) "out/a")
-        (func $publish-bytes (param $at i32) (param $len i32) (result i32)
-            (i32.store (i32.const 0x200) (i32.const 0x400))
-            (i32.store (i32.const 0x204) (i32.const 5))
-            (i32.store (i32.const 0x208) (local.get $at))
-            (i32.store (i32.const 0x20c) (local.get $len))
-            (i32.store (i32.const 0x210) (i32.const 0x0101))
-            (call $publish (i32.const 0x200) (i32.const 0x300))
-            (select (i32.const 0x304) (i32.const 0) (i32.load8_u (i32.const 0x300))))"#;
 
     fn message() -> Message {
         Message {

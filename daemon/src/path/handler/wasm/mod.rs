@@ -20,7 +20,7 @@ mod printable;
 mod publish;
 mod state;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 mod ticker;
 mod trace;
 mod verify;
@@ -29,4 +29,4 @@ mod wasi;
 pub use engine::{EngineError, WasmEngine};
 pub use host::Host;
 pub use instance::{Call, Instance, StartError};
-pub use load::{LoadError, Plugin};
+pub use load::{LoadError, Plugin, PluginHash};

@@ -86,18 +86,15 @@ impl Host {
     }
 
     fn broker_id(&self, name: &str) -> Result<BrokerId, PublishError> {
-        let place = self.brokers.iter().position(|broker| **broker == *name);
-        place
-            .and_then(|place| u32::try_from(place).ok())
-            .map(BrokerId)
-            .ok_or_else(|| PublishError::UnknownBroker(printable(name, MAX_NAME_BYTES).into_owned()))
+        let unknown = || PublishError::UnknownBroker(printable(name, MAX_NAME_BYTES).into_owned());
+        self.brokers.find(name).ok_or_else(unknown)
     }
 
     fn check_grant(&self, broker: BrokerId, topic: &TopicName) -> Result<(), PublishError> {
         if self.allow.iter().any(|grant| grant.broker == broker && grant.filter.matches(topic)) {
             return Ok(());
         }
-        let broker = &self.brokers[broker.index()];
+        let broker = self.brokers.name(broker);
         let target = format!("{broker}:{}", printable(topic.as_str(), MAX_NAME_BYTES));
         let reason = format!(
             "handler \"{handler}\" must not publish to \"{target}\": allow.publish {granted}; to permit it, add \
@@ -105,7 +102,7 @@ impl Host {
             handler = self.name,
             granted = self.granted(),
         );
-        Err(self.deny(Some(broker), topic.as_str(), reason))
+        Err(self.deny(Some(&broker), topic.as_str(), reason))
     }
 
     /// What `allow.publish` holds, in words.
@@ -117,7 +114,7 @@ impl Host {
             .allow
             .iter()
             .take(MAX_LISTED_GRANTS)
-            .map(|grant| format!("\"{}:{}\"", self.brokers[grant.broker.index()], grant.filter))
+            .map(|grant| format!("\"{}:{}\"", self.brokers.name(grant.broker), grant.filter))
             .collect();
         let more = match self.allow.len().saturating_sub(MAX_LISTED_GRANTS) {
             0 => String::new(),
@@ -208,6 +205,16 @@ mod tests {
         check(&["1:out/+", "0:other"], "out/a", Some("cloud"), Ok(1));
         check(&["0:#"], "any/thing", None, Ok(0));
         check(&["1:#"], "x", Some("mill"), Err("unknown broker mill"));
+    }
+
+    #[test]
+    fn a_broker_that_was_added_later_is_known() {
+        let host = handler().allow(&["2:#"]).host();
+        let mut held = Held::default();
+        let mut hold = || host.hold(&mut held, Some(BrokerId(0)), outgoing("t", 1), Some("mill")).map_err(words);
+        assert_eq!(hold(), Err("unknown broker mill".to_owned()));
+        assert_eq!(host.brokers.number("mill"), BrokerId(2));
+        assert_eq!(hold(), Ok(()));
     }
 
     #[test]

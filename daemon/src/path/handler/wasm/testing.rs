@@ -1,11 +1,11 @@
-//! For the tests of this folder: handlers of any configuration, and small guests in text.
+//! For the tests of this folder and the one above: handlers of any configuration, and small guests in text.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Host, LoadError, Plugin, WasmEngine};
+use crate::brokers::BrokerNames;
 use crate::control::config::model::{Allow, Handler, Isolation, Overload, PublishGrant};
 use crate::message::BrokerId;
 use crate::topic::TopicFilter;
@@ -14,14 +14,36 @@ use crate::topic::TopicFilter;
 pub(super) const RETURNS_OK: &str = "";
 
 /// Where guests find, or write, a result.
-pub(super) const RESULT: u32 = 0x80;
+pub(in crate::path::handler) const RESULT: u32 = 0x80;
+
+/// Publishes `$len` bytes at `$at` to "out/a", with QoS 1 and retain. Gives the place of the result's error, or 0.
+pub(in crate::path::handler) const PUBLISH: &str = r#"
+    (data (i32.const 0x400) "out/a")
+    (func $publish-bytes (param $at i32) (param $len i32) (result i32)
+        (i32.store (i32.const 0x200) (i32.const 0x400))
+        (i32.store (i32.const 0x204) (i32.const 5))
+        (i32.store (i32.const 0x208) (local.get $at))
+        (i32.store (i32.const 0x20c) (local.get $len))
+        (i32.store (i32.const 0x210) (i32.const 0x0101))
+        (call $publish (i32.const 0x200) (i32.const 0x300))
+        (select (i32.const 0x304) (i32.const 0) (i32.load8_u (i32.const 0x300))))"#;
+
+/// Returns an error: rejects with "no", which stands at 0x100.
+pub(in crate::path::handler) const REJECT: &str = r#"
+    (data (i32.const 0x100) "no")
+    (func $reject (result i32)
+        (i32.store (i32.const 0x80) (i32.const 1))
+        (i32.store (i32.const 0x88) (i32.const 0))
+        (i32.store (i32.const 0x90) (i32.const 0x100))
+        (i32.store (i32.const 0x94) (i32.const 2))
+        (i32.const 0x80))"#;
 
 /// A handler named "celsius" between the brokers "plant" (0) and "cloud" (1), with generous limits and no grants.
-pub(super) struct TestHandler {
+pub(in crate::path::handler) struct TestHandler {
     handler: Handler,
 }
 
-pub(super) fn handler() -> TestHandler {
+pub(in crate::path::handler) fn handler() -> TestHandler {
     TestHandler {
         handler: Handler {
             name: "celsius".into(),
@@ -44,7 +66,7 @@ pub(super) fn handler() -> TestHandler {
 
 impl TestHandler {
     /// Grants as `BROKER-ID:FILTER`.
-    pub(super) fn allow(mut self, grants: &[&str]) -> TestHandler {
+    pub(in crate::path::handler) fn allow(mut self, grants: &[&str]) -> TestHandler {
         let grant = |text: &&str| {
             let (broker, filter) = text.split_once(':').expect("has a colon");
             PublishGrant {
@@ -61,7 +83,7 @@ impl TestHandler {
         self
     }
 
-    pub(super) fn deadline(mut self, deadline: Duration) -> TestHandler {
+    pub(in crate::path::handler) fn deadline(mut self, deadline: Duration) -> TestHandler {
         self.handler.call_deadline = deadline;
         self
     }
@@ -76,8 +98,24 @@ impl TestHandler {
         self
     }
 
+    pub(in crate::path::handler) fn instances(mut self, count: usize) -> TestHandler {
+        self.handler.instances = NonZeroUsize::new(count).expect("at least one");
+        self
+    }
+
+    pub(in crate::path::handler) fn queue(mut self, messages: usize) -> TestHandler {
+        self.handler.queue = messages;
+        self
+    }
+
+    pub(in crate::path::handler) fn configured(self) -> Handler {
+        self.handler
+    }
+
     pub(super) fn host(self) -> Host {
-        Host::new(&self.handler, Arc::new(["plant".into(), "cloud".into()]))
+        let brokers = BrokerNames::default();
+        ["plant", "cloud"].map(|name| brokers.number(name));
+        Host::new(&self.handler, brokers)
     }
 }
 
@@ -87,7 +125,7 @@ pub(super) fn engine() -> WasmEngine {
 }
 
 /// Loads a file with these bytes.
-pub(super) fn load(bytes: &[u8]) -> Result<Plugin, LoadError> {
+pub(in crate::path::handler) fn load(bytes: &[u8]) -> Result<Plugin, LoadError> {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), bytes).expect("writes");
     engine().load(file.path())
@@ -98,7 +136,7 @@ pub(super) fn load(bytes: &[u8]) -> Result<Plugin, LoadError> {
 /// `body` may define `$init`, which returns a pointer to its result, and `$handle`, which takes a pointer to the message
 /// and returns one to its result; without them both return ok. It may call what `testing.wat` imports. At [`RESULT`] it
 /// finds zeros: the result ok.
-pub(super) fn component(body: &str) -> Vec<u8> {
+pub(in crate::path::handler) fn component(body: &str) -> Vec<u8> {
     let unless_defined = |name: &str, default: String| match body.contains(&format!("(func {name} ")) {
         true => String::new(),
         false => default,

@@ -16,6 +16,7 @@ use super::record::{Certainty, Entry, Identity, Presence, Record, VERSION};
 use super::set::Wanted;
 use crate::control::config::model::Protocol;
 use crate::message::Qos;
+use crate::path::session::status::Standing;
 use crate::topic::TopicFilter;
 
 /// A filter as SUBSCRIBE asks for it.
@@ -88,10 +89,10 @@ enum Answer {
     Unasked,
     /// SUBSCRIBE is under way.
     Asked,
-    /// The broker has it.
-    Granted,
-    /// SUBACK, or the CONNACK, refused it.
-    Refused,
+    /// The broker has it: at this QoS, as the SUBACK said; where none was asked for, as it was asked for before.
+    Granted(Qos),
+    /// SUBACK, or the CONNACK, refused it for this reason.
+    Refused(&'static str),
     /// UNSUBSCRIBE is under way.
     Leaving,
     /// It was given back, or could not be.
@@ -128,15 +129,6 @@ pub(super) enum News {
     Kept(TopicFilter, &'static str),
     /// Filter, asked, granted.
     Lowered(TopicFilter, Qos, Qos),
-}
-
-/// How the subscriptions stand.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) granted: usize,
-    pub(super) pending: usize,
-    /// Places.
-    pub(super) refused: Vec<usize>,
 }
 
 /// The state of one session's subscriptions.
@@ -253,13 +245,24 @@ impl Machine {
     }
 
     /// Other subscriptions are wanted from now on. Places count anew.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for subscriptions that change while the daemon runs"))]
     pub(super) fn want(&mut self, wanted: Vec<Wanted>) {
+        if self.wanted == wanted {
+            // Which copy counts is decided as before: no message must run twice for this.
+            return;
+        }
         self.wanted = wanted;
         self.unlike = true;
         self.first = true;
         self.dirty = true;
         self.stand_alone();
+        self.plan();
+    }
+
+    /// The broker was made to forget the session, between two connections: nothing is left of it, and no loss is to be
+    /// told.
+    pub(super) fn was_reset(&mut self) {
+        self.forget();
+        (self.began, self.connecting, self.dirty, self.intent) = (false, false, false, false);
         self.plan();
     }
 
@@ -297,7 +300,7 @@ impl Machine {
             // On 3.1.1 every SUBSCRIBE brings the retained messages again (MQTT 3.1.1 §3.8.4 [MQTT-3.8.4-3]), on
             // protocol 5 only that of a new subscription: there it is asked anew, in case the broker has forgotten.
             let has = self.protocol == Protocol::V311 && known.presence == Some(Presence::Granted);
-            known.answer = if has { Answer::Granted } else { Answer::Unasked };
+            known.answer = if has { Answer::Granted(known.qos) } else { Answer::Unasked };
             known.named = false;
             known.held |= known.presence == Some(Presence::Asked);
         }
@@ -348,7 +351,7 @@ impl Machine {
             let known = &mut self.known[at];
             match reason {
                 Ok(qos) => {
-                    known.answer = Answer::Granted;
+                    known.answer = Answer::Granted(qos);
                     known.presence = Some(Presence::Granted);
                     known.held = true;
                     if !self.offer.is_some_and(|offer| offer.identifiers) {
@@ -439,23 +442,20 @@ impl Machine {
         std::mem::take(&mut self.news)
     }
 
-    /// How the subscriptions stand.
-    pub(super) fn tally(&self) -> Tally {
-        let mut tally = Tally::default();
-        for (place, at) in self.serving.iter().enumerate() {
-            match self.known[*at].answer {
-                Answer::Granted => tally.granted += 1,
-                _ if self.is_lost(place) => tally.refused.push(place),
-                _ => tally.pending += 1,
-            }
-        }
-        tally
+    /// How the subscriptions stand, by place.
+    pub(super) fn standings(&self) -> impl Iterator<Item = Standing> {
+        self.serving.iter().enumerate().map(|(place, at)| match self.known[*at].answer {
+            Answer::Granted(qos) => Standing::Granted(qos),
+            // One whose cover was refused is about to get another.
+            Answer::Refused(reason) if self.is_lost(place) => Standing::Refused(reason),
+            _ => Standing::Pending,
+        })
     }
 
     /// Whether the broker has granted the filter that serves this subscription.
     #[cfg(test)]
     pub(super) fn is_granted(&self, place: usize) -> bool {
-        self.known[self.serving[place]].answer == Answer::Granted
+        matches!(self.known[self.serving[place]].answer, Answer::Granted(_))
     }
 
     /// Whether the broker has refused this filter on this connection.
@@ -483,7 +483,7 @@ impl Machine {
 
     /// Whether the broker has refused this filter on this connection.
     fn is_refused(&self, at: usize) -> bool {
-        self.known[at].answer == Answer::Refused
+        matches!(self.known[at].answer, Answer::Refused(_))
     }
 
     /// Whether the broker has refused a subscription's own filter. One whose cover was refused is about to get another.
@@ -515,7 +515,7 @@ impl Machine {
 
     fn refuse(&mut self, at: usize, reason: &'static str) {
         let known = &mut self.known[at];
-        known.answer = Answer::Refused;
+        known.answer = Answer::Refused(reason);
         // Of what it has granted before, it is not known whether a broker drops it then.
         known.presence = known.presence.filter(|_| known.held).map(|_| Presence::Leaving);
         known.certainty = Certainty::Unsure;
@@ -563,8 +563,8 @@ impl Machine {
         let leaves = |known: &Known| {
             let has = matches!(known.presence, Some(Presence::Asked | Presence::Granted | Presence::Leaving));
             let free = match known.answer {
-                Answer::Unasked | Answer::Granted => true,
-                Answer::Refused => !wanted.contains(&known.filter),
+                Answer::Unasked | Answer::Granted(_) => true,
+                Answer::Refused(_) => !wanted.contains(&known.filter),
                 Answer::Asked | Answer::Leaving | Answer::Left => false,
             };
             has && free && !known.wire
@@ -587,7 +587,7 @@ impl Machine {
     /// Every subscription has its answer: the retained messages of those that are granted are on their way.
     fn serve(&mut self) {
         let granted = |(place, at): (usize, &usize)| {
-            (self.known[*at].answer == Answer::Granted).then(|| self.wanted[place].filter.clone())
+            matches!(self.known[*at].answer, Answer::Granted(_)).then(|| self.wanted[place].filter.clone())
         };
         let served: BTreeSet<TopicFilter> = self.serving.iter().enumerate().filter_map(granted).collect();
         if served != self.served {

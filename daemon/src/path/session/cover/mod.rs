@@ -1,7 +1,7 @@
 //! The subscriptions of one session on the wire, as its tasks share them.
 //!
-//! Owns: the state machine (`machine.rs`), the record of it on disk (`record.rs`, `store.rs`), and what is said about
-//! both. Fed by the poller (CONNACK, SUBACK, UNSUBACK, arriving copies); the feeder takes the next step from it and sends
+//! Owns: the state machine (`machine.rs`) and the routes that its places count in, which change together; the record of it
+//! on disk (`record.rs`, `store.rs`), and what is said about both. Fed by the session's owner (other routes), the poller (CONNACK, SUBACK, UNSUBACK, arriving copies); the feeder takes the next step from it and sends
 //! the packets; the router reads what a copy tells (`copies.rs`). It sends nothing itself.
 
 mod copies;
@@ -31,8 +31,9 @@ use self::store::{Found, Store};
 use super::SessionStatus;
 use super::packet::Welcome;
 use super::subscribing::Request;
-use crate::control::config::model::{Broker, Protocol, Subscription};
+use crate::control::config::model::{Broker, Protocol};
 use crate::message::Qos;
+use crate::path::router::BrokerRoutes;
 use crate::telemetry::metrics::BrokerMeters;
 use crate::topic::TopicFilter;
 
@@ -59,13 +60,20 @@ pub(super) struct Unsaved {
     record: Record,
 }
 
+/// What is subscribed and where it leads.
+struct Wire {
+    machine: Machine,
+    /// Its places are those of `machine`.
+    routes: Arc<BrokerRoutes>,
+}
+
 /// One session's subscriptions.
 pub(super) struct Cover {
-    machine: Mutex<Machine>,
+    wire: Mutex<Wire>,
+    /// Other subscriptions are wanted since the feeder looked last. Set by the session's owner, taken by the feeder.
+    changed: AtomicBool,
     store: Arc<Store>,
     broker: Arc<Broker>,
-    /// In the order of the configuration.
-    subscriptions: Vec<Arc<Subscription>>,
     meters: Arc<BrokerMeters>,
     status: watch::Sender<SessionStatus>,
     /// How the present session began. Written by the poller, read by the supervisor.
@@ -81,24 +89,20 @@ impl Cover {
     /// The subscriptions of a session that no connection was made for yet.
     pub(super) fn new(
         broker: &Arc<Broker>,
-        subscriptions: &[Arc<Subscription>],
+        routes: Arc<BrokerRoutes>,
         state_dir: &Path,
         meters: &Arc<BrokerMeters>,
         status: watch::Sender<SessionStatus>,
     ) -> Cover {
         let store = Arc::new(Store::new(state_dir, &broker.name));
         let kept = keeps_session(broker);
-        let wanted = subscriptions.iter().map(|subscription| Wanted {
-            filter: subscription.topic.clone(),
-            qos: subscription.qos,
-            acts: subscription.on_message.is_some(),
-        });
         let identity = kept.then(|| Identity::of(broker));
+        let machine = Machine::new(broker.protocol, identity, wanted(&routes), salt());
         Cover {
-            machine: Mutex::new(Machine::new(broker.protocol, identity, wanted.collect(), salt())),
+            wire: Mutex::new(Wire { machine, routes }),
+            changed: AtomicBool::new(false),
             store,
             broker: Arc::clone(broker),
-            subscriptions: subscriptions.to_vec(),
             meters: Arc::clone(meters),
             status,
             begun: Mutex::new(Begun::New),
@@ -123,7 +127,7 @@ impl Cover {
         match found {
             Ok(Found::Nothing) => {}
             Ok(Found::Record(record)) => {
-                if !self.machine().restore(&record) {
+                if !self.wire().machine.restore(&record) {
                     info!(broker = %name, file = path,
                         "the recorded subscriptions are those of another server or client-id: a new record replaces them");
                 }
@@ -143,7 +147,7 @@ impl Cover {
 
     /// A connection is about to be made.
     pub(super) async fn connecting(&self) {
-        let unsaved = self.machine().connecting();
+        let unsaved = self.wire().machine.connecting();
         if let Some(record) = unsaved {
             self.save(self.unsaved(record)).await;
         }
@@ -151,15 +155,15 @@ impl Cover {
 
     /// A connection was accepted.
     pub(super) fn connected(&self, welcome: &Welcome) {
-        let mut machine = self.machine();
-        let begun = machine.connected(Offer {
+        let mut wire = self.wire();
+        let begun = wire.machine.connected(Offer {
             session_present: welcome.session_present,
             identifiers: welcome.identifiers,
             shares: welcome.shares,
             wildcards: welcome.wildcards,
         });
-        let ambiguous = machine.is_ambiguous() && !self.ambiguity_said.swap(true, Ordering::Relaxed);
-        drop(machine);
+        let ambiguous = wire.machine.is_ambiguous() && !self.ambiguity_said.swap(true, Ordering::Relaxed);
+        drop(wire);
         *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = begun;
         let name = &self.broker.name;
         match begun {
@@ -183,8 +187,8 @@ impl Cover {
 
     /// What to do next; a packet that it names counts as sent.
     pub(super) fn next(&self, batch: Batch) -> Next {
-        let mut machine = self.machine();
-        let next = match machine.next(batch) {
+        let mut wire = self.wire();
+        let next = match wire.machine.next(batch) {
             Step::Save(record) => Next::Save(self.unsaved(record)),
             Step::Subscribe(filters) => Next::Send(Request::Subscribe(filters)),
             Step::Unsubscribe(filters) => {
@@ -194,28 +198,77 @@ impl Cover {
             Step::Wait => Next::Wait,
             Step::Done => Next::Done,
         };
-        self.tell(&mut machine);
+        self.tell(&mut wire);
         next
     }
 
     /// A SUBACK came for these filters.
     pub(super) fn subscribed(&self, filters: &[WireFilter], reasons: &[Result<Qos, &'static str>]) {
         let filters: Vec<TopicFilter> = filters.iter().map(|wire| wire.filter.clone()).collect();
-        let mut machine = self.machine();
-        machine.subscribed(&filters, reasons);
-        self.tell(&mut machine);
+        let mut wire = self.wire();
+        wire.machine.subscribed(&filters, reasons);
+        self.tell(&mut wire);
     }
 
     /// An UNSUBACK came for these filters.
     pub(super) fn unsubscribed(&self, filters: &[TopicFilter], reasons: &[Result<(), &'static str>]) {
-        let mut machine = self.machine();
-        machine.unsubscribed(filters, reasons);
-        self.tell(&mut machine);
+        let mut wire = self.wire();
+        wire.machine.unsubscribed(filters, reasons);
+        self.tell(&mut wire);
     }
 
-    /// Calls `receive` with what a copy of a message tells.
-    pub(super) fn arrived(&self, copy: &Copied<'_>, receive: impl FnOnce(&WireCopy<'_>)) {
-        receive(&self.machine().arrived(copy));
+    /// Calls `receive` with the routes that hold for a copy of a message, and what the copy tells.
+    pub(super) fn arrived(&self, copy: &Copied<'_>, receive: impl FnOnce(&BrokerRoutes, &WireCopy<'_>)) {
+        let Wire { machine, routes } = &mut *self.wire();
+        receive(routes, &machine.arrived(copy));
+    }
+
+    /// Other subscriptions are wanted from now on, and lead elsewhere: both at once, for a message's copy tells of places.
+    /// What is to be asked of the broker for them, the feeder learns from [`Self::next`].
+    pub(super) fn route(&self, routes: Arc<BrokerRoutes>) {
+        let mut wire = self.wire();
+        wire.machine.want(wanted(&routes));
+        wire.routes = routes;
+        let subscriptions = wire.routes.table.subscriptions();
+        let names = subscriptions.iter().map(|subscription| Arc::clone(&subscription.name));
+        let fresh: Vec<_> = names.zip(wire.machine.standings()).collect();
+        // Under the lock: a later answer of the broker counts in the new places.
+        self.status.send_modify(|status| status.subscriptions = fresh);
+        self.tell(&mut wire);
+        drop(wire);
+        self.changed.store(true, Ordering::Release);
+    }
+
+    /// Where messages lead now.
+    pub(super) fn routes(&self) -> Arc<BrokerRoutes> {
+        Arc::clone(&self.wire().routes)
+    }
+
+    /// Whether other subscriptions are wanted since the last call.
+    pub(super) fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::Relaxed) && self.changed.swap(false, Ordering::Acquire)
+    }
+
+    /// The broker was made to forget the session: so is what is recorded of it.
+    pub(super) async fn was_reset(&self) {
+        let number = {
+            let mut wire = self.wire();
+            wire.machine.was_reset();
+            self.tell(&mut wire);
+            self.next_number()
+        };
+        let store = Arc::clone(&self.store);
+        let removed = tokio::task::spawn_blocking(move || store.forget(number));
+        let error = match tokio::time::timeout(FILE_DEADLINE, removed).await {
+            Ok(Ok(Ok(()))) => return,
+            Ok(Ok(Err(error))) => error.to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => SLOW_FILES.to_owned(),
+        };
+        // It is written anew once something is subscribed; before, a restart finds a session that is not there any more, and
+        // tells of a loss.
+        warn!(broker = %self.broker.name, file = %self.store.path().display(), error,
+            "the record of the session that was reset cannot be removed");
     }
 
     /// Writes a record and waits until it is safe. Where that fails, the session goes on without.
@@ -236,7 +289,7 @@ impl Cover {
             Ok(Err(error)) => error.to_string(),
             Err(_) => SLOW_FILES.to_owned(),
         };
-        self.machine().not_saved();
+        self.wire().machine.not_saved();
         self.meters.session_write_errors.inc();
         if !self.unsaved_said.swap(true, Ordering::Relaxed) {
             warn!(broker = %name, file = path, error,
@@ -247,27 +300,33 @@ impl Cover {
 
     /// Writes what is not written yet, at the end of a connection.
     pub(super) async fn settle(&self) {
-        let unsaved = self.machine().unsaved();
+        let unsaved = self.wire().machine.unsaved();
         if let Some(record) = unsaved {
             self.save(self.unsaved(record)).await;
         }
     }
 
-    fn machine(&self) -> MutexGuard<'_, Machine> {
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    fn wire(&self) -> MutexGuard<'_, Wire> {
+        self.wire.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unsaved(&self, record: Record) -> Unsaved {
-        Unsaved { number: self.number.fetch_add(1, Ordering::Relaxed) + 1, record }
+        Unsaved { number: self.next_number(), record }
+    }
+
+    fn next_number(&self) -> u64 {
+        self.number.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Says what is new, and how the subscriptions stand.
-    fn tell(&self, machine: &mut Machine) {
+    fn tell(&self, wire: &mut Wire) {
         let name = &self.broker.name;
+        let Wire { machine, routes } = wire;
         for news in machine.news() {
             match news {
                 News::Refused(asked, reason) => {
-                    for subscription in self.subscriptions.iter().filter(|subscription| subscription.topic == asked) {
+                    let subscriptions = routes.table.subscriptions().iter();
+                    for subscription in subscriptions.filter(|subscription| subscription.topic == asked) {
                         error!(broker = %name, subscription = %subscription.name, filter = %subscription.topic, reason,
                             "subscription refused");
                     }
@@ -280,15 +339,25 @@ impl Cover {
                 }
             }
         }
-        let tally = machine.tally();
         self.status.send_if_modified(|status| {
-            let refused: Vec<Arc<str>> =
-                tally.refused.iter().map(|place| Arc::clone(&self.subscriptions[*place].name)).collect();
-            let same = (status.granted, status.pending) == (tally.granted, tally.pending) && status.refused == refused;
-            (status.granted, status.pending, status.refused) = (tally.granted, tally.pending, refused);
-            !same
+            let mut modified = false;
+            for ((_, told), standing) in status.subscriptions.iter_mut().zip(machine.standings()) {
+                modified |= *told != standing;
+                *told = standing;
+            }
+            modified
         });
     }
+}
+
+/// What the subscriptions of these routes want, by place.
+fn wanted(routes: &BrokerRoutes) -> Vec<Wanted> {
+    let wanted = routes.table.subscriptions().iter().map(|subscription| Wanted {
+        filter: subscription.topic.clone(),
+        qos: subscription.qos,
+        acts: subscription.on_message.is_some(),
+    });
+    wanted.collect()
 }
 
 /// Whether the broker is to keep the session of a lost connection.

@@ -99,6 +99,8 @@ struct World {
     messages: Vec<Message>,
     /// The broker's session may have filters that no record names.
     unrecorded: bool,
+    /// The session was reset, and not begun anew since.
+    reset: bool,
     /// Wanted filters that the broker's session has covered: there must be no gap.
     covered: BTreeSet<TopicFilter>,
 }
@@ -121,6 +123,8 @@ enum Op {
     Want(Vec<(usize, Qos)>),
     Refuse(Option<usize>),
     Expire,
+    /// The broker is made to forget the session.
+    Reset,
 }
 
 fn wanted(filters: &[(usize, Qos)]) -> Vec<Wanted> {
@@ -146,6 +150,7 @@ impl World {
             open: VecDeque::new(),
             messages: Vec::new(),
             unrecorded: false,
+            reset: false,
             covered: BTreeSet::new(),
         }
     }
@@ -191,15 +196,24 @@ impl World {
                 self.messages.iter_mut().for_each(|message| message.due.retain(|filter| !refused.contains(filter)));
                 self.covered.retain(|filter| !refused.contains(filter));
             }
-            Op::Expire if !self.connected => {
-                self.broker.session = None;
-                self.unrecorded = false;
-                self.covered.clear();
-                self.messages.iter_mut().for_each(|message| message.due.clear());
+            Op::Expire if !self.connected => self.forget(),
+            Op::Reset if !self.connected => {
+                self.forget();
+                self.machine.was_reset();
+                self.disk = None;
+                self.reset = true;
             }
             _ => {}
         }
         self.check_gap();
+    }
+
+    /// Nothing is left of the broker's session.
+    fn forget(&mut self) {
+        self.broker.session = None;
+        self.unrecorded = false;
+        self.covered.clear();
+        self.messages.iter_mut().for_each(|message| message.due.clear());
     }
 
     fn change(&mut self, filters: Vec<(usize, Qos)>) {
@@ -244,6 +258,9 @@ impl World {
         let begun = self.machine.connected(offer);
         if session_present && self.disk.is_some() {
             assert_eq!(begun, Begun::Resumed);
+        }
+        if std::mem::take(&mut self.reset) {
+            assert_eq!(begun, Begun::New, "a reset is no loss");
         }
         self.send();
     }
@@ -490,9 +507,10 @@ fn op(most: usize) -> impl Strategy<Value = Op> {
         4 => Just(Op::Acknowledge),
         6 => (0..TOPICS.len(), any::<bool>()).prop_map(|(topic, elsewhere)| Op::Publish(topic, elsewhere)),
         2 => (any::<bool>(), filters(most)).prop_map(|(clean, filters)| Op::Restart(clean, filters)),
-        1 => filters(most).prop_map(Op::Want),
+        3 => filters(most).prop_map(Op::Want),
         1 => prop::option::of(0..most).prop_map(Op::Refuse),
         1 => Just(Op::Expire),
+        1 => Just(Op::Reset),
     ]
 }
 

@@ -81,6 +81,16 @@ impl Store {
         result
     }
 
+    /// Removes the record, and sees to it that no write under way with a lower number brings it back.
+    ///
+    /// # Errors
+    /// As [`Self::remove`].
+    pub(super) fn forget(&self, number: u64) -> io::Result<()> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        *written = number.max(*written);
+        self.remove()
+    }
+
     /// Removes the record: the broker keeps no session any more.
     ///
     /// # Errors

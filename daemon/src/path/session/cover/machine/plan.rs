@@ -51,7 +51,7 @@ impl Machine {
             known.wire = true;
             if known.qos != qos {
                 known.qos = qos;
-                if known.answer == Answer::Granted {
+                if matches!(known.answer, Answer::Granted(_)) {
                     known.answer = Answer::Unasked;
                 }
                 if known.presence == Some(Presence::Granted) {

@@ -1,0 +1,77 @@
+//! `handlers`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+
+use super::keys::{HandlerKeys, NewHandler};
+use super::{Api, Failed, Keys, created, given, name_among, named};
+use crate::control::admin::extract::{Body, Name};
+use crate::control::admin::resource::Handler;
+use crate::control::config::runtime::Section;
+use crate::control::live::Edit;
+
+fn find(api: &Api, name: &str) -> Result<Handler, Failed> {
+    named(api.operations().handlers(), "handler", name, |handler| &handler.name)
+}
+
+/// All handlers, and what they have done.
+#[utoipa::path(get, path = "/api/v1/handlers", responses((status = 200, body = [Handler])))]
+pub(super) async fn list_handlers(State(api): State<Api>) -> Json<Vec<Handler>> {
+    Json(api.operations().handlers())
+}
+
+/// Adds a handler: its plugin is compiled and started before this is confirmed.
+#[utoipa::path(
+    post,
+    path = "/api/v1/handlers",
+    request_body = NewHandler,
+    responses((status = 201, body = Handler, headers(("Location" = String, description = "Where it is now"))))
+)]
+pub(super) async fn add_handler(State(api): State<Api>, Body(keys): Body<Keys>) -> Result<impl IntoResponse, Failed> {
+    let keys = given(keys);
+    let name = name_among(&keys)?;
+    api.operations().change(Edit::Add { section: Section::Handlers, keys }).await?;
+    Ok(created("handlers", &name, find(&api, &name)?))
+}
+
+/// One handler.
+#[utoipa::path(
+    get,
+    path = "/api/v1/handlers/{name}",
+    params(("name" = String, Path, description = "The handler's name")),
+    responses((status = 200, body = Handler))
+)]
+pub(super) async fn get_handler(State(api): State<Api>, Name(name): Name) -> Result<Json<Handler>, Failed> {
+    find(&api, &name).map(Json)
+}
+
+/// Changes keys of a handler that was added while the daemon ran, as a merge patch (RFC 7396): null clears a key.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/handlers/{name}",
+    params(("name" = String, Path, description = "The handler's name")),
+    request_body(content((HandlerKeys = "application/merge-patch+json"), (HandlerKeys = "application/json"))),
+    responses((status = 200, body = Handler))
+)]
+pub(super) async fn set_handler(
+    State(api): State<Api>,
+    Name(name): Name,
+    Body(keys): Body<Keys>,
+) -> Result<Json<Handler>, Failed> {
+    api.operations().change(Edit::Set { section: Section::Handlers, name: name.clone(), keys }).await?;
+    find(&api, &name).map(Json)
+}
+
+/// Removes a handler that was added while the daemon ran. Calls in progress finish.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/handlers/{name}",
+    params(("name" = String, Path, description = "The handler's name")),
+    responses((status = 204, description = "It is gone"))
+)]
+pub(super) async fn remove_handler(State(api): State<Api>, Name(name): Name) -> Result<StatusCode, Failed> {
+    api.operations().change(Edit::Remove { section: Section::Handlers, name, discard: false }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,68 @@
+//! The running gateway as the HTTP API operates it.
+
+use super::operations::{Answer, Keys, Operations};
+use crate::control::admin::resource::{Broker, Handler, Publication, Published, Setting, Status, Subscription};
+use crate::control::live::{Edit, Live, Refusal};
+use crate::path::router::explain::{Explanation, explain};
+use crate::path::router::select::Facts;
+use crate::topic::TopicName;
+
+impl Operations for Live {
+    fn status(&self) -> Status {
+        Live::status(self)
+    }
+
+    fn brokers(&self) -> Vec<Broker> {
+        Live::brokers(self)
+    }
+
+    fn subscriptions(&self) -> Vec<Subscription> {
+        Live::subscriptions(self)
+    }
+
+    fn handlers(&self) -> Vec<Handler> {
+        Live::handlers(self)
+    }
+
+    fn settings(&self) -> Vec<Setting> {
+        Live::settings(self)
+    }
+
+    fn export(&self) -> String {
+        self.running().loaded.sources.export()
+    }
+
+    fn explain(&self, broker: Option<&str>, topic: &TopicName, facts: Facts<'_>) -> Result<Vec<Explanation>, Refusal> {
+        let running = self.running();
+        if let Some(name) = broker {
+            let routes = running.broker(name)?.session.routes();
+            return Ok(vec![explain(&routes.table, topic, facts)]);
+        }
+        let all = running.brokers.iter().map(|broker| explain(&broker.session.routes().table, topic, facts));
+        Ok(all.collect())
+    }
+
+    fn change(&self, edit: Edit) -> Answer<'_, ()> {
+        Box::pin(async move { Live::change(self, edit).await.map(|_| ()) })
+    }
+
+    fn subscribe(&self, keys: Keys, force: bool) -> Answer<'_, String> {
+        Box::pin(async move { Live::subscribe(self, keys, force).await.map(|(_, name)| name) })
+    }
+
+    fn connect<'a>(&'a self, broker: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move { Live::connect(self, broker).await.map(|_| ()) })
+    }
+
+    fn disconnect<'a>(&'a self, broker: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move { Live::disconnect(self, broker).await.map(|_| ()) })
+    }
+
+    fn reset_session<'a>(&'a self, broker: &'a str) -> Answer<'a, ()> {
+        Box::pin(Live::reset_session(self, broker))
+    }
+
+    fn publish(&self, publication: Publication) -> Answer<'_, Published> {
+        Box::pin(Live::publish(self, publication))
+    }
+}

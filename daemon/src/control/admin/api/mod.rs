@@ -1,0 +1,142 @@
+//! The HTTP API, `/api/v1`: one definition for its routes and for the document that describes them.
+//!
+//! Owns: paths, methods, parameters and the OpenAPI document. What is said is in `resource.rs`, what goes wrong in `problem.rs`,
+//! who may ask in `gate.rs`. Every part translates between HTTP and [`Operations`], and decides nothing.
+
+mod brokers;
+mod config;
+mod document;
+mod handlers;
+mod keys;
+mod live;
+mod messages;
+mod operations;
+mod status;
+mod streams;
+mod subscriptions;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::routing::get;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
+use utoipa_axum::routes;
+
+pub use self::operations::{Keys, Operations};
+use super::limits;
+use super::problem::{HttpError, Problem};
+use crate::brokers::BrokerNames;
+use crate::control::live::{Refusal, RefusalKind};
+use crate::telemetry::received::ReceivedRing;
+use crate::telemetry::trace::Tracer;
+
+/// Where messages are published: the one path with a larger body.
+pub const PUBLISH: &str = "/api/v1/publish";
+
+/// Where the document is served.
+const DOCUMENT: &str = "/api/v1/openapi.json";
+
+/// What the API operates and watches. Cheap to clone.
+#[derive(Clone)]
+pub struct Api(Arc<Parts>);
+
+struct Parts {
+    operations: Arc<dyn Operations>,
+    received: ReceivedRing,
+    tracer: Tracer,
+    names: BrokerNames,
+    streams: Arc<Semaphore>,
+    /// Ends the streams, which would not end by themselves.
+    stop: CancellationToken,
+}
+
+impl Api {
+    /// The API of this gateway, until `stop`.
+    pub fn new(
+        operations: Arc<dyn Operations>,
+        received: ReceivedRing,
+        tracer: Tracer,
+        names: BrokerNames,
+        stop: CancellationToken,
+    ) -> Api {
+        let streams = Arc::new(Semaphore::new(limits::STREAMS));
+        Api(Arc::new(Parts { operations, received, tracer, names, streams, stop }))
+    }
+
+    /// Its routes.
+    pub fn routes(self) -> Router {
+        let (routes, document) = described().split_for_parts();
+        let document: Arc<str> = document.to_pretty_json().expect("the document has only strings as keys").into();
+        let page = || async move { ([(header::CONTENT_TYPE, "application/json")], document.to_string()) };
+        routes.route(DOCUMENT, get(page)).with_state(self)
+    }
+
+    fn operations(&self) -> &dyn Operations {
+        &*self.0.operations
+    }
+}
+
+/// Routes and document.
+fn described() -> OpenApiRouter<Api> {
+    let mut router = OpenApiRouter::with_openapi(document::head())
+        .routes(routes!(status::status))
+        .routes(routes!(brokers::list_brokers, brokers::add_broker))
+        .routes(routes!(brokers::get_broker, brokers::set_broker, brokers::remove_broker))
+        .routes(routes!(brokers::connect_broker))
+        .routes(routes!(brokers::disconnect_broker))
+        .routes(routes!(brokers::reset_session))
+        .routes(routes!(subscriptions::list_subscriptions, subscriptions::subscribe))
+        .routes(routes!(subscriptions::get_subscription, subscriptions::set_subscription, subscriptions::unsubscribe))
+        .routes(routes!(handlers::list_handlers, handlers::add_handler))
+        .routes(routes!(handlers::get_handler, handlers::set_handler, handlers::remove_handler))
+        .routes(routes!(messages::list_received, messages::clear_received))
+        .routes(routes!(streams::follow_received))
+        .routes(routes!(streams::trace))
+        .routes(routes!(messages::publish).layer(DefaultBodyLimit::max(limits::PUBLISH_BYTES)))
+        .routes(routes!(messages::explain))
+        .routes(routes!(config::config))
+        .routes(routes!(config::export_config));
+    document::complete(router.get_openapi_mut());
+    router.layer(DefaultBodyLimit::max(limits::BODY_BYTES))
+}
+
+/// What answers a request that came to nothing.
+type Failed = Problem;
+
+/// The object with this name, or the refusal that says that there is none.
+fn named<T>(objects: Vec<T>, kind: &str, name: &str, of: impl Fn(&T) -> &str) -> Result<T, Failed> {
+    let known = || {
+        let names: Vec<&str> = objects.iter().map(&of).collect();
+        if names.is_empty() { format!("there is no {kind} at all") } else { format!("use one of {}", names.join(", ")) }
+    };
+    match objects.iter().position(|object| of(object) == name) {
+        Some(place) => Ok(objects.into_iter().nth(place).expect("was found there")),
+        None => Err(Refusal::new(RefusalKind::NotFound, format!("there is no {kind} {name:?}"), known()).into()),
+    }
+}
+
+/// The answer to what was added: it, and where it is now.
+fn created<T>(list: &str, name: &str, object: T) -> (StatusCode, [(HeaderName, HeaderValue); 1], axum::Json<T>) {
+    let path = format!("/api/v1/{list}/{}", utf8_percent_encode(name, NON_ALPHANUMERIC));
+    let location = HeaderValue::try_from(path).expect("percent-encoded text is ASCII");
+    (StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(object))
+}
+
+/// Keys of an object that is added: null, which is how an absent value is told, sets nothing.
+fn given(mut keys: Keys) -> Keys {
+    keys.retain(|_, value| !value.is_null());
+    keys
+}
+
+/// The name among the keys of an object that is added.
+fn name_among(keys: &Keys) -> Result<String, Failed> {
+    match keys.get("name").and_then(serde_json::Value::as_str) {
+        Some(name) => Ok(name.to_owned()),
+        None => Err(HttpError::Body("name: a string is missing".to_owned()).into()),
+    }
+}

@@ -1,0 +1,97 @@
+//! `subscriptions`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::keys::{NewSubscription, SubscriptionKeys};
+use super::{Api, Failed, Keys, created, given, named};
+use crate::control::admin::extract::{Body, Name, Query};
+use crate::control::admin::resource::Subscription;
+use crate::control::config::runtime::Section;
+use crate::control::live::Edit;
+
+fn find(api: &Api, name: &str) -> Result<Subscription, Failed> {
+    named(api.operations().subscriptions(), "subscription", name, |subscription| &subscription.name)
+}
+
+/// All subscriptions, and what their brokers have answered.
+#[utoipa::path(get, path = "/api/v1/subscriptions", responses((status = 200, body = [Subscription])))]
+pub(super) async fn list_subscriptions(State(api): State<Api>) -> Json<Vec<Subscription>> {
+    Json(api.operations().subscriptions())
+}
+
+/// How a subscription is added.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Force {
+    /// Connect a broker that is not connected; true unless given. With false, such a subscription is refused.
+    #[param(value_type = Option<bool>)]
+    #[serde(default = "yes")]
+    force: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Subscribes, on an open session too, and waits for the broker's answer. Without a name it is called BROKER:TOPIC.
+#[utoipa::path(
+    post,
+    path = "/api/v1/subscriptions",
+    params(Force),
+    request_body = NewSubscription,
+    responses((status = 201, body = Subscription, headers(("Location" = String, description = "Where it is now"))))
+)]
+pub(super) async fn subscribe(
+    State(api): State<Api>,
+    Query(query): Query<Force>,
+    Body(keys): Body<Keys>,
+) -> Result<impl IntoResponse, Failed> {
+    let name = api.operations().subscribe(given(keys), query.force).await?;
+    Ok(created("subscriptions", &name, find(&api, &name)?))
+}
+
+/// One subscription.
+#[utoipa::path(
+    get,
+    path = "/api/v1/subscriptions/{name}",
+    params(("name" = String, Path, description = "The subscription's name, percent-encoded")),
+    responses((status = 200, body = Subscription))
+)]
+pub(super) async fn get_subscription(State(api): State<Api>, Name(name): Name) -> Result<Json<Subscription>, Failed> {
+    find(&api, &name).map(Json)
+}
+
+/// Changes keys of a subscription that was added while the daemon ran, as a merge patch (RFC 7396): null clears a key.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/subscriptions/{name}",
+    params(("name" = String, Path, description = "The subscription's name, percent-encoded")),
+    request_body(content((SubscriptionKeys = "application/merge-patch+json"), (SubscriptionKeys = "application/json"))),
+    responses((status = 200, body = Subscription))
+)]
+pub(super) async fn set_subscription(
+    State(api): State<Api>,
+    Name(name): Name,
+    Body(keys): Body<Keys>,
+) -> Result<Json<Subscription>, Failed> {
+    api.operations().change(Edit::Set { section: Section::Subscriptions, name: name.clone(), keys }).await?;
+    find(&api, &name).map(Json)
+}
+
+/// Unsubscribes: removes a subscription that was added while the daemon ran.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/subscriptions/{name}",
+    params(("name" = String, Path, description = "The subscription's name, percent-encoded")),
+    responses((status = 204, description = "It is gone"))
+)]
+pub(super) async fn unsubscribe(State(api): State<Api>, Name(name): Name) -> Result<StatusCode, Failed> {
+    api.operations().change(Edit::Remove { section: Section::Subscriptions, name, discard: false }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

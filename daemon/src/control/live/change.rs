@@ -1,0 +1,142 @@
+//! The task that changes what runs: one change at a time, each whole or not at all.
+//!
+//! Owns: the gateway's stages while it runs. Fed by [`Live::change`] through a bounded channel; a full one refuses. It may wait
+//! for a plugin's compilation, for the disk, and for a session or a handler that drains, all of them bounded.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::edit::refused;
+use super::{Edit, Live, Refusal, RefusalKind, Running, WAITING_CHANGES};
+use crate::control::config::runtime::Section;
+use crate::durable;
+use crate::gateway::{GatewayError, Stages};
+
+/// Largest text of what was added, in bytes: thousands of objects.
+const LARGEST: usize = 4 << 20;
+
+/// A change on its way to the task.
+pub struct Request {
+    edit: Edit,
+    answer: oneshot::Sender<Result<Arc<Running>, Refusal>>,
+}
+
+impl Live {
+    /// Changes the configuration: returns what runs once the change is made and safe on the disk. Cancellation safe: the change
+    /// goes on.
+    ///
+    /// # Errors
+    /// Nothing has changed; why.
+    pub async fn change(&self, edit: Edit) -> Result<Arc<Running>, Refusal> {
+        let (answer, told) = oneshot::channel();
+        self.changes.try_send(Request { edit, answer }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refusal::new(
+                RefusalKind::Busy,
+                format!("{WAITING_CHANGES} changes wait already"),
+                "try again when they are done",
+            ),
+            mpsc::error::TrySendError::Closed(_) => stopping(),
+        })?;
+        told.await.unwrap_or_else(|_| Err(stopping()))
+    }
+}
+
+fn stopping() -> Refusal {
+    Refusal::new(RefusalKind::Stopping, "the daemon is stopping", "start it again")
+}
+
+/// Makes changes until `stop`, and gives the stages back. What was asked for and not begun is refused.
+pub async fn run(
+    mut stages: Stages,
+    mut requests: mpsc::Receiver<Request>,
+    running: watch::Sender<Arc<Running>>,
+    stop: CancellationToken,
+) -> Stages {
+    loop {
+        let request = tokio::select! {
+            biased;
+            () = stop.cancelled() => return stages,
+            request = requests.recv() => request,
+        };
+        let Some(Request { edit, answer }) = request else {
+            stop.cancelled().await;
+            return stages;
+        };
+        let result = change(&mut stages, &edit).await;
+        let result = result.map(|()| {
+            let now = Arc::new(stages.running());
+            running.send_replace(Arc::clone(&now));
+            now
+        });
+        // Whoever asked may have gone: the change stands.
+        let _ = answer.send(result);
+    }
+}
+
+async fn change(stages: &mut Stages, edit: &Edit) -> Result<(), Refusal> {
+    let text = edit.applied(stages.loaded())?;
+    if text.len() > LARGEST {
+        let detail = format!("what was added would take more than {LARGEST} bytes");
+        return Err(Refusal::new(RefusalKind::Invalid, detail, "write it in the configuration file"));
+    }
+    let sources = stages.loaded().sources.clone();
+    let names = stages.names().clone();
+    let candidate = {
+        let (sources, text) = (sources.clone(), text.clone());
+        blocking(move || sources.with_runtime(text, &names)).await?
+    };
+    let candidate = candidate.map_err(|problems| refused(edit, &problems, sources.runtime_path()))?;
+    keeps_what_waits(stages, edit)?;
+    let prepared = stages.prepare(candidate).await.map_err(|error| not_prepared(&error))?;
+    let path = sources.runtime_path().to_owned();
+    let written = {
+        let path = path.clone();
+        blocking(move || durable::replace(&path, text.as_bytes())).await?
+    };
+    if let Err(error) = written {
+        let detail = format!("{} cannot be written: {error}", path.display());
+        return Err(Refusal::new(RefusalKind::Storage, detail, "make room, or let the daemon write there"));
+    }
+    stages.make(prepared).await;
+    tell(edit);
+    Ok(())
+}
+
+/// A broker that is removed takes along what waits for it, which nobody may have meant.
+fn keeps_what_waits(stages: &Stages, edit: &Edit) -> Result<(), Refusal> {
+    let Edit::Remove { section: Section::Brokers, name, discard: false } = edit else { return Ok(()) };
+    match stages.waiting(name) {
+        0 => Ok(()),
+        count => Err(Refusal::new(
+            RefusalKind::InUse,
+            format!("{count} messages wait to be published to the broker {name}"),
+            "connect it and try again, or remove it with discard, which drops them",
+        )),
+    }
+}
+
+fn not_prepared(error: &GatewayError) -> Refusal {
+    let kind = match error {
+        GatewayError::Load { .. } | GatewayError::Start { .. } => RefusalKind::Plugin,
+        _ => RefusalKind::Storage,
+    };
+    Refusal::new(kind, crate::cli::output::with_causes(error), "")
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Refusal::new(RefusalKind::Stopping, "the step was cut short", "see the daemon's log"))
+}
+
+fn tell(edit: &Edit) {
+    match edit {
+        Edit::Add { section, keys } => {
+            let name = super::edit::named(*section, keys).unwrap_or_default();
+            tracing::info!(kind = section.singular(), name, "added by command");
+        }
+        Edit::Set { section, name, .. } => tracing::info!(kind = section.singular(), name, "changed by command"),
+        Edit::Remove { section, name, .. } => tracing::info!(kind = section.singular(), name, "removed by command"),
+    }
+}

@@ -1,0 +1,344 @@
+//! What runs, in the words of the HTTP API.
+//!
+//! Reads the configuration, each session's status and the meters; makes no wait and no change. Secrets have no way in: the types
+//! that it fills have no place for them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Map, Value};
+
+use super::{Live, Running, RunningBroker};
+use crate::control::admin::resource::{
+    Broker, BrokerState, BrokerSummary, CallFailure, Handler, HandlerSummary, MASK, Messages, OnMessage, Origin,
+    Outbox, Setting, Source, Status, StatusMessage, Subscription, SubscriptionState, Tls, Transport, When,
+};
+use crate::control::config::secret::PasswordSource;
+use crate::control::config::{BrokerOrigins, ObjectOrigin, format_duration, format_size, model};
+use crate::path::handler::{CallResult, HandlerView};
+use crate::path::session::{SessionState, SessionStatus, Standing};
+
+impl Live {
+    /// Everything at a glance.
+    pub fn status(&self) -> Status {
+        let running = self.running();
+        let obstacles: Vec<String> = self.obstacles().into_iter().map(|obstacle| obstacle.to_string()).collect();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: time(self.started.0),
+            uptime: self.started.1.elapsed().as_secs_f64(),
+            config: running.file.display().to_string(),
+            state_dir: running.loaded.config.state_dir.display().to_string(),
+            ready: obstacles.is_empty(),
+            obstacles,
+            messages: messages(&running),
+            brokers: running.brokers.iter().map(|broker| self.broker_summary(broker)).collect(),
+            handlers: running.handlers.iter().map(handler_summary).collect(),
+        }
+    }
+
+    /// All brokers, in the order of the configuration.
+    pub fn brokers(&self) -> Vec<Broker> {
+        let running = self.running();
+        let origins = running.loaded.origins.brokers.iter();
+        running.brokers.iter().zip(origins).map(|(broker, origins)| self.broker(broker, origins)).collect()
+    }
+
+    /// All subscriptions, in the order of the configuration.
+    pub fn subscriptions(&self) -> Vec<Subscription> {
+        let running = self.running();
+        let all = running.loaded.config.subscriptions.iter().zip(&running.loaded.origins.subscriptions);
+        all.map(|(one, origins)| subscription(&running, one, origins)).collect()
+    }
+
+    /// All handlers, in the order of the configuration.
+    pub fn handlers(&self) -> Vec<Handler> {
+        let running = self.running();
+        let origins = running.loaded.origins.handlers.iter();
+        running.handlers.iter().zip(origins).map(|(view, origins)| handler(&running, view, &origins.object)).collect()
+    }
+
+    /// Every key of the configuration, with its place.
+    pub fn settings(&self) -> Vec<Setting> {
+        let running = self.running();
+        let added = running.loaded.sources.runtime_path().to_string_lossy().into_owned();
+        let settings = running.loaded.sources.settings().into_iter();
+        let setting = |one: crate::control::config::Setting| Setting {
+            key: one.key,
+            value: one.value,
+            origin: Origin {
+                source: if one.place.file == added { Source::Runtime } else { Source::File },
+                line: one.place.position.map_or(1, |position| position.line),
+                file: one.place.file,
+            },
+        };
+        settings.map(setting).collect()
+    }
+
+    fn broker(&self, running: &RunningBroker, origins: &BrokerOrigins) -> Broker {
+        let config = &running.config;
+        let status = running.session.status();
+        let standing = Session::of(&status.borrow());
+        let (password, password_file, password_env) = match &config.password {
+            None => (None, None, None),
+            Some(PasswordSource::Literal(_)) => (Some(MASK.to_owned()), None, None),
+            Some(PasswordSource::File(path)) => (None, Some(path.display().to_string()), None),
+            Some(PasswordSource::Variable(name)) => (None, None, Some(name.clone())),
+        };
+        Broker {
+            name: config.name.to_string(),
+            origin: origin(&origins.object),
+            address: config.address.clone(),
+            port: config.port.get(),
+            protocol: protocol(config.protocol),
+            client_id: config.client_id.clone(),
+            // Some brokers take a token as the user name.
+            username: origins.username.clone().or_else(|| config.username.clone()),
+            password,
+            password_file,
+            password_env,
+            keep_alive: config.keep_alive,
+            auto_connect: config.auto_connect,
+            clean_session: config.clean_session,
+            session_expiry: (config.session_expiry > Duration::ZERO).then(|| format_duration(config.session_expiry)),
+            receive_maximum: config.receive_maximum.get(),
+            max_packet: format_size(u64::from(config.max_packet)),
+            parallel_limit: config.parallel_limit,
+            dispatch: match config.dispatch {
+                model::DispatchMode::Best => "best".to_owned(),
+                model::DispatchMode::All => "all".to_owned(),
+            },
+            tls: config.tls.as_ref().map(tls),
+            transport: match &config.transport {
+                model::Transport::Tcp => Transport { kind: "tcp".to_owned(), path: None },
+                model::Transport::WebSocket { path } => {
+                    Transport { kind: "websocket".to_owned(), path: Some(path.clone()) }
+                }
+            },
+            will: config.will.as_ref().map(status_message),
+            birth: config.birth.as_ref().map(status_message),
+            close: config.close.as_ref().map(status_message),
+            connected: standing.state == BrokerState::Connected,
+            state: standing.state,
+            reason: standing.reason,
+            retry_in: standing.retry_in,
+            outbox: self.waiting(config),
+        }
+    }
+
+    fn broker_summary(&self, running: &RunningBroker) -> BrokerSummary {
+        let status = running.session.status();
+        let status = status.borrow();
+        let standing = Session::of(&status);
+        let counts = running.meters.counts();
+        BrokerSummary {
+            name: running.config.name.to_string(),
+            connected: standing.state == BrokerState::Connected,
+            state: standing.state,
+            reason: standing.reason,
+            received: counts.received,
+            published: counts.published,
+            outbox: self.waiting(&running.config),
+            subscriptions: status.subscriptions.len(),
+            refused: status.refused().map(|(name, _)| name.to_string()).collect(),
+        }
+    }
+
+    fn waiting(&self, broker: &model::Broker) -> Outbox {
+        let (messages, bytes) = self.outbox(broker);
+        Outbox { messages: messages as u64, bytes: bytes as u64 }
+    }
+}
+
+/// How a session stands.
+struct Session {
+    state: BrokerState,
+    reason: Option<String>,
+    retry_in: Option<f64>,
+}
+
+impl Session {
+    fn of(status: &SessionStatus) -> Session {
+        let (state, retry_in) = match status.state {
+            SessionState::Connected => (BrokerState::Connected, None),
+            SessionState::Connecting => (BrokerState::Connecting, None),
+            SessionState::Idle => (BrokerState::Idle, None),
+            SessionState::Disconnected => (BrokerState::Disconnected, None),
+            SessionState::Waiting { until } => {
+                let left = until.saturating_duration_since(Instant::now()).as_secs_f64();
+                (BrokerState::Waiting, Some((left * 10.0).round() / 10.0))
+            }
+        };
+        Session { state, reason: status.last_error.clone(), retry_in }
+    }
+}
+
+fn messages(running: &Running) -> Messages {
+    let mut messages = Messages::default();
+    for broker in &running.brokers {
+        let counts = broker.meters.counts();
+        messages.received += counts.received;
+        messages.published += counts.published;
+        messages.in_progress += counts.in_progress;
+        for (outcome, count) in counts.finished.iter().filter(|(_, count)| *count > 0) {
+            *messages.finished.entry(outcome.label().to_owned()).or_default() += count;
+        }
+    }
+    messages
+}
+
+fn subscription(running: &Running, config: &model::Subscription, origins: &ObjectOrigin) -> Subscription {
+    let broker = running.brokers.iter().find(|broker| broker.config.id == config.broker);
+    let standing = broker.map(|broker| {
+        let status = broker.session.status();
+        let status = status.borrow();
+        let found = status.subscriptions.iter().find(|(name, _)| *name == config.name);
+        found.map_or(Standing::Pending, |(_, standing)| *standing)
+    });
+    let (state, reason) = match standing {
+        Some(Standing::Granted(_)) => (SubscriptionState::Granted, None),
+        Some(Standing::Refused(reason)) => (SubscriptionState::Refused, Some(reason.to_owned())),
+        Some(Standing::Pending) | None => (SubscriptionState::Pending, None),
+    };
+    let last_message = broker.and_then(|broker| {
+        let routes = broker.session.routes();
+        let place = routes.table.subscriptions().iter().position(|known| known.name == config.name)?;
+        let seconds = routes.last_message.get(place)?.get();
+        (seconds > 0.0).then(|| time(SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds)))
+    });
+    Subscription {
+        name: config.name.to_string(),
+        origin: origin(origins),
+        broker: broker.map(|broker| broker.config.name.to_string()).unwrap_or_default(),
+        topic: config.topic.unshared().to_owned(),
+        qos: config.qos.number(),
+        share: config.topic.share().map(str::to_owned),
+        on_message: config.on_message.as_ref().map(|action| match action {
+            model::OnMessage::Handler(handler) => OnMessage::Handler(handler.name.to_string()),
+            model::OnMessage::Log(template) => OnMessage::Log { log: template.text().to_owned() },
+        }),
+        when: config.when.as_ref().map(|when| When {
+            payload: when.payload.as_ref().map(|regex| regex.as_str().to_owned()),
+            min_bytes: when.min_bytes,
+            retained: when.retained,
+            otherwise: match when.otherwise {
+                model::Otherwise::Stop => "stop".to_owned(),
+                model::Otherwise::Next => "next".to_owned(),
+            },
+        }),
+        state,
+        reason,
+        last_message,
+    }
+}
+
+fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Handler {
+    let config = view.handler();
+    let broker = |id| running.brokers.iter().find(|broker| broker.config.id == id).map(|broker| &*broker.config.name);
+    let grants = config.allow.publish.iter();
+    let calls = view.meters().calls().into_iter();
+    Handler {
+        name: config.name.to_string(),
+        origin: origin(origins),
+        plugin: config.plugin.display().to_string(),
+        version: view.version().to_string(),
+        instances: config.instances.get(),
+        isolation: match config.isolation {
+            model::Isolation::Reuse => "reuse".to_owned(),
+            model::Isolation::PerMessage => "per-message".to_owned(),
+        },
+        call_deadline: format_duration(config.call_deadline),
+        max_memory: format_size(config.max_memory as u64),
+        queue: config.queue,
+        queue_bytes: format_size(config.queue_bytes as u64),
+        overload: match config.overload {
+            model::Overload::DropNewest => "drop-newest".to_owned(),
+            model::Overload::DropOldest => "drop-oldest".to_owned(),
+        },
+        max_publishes: config.max_publishes,
+        max_publish_bytes: format_size(config.max_publish_bytes as u64),
+        allow_publish: grants
+            .map(|grant| format!("{}:{}", broker(grant.broker).unwrap_or_default(), grant.filter))
+            .collect(),
+        config: masked(&config.config),
+        calls: calls.map(|(result, count)| (result.label().to_owned(), count)).collect::<BTreeMap<_, _>>(),
+        waiting: view.meters().queue.get().try_into().unwrap_or_default(),
+        last_failure: last_failure(view),
+    }
+}
+
+fn handler_summary(view: &HandlerView) -> HandlerSummary {
+    let calls = view.meters().calls();
+    let failed = calls.iter().filter(|(result, _)| *result != CallResult::Ok);
+    HandlerSummary {
+        name: view.handler().name.to_string(),
+        version: view.version().to_string(),
+        calls: calls.iter().map(|(_, count)| count).sum(),
+        failures: failed.map(|(_, count)| count).sum(),
+        waiting: view.meters().queue.get().try_into().unwrap_or_default(),
+        last_failure: last_failure(view),
+    }
+}
+
+fn last_failure(view: &HandlerView) -> Option<CallFailure> {
+    let failure = view.last_failure()?;
+    Some(CallFailure {
+        time: time(failure.time),
+        result: failure.result.label().to_owned(),
+        error: failure.error.to_string(),
+    })
+}
+
+fn origin(origins: &ObjectOrigin) -> Origin {
+    let place = &origins.table.place;
+    Origin {
+        source: if origins.runtime { Source::Runtime } else { Source::File },
+        file: place.file.clone(),
+        line: place.position.map_or(1, |position| position.line),
+    }
+}
+
+fn protocol(protocol: model::Protocol) -> String {
+    match protocol {
+        model::Protocol::V311 => "3.1.1".to_owned(),
+        model::Protocol::V5 => "5".to_owned(),
+    }
+}
+
+fn tls(tls: &model::Tls) -> Tls {
+    let path = |path: &std::path::Path| path.display().to_string();
+    Tls {
+        ca: tls.ca.as_deref().map(path),
+        certificate: tls.identity.as_ref().map(|identity| path(&identity.certificate)),
+        key: tls.identity.as_ref().map(|identity| path(&identity.key)),
+        alpn: tls.alpn.clone(),
+        server_name: tls.server_name.clone(),
+        insecure_skip_verify: tls.insecure_skip_verify,
+    }
+}
+
+fn status_message(message: &model::StatusMessage) -> StatusMessage {
+    StatusMessage {
+        topic: message.topic.to_string(),
+        message: String::from_utf8_lossy(&message.message).into_owned(),
+        qos: message.qos.number(),
+        retain: message.retain,
+    }
+}
+
+/// What a handler is given may be a secret of its own: texts are masked.
+fn masked(config: &Map<String, Value>) -> Map<String, Value> {
+    fn mask(value: &Value) -> Value {
+        match value {
+            Value::String(_) => MASK.into(),
+            Value::Array(items) => items.iter().map(mask).collect(),
+            Value::Object(keys) => Value::Object(masked(keys)),
+            other => other.clone(),
+        }
+    }
+    config.iter().map(|(key, value)| (key.clone(), mask(value))).collect()
+}
+
+fn time(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}

@@ -1,0 +1,202 @@
+//! All wiring: which stages exist, what connects them, in which order they start and stop.
+//!
+//! ```text
+//! session ──> router ──> dispatch ──> handler ──> outbox ──> session
+//! ```
+//! Fed by a validated configuration; used by `tidegate run` and `tidegate demo`. It decides nothing about messages.
+
+mod stages;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use self::stages::Shared;
+pub use self::stages::Stages;
+use crate::control::admin::api::Api;
+use crate::control::admin::{Admin, AdminError, Pages};
+use crate::control::config::Loaded;
+use crate::control::config::model::Config;
+use crate::control::live::{self, Live};
+use crate::path::handler::wasm::{EngineError, LoadError, StartError, WasmEngine};
+use crate::path::outbox::Outboxes;
+use crate::path::receipt::Progress;
+use crate::path::router::Router;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::received::ReceivedRing;
+use crate::telemetry::tap::Tap;
+use crate::telemetry::trace::Tracer;
+
+/// Why the gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The state directory cannot be used.
+    #[error("state-dir = {} must be a directory that the daemon can create or write to", .path.display())]
+    StateDir {
+        /// As configured.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The admin plane cannot be reached.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The WebAssembly engine cannot be made.
+    #[error("the WebAssembly engine does not start")]
+    Engine(#[from] EngineError),
+    /// A plugin does not load.
+    #[error("handlers.{handler}.plugin = {}", .plugin.display())]
+    Load {
+        /// The handler's name.
+        handler: Arc<str>,
+        /// The plugin's path.
+        plugin: PathBuf,
+        /// What is wrong with it.
+        source: LoadError,
+    },
+    /// A plugin's first instance does not start.
+    #[error("handlers.{handler}: the first instance does not start")]
+    Start {
+        /// The handler's name.
+        handler: Arc<str>,
+        /// What is wrong with it.
+        source: StartError,
+    },
+    /// A defect of the metrics' definitions.
+    #[error("the metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+    /// A start step panicked.
+    #[error("a start step ended early")]
+    Aborted(#[from] tokio::task::JoinError),
+}
+
+/// A running gateway.
+pub struct Gateway {
+    config: Arc<Config>,
+    admin: Option<SocketAddr>,
+    tap: Tap,
+    live: Live,
+    router: Arc<Router>,
+    progress: Arc<Progress>,
+    /// Owns the stages until it is stopped.
+    changes: JoinHandle<Stages>,
+    stop_changes: CancellationToken,
+    admin_task: JoinHandle<()>,
+    /// Cancelled when a stop begins: `/readyz` tells.
+    stopping: CancellationToken,
+    stop_admin: CancellationToken,
+}
+
+impl Gateway {
+    /// Starts every stage, the sessions last, so that no message comes before its handler is ready. Returns once they
+    /// run; the sessions may not be connected yet. `file` is where the configuration comes from.
+    ///
+    /// # Errors
+    /// Nothing runs then; the error says what is in the way.
+    pub async fn start(file: PathBuf, loaded: Loaded) -> Result<Gateway, GatewayError> {
+        let config = Arc::new(loaded.config.clone());
+        let cache = prepare_state_dir(&config.state_dir)?;
+        let admin = Admin::bind(&config.admin).await?;
+        let tap = Tap::new();
+        let progress = Arc::new(Progress::default());
+        let received = ReceivedRing::new(config.received);
+        let tracer = Tracer::new(loaded.names.clone());
+        let shared = Shared {
+            names: loaded.names.clone(),
+            metrics: Arc::new(Metrics::new()?),
+            outboxes: Arc::new(Outboxes::new()),
+            router: Arc::new(Router::new(Arc::clone(&progress), received.clone(), tracer.clone(), tap.clone())),
+            tap: tap.clone(),
+            engine: Arc::new(tokio::task::spawn_blocking(move || WasmEngine::new(Some(&cache))).await??),
+            stop_sessions: CancellationToken::new(),
+        };
+        let stages = Stages::start(shared.clone(), file, loaded).await?;
+        let (stopping, stop_changes, stop_admin) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let (sender, running) = watch::channel(Arc::new(stages.running()));
+        let (requests, queue) = mpsc::channel(live::WAITING_CHANGES);
+        let live = Live::new(running, requests, Arc::clone(&shared.outboxes), stopping.clone());
+        let address = admin.address();
+        let pages = Pages { metrics: Arc::clone(&shared.metrics), live: live.clone() };
+        let api = Api::new(Arc::new(live.clone()), received, tracer, shared.names.clone(), stop_admin.clone());
+        let admin_task = tokio::spawn(admin.serve(pages, Some(api), stop_admin.clone()));
+        Ok(Gateway {
+            admin: address,
+            tap,
+            live,
+            router: shared.router,
+            progress,
+            changes: tokio::spawn(live::run(stages, queue, sender, stop_changes.clone())),
+            stop_changes,
+            admin_task,
+            stopping,
+            stop_admin,
+            config,
+        })
+    }
+
+    /// The address of `/metrics`, `/healthz` and `/readyz`.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// What flows through, live.
+    pub fn tap(&self) -> &Tap {
+        &self.tap
+    }
+
+    /// What runs, and how to change it.
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// The configuration that it was started with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Drains and stops: takes nothing more in, finishes what is in progress within the grace period, acknowledges it,
+    /// says goodbye to the brokers. What is not finished stays unacknowledged. Returns how many messages that were.
+    pub async fn stop(self) -> u64 {
+        self.stopping.cancel();
+        self.router.close();
+        self.stop_changes.cancel();
+        let grace = self.config.shutdown_grace;
+        let drained = tokio::time::timeout(grace, self.progress.idle()).await.is_ok();
+        let left = if drained { 0 } else { self.progress.open() };
+        match self.changes.await {
+            Ok(stages) => stages.stop().await,
+            Err(error) => joined(Some(error), "the task that changes the configuration panicked"),
+        }
+        self.stop_admin.cancel();
+        // A client that keeps a connection open must not hold up the end.
+        if let Ok(ended) = tokio::time::timeout(ADMIN_GRACE, self.admin_task).await {
+            joined(ended.err(), "the admin server panicked");
+        }
+        left
+    }
+}
+
+/// How long the admin server may take to finish its requests at a stop.
+const ADMIN_GRACE: Duration = Duration::from_secs(1);
+
+fn joined(error: Option<tokio::task::JoinError>, message: &'static str) {
+    if let Some(error) = error.filter(|error| !error.is_cancelled()) {
+        tracing::error!(%error, "{message}");
+    }
+}
+
+/// The directory for compiled plugins inside the state directory, made where missing, readable for its owner alone.
+fn prepare_state_dir(state_dir: &Path) -> Result<PathBuf, GatewayError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let cache = state_dir.join("compiled");
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&cache);
+    made.map_err(|source| GatewayError::StateDir { path: state_dir.to_owned(), source })?;
+    Ok(cache)
+}

@@ -1,0 +1,340 @@
+//! The stages that a configuration makes: handlers, routes, sessions. Made from nothing at the start, and changed under running
+//! traffic, by the same two steps: [`Stages::prepare`], which may fail and changes nothing, and [`Stages::make`], which cannot.
+//!
+//! Nothing old stops until everything new exists. Fed by `control/live`, whose task owns it; feeds every stage. It decides nothing
+//! about messages, and what changes is decided in `control/config/diff.rs`.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
+use super::GatewayError;
+use crate::brokers::BrokerNames;
+use crate::control::config::Loaded;
+use crate::control::config::diff::{BrokerChange, Change, Difference};
+use crate::control::config::model::{Broker, Handler, OnMessage};
+use crate::control::live::{Running, RunningBroker};
+use crate::path::dispatch::{HandlerQueue, ParallelLimit};
+use crate::path::handler::wasm::WasmEngine;
+use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHandler};
+use crate::path::outbox::Outboxes;
+use crate::path::router::{BrokerRoutes, RouteTable, Router, of_broker};
+use crate::path::session::{self, Session, SessionParts};
+use crate::telemetry::metrics::{BrokerMeters, Metrics};
+use crate::telemetry::tap::Tap;
+
+/// What all stages share, for as long as the daemon runs.
+#[derive(Clone)]
+pub struct Shared {
+    /// The numbers of the brokers' names.
+    pub names: BrokerNames,
+    /// Where everything counts.
+    pub metrics: Arc<Metrics>,
+    /// What waits to be published.
+    pub outboxes: Arc<Outboxes>,
+    /// Where messages go.
+    pub router: Arc<Router>,
+    /// Where what flows through is shown.
+    pub tap: Tap,
+    /// Compiles plugins.
+    pub engine: Arc<WasmEngine>,
+    /// Ends the sessions.
+    pub stop_sessions: CancellationToken,
+}
+
+/// One broker's stage.
+struct BrokerStage {
+    config: Arc<Broker>,
+    session: Arc<Session>,
+    meters: Arc<BrokerMeters>,
+    limit: Arc<ParallelLimit>,
+}
+
+/// All that a configuration makes.
+pub struct Stages {
+    shared: Shared,
+    /// The configuration file.
+    file: PathBuf,
+    /// What runs.
+    loaded: Loaded,
+    brokers: HashMap<Arc<str>, BrokerStage>,
+    handlers: HashMap<Arc<str>, RunningHandler>,
+}
+
+/// A configuration that can run: everything that may fail has been done for it.
+pub struct Prepared {
+    loaded: Loaded,
+    difference: Difference,
+    ready: HashMap<Arc<str>, ReadyHandler>,
+}
+
+impl Stages {
+    /// The stages of the first configuration.
+    ///
+    /// # Errors
+    /// Nothing runs then.
+    pub async fn start(shared: Shared, file: PathBuf, loaded: Loaded) -> Result<Stages, GatewayError> {
+        let difference = Difference::between(None, &loaded);
+        let ready = ready(&shared, &loaded, &difference).await?;
+        let mut stages =
+            Stages { shared, file, loaded: loaded.clone(), brokers: HashMap::new(), handlers: HashMap::new() };
+        stages.make(Prepared { loaded, difference, ready }).await;
+        Ok(stages)
+    }
+
+    /// The configuration that runs.
+    pub fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+
+    /// The numbers of the brokers' names.
+    pub fn names(&self) -> &BrokerNames {
+        &self.shared.names
+    }
+
+    /// Messages that wait to be published to a broker.
+    pub fn waiting(&self, broker: &str) -> usize {
+        self.brokers.get(broker).map_or(0, |stage| self.shared.outboxes.usage(stage.config.id).0)
+    }
+
+    /// What runs now, for those who look at it.
+    pub fn running(&self) -> Running {
+        let brokers = self.loaded.config.brokers.iter().filter_map(|broker| self.brokers.get(&broker.name));
+        let handlers = self.loaded.config.handlers.iter().filter_map(|handler| self.handlers.get(&handler.name));
+        let running = |stage: &BrokerStage| RunningBroker {
+            config: Arc::clone(&stage.config),
+            session: Arc::clone(&stage.session),
+            meters: Arc::clone(&stage.meters),
+        };
+        Running {
+            file: self.file.clone(),
+            loaded: self.loaded.clone(),
+            brokers: brokers.map(running).collect(),
+            handlers: handlers.map(RunningHandler::view).collect(),
+        }
+    }
+
+    /// Does everything that may fail for a configuration that is to follow this one: new and changed handlers start. Nothing
+    /// changes. Cancel safe.
+    ///
+    /// # Errors
+    /// A plugin does not load, or an instance does not start.
+    pub async fn prepare(&self, loaded: Loaded) -> Result<Prepared, GatewayError> {
+        let difference = Difference::between(Some(&self.loaded), &loaded);
+        let ready = ready(&self.shared, &loaded, &difference).await?;
+        Ok(Prepared { loaded, difference, ready })
+    }
+
+    /// Changes what runs to what was prepared: new routes first, then the end of what nothing leads to any more. Takes as long
+    /// as the graceful end of sessions and handlers does, `shutdown-grace` at most for each.
+    ///
+    /// Not cancel safe.
+    pub async fn make(&mut self, prepared: Prepared) {
+        let Prepared { loaded, difference, mut ready } = prepared;
+        self.shared.names.adopt(&loaded.names);
+        let old = std::mem::replace(&mut self.loaded, loaded);
+        let queues = self.queues(&ready);
+        let changed: HashMap<&Arc<str>, BrokerChange> =
+            difference.brokers.iter().map(|(name, change)| (name, *change)).collect();
+        for broker in &self.loaded.config.brokers.clone() {
+            match changed.get(&broker.name) {
+                Some(BrokerChange::Added) => self.add(broker, &queues),
+                Some(BrokerChange::Reconnected) => self.reconnect(broker, &queues).await,
+                Some(BrokerChange::Adjusted) => self.adjust(broker, &queues),
+                Some(BrokerChange::Removed) | None if difference.routes.contains(&broker.name) => {
+                    self.route(&broker.name, &queues);
+                }
+                Some(BrokerChange::Removed) | None => {}
+            }
+        }
+        for (name, _) in difference.brokers.iter().filter(|(_, change)| *change == BrokerChange::Removed) {
+            self.remove(name).await;
+        }
+        for (name, change) in &difference.handlers {
+            self.change_handler(name, *change, ready.remove(name)).await;
+        }
+        self.forget_subscriptions(&old);
+    }
+
+    /// The queues of all handlers that are to run.
+    fn queues(&self, ready: &HashMap<Arc<str>, ReadyHandler>) -> HashMap<Arc<str>, Arc<HandlerQueue>> {
+        let old = self.handlers.iter().map(|(name, handler)| (Arc::clone(name), Arc::clone(handler.queue())));
+        let new = ready.iter().map(|(name, handler)| (Arc::clone(name), Arc::clone(handler.queue())));
+        old.chain(new).collect()
+    }
+
+    fn add(&mut self, broker: &Arc<Broker>, queues: &HashMap<Arc<str>, Arc<HandlerQueue>>) {
+        let meters = self.shared.metrics.broker(&broker.name);
+        let limit = ParallelLimit::new(broker.parallel_limit.map(usize::from));
+        self.shared.outboxes.add(broker.id, Arc::clone(&meters));
+        let routes = self.routes(broker, &meters, &limit, queues);
+        let session = self.session(broker, routes, &meters);
+        let stage = BrokerStage { config: Arc::clone(broker), session, meters, limit };
+        self.brokers.insert(Arc::clone(&broker.name), stage);
+    }
+
+    /// Its connection was made with other settings: the session ends, and another one begins.
+    async fn reconnect(&mut self, broker: &Arc<Broker>, queues: &HashMap<Arc<str>, Arc<HandlerQueue>>) {
+        let Some(mut stage) = self.brokers.remove(&broker.name) else { return };
+        stage.session.end().await;
+        stage.limit.set_most(broker.parallel_limit.map(usize::from));
+        let routes = self.routes(broker, &stage.meters, &stage.limit, queues);
+        stage.session = self.session(broker, routes, &stage.meters);
+        stage.config = Arc::clone(broker);
+        self.brokers.insert(Arc::clone(&broker.name), stage);
+    }
+
+    fn adjust(&mut self, broker: &Arc<Broker>, queues: &HashMap<Arc<str>, Arc<HandlerQueue>>) {
+        if let Some(stage) = self.brokers.get_mut(&broker.name) {
+            stage.limit.set_most(broker.parallel_limit.map(usize::from));
+            stage.session.auto_connect(broker.auto_connect);
+            stage.config = Arc::clone(broker);
+        }
+        self.route(&broker.name, queues);
+    }
+
+    fn route(&self, broker: &str, queues: &HashMap<Arc<str>, Arc<HandlerQueue>>) {
+        if let Some(stage) = self.brokers.get(broker) {
+            stage.session.route(self.routes(&stage.config, &stage.meters, &stage.limit, queues));
+        }
+    }
+
+    async fn remove(&mut self, broker: &str) {
+        let Some(stage) = self.brokers.remove(broker) else { return };
+        stage.session.end().await;
+        let dropped = self.shared.outboxes.remove(stage.config.id);
+        if dropped > 0 {
+            tracing::warn!(broker, messages = dropped, "what waited to be published to the removed broker is dropped");
+        }
+        self.shared.metrics.forget_broker(broker);
+    }
+
+    async fn change_handler(&mut self, name: &Arc<str>, change: Change, ready: Option<ReadyHandler>) {
+        let old = self.handlers.remove(name);
+        match (old, ready) {
+            (Some(old), Some(ready)) => {
+                self.handlers.insert(Arc::clone(name), ready.succeed(old).await);
+            }
+            (None, Some(ready)) => {
+                self.handlers.insert(Arc::clone(name), ready.serve());
+            }
+            (Some(old), None) => {
+                debug_assert_eq!(change, Change::Removed, "a changed handler is made ready before");
+                old.drain(Instant::now() + self.loaded.config.shutdown_grace).await;
+                self.shared.metrics.forget_handler(name);
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// What was subscribed and is not any more leaves no metric.
+    fn forget_subscriptions(&self, old: &Loaded) {
+        let config = &self.loaded.config;
+        for gone in &old.config.subscriptions {
+            let stays = |known: &&Arc<_>| -> bool {
+                let known: &Arc<crate::control::config::model::Subscription> = known;
+                known.broker == gone.broker && known.name == gone.name
+            };
+            if config.subscriptions.iter().find(stays).is_none() {
+                self.shared.metrics.forget_subscription(&self.shared.names.name(gone.broker), &gone.name);
+            }
+        }
+    }
+
+    fn routes(
+        &self,
+        broker: &Arc<Broker>,
+        meters: &Arc<BrokerMeters>,
+        limit: &Arc<ParallelLimit>,
+        queues: &HashMap<Arc<str>, Arc<HandlerQueue>>,
+    ) -> Arc<BrokerRoutes> {
+        let subscriptions = of_broker(&self.loaded.config.subscriptions, broker.id);
+        let queue = |action: &Option<OnMessage>| match action {
+            Some(OnMessage::Handler(handler)) => queues.get(&handler.name).cloned(),
+            Some(OnMessage::Log(_)) | None => None,
+        };
+        let last_message = |name: &str| self.shared.metrics.subscription(&broker.name, name);
+        Arc::new(BrokerRoutes {
+            queues: subscriptions.iter().map(|subscription| queue(&subscription.on_message)).collect(),
+            last_message: subscriptions.iter().map(|subscription| last_message(&subscription.name)).collect(),
+            meters: Arc::clone(meters),
+            limit: Arc::clone(limit),
+            table: RouteTable::new(Arc::clone(broker), subscriptions),
+        })
+    }
+
+    fn session(&self, broker: &Arc<Broker>, routes: Arc<BrokerRoutes>, meters: &Arc<BrokerMeters>) -> Arc<Session> {
+        let config = &self.loaded.config;
+        let parts = SessionParts {
+            id: broker.id,
+            config: Arc::clone(broker),
+            routes,
+            state_dir: config.state_dir.clone(),
+            router: Arc::clone(&self.shared.router),
+            outboxes: Arc::clone(&self.shared.outboxes),
+            meters: Arc::clone(meters),
+            tap: self.shared.tap.clone(),
+            grace: config.shutdown_grace,
+        };
+        Arc::new(session::spawn(parts, &self.shared.stop_sessions))
+    }
+
+    /// Ends handlers, then sessions, at once: what is in progress should have been drained before.
+    pub async fn stop(self) {
+        for (_, handler) in self.handlers {
+            handler.stop().await;
+        }
+        self.shared.stop_sessions.cancel();
+        for stage in self.brokers.values() {
+            stage.session.ended().await;
+        }
+    }
+}
+
+/// Starts the handlers that are new or changed.
+async fn ready(
+    shared: &Shared,
+    loaded: &Loaded,
+    difference: &Difference,
+) -> Result<HashMap<Arc<str>, ReadyHandler>, GatewayError> {
+    let starting = difference.handlers.iter().filter(|(_, change)| *change != Change::Removed);
+    let handlers = loaded.config.handlers.iter();
+    let handlers: Vec<Arc<Handler>> =
+        handlers.filter(|handler| starting.clone().any(|(name, _)| *name == handler.name)).cloned().collect();
+    let plugins = {
+        let (engine, handlers) = (Arc::clone(&shared.engine), handlers.clone());
+        tokio::task::spawn_blocking(move || {
+            let load = |handler: &Arc<Handler>| {
+                engine.load(&handler.plugin).map_err(|source| GatewayError::Load {
+                    handler: Arc::clone(&handler.name),
+                    plugin: handler.plugin.clone(),
+                    source,
+                })
+            };
+            handlers.iter().map(load).collect::<Result<Vec<_>, _>>()
+        })
+        .await??
+    };
+    let mut ready = HashMap::new();
+    for (handler, plugin) in handlers.into_iter().zip(plugins) {
+        let name = Arc::clone(&handler.name);
+        let parts = HandlerParts {
+            plugin,
+            // The numbers of the brokers that come with this configuration count once it runs.
+            brokers: shared.names.clone(),
+            outboxes: Arc::clone(&shared.outboxes),
+            meters: shared.metrics.handler(&name),
+            tap: shared.tap.clone(),
+            handler,
+        };
+        let started = ReadyHandler::start(parts).await.map_err(|error| match error {
+            HandlerError::Start(source) => GatewayError::Start { handler: Arc::clone(&name), source },
+            HandlerError::Aborted(error) => GatewayError::Aborted(error),
+        })?;
+        ready.insert(name, started);
+    }
+    Ok(ready)
+}

@@ -1,0 +1,218 @@
+//! One handler from its start to its end: instances, queue and runners.
+//!
+//! Made, replaced and ended one at a time by the gateway, while others go on. It knows nothing of subscriptions: who routes
+//! messages to a handler takes its queue from here, and has stopped doing so before the handler ends.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::instance::{Counted, Ending, InstanceParts, Instances, LastFailure, serve};
+use super::wasm::{Host, Plugin, PluginHash, StartError};
+use crate::brokers::BrokerNames;
+use crate::control::config::model::Handler;
+use crate::path::dispatch::HandlerQueue;
+use crate::path::outbox::Outboxes;
+use crate::telemetry::metrics::HandlerMeters;
+use crate::telemetry::tap::Tap;
+
+/// What a handler is made of.
+pub struct HandlerParts {
+    /// As configured.
+    pub handler: Arc<Handler>,
+    /// What runs.
+    pub plugin: Plugin,
+    /// The brokers that it may name, also those that come later.
+    pub brokers: BrokerNames,
+    /// Where its publishes go.
+    pub outboxes: Arc<Outboxes>,
+    /// Its meters; a handler that takes another's place counts on.
+    pub meters: Arc<HandlerMeters>,
+    /// Where its calls are reported.
+    pub tap: Tap,
+}
+
+/// Why a handler does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum HandlerError {
+    /// An instance does not.
+    #[error("the first instance does not start")]
+    Start(#[from] StartError),
+    /// A defect of the daemon.
+    #[error("a start step ended early")]
+    Aborted(#[from] JoinError),
+}
+
+/// How a handler stands: what can be read of it from anywhere. Cheap to clone; keeps its instances alive.
+#[derive(Clone)]
+pub struct HandlerView(Arc<InstanceParts>);
+
+impl HandlerView {
+    /// As configured.
+    pub fn handler(&self) -> &Arc<Handler> {
+        &self.0.handler
+    }
+
+    /// The hash of the plugin that runs.
+    pub fn version(&self) -> PluginHash {
+        self.0.plugin.hash()
+    }
+
+    /// Where its messages wait.
+    pub fn queue(&self) -> &Arc<HandlerQueue> {
+        &self.0.queue
+    }
+
+    /// Its meters.
+    pub fn meters(&self) -> &HandlerMeters {
+        &self.0.meters
+    }
+
+    /// Its last call that failed.
+    pub fn last_failure(&self) -> Option<LastFailure> {
+        self.0.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A handler whose instances have started, and which calls none yet. Messages may be routed to its queue.
+pub struct ReadyHandler {
+    parts: Arc<InstanceParts>,
+}
+
+impl ReadyHandler {
+    /// Starts the instances beside each other; `init` of each has run when it returns. Cancel safe: a start that is dropped
+    /// leaves nothing behind.
+    ///
+    /// # Errors
+    /// One of them does not start; the others are gone then.
+    pub async fn start(parts: HandlerParts) -> Result<ReadyHandler, HandlerError> {
+        let HandlerParts { handler, plugin, brokers, outboxes, meters, tap } = parts;
+        let count = handler.instances.get();
+        let parts = Arc::new(InstanceParts {
+            plugin,
+            host: Arc::new(Host::new(&handler, brokers)),
+            queue: Arc::new(HandlerQueue::new(Arc::clone(&handler), Arc::clone(&meters))),
+            outboxes,
+            meters,
+            failures: InstanceParts::failures(),
+            tap,
+            instances: Instances::new(count),
+            ending: Ending::default(),
+            last_failure: Mutex::default(),
+            handler,
+        });
+        let start = |_| {
+            let parts = Arc::clone(&parts);
+            AbortOnDropHandle::new(tokio::spawn(async move { parts.start().await }))
+        };
+        let starting: Vec<AbortOnDropHandle<Result<Counted, StartError>>> = (0..count).map(start).collect();
+        for (shard, instance) in starting.into_iter().enumerate() {
+            parts.instances.put(shard, instance.await??);
+        }
+        Ok(ReadyHandler { parts })
+    }
+
+    /// What can be read of it.
+    pub fn view(&self) -> HandlerView {
+        HandlerView(Arc::clone(&self.parts))
+    }
+
+    /// Where its messages wait.
+    pub fn queue(&self) -> &Arc<HandlerQueue> {
+        &self.parts.queue
+    }
+
+    /// Calls from now on.
+    pub fn serve(self) -> RunningHandler {
+        let ReadyHandler { parts } = self;
+        let mut runners = JoinSet::new();
+        for runner in 0..parts.handler.instances.get() {
+            runners.spawn(serve(Arc::clone(&parts), runner));
+        }
+        tracing::info!(
+            handler = %parts.handler.name, plugin = %parts.handler.plugin.display(), version = %parts.plugin.hash(),
+            instances = parts.handler.instances, "handler started",
+        );
+        RunningHandler { parts, runners }
+    }
+
+    /// Takes the place of another handler: what waits there moves here, before what came here already, and calls begin once
+    /// the other's calls have ended, so that no message is lost and none overtakes another. That takes no longer than one
+    /// of the other's calls, and the start of an instance, may take. Messages should be routed here before; those that reach
+    /// the other queue all the same come here.
+    ///
+    /// Not cancel safe: dropped in the middle, it leaves messages that nobody handles.
+    pub async fn succeed(self, other: RunningHandler) -> RunningHandler {
+        let RunningHandler { parts: old, mut runners } = other;
+        old.queue.hand_over(&self.parts.queue);
+        // What these publish goes before what is published from here on, since outboxes take batches in the order of coming.
+        old.ending.hand_off.cancel();
+        join(&mut runners).await;
+        drop(old);
+        self.serve()
+    }
+}
+
+/// A handler that does its jobs. Dropped, it stops at once, and what it has in hand stays unacknowledged.
+pub struct RunningHandler {
+    parts: Arc<InstanceParts>,
+    runners: JoinSet<()>,
+}
+
+impl RunningHandler {
+    /// What can be read of it.
+    pub fn view(&self) -> HandlerView {
+        HandlerView(Arc::clone(&self.parts))
+    }
+
+    /// Where its messages wait.
+    pub fn queue(&self) -> &Arc<HandlerQueue> {
+        &self.parts.queue
+    }
+
+    /// Ends a handler that is removed, once no message is routed to it any more: it does what waits. What is not done at the
+    /// deadline, calls in progress included, ends as purged and is acknowledged: left open, it would hold up all that
+    /// follows on its connection. What was published and waits for room is left to the outboxes. How many messages were
+    /// purged.
+    pub async fn drain(mut self, deadline: Instant) -> usize {
+        let RunningHandler { parts, runners } = &mut self;
+        parts.queue.close();
+        if tokio::time::timeout_at(deadline.into(), join(runners)).await.is_ok() {
+            return 0;
+        }
+        let waiting = parts.queue.purge();
+        parts.ending.hand_off.cancel();
+        parts.ending.cut.cancel();
+        join(runners).await;
+        let purged = waiting + parts.ending.given_up.load(Ordering::Relaxed);
+        if purged > 0 {
+            tracing::warn!(handler = %parts.handler.name, messages = purged,
+                "the handler is removed before it has handled all its messages; those that are left are dropped");
+        }
+        purged
+    }
+
+    /// Stops at once: what waits, and what is in the middle of a call, stays unacknowledged.
+    pub async fn stop(mut self) {
+        self.runners.abort_all();
+        join(&mut self.runners).await;
+        self.parts.queue.clear();
+    }
+}
+
+/// Waits until every runner has ended. Cancellation safe.
+async fn join(runners: &mut JoinSet<()>) {
+    while let Some(ended) = runners.join_next().await {
+        if let Err(error) = ended
+            && !error.is_cancelled()
+        {
+            tracing::error!(%error, "a handler's runner panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

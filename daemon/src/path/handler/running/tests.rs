@@ -1,0 +1,351 @@
+//! Handlers that start, are replaced and end while messages come: what becomes of each message.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::control::config::model::Subscription;
+use crate::message::{BrokerId, Message, Outgoing, Qos};
+use crate::path::dispatch::{Job, ParallelLimit};
+use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, TestHandler, component, handler, load};
+use crate::path::handler::{CallResult, Publish};
+use crate::path::outbox::CAPACITY;
+use crate::path::receipt::{Outcome, Progress, Receipt};
+use crate::telemetry::metrics::{BrokerMeters, Metrics};
+use crate::topic::{TopicFilter, TopicName};
+
+const PLANT: BrokerId = BrokerId(0);
+
+/// Compiled once for all tests.
+static RETURNS_OK: LazyLock<Plugin> = LazyLock::new(|| plugin(""));
+static ECHO: LazyLock<Plugin> = LazyLock::new(|| {
+    plugin(&format!(
+        "{PUBLISH}
+        (func $handle (param $message i32) (result i32)
+            (drop (call $publish-bytes
+                (i32.load offset=24 (local.get $message)) (i32.load offset=28 (local.get $message))))
+            (i32.const {RESULT}))"
+    ))
+});
+static LOOPS: LazyLock<Plugin> =
+    LazyLock::new(|| plugin("(func $handle (param i32) (result i32) (loop $for-ever (br $for-ever)) (unreachable))"));
+
+fn plugin(body: &str) -> Plugin {
+    load(&component(body)).expect("is a handler")
+}
+
+struct World {
+    metrics: Metrics,
+    plant: Arc<BrokerMeters>,
+    progress: Arc<Progress>,
+    outboxes: Arc<Outboxes>,
+    brokers: BrokerNames,
+    limit: Arc<ParallelLimit>,
+    subscription: Arc<Subscription>,
+}
+
+impl World {
+    fn new() -> World {
+        let (metrics, brokers, outboxes) =
+            (Metrics::new().expect("well formed"), BrokerNames::default(), Arc::new(Outboxes::new()));
+        let plant = metrics.broker("plant");
+        outboxes.add(brokers.number("plant"), Arc::clone(&plant));
+        let subscription = Subscription {
+            name: "inputs".into(),
+            broker: PLANT,
+            topic: TopicFilter::new("#").expect("is a filter"),
+            qos: Qos::AtLeastOnce,
+            on_message: None,
+            when: None,
+        };
+        World {
+            metrics,
+            plant,
+            progress: Arc::default(),
+            outboxes,
+            brokers,
+            limit: ParallelLimit::new(None),
+            subscription: Arc::new(subscription),
+        }
+    }
+
+    async fn ready(&self, plugin: &Plugin, handler: TestHandler) -> ReadyHandler {
+        let handler = Arc::new(handler.allow(&["0:out/+"]).queue(100_000).configured());
+        let parts = HandlerParts {
+            meters: self.metrics.handler(&handler.name),
+            handler,
+            plugin: plugin.clone(),
+            brokers: self.brokers.clone(),
+            outboxes: Arc::clone(&self.outboxes),
+            tap: Tap::new(),
+        };
+        ReadyHandler::start(parts).await.expect("starts")
+    }
+
+    /// A message that is received and goes to this queue.
+    fn push(&self, queue: &HandlerQueue, topic: &str, payload: &str) {
+        let message = Message {
+            broker: PLANT,
+            topic: TopicName::new(topic).expect("is a name"),
+            payload: Bytes::copy_from_slice(payload.as_bytes()),
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            dup: false,
+            received: SystemTime::now(),
+            arrived: Instant::now(),
+            properties: None,
+        };
+        let receipt = Receipt::new(Arc::clone(&self.plant), Arc::clone(&self.progress), message.qos, None);
+        let part = receipt.split(1).next().expect("one part");
+        let (subscription, limit) = (Arc::clone(&self.subscription), Arc::clone(&self.limit));
+        queue.push(Job { message: Arc::new(message), subscription, part, limit });
+    }
+
+    fn finished(&self, outcome: Outcome) -> u64 {
+        self.plant.counts().finished[outcome as usize].1
+    }
+
+    fn calls(&self, result: CallResult) -> u64 {
+        self.metrics.handler("celsius").calls()[result as usize].1
+    }
+
+    /// What the next publish says; it is delivered.
+    fn delivered(&self) -> Option<String> {
+        let (entry, message) = self.outboxes.take_next(PLANT)?;
+        self.outboxes.delivered(PLANT, entry, message.qos);
+        Some(String::from_utf8(message.payload.to_vec()).expect("is text"))
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(30)
+}
+
+/// Waits until something holds, which other tasks of the runtime bring about.
+async fn until(mut holds: impl FnMut() -> bool) {
+    let end = soon();
+    while !holds() {
+        assert!(Instant::now() < end, "it never held");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_drain_does_what_waits_and_ends_every_runner() {
+    let world = World::new();
+    let running = world.ready(&RETURNS_OK, handler().instances(3)).await.serve();
+    world.limit.set_most(Some(0));
+    (0..20).for_each(|number| world.push(running.queue(), &format!("t/{number}"), ""));
+    let meters = world.metrics.handler("celsius");
+    assert_eq!((meters.queue.get(), meters.instances.get()), (20, 3));
+    let draining = tokio::spawn(running.drain(soon()));
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!draining.is_finished(), "messages wait");
+    world.limit.set_most(Some(1));
+    assert_eq!(draining.await.expect("ends"), 0);
+    assert_eq!((world.finished(Outcome::Handled), world.progress.open()), (20, 0));
+    assert_eq!((meters.queue.get(), meters.instances.get()), (0, 0));
+}
+
+#[tokio::test]
+async fn an_idle_handler_drains_at_once_and_takes_nothing_more() {
+    let world = World::new();
+    let running = world.ready(&RETURNS_OK, handler().instances(3)).await.serve();
+    let queue = Arc::clone(running.queue());
+    tokio::task::yield_now().await;
+    assert_eq!(running.drain(soon()).await, 0);
+    world.push(&queue, "t", "from a router that had not heard of it");
+    assert_eq!((world.finished(Outcome::DroppedPurged), world.progress.open()), (1, 0));
+}
+
+#[tokio::test]
+async fn what_is_not_done_at_the_deadline_is_purged_and_every_message_ends() {
+    let world = World::new();
+    let running = world.ready(&RETURNS_OK, handler().instances(2)).await.serve();
+    world.limit.set_most(Some(0));
+    (0..20).for_each(|number| world.push(running.queue(), &format!("t/{number}"), ""));
+    assert_eq!(running.drain(Instant::now()).await, 20);
+    let counts = world.plant.counts();
+    assert_eq!((world.finished(Outcome::DroppedPurged), counts.received, counts.in_progress), (20, 20, 0));
+    assert_eq!(world.metrics.handler("celsius").queue.get(), 0);
+}
+
+#[tokio::test]
+async fn a_call_that_does_not_end_is_given_up_at_the_deadline() {
+    let world = World::new();
+    let running = world.ready(&LOOPS, handler().deadline(Duration::from_secs(3600))).await.serve();
+    world.limit.set_most(Some(1));
+    world.push(running.queue(), "t", "");
+    until(|| running.queue().waiting() == 0).await;
+    assert_eq!(running.drain(Instant::now()).await, 1);
+    assert_eq!((world.finished(Outcome::DroppedPurged), world.progress.open()), (1, 0));
+    assert_eq!(world.metrics.handler("celsius").instances.get(), 0);
+    assert!(world.limit.try_acquire(&Arc::default()).is_some(), "its permit is free");
+}
+
+#[tokio::test]
+async fn what_waits_for_room_at_the_deadline_is_published_all_the_same() {
+    let world = World::new();
+    let topic = TopicName::new("t").expect("is a name");
+    for _ in 0..CAPACITY.messages {
+        let (topic, payload) = (topic.clone(), Bytes::from_static(b"other"));
+        let message = Outgoing { topic, payload, qos: Qos::AtMostOnce, retain: false, properties: None };
+        drop(world.outboxes.publish(Publish { broker: PLANT, message }));
+    }
+    let running = world.ready(&ECHO, handler()).await.serve();
+    world.push(running.queue(), "t", "mine");
+    let offers = CAPACITY.messages as u64;
+    world.outboxes.offered_beyond(PLANT, offers).await;
+    assert_eq!(running.drain(Instant::now()).await, 0);
+    assert_eq!(world.progress.open(), 1, "its publish waits");
+    for _ in 0..offers {
+        assert_eq!(world.delivered().as_deref(), Some("other"));
+    }
+    assert_eq!(world.delivered().as_deref(), Some("mine"));
+    assert_eq!((world.finished(Outcome::Handled), world.progress.open()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_successor_takes_over_what_waits_in_order() {
+    let world = World::new();
+    let old = world.ready(&ECHO, handler()).await.serve();
+    let old_queue = Arc::clone(old.queue());
+    world.limit.set_most(Some(0));
+    (0..5).for_each(|number| world.push(&old_queue, "t", &number.to_string()));
+    let new = world.ready(&ECHO, handler().instances(4)).await;
+    let (view, gauge) = (new.view(), &world.metrics.handler("celsius").queue);
+    (5..8).for_each(|number| world.push(new.queue(), "t", &number.to_string()));
+    assert_eq!(gauge.get(), 8);
+    let new = new.succeed(old).await;
+    assert_eq!((old_queue.waiting(), view.queue().waiting(), gauge.get()), (0, 8, 8));
+    world.push(&old_queue, "t", "8");
+    world.limit.set_most(None);
+    for number in 0..9 {
+        world.outboxes.ready(PLANT).await;
+        assert_eq!(world.delivered(), Some(number.to_string()));
+    }
+    assert_eq!((world.finished(Outcome::Handled), world.progress.open()), (9, 0));
+    new.stop().await;
+}
+
+#[tokio::test]
+async fn a_successor_calls_nothing_before_the_last_call_of_the_old_one_has_ended() {
+    let world = World::new();
+    let old = world.ready(&LOOPS, handler().deadline(Duration::from_millis(100))).await.serve();
+    world.push(old.queue(), "t", "");
+    until(|| old.queue().waiting() == 0).await;
+    world.push(old.queue(), "t", "");
+    let new = world.ready(&RETURNS_OK, handler()).await;
+    let replacing = tokio::spawn(new.succeed(old));
+    until(|| {
+        assert_eq!(world.calls(CallResult::Ok), 0);
+        world.calls(CallResult::Deadline) == 1
+    })
+    .await;
+    let new = replacing.await.expect("ends");
+    until(|| world.calls(CallResult::Ok) == 1).await;
+    assert_eq!(new.drain(soon()).await, 0);
+    assert_eq!(world.progress.open(), 0);
+}
+
+/// On several threads: every message is handled exactly once, and those of a topic in order, while handlers with different
+/// numbers of instances follow one another and the router hears of each a little late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_message_is_lost_doubled_or_overtaken_while_handlers_follow_one_another() {
+    const TOPICS: usize = 7;
+    const ROUNDS: usize = 12;
+    const MESSAGES: usize = 100;
+    let world = Arc::new(World::new());
+    let mut running = world.ready(&ECHO, handler().instances(2)).await.serve();
+    let route = Arc::new(std::sync::Mutex::new(Arc::clone(running.queue())));
+    let router = tokio::spawn({
+        let (world, route) = (Arc::clone(&world), Arc::clone(&route));
+        async move {
+            for number in 0..ROUNDS * MESSAGES {
+                let queue = Arc::clone(&route.lock().expect("no panic"));
+                if number % 10 == 0 {
+                    tokio::task::yield_now().await;
+                }
+                world.push(&queue, &format!("t/{}", number % TOPICS), &format!("{} {number}", number % TOPICS));
+            }
+        }
+    });
+    for round in 0..ROUNDS {
+        let next = world.ready(&ECHO, handler().instances(1 + round % 4)).await;
+        // The one message that the router has in hand while this changes goes to the old queue, and on from there.
+        *route.lock().expect("no panic") = Arc::clone(next.queue());
+        running = next.succeed(running).await;
+    }
+    router.await.expect("ends");
+    assert_eq!(running.drain(soon()).await, 0);
+    let mut last = [None; TOPICS];
+    let mut count = 0;
+    while let Some(payload) = world.delivered() {
+        let (topic, number) = payload.split_once(' ').expect("two numbers");
+        let (topic, number): (usize, usize) = (topic.parse().expect("a number"), number.parse().expect("a number"));
+        assert!(last[topic] < Some(number), "{number} after {:?}", last[topic]);
+        last[topic] = Some(number);
+        count += 1;
+    }
+    assert_eq!(count, ROUNDS * MESSAGES);
+    assert_eq!(world.finished(Outcome::Handled), (ROUNDS * MESSAGES) as u64);
+    assert_eq!(world.metrics.handler("celsius").queue.get(), 0);
+}
+
+#[tokio::test]
+async fn a_stop_leaves_what_waits_unacknowledged() {
+    let world = World::new();
+    let running = world.ready(&RETURNS_OK, handler()).await.serve();
+    world.limit.set_most(Some(0));
+    (0..3).for_each(|_| world.push(running.queue(), "t", ""));
+    running.stop().await;
+    assert_eq!((world.finished(Outcome::DroppedShutdown), world.progress.open()), (3, 0));
+}
+
+#[tokio::test]
+async fn the_last_failure_is_kept() {
+    let world = World::new();
+    let rejects = plugin(&format!("{REJECT} (func $handle (param i32) (result i32) (call $reject))"));
+    let running = world.ready(&rejects, handler()).await.serve();
+    let view = running.view();
+    assert_eq!(view.last_failure(), None);
+    assert_eq!((view.version(), view.handler().instances), (rejects.hash(), NonZeroUsize::MIN));
+    let before = SystemTime::now();
+    world.push(running.queue(), "t", "");
+    until(|| view.last_failure().is_some()).await;
+    let failure = view.last_failure().expect("failed");
+    assert_eq!((failure.result, &*failure.error), (CallResult::Reject, "the handler rejected the message: no"));
+    assert!(failure.time >= before);
+    assert_eq!(view.meters().calls()[CallResult::Reject as usize].1, 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_handler_that_does_not_start_leaves_nothing_behind() {
+    let world = World::new();
+    let refuses = plugin(&format!(
+        "(data (i32.const 0x100) \"no\")
+        (func $init (result i32)
+            (i32.store (i32.const {RESULT}) (i32.const 1))
+            (i32.store (i32.const 0x84) (i32.const 0x100))
+            (i32.store (i32.const 0x88) (i32.const 2))
+            (i32.const {RESULT}))"
+    ));
+    let handler = Arc::new(handler().instances(3).configured());
+    let parts = HandlerParts {
+        meters: world.metrics.handler(&handler.name),
+        handler,
+        plugin: refuses,
+        brokers: world.brokers.clone(),
+        outboxes: Arc::clone(&world.outboxes),
+        tap: Tap::new(),
+    };
+    let error = ReadyHandler::start(parts).await.err().expect("is refused");
+    assert!(matches!(&error, HandlerError::Start(StartError::Refused(words)) if words == "no"), "{error:?}");
+    until(|| world.metrics.handler("celsius").instances.get() == 0).await;
+}
