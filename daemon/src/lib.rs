@@ -14,6 +14,7 @@ mod durable;
 mod gateway;
 mod message;
 mod path;
+mod printable;
 mod telemetry;
 mod topic;
 
