@@ -1,12 +1,16 @@
 //! A scripted daemon for tests: answers what it is told to, in order, and keeps what it was asked.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// The header line of a stream.
+const EVENTS: &str = "content-type: text/event-stream\r\n";
 
 /// An answer: the whole of it, as bytes on the wire.
 pub struct Scripted(pub String);
@@ -36,10 +40,21 @@ impl Scripted {
         Scripted(format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{text}", text.len()))
     }
 
+    /// Whether the connection stays open.
+    fn goes_on(&self) -> bool {
+        self.0.contains(EVENTS) && !self.0.ends_with("\r\n0\r\n\r\n")
+    }
+
     /// Server-sent events, and the end of the stream.
     pub fn events(text: &str) -> Scripted {
-        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-        Scripted(format!("{head}{:x}\r\n{text}\r\n0\r\n\r\n", text.len()))
+        let Scripted(open) = Scripted::open(text);
+        Scripted(format!("{open}0\r\n\r\n"))
+    }
+
+    /// Server-sent events in a stream that has no end, as long as the daemon's folder lives.
+    pub fn open(text: &str) -> Scripted {
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n";
+        Scripted(format!("{head}{EVENTS}\r\n{:x}\r\n{text}\r\n", text.len()))
     }
 }
 
@@ -57,7 +72,8 @@ pub struct Asked {
 /// A daemon that answers so often as it has answers, on a Unix socket of its own.
 pub struct ScriptedDaemon {
     folder: TempDir,
-    thread: JoinHandle<Vec<Asked>>,
+    /// The connections stay open until all answers are given and asked for.
+    thread: JoinHandle<Vec<(Asked, UnixStream)>>,
 }
 
 impl ScriptedDaemon {
@@ -84,11 +100,12 @@ impl ScriptedDaemon {
 
     /// What it was asked, once all answers are given.
     pub fn asked(self) -> Vec<Asked> {
-        self.thread.join().expect("the script does not fail")
+        let served = self.thread.join().expect("the script does not fail");
+        served.into_iter().map(|(asked, _)| asked).collect()
     }
 }
 
-fn serve(stream: UnixStream, answer: &Scripted) -> Asked {
+fn serve(stream: UnixStream, answer: &Scripted) -> (Asked, UnixStream) {
     let mut reader = BufReader::new(stream);
     let mut lines = Vec::new();
     loop {
@@ -108,6 +125,10 @@ fn serve(stream: UnixStream, answer: &Scripted) -> Asked {
     reader.read_exact(&mut body).expect("the whole body");
     let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).expect("JSON") };
     // A client that went away is not the script's business.
-    let _ = reader.into_inner().write_all(answer.0.as_bytes());
-    Asked { line, head, body }
+    let mut stream = reader.into_inner();
+    let _ = stream.write_all(answer.0.as_bytes());
+    if !answer.goes_on() {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+    (Asked { line, head, body }, stream)
 }

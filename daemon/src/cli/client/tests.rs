@@ -181,23 +181,14 @@ fn a_stream_that_breaks_is_no_end() {
 
 #[test]
 fn a_stream_in_which_nothing_comes_any_more_is_given_up() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let socket = folder.path().join("admin.sock");
-    let listener = UnixListener::bind(&socket).expect("a new socket");
-    let client = client(Endpoint::Socket(socket));
+    // Without its last chunk, the stream is not at its end; the daemon keeps the connection.
+    let daemon = ScriptedDaemon::start(vec![Scripted::open(":\n\n")]);
+    let client = client(Endpoint::Socket(daemon.socket()));
     runtime().block_on(async {
-        let served = async {
-            let (mut stream, _) = listener.accept().expect("it connected");
-            std::io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
-                .expect("a client");
-            stream
-        };
-        let asked = client.stream(Request::get(&["received", "stream"]));
-        // The client connects first: it is polled first, and a Unix socket takes it without waiting.
-        let (events, _open) = tokio::join!(asked, served);
-        let mut events = events.expect("a stream");
+        let mut events = client.stream(Request::get(&["received", "stream"])).await.expect("a stream");
         events.silence = Duration::from_millis(10);
         let failure = events.next().await.expect_err("nothing comes");
         assert!(failure.lines()[0].contains("nothing came for"), "{failure:?}");
     });
+    daemon.asked();
 }

@@ -332,21 +332,12 @@ plant   my/test  0x00ff        2026-01-02T03:04:05.678Z
         assert_eq!((ran.code, file.exists()), (3, false));
     }
 
-    /// A feed of these messages, which then goes on without end, so that only the interruption ends it.
+    /// Records from a stream without end until it is interrupted, which the first message does.
     async fn interrupted(missed: Option<u64>, file: &mut Vec<u8>) -> (u8, String) {
-        let mut whole = stream(&[message(1, "x", "utf-8")], missed).0;
-        // Without the last chunk, the stream is not at its end.
-        whole.truncate(whole.len() - "0\r\n\r\n".len());
-        let folder = tempfile::tempdir().expect("a folder");
-        let socket = folder.path().join("s");
-        let listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
-        let (keep, kept) = std::sync::mpsc::channel::<()>();
-        let served = std::thread::spawn(move || {
-            let (mut client, _) = listener.accept().expect("a client");
-            client.write_all(whole.as_bytes()).expect("a client");
-            // Until the test is done.
-            let _ = kept.recv();
-        });
+        let Scripted(whole) = stream(&[message(1, "x", "utf-8")], missed);
+        let open = whole.strip_suffix("0\r\n\r\n").expect("its end").to_owned();
+        let daemon = ScriptedDaemon::start(vec![Scripted(open)]);
+        let socket = daemon.socket();
         let environment = |name: &str| (name == "TIDEGATE_SOCKET").then(|| socket.clone().into_os_string());
         let client = Client::new(Default::default(), &environment);
         let feed = Feed::open(&client, Request::get(&["received", "stream"])).await.expect("a stream");
@@ -364,8 +355,7 @@ plant   my/test  0x00ff        2026-01-02T03:04:05.678Z
             stop.take().map(|stop| stop.send(()));
         });
         let done = record_to(feed, &mut console, Path::new("f"), file, async { drop(stopped.await) }).await;
-        drop(keep);
-        served.join().expect("it was asked");
+        daemon.asked();
         (done.expect("no failure"), String::from_utf8(notices).expect("text"))
     }
 

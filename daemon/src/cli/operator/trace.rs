@@ -118,7 +118,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::super::testing::{check_refused, check_request, run_against};
-    use super::*;
     use crate::cli::client::testing::Scripted;
 
     fn step(sequence: u64, step: Value) -> Value {

@@ -97,8 +97,7 @@ mod tests {
 
     #[test]
     fn each_step_is_a_sentence() {
-        let (broker, topic, handler) = (text("b"), text("t"), text("h"));
-        let (b, t, h) = (|| broker.clone(), || topic.clone(), || handler.clone());
+        let (b, t, h) = (|| text("b"), || text("t"), || text("h"));
         check(
             Step::Received { broker: b(), topic: t(), qos: 1, retain: true, dup: true, bytes: 3 },
             "received from b: t (QoS 1, retained, sent again, 3 bytes)",
@@ -107,7 +106,7 @@ mod tests {
             Step::Received { broker: b(), topic: t(), qos: 0, retain: false, dup: false, bytes: 0 },
             "received from b: t (QoS 0, 0 bytes)",
         );
-        let candidate = |rank, runs, because: &str| Candidate {
+        let candidate = |rank, runs: bool, because: &str| Candidate {
             subscription: text("s"),
             filter: text("t/#"),
             share: None,
