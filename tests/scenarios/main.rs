@@ -50,6 +50,7 @@ mod control_stop;
 mod control_topic_match;
 
 mod operator_check_connect;
+mod operator_guide;
 mod operator_import;
 
 mod telemetry_certificates;

@@ -382,7 +382,10 @@ fn counts(metrics: &Metrics) -> String {
 }
 
 /// `TIDEGATE_BIN`, else the debug build.
-fn binary() -> PathBuf {
+///
+/// # Panics
+/// It is not built.
+pub fn binary() -> PathBuf {
     let file = env::var_os("TIDEGATE_BIN").map_or_else(|| target().join("debug/tidegate"), PathBuf::from);
     assert!(file.is_file(), "{} is not built: run `cargo build`, or all tests with `cargo xtask test`", file.display());
     file

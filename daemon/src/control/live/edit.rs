@@ -119,7 +119,7 @@ pub fn unknown(loaded: &Loaded, section: Section, name: &str) -> Refusal {
     let known: Vec<&str> = names(loaded, section).collect();
     let remedy = match &*known {
         [] => format!("there are no {}", section.key()),
-        known => format!("there are {}", known.join(", ")),
+        known => format!("known here: {}", known.join(", ")),
     };
     Refusal::new(RefusalKind::NotFound, format!("there is no {} {name}", section.singular()), remedy)
 }
