@@ -17,6 +17,7 @@ pub mod fuzzing;
 mod gateway;
 mod message;
 mod path;
+mod printable;
 mod telemetry;
 mod topic;
 

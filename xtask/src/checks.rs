@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
+use crate::fuzz;
 use crate::plugins;
 use crate::setup::{self, WASM_TARGET};
 use crate::shell::{Program, cargo, say, target_dir};
@@ -18,7 +19,7 @@ pub struct Options {
     /// Run only these steps.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "STEP")]
     only: Vec<Step>,
-    /// Run the scenarios of the long set too: RabbitMQ, some minutes.
+    /// Run the long set too: RabbitMQ, and a minute of fuzzing for each target.
     #[arg(long)]
     long: bool,
     /// Passed on to the scenario tests: only these run, such as `-- retained`.
@@ -129,7 +130,8 @@ fn test(options: &Options) -> Result<()> {
         ([], false) => test().arg("--no-fail-fast").run(),
         ([], true) => {
             test().arg("--no-fail-fast").run()?;
-            scenarios().arg("--ignored").run()
+            scenarios().arg("--ignored").run()?;
+            fuzz::all()
         }
         (filter, false) => scenarios().args(filter).run(),
         (filter, true) => scenarios().arg("--include-ignored").args(filter).run(),

@@ -1,10 +1,13 @@
-//! The project's own commands: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench`, `cargo xtask build-plugins`.
+//! The project's own commands: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench`, `cargo xtask fuzz`,
+//! `cargo xtask build-plugins`.
 //!
 //! Owns: the order of the steps. `shell.rs` runs programs, `setup.rs` finds or installs what is missing, `plugins.rs` builds
-//! the handlers, `checks.rs` judges the tree, `bench.rs` has it measured. It deliberately needs nothing but cargo to start.
+//! the handlers, `checks.rs` judges the tree, `bench.rs` has it measured, `fuzz.rs` has it
+//! fuzzed. It deliberately needs nothing but cargo to start.
 
 mod bench;
 mod checks;
+mod fuzz;
 mod plugins;
 mod setup;
 mod shell;
@@ -37,6 +40,8 @@ enum Command {
     Test(checks::Options),
     /// Measure the optimised daemon: against a minimal program, and the parts of it.
     Bench(bench::Options),
+    /// Feed the daemon's parsers with what nobody would write.
+    Fuzz(fuzz::Options),
     /// Build the sample handlers to target/plugins.
     BuildPlugins,
 }
@@ -46,6 +51,7 @@ fn main() -> ExitCode {
         Command::Demo { arguments } => demo(arguments),
         Command::Test(options) => checks::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::BuildPlugins => plugins::build().map(|_| ()),
     };
     match done {

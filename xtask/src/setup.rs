@@ -15,6 +15,9 @@ pub const WASM_TARGET: &str = "wasm32-wasip2";
 /// The version that is installed: a newer one may find new faults in an old tree.
 const CARGO_DENY_VERSION: &str = "0.20.2";
 
+/// The version that is installed.
+const CARGO_FUZZ_VERSION: &str = "0.13.2";
+
 /// Where brokers are installed outside `PATH`.
 const BROKER_FOLDERS: &[&str] = &["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"];
 
@@ -144,15 +147,34 @@ pub fn cargo_deny() -> Result<Option<PathBuf>> {
     if !is_ci() {
         return Ok(None);
     }
-    say!("installing cargo-deny {CARGO_DENY_VERSION} into {}: some minutes, once", tools.display());
+    install("cargo-deny", CARGO_DENY_VERSION).map(Some)
+}
+
+/// cargo-fuzz: as found, or installed into `target/tools`.
+///
+/// # Errors
+/// It cannot be installed.
+pub fn cargo_fuzz() -> Result<PathBuf> {
+    let own = target_dir().join("tools").join("bin").join("cargo-fuzz");
+    if own.is_file() {
+        Ok(own)
+    } else {
+        find("cargo-fuzz", &[]).map_or_else(|| install("cargo-fuzz", CARGO_FUZZ_VERSION), Ok)
+    }
+}
+
+/// Builds a program of cargo's registry into `target/tools`.
+fn install(program: &str, version: &str) -> Result<PathBuf> {
+    let tools = target_dir().join("tools");
+    say!("installing {program} {version} into {}: some minutes, once", tools.display());
     // Unoptimised: it runs for seconds and compiles in a third of the time. A build folder of its own, so that an
     // interrupted installation goes on where it stopped.
     let build = tools.join("build");
     cargo()
-        .args(["install", "cargo-deny", "--locked", "--debug", "--version", CARGO_DENY_VERSION, "--root"])
+        .args(["install", program, "--locked", "--debug", "--version", version, "--root"])
         .arg(&tools)
         .env("CARGO_TARGET_DIR", &build)
         .run()?;
     std::fs::remove_dir_all(build)?;
-    Ok(Some(own))
+    Ok(tools.join("bin").join(program))
 }

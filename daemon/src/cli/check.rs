@@ -1,7 +1,9 @@
 //! `tidegate check`: every problem of a configuration in one run, plugins included.
 //!
-//! Connects nowhere and writes nothing: plugins are compiled without a cache, and one instance of each handler runs its
-//! `init`, in which it can publish nothing.
+//! Connects nowhere unless it is asked to, and writes nothing: plugins are compiled without a cache, and one instance of each
+//! handler runs its `init`, in which it can publish nothing.
+
+mod connect;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde::Serialize;
 
+use self::connect::{Connection, Findings};
 use super::{NO, configuration_file, output};
 use crate::brokers::BrokerNames;
 use crate::control::config::model::Handler;
@@ -22,7 +25,10 @@ use crate::path::handler::wasm::{Host, Instance, LoadError, WasmEngine};
 pub struct Check {
     /// The configuration file [default: ./tidegate.toml, then /etc/tidegate/tidegate.toml]
     file: Option<PathBuf>,
-    /// Print a JSON object: ok, errors, warnings
+    /// Connect to each broker once as well, with a client identifier of its own and without a trace
+    #[arg(long)]
+    connect: bool,
+    /// Print a JSON object: ok, errors, warnings; with --connect also connections
     #[arg(long)]
     json: bool,
 }
@@ -33,16 +39,30 @@ struct Report<'a> {
     ok: bool,
     errors: &'a [Problem],
     warnings: &'a [Problem],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connections: Option<&'a [Connection]>,
 }
 
 impl Check {
     /// Exits with 0 if the configuration can be used, with 1 if not.
     pub fn run(self) -> ExitCode {
         let file = configuration_file(self.file);
+        let mut connections = None;
         let (mut errors, warnings, handlers, names) = match config::load(&file) {
-            Ok(loaded) => {
+            Ok(mut loaded) => {
+                let mut refused = Vec::new();
+                if self.connect {
+                    match connect::connect(&loaded) {
+                        Ok(Findings { connections: made, errors, warnings }) => {
+                            connections = Some(made);
+                            refused = errors;
+                            loaded.warnings.extend(warnings);
+                        }
+                        Err(error) => return output::failure(&*error, NO),
+                    }
+                }
                 let handlers = loaded.config.handlers.into_iter().zip(loaded.origins.handlers).collect();
-                (Vec::new(), loaded.warnings, handlers, loaded.names)
+                (refused, loaded.warnings, handlers, loaded.names)
             }
             Err(Problems { errors, warnings, handlers, names }) => (errors, warnings, handlers, names),
         };
@@ -52,11 +72,17 @@ impl Check {
         }
         let ok = errors.is_empty();
         if self.json {
-            let report = Report { ok, errors: &errors, warnings: &warnings };
+            let connections = connections.as_deref();
+            let report = Report { ok, errors: &errors, warnings: &warnings, connections };
             output::data(serde_json::to_string_pretty(&report).expect("strings and numbers become JSON"));
         } else {
+            // Of the others, the problems below tell.
+            connections.iter().flatten().filter(|made| made.is_made()).for_each(output::notice);
             warnings.iter().for_each(|warning| output::notice(format_args!("warning: {warning}")));
             errors.iter().for_each(output::notice);
+            if self.connect && connections.is_none() {
+                output::notice("no connection was tried, since the configuration cannot be used");
+            }
             let verdict = match errors.len() {
                 0 => format!("{}: ok", file.display()),
                 1 => format!("{}: 1 problem", file.display()),

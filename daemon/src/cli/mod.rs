@@ -1,18 +1,24 @@
 //! The commands of the one binary, a file each.
 //!
-//! Data goes to standard output, everything else to standard error. Exit codes: 0 done, 1 the answer is no, 2 wrong use.
+//! Data goes to standard output, everything else to standard error. Exit codes: 0 done, 1 the answer is no, 2 wrong use,
+//! 3 the daemon cannot be reached, 4 refused by the daemon.
 
 mod check;
+mod client;
+mod console;
 mod explain;
 mod import;
+mod operator;
 pub mod output;
+mod pages;
 pub mod run;
+mod table;
 mod topic;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::control::config;
 
@@ -39,6 +45,12 @@ enum Command {
     Import(import::ImportArgs),
     /// Work with topic names and filters
     Topic(topic::TopicArgs),
+    #[command(flatten)]
+    Operator(operator::Operator),
+    /// Print completions for a shell
+    Completions(pages::Completions),
+    /// Print the manual, or write all its pages to a folder
+    Man(pages::Man),
 }
 
 impl Cli {
@@ -52,14 +64,23 @@ impl Cli {
             Command::Explain(explain) => explain.run(),
             Command::Import(import) => import.run(),
             Command::Topic(topic) => topic.run(),
+            Command::Operator(operator) => operator.run(),
+            Command::Completions(completions) => completions.run(Cli::command()),
+            Command::Man(man) => man.run(Cli::command()),
         }
     }
 }
 
+/// Done.
+pub const DONE: u8 = 0;
 /// The answer is no.
 pub const NO: u8 = 1;
 /// Wrong use.
 pub const WRONG_USE: u8 = 2;
+/// The daemon cannot be reached.
+pub const UNREACHABLE: u8 = 3;
+/// Refused by the daemon.
+pub const REFUSED: u8 = 4;
 
 /// The configuration file to use: the one that was named, else the first default that exists.
 fn configuration_file(named: Option<PathBuf>) -> PathBuf {

@@ -81,8 +81,9 @@ async fn until_signal(file: PathBuf, loaded: config::Loaded) -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
+    tracing::info!(socket = %gateway.config().admin.socket.display(), "serving the HTTP API");
     if let Some(address) = gateway.admin() {
-        tracing::info!(%address, "serving /metrics, /healthz and /readyz");
+        tracing::info!(%address, "serving /metrics, /healthz, /readyz and the HTTP API");
     }
     either(&mut terminate, &mut interrupt).await;
     tracing::info!("stopping: finishing the messages in progress; a second signal ends at once");

@@ -22,7 +22,7 @@ use crate::path::handler::wasm::WasmEngine;
 use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHandler};
 use crate::path::outbox::Outboxes;
 use crate::path::router::{BrokerRoutes, RouteTable, Router, of_broker};
-use crate::path::session::{self, Session, SessionParts};
+use crate::path::session::{self, Session, SessionParts, SessionState};
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
 use crate::telemetry::tap::Tap;
 
@@ -176,14 +176,21 @@ impl Stages {
         self.brokers.insert(Arc::clone(&broker.name), stage);
     }
 
-    /// Its connection was made with other settings: the session ends, and another one begins.
+    /// Its connection was made with other settings: the session ends, and another one begins, connected if that one was.
     async fn reconnect(&mut self, broker: &Arc<Broker>, queues: &HashMap<Arc<str>, Arc<HandlerQueue>>) {
         let Some(mut stage) = self.brokers.remove(&broker.name) else { return };
+        let before = stage.session.status().borrow().state;
         stage.session.end().await;
         stage.limit.set_most(broker.parallel_limit.map(usize::from));
         let routes = self.routes(broker, &stage.meters, &stage.limit, queues);
         stage.session = self.session(broker, routes, &stage.meters);
         stage.config = Arc::clone(broker);
+        match before {
+            // Where that fails, the status tells why, as after every other loss.
+            SessionState::Connected => drop(stage.session.connect().await),
+            SessionState::Disconnected => drop(stage.session.disconnect().await),
+            SessionState::Idle | SessionState::Connecting | SessionState::Waiting { .. } => {}
+        }
         self.brokers.insert(Arc::clone(&broker.name), stage);
     }
 

@@ -87,7 +87,7 @@ async fn change(stages: &mut Stages, edit: &Edit) -> Result<(), Refusal> {
         let (sources, text) = (sources.clone(), text.clone());
         blocking(move || sources.with_runtime(text, &names)).await?
     };
-    let candidate = candidate.map_err(|problems| refused(edit, &problems, sources.runtime_path()))?;
+    let candidate = candidate.map_err(|problems| refused(edit, &problems, stages.loaded()))?;
     keeps_what_waits(stages, edit)?;
     let prepared = stages.prepare(candidate).await.map_err(|error| not_prepared(&error))?;
     let path = sources.runtime_path().to_owned();

@@ -3,11 +3,10 @@
 //! Pure: whether an object is there, and whose it is, is decided here; whether the result is a good configuration, by loading
 //! it.
 
-use std::path::Path;
-
 use serde_json::{Map, Value};
 
 use super::refusal::{Refusal, RefusalKind};
+use crate::control::config::model::{Config, OnMessage, Subscription};
 use crate::control::config::runtime::{EditError, RuntimeFile, Section, subscription_name};
 use crate::control::config::{Loaded, ObjectOrigin, Problem, Problems};
 
@@ -144,23 +143,39 @@ fn find<'a>(loaded: &'a Loaded, section: Section, name: &str) -> Option<&'a Obje
     }
 }
 
-/// What is wrong with the configuration that an edit leads to. `added` is the file that the daemon writes.
-pub fn refused(edit: &Edit, problems: &Problems, added: &Path) -> Refusal {
-    let (kind, lead) = match edit {
-        Edit::Remove { section, name, .. } => {
-            (RefusalKind::InUse, format!("the {} {name} is still needed: ", section.singular()))
-        }
-        Edit::Add { .. } | Edit::Set { .. } => (RefusalKind::Invalid, String::new()),
+/// What refers to an object.
+fn needing(config: &Config, section: Section, name: &str) -> Vec<String> {
+    let broker = config.broker(name).map(|broker| broker.id).filter(|_| section == Section::Brokers);
+    let handler = |subscription: &Subscription| match &subscription.on_message {
+        Some(OnMessage::Handler(handler)) => section == Section::Handlers && *handler.name == *name,
+        Some(OnMessage::Log(_)) | None => false,
     };
+    let subscriptions = config.subscriptions.iter();
+    let subscriptions = subscriptions.filter(|one| Some(one.broker) == broker || handler(one));
+    let grants = config.handlers.iter();
+    let grants = grants.filter(|one| one.allow.publish.iter().any(|grant| Some(grant.broker) == broker));
+    let subscriptions = subscriptions.map(|one| format!("the subscription {}", one.name));
+    subscriptions.chain(grants.map(|one| format!("the handler {}", one.name))).collect()
+}
+
+/// What is wrong with the configuration that an edit of this one leads to.
+pub fn refused(edit: &Edit, problems: &Problems, loaded: &Loaded) -> Refusal {
+    let added = loaded.sources.runtime_path();
+    if let Edit::Remove { section, name, .. } = edit {
+        let needing = needing(&loaded.config, *section, name).join(", ");
+        let detail = format!("the {} {name} is still needed by {needing}", section.singular());
+        return Refusal::new(RefusalKind::InUse, detail, "remove or change that first");
+    }
+    let kind = RefusalKind::Invalid;
     let line = |problem: &Problem| match &*problem.remedy {
         "" => problem.sentence(added),
         remedy => format!("{}; {remedy}", problem.sentence(added)),
     };
     match &*problems.errors {
-        [one] => Refusal::new(kind, format!("{lead}{}", one.sentence(added)), one.remedy.clone()),
+        [one] => Refusal::new(kind, one.sentence(added), one.remedy.clone()),
         all => Refusal {
             problems: all.iter().map(line).collect(),
-            ..Refusal::new(kind, format!("{lead}the configuration would have {} problems", all.len()), "")
+            ..Refusal::new(kind, format!("the configuration would have {} problems", all.len()), "")
         },
     }
 }
@@ -195,9 +210,8 @@ mod tests {
     fn check(edit: &Edit, expected: Result<(), (RefusalKind, &str)>) {
         let (loaded, folder) = loaded();
         let found = edit.applied(&loaded).and_then(|text| {
-            let added = loaded.sources.runtime_path();
             let candidate = loaded.sources.with_runtime(text, &BrokerNames::default());
-            candidate.map(|_| ()).map_err(|problems| refused(edit, &problems, added))
+            candidate.map(|_| ()).map_err(|problems| refused(edit, &problems, &loaded))
         });
         let found = found.map_err(|refusal| {
             (refusal.kind, refusal.to_string().replace(&folder.path().display().to_string(), "DIR"))
@@ -278,8 +292,7 @@ mod tests {
             &remove(Section::Brokers, "cloud"),
             Err((
                 RefusalKind::InUse,
-                "the broker cloud is still needed: subscriptions[0].broker = \"cloud\": no such broker; use \"plant\", or add \
-                 another [brokers.NAME]",
+                "the broker cloud is still needed by the subscription cloud:t; remove or change that first",
             )),
         );
     }

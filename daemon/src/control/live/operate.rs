@@ -125,9 +125,8 @@ impl Live {
         let text = edit.applied(&running.loaded)?;
         let (running, edit) = (Arc::clone(running), edit.clone());
         let checked = tokio::task::spawn_blocking(move || {
-            let sources = &running.loaded.sources;
-            let candidate = sources.with_runtime(text, &running.loaded.names);
-            candidate.map(|_| ()).map_err(|problems| super::edit::refused(&edit, &problems, sources.runtime_path()))
+            let candidate = running.loaded.sources.with_runtime(text, &running.loaded.names);
+            candidate.map(|_| ()).map_err(|problems| super::edit::refused(&edit, &problems, &running.loaded))
         });
         checked.await.map_err(|_| Refusal::new(RefusalKind::Stopping, "the step was cut short", ""))?
     }

@@ -32,6 +32,7 @@ mod outlet;
 mod packet;
 mod packet_ids;
 mod poller;
+pub mod probe;
 mod report;
 mod ring;
 mod status;

@@ -16,7 +16,6 @@ mod instance;
 mod limits;
 mod load;
 mod log;
-mod printable;
 mod publish;
 mod state;
 #[cfg(test)]
@@ -25,6 +24,8 @@ mod ticker;
 mod trace;
 mod verify;
 mod wasi;
+
+use crate::printable;
 
 pub use engine::{EngineError, WasmEngine};
 pub use host::Host;

@@ -1,11 +1,11 @@
-//! Text from guests made fit for one line of a log or an error: bounded, without control characters.
+//! Text from others made fit for one line of a log, an error or a table: bounded, without control characters.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 /// `text` with control characters escaped as in Rust, and cut after at most `max` bytes of it with a note of how much is
 /// missing.
-pub(super) fn printable(text: &str, max: usize) -> Cow<'_, str> {
+pub fn printable(text: &str, max: usize) -> Cow<'_, str> {
     let kept = &text[..text.floor_char_boundary(max)];
     if kept.len() == text.len() && !text.contains(char::is_control) {
         return Cow::Borrowed(text);

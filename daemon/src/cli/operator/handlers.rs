@@ -1,0 +1,241 @@
+//! `tidegate handlers`: which plugins run, with which limits, and what they have done.
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::Asking;
+use super::keys::{Key, Kind, Resource, Settings, Unset, key};
+use super::show;
+use crate::cli::client::{Client, Failure, Request};
+use crate::cli::console::Console;
+use crate::cli::table::table;
+use crate::control::admin::resource::Handler;
+
+/// `[handlers.NAME]`.
+#[derive(Debug)]
+pub struct HandlerKeys;
+
+impl Resource for HandlerKeys {
+    const TABLES: &'static [&'static str] = &["config"];
+    const KEYS: &'static [Key] = {
+        use Kind::{Choice, Integer, List, Table, Text};
+        &[
+            key("plugin", &["plugin"], Text, "FILE", "A WebAssembly component, by its file name in plugins-dir"),
+            key(
+                "instances",
+                &["instances"],
+                Integer,
+                "COUNT",
+                "How many run beside each other, 1 to 256 [default: one per core]",
+            ),
+            key(
+                "isolation",
+                &["isolation"],
+                Choice(&["reuse", "per-message"]),
+                "MODE",
+                "Whether an instance lives on between calls [default: reuse]",
+            ),
+            key("call-deadline", &["call-deadline"], Text, "DURATION", "Wall clock limit of a call [default: 1s]"),
+            key("max-memory", &["max-memory"], Text, "SIZE", "Memory of an instance [default: 64MiB]"),
+            key("queue", &["queue"], Integer, "COUNT", "Messages that may wait [default: 1024]"),
+            key("queue-bytes", &["queue-bytes"], Text, "SIZE", "Bytes of messages that may wait [default: 16MiB]"),
+            key(
+                "overload",
+                &["overload"],
+                Choice(&["drop-newest", "drop-oldest"]),
+                "MODE",
+                "Which QoS 0 message is dropped when there is no room [default: drop-newest]",
+            ),
+            key("max-publishes", &["max-publishes"], Integer, "COUNT", "Publishes of one call [default: 64]"),
+            key(
+                "max-publish-bytes",
+                &["max-publish-bytes"],
+                Text,
+                "SIZE",
+                "Bytes of one call's publishes [default: 1MiB]",
+            ),
+            key(
+                "allow-publish",
+                &["allow", "publish"],
+                List,
+                "BROKER:FILTER",
+                "Where it may publish, in place of all before; again for further ones [default: nowhere]",
+            ),
+            key(
+                "config",
+                &["config"],
+                Table,
+                "KEY=VALUE",
+                "Given to the handler; a number, true, false, [..], {..} or \"..\" is read as JSON, null removes the key; again for further ones",
+            ),
+        ]
+    };
+}
+
+/// The arguments of `handlers`.
+#[derive(Args)]
+pub struct Handlers {
+    #[command(flatten)]
+    pub asking: Asking,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the handlers: version, calls, failures
+    List(List),
+    /// Load a plugin and start a handler
+    #[command(
+        mut_arg("plugin", |plugin| plugin.required(true)),
+        after_help = "\
+Example: tidegate handlers add celsius --plugin celsius.wasm --allow-publish 'plant:converted/#' --config unit=F"
+    )]
+    Add(Add),
+    /// Change settings of a handler; messages in its hands are finished first
+    #[command(after_help = "Example: tidegate handlers set celsius --call-deadline 250ms --unset queue")]
+    Set(Set),
+    /// Remove a handler that no subscription runs
+    Remove(Remove),
+}
+
+#[derive(Args)]
+struct List {
+    /// Show everything about this handler alone
+    name: Option<String>,
+}
+
+#[derive(Args)]
+struct Add {
+    /// Its name: letters, digits, - and _
+    name: String,
+    #[command(flatten)]
+    settings: Settings<HandlerKeys>,
+}
+
+#[derive(Args)]
+struct Set {
+    /// The handler's name
+    name: String,
+    #[command(flatten)]
+    settings: Settings<HandlerKeys>,
+    #[command(flatten)]
+    unset: Unset<HandlerKeys>,
+}
+
+#[derive(Args)]
+struct Remove {
+    /// The handler's name
+    name: String,
+}
+
+impl Handlers {
+    /// Does it.
+    ///
+    /// # Errors
+    /// There is nothing to set, or the client's errors.
+    pub async fn run(self, client: &Client<'_>, console: &mut Console<'_>) -> Result<u8, Failure> {
+        let colour = console.colour;
+        let json = self.asking.json;
+        match self.command {
+            Command::List(List { name: None }) => {
+                let answer = client.send(Request::get(&["handlers"])).await?;
+                console.show(json, &answer, |handlers| list(colour, handlers))
+            }
+            Command::List(List { name: Some(name) }) => {
+                let answer = client.send(Request::get(&["handlers", &name])).await?;
+                console.show(json, &answer, |handler: Value| show::details(&handler))
+            }
+            Command::Add(Add { name, mut settings }) => {
+                settings.keys.put(&["name"], name.as_str());
+                let answer = client.send(Request::post(&["handlers"], Some(settings.keys.into_json()))).await?;
+                console.done(json, &answer, format_args!("handler {name} is added"))
+            }
+            Command::Set(Set { name, mut settings, unset }) => {
+                unset.clear(&mut settings.keys);
+                if settings.keys.is_empty() {
+                    return Err(show::nothing_to_set("--call-deadline 250ms"));
+                }
+                let answer = client.send(Request::patch(&["handlers", &name], settings.keys.into_json())).await?;
+                console.done(json, &answer, format_args!("handler {name} is changed"))
+            }
+            Command::Remove(Remove { name }) => {
+                let answer = client.send(Request::delete(&["handlers", &name])).await?;
+                console.done(json, &answer, format_args!("handler {name} is removed"))
+            }
+        }
+    }
+}
+
+fn list(colour: bool, handlers: Vec<Handler>) -> String {
+    let header = ["NAME", "PLUGIN", "VERSION", "INSTANCES", "CALLS", "FAILURES", "WAITING", "LAST FAILURE", "ORIGIN"];
+    let rows = handlers.into_iter().map(|handler| {
+        let calls: u64 = handler.calls.values().sum();
+        let ok = handler.calls.get("ok").copied().unwrap_or_default();
+        [
+            handler.name,
+            handler.plugin,
+            show::version(&handler.version),
+            handler.instances.to_string(),
+            calls.to_string(),
+            (calls - ok).to_string(),
+            handler.waiting.to_string(),
+            show::last_failure(handler.last_failure.as_ref()),
+            show::origin(&handler.origin),
+        ]
+    });
+    table(colour, header, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::testing::{check_refused, check_request, check_shown};
+    use super::*;
+
+    #[test]
+    fn the_options_become_keys_of_the_configuration() {
+        let check = |arguments: &str, line: &str, body| check_request(arguments, b"", line, body);
+        let add = "POST /api/v1/handlers";
+        check("handlers add h --plugin p.wasm", add, json!({"name": "h", "plugin": "p.wasm"}));
+        check(
+            "handlers add h --plugin p.wasm --instances 2 --isolation per-message --call-deadline 1s --max-memory 1MiB \
+             --queue 3 --queue-bytes 1KiB --overload drop-oldest --max-publishes 0 --max-publish-bytes 1B \
+             --allow-publish a:x/# --allow-publish b:y,z --config unit=F --config limit=3",
+            add,
+            json!({"name": "h", "plugin": "p.wasm", "instances": 2, "isolation": "per-message", "call-deadline": "1s",
+                "max-memory": "1MiB", "queue": 3, "queue-bytes": "1KiB", "overload": "drop-oldest", "max-publishes": 0,
+                "max-publish-bytes": "1B", "allow": {"publish": ["a:x/#", "b:y,z"]},
+                "config": {"unit": "F", "limit": 3}}),
+        );
+        let set = "PATCH /api/v1/handlers/h";
+        check("handlers set h --config unit=null", set, json!({"config": {"unit": null}}));
+        let unset = json!({"allow": {"publish": null}, "config": null, "queue": 1});
+        check("handlers set h --unset allow-publish --unset config --queue 1", set, unset);
+        check("handlers remove h", "DELETE /api/v1/handlers/h", Value::Null);
+        check("handlers list", "GET /api/v1/handlers", Value::Null);
+        check("handlers list h", "GET /api/v1/handlers/h", Value::Null);
+        check_refused("handlers add h", 2, "--plugin <FILE>");
+        check_refused("handlers set h", 2, "there is nothing to set");
+        check_refused("handlers set h --unset name", 2, "invalid value 'name'");
+        check_refused("handlers add h --plugin p --config unit", 2, "there is no = in it; write KEY=VALUE");
+    }
+
+    #[test]
+    fn handlers_are_listed() {
+        let handler = json!({
+            "name": "celsius", "origin": {"source": "file", "file": "t.toml", "line": 7}, "plugin": "plugins/c.wasm",
+            "version": "0123456789abcdef", "instances": 2, "isolation": "reuse", "call-deadline": "1s",
+            "max-memory": "64MiB", "queue": 1024, "queue-bytes": "16MiB", "overload": "drop-newest",
+            "max-publishes": 64, "max-publish-bytes": "1MiB", "allow-publish": ["b:x/#"], "config": {"unit": "***"},
+            "calls": {"ok": 5, "reject": 1, "trap": 2}, "waiting": 4,
+            "last-failure": {"time": "2026-01-02T03:04:05Z", "result": "trap", "error": "unreachable"},
+        });
+        let output = "\
+NAME     PLUGIN          VERSION       INSTANCES  CALLS  FAILURES  WAITING  LAST FAILURE                            ORIGIN
+celsius  plugins/c.wasm  0123456789ab  2          8      3         4        2026-01-02T03:04:05Z trap: unreachable  t.toml:7
+";
+        check_shown("handlers list", &Value::from(vec![handler]), output);
+    }
+}

@@ -1,0 +1,298 @@
+//! Keys of the configuration as options of the command line, and what is given for them as the JSON that the API takes.
+//!
+//! Owns: how a kind of value is written. Each resource has a table of its [`Key`]s, from which its options, the values of
+//! `--unset` and the body of a request are made. Ranges and rules are the daemon's to check: it has them once.
+
+use std::marker::PhantomData;
+
+use clap::builder::{BoolishValueParser, PossibleValuesParser};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
+use serde_json::{Map, Value};
+
+/// A key of the configuration, and the option that sets it.
+#[derive(Debug)]
+pub struct Key {
+    /// The option's name, which is the key's; within `will`, `birth` and the like with that before it.
+    pub option: &'static str,
+    /// Where it stands.
+    pub path: &'static [&'static str],
+    pub kind: Kind,
+    /// What its value is called in the help.
+    pub value: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+}
+
+/// How a value is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    /// Not negative.
+    Integer,
+    /// A number or the word `off`.
+    IntegerOrOff,
+    /// Without a value it is true.
+    Boolean,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Texts, an option each.
+    List,
+    /// `KEY=VALUE`s, an option each.
+    Table,
+}
+
+/// A row of a resource's table.
+pub const fn key(
+    option: &'static str,
+    path: &'static [&'static str],
+    kind: Kind,
+    value: &'static str,
+    help: &'static str,
+) -> Key {
+    Key { option, path, kind, value, help }
+}
+
+/// What has keys in the configuration.
+pub trait Resource {
+    /// All that can be set.
+    const KEYS: &'static [Key];
+    /// What `--unset` takes besides: tables, by their names.
+    const TABLES: &'static [&'static str] = &[];
+}
+
+/// The keys that were given, nested as in the configuration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Keys(Map<String, Value>);
+
+impl Keys {
+    /// Sets a key. What stands in the way of a table is replaced by it.
+    pub fn put(&mut self, path: &[&str], value: impl Into<Value>) {
+        let Some((last, tables)) = path.split_last() else { return };
+        let mut table = &mut self.0;
+        for name in tables {
+            let entry = table.entry(*name).or_insert(Value::Null);
+            if !entry.is_object() {
+                *entry = Value::Object(Map::new());
+            }
+            table = entry.as_object_mut().expect("it was made one");
+        }
+        table.insert((*last).to_owned(), value.into());
+    }
+
+    /// Sets a key unless it is given.
+    pub fn put_default(&mut self, path: &[&str], value: impl Into<Value>) {
+        if self.get(path).is_none() {
+            self.put(path, value);
+        }
+    }
+
+    /// A key that was given; null if it is to be cleared.
+    pub fn get(&self, path: &[&str]) -> Option<&Value> {
+        let (first, rest) = path.split_first()?;
+        rest.iter().try_fold(self.0.get(*first)?, |value, name| value.get(name))
+    }
+
+    /// Takes a key back; the tables that it stood in stay.
+    pub fn take(&mut self, path: &[&str]) -> Option<Value> {
+        let (last, tables) = path.split_last()?;
+        let mut table = &mut self.0;
+        for name in tables {
+            table = table.get_mut(*name)?.as_object_mut()?;
+        }
+        table.remove(*last)
+    }
+
+    /// Whether nothing was given.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The body of a request.
+    pub fn into_json(self) -> Value {
+        Value::Object(self.0)
+    }
+}
+
+/// The options of a resource's keys.
+#[derive(Debug)]
+pub struct Settings<R> {
+    /// What was given.
+    pub keys: Keys,
+    resource: PhantomData<R>,
+}
+
+impl<R: Resource> Args for Settings<R> {
+    fn augment_args(command: Command) -> Command {
+        command.args(R::KEYS.iter().map(option))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<R: Resource> FromArgMatches for Settings<R> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut keys = Keys::default();
+        R::KEYS.iter().for_each(|key| read(key, matches, &mut keys));
+        Ok(Settings { keys, resource: PhantomData })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// `--unset`.
+#[derive(Debug)]
+pub struct Unset<R> {
+    options: Vec<String>,
+    resource: PhantomData<R>,
+}
+
+impl<R: Resource> Unset<R> {
+    /// Clears what is to be unset (RFC 7396: null removes).
+    pub fn clear(&self, keys: &mut Keys) {
+        for option in &self.options {
+            // A table has options of its own within, one of which may have its name.
+            let within = R::KEYS.iter().find(|key| key.option == *option && !R::TABLES.contains(&key.option));
+            keys.put(within.map_or(&[option.as_str()], |key| key.path), Value::Null);
+        }
+    }
+}
+
+impl<R: Resource> Args for Unset<R> {
+    fn augment_args(command: Command) -> Command {
+        let keys = R::KEYS.iter().filter(|key| !R::TABLES.contains(&key.option)).map(|key| key.option);
+        let names: Vec<&str> = keys.chain(R::TABLES.iter().copied()).collect();
+        command.arg(
+            Arg::new("unset")
+                .long("unset")
+                .value_name("KEY")
+                .action(ArgAction::Append)
+                .value_parser(PossibleValuesParser::new(names))
+                .hide_possible_values(true)
+                .help("Go back to the default of a key, named as its option; again for further ones"),
+        )
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<R: Resource> FromArgMatches for Unset<R> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let options = matches.get_many::<String>("unset").into_iter().flatten().cloned().collect();
+        Ok(Unset { options, resource: PhantomData })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+fn option(key: &Key) -> Arg {
+    let arg = Arg::new(key.option).long(key.option).value_name(key.value).help(key.help);
+    match key.kind {
+        Kind::Text => arg.allow_hyphen_values(true),
+        Kind::Integer => arg.value_parser(value_parser!(u64)),
+        Kind::IntegerOrOff => arg.value_parser(integer_or_off),
+        Kind::Boolean => arg.num_args(0..=1).default_missing_value("true").value_parser(BoolishValueParser::new()),
+        Kind::Choice(words) => arg.value_parser(PossibleValuesParser::new(words)),
+        Kind::List => arg.action(ArgAction::Append),
+        Kind::Table => arg.action(ArgAction::Append).value_parser(entry),
+    }
+}
+
+fn read(key: &Key, matches: &ArgMatches, keys: &mut Keys) {
+    match key.kind {
+        Kind::Text | Kind::Choice(_) => {
+            if let Some(text) = matches.get_one::<String>(key.option) {
+                keys.put(key.path, text.as_str());
+            }
+        }
+        Kind::Integer => {
+            if let Some(number) = matches.get_one::<u64>(key.option) {
+                keys.put(key.path, *number);
+            }
+        }
+        Kind::IntegerOrOff => {
+            if let Some(value) = matches.get_one::<Value>(key.option) {
+                keys.put(key.path, value.clone());
+            }
+        }
+        Kind::Boolean => {
+            if let Some(boolean) = matches.get_one::<bool>(key.option) {
+                keys.put(key.path, *boolean);
+            }
+        }
+        Kind::List => {
+            if let Some(texts) = matches.get_many::<String>(key.option) {
+                keys.put(key.path, texts.cloned().collect::<Vec<_>>());
+            }
+        }
+        Kind::Table => {
+            for (name, value) in matches.get_many::<(String, Value)>(key.option).into_iter().flatten() {
+                let path: Vec<&str> = key.path.iter().copied().chain([name.as_str()]).collect();
+                keys.put(&path, value.clone());
+            }
+        }
+    }
+}
+
+fn integer_or_off(text: &str) -> Result<Value, String> {
+    match (text, text.parse::<u64>()) {
+        ("off", _) => Ok(Value::from("off")),
+        (_, Ok(number)) => Ok(Value::from(number)),
+        _ => Err("neither a number nor off".to_owned()),
+    }
+}
+
+/// `KEY=VALUE`: JSON where the value is some, else text.
+fn entry(text: &str) -> Result<(String, Value), String> {
+    let (key, value) = text.split_once('=').ok_or("there is no = in it; write KEY=VALUE")?;
+    if key.is_empty() {
+        return Err("there is no key before =; write KEY=VALUE".to_owned());
+    }
+    Ok((key.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| Value::from(value))))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_nested() {
+        let mut keys = Keys::default();
+        assert!(keys.is_empty());
+        keys.put(&["tls"], true);
+        keys.put(&["tls", "ca"], "ca.pem");
+        keys.put(&["tls", "key"], Value::Null);
+        keys.put_default(&["tls", "ca"], "other.pem");
+        keys.put_default(&["auto-connect"], false);
+        keys.put(&["tls", "on"], 1);
+        assert_eq!(keys.take(&["tls", "on"]), Some(json!(1)));
+        assert_eq!(keys.take(&["auto-connect", "on"]), None);
+        assert_eq!(keys.get(&["tls", "key"]), Some(&Value::Null));
+        assert_eq!(keys.get(&["port"]), None);
+        assert_eq!(keys.into_json(), json!({"tls": {"ca": "ca.pem", "key": null}, "auto-connect": false}));
+    }
+
+    #[test]
+    fn entries_are_json_where_they_can_be() {
+        let check = |text: &str, expected: Value| assert_eq!(entry(text).expect("an entry").1, expected, "{text}");
+        check("unit=F", json!("F"));
+        check("count=3", json!(3));
+        check("count=\"3\"", json!("3"));
+        check("list=[1, 2]", json!([1, 2]));
+        check("text=a=b", json!("a=b"));
+        check("gone=null", Value::Null);
+        check("empty=", json!(""));
+        assert!(entry("unit").is_err() && entry("=F").is_err());
+    }
+}

@@ -1,0 +1,116 @@
+//! How values are shown to people, wherever they stand.
+
+use serde_json::Value;
+
+use crate::cli::client::Failure;
+use crate::cli::table::{NONE, pairs};
+use crate::control::admin::resource::{BrokerState, CallFailure, Origin, Source};
+
+/// Characters of a plugin's hash that tell it from others.
+const SHORT_HASH: usize = 12;
+
+/// As RouterOS says it.
+pub fn yes_no(yes: bool) -> String {
+    (if yes { "yes" } else { "no" }).to_owned()
+}
+
+/// Where an object of the configuration is changed.
+pub fn origin(origin: &Origin) -> String {
+    match origin.source {
+        Source::File => format!("{}:{}", origin.file, origin.line),
+        Source::Runtime => "runtime".to_owned(),
+    }
+}
+
+/// Whether a broker is connected, and why not.
+pub fn connected(state: BrokerState, reason: Option<&str>, retry_in: Option<f64>) -> String {
+    let state = match state {
+        BrokerState::Connected => return yes_no(true),
+        BrokerState::Connecting => "connecting",
+        BrokerState::Waiting => "the next attempt comes by itself",
+        BrokerState::Idle => "on demand",
+        BrokerState::Disconnected => "disconnected by hand",
+    };
+    let reason = reason.filter(|reason| !reason.is_empty());
+    let retry = retry_in.map(|seconds| format!("; next attempt in {:.0} s", seconds.ceil())).unwrap_or_default();
+    format!("no: {}{retry}", reason.unwrap_or(state))
+}
+
+/// Enough of a plugin's hash.
+pub fn version(hash: &str) -> String {
+    if hash.is_empty() { NONE.to_owned() } else { hash.chars().take(SHORT_HASH).collect() }
+}
+
+/// A handler's last failed call.
+pub fn last_failure(failure: Option<&CallFailure>) -> String {
+    failure.map_or_else(|| NONE.to_owned(), |failure| format!("{} {}: {}", failure.time, failure.result, failure.error))
+}
+
+/// Seconds, as days, hours, minutes.
+pub fn duration(seconds: f64) -> String {
+    humantime::format_duration(std::time::Duration::from_secs(seconds.max(0.0) as u64)).to_string()
+}
+
+/// All fields of an object, a line each, named by their path; without those that have no value.
+pub fn details(object: &Value) -> String {
+    let mut lines = Vec::new();
+    collect(&mut lines, "", object);
+    pairs(lines.iter().map(|(name, value)| (name.as_str(), value.clone())))
+}
+
+fn collect(lines: &mut Vec<(String, String)>, path: &str, value: &Value) {
+    match value {
+        Value::Null => {}
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                collect(lines, &path, value);
+            }
+        }
+        Value::String(text) => lines.push((path.to_owned(), text.clone())),
+        Value::Bool(yes) => lines.push((path.to_owned(), yes_no(*yes))),
+        Value::Array(items) => {
+            let items: Vec<String> =
+                items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect();
+            lines.push((path.to_owned(), items.join(", ")));
+        }
+        other => lines.push((path.to_owned(), other.to_string())),
+    }
+}
+
+/// A change that changes nothing.
+pub fn nothing_to_set(example: &str) -> Failure {
+    Failure::WrongUse(format!("there is nothing to set; give an option, such as {example}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_broker_says_why_it_is_not_connected() {
+        use BrokerState::{Connected, Disconnected, Idle, Waiting};
+        assert_eq!(connected(Connected, None, None), "yes");
+        assert_eq!(connected(Disconnected, None, None), "no: disconnected by hand");
+        assert_eq!(connected(Idle, None, None), "no: on demand");
+        let refused = connected(Waiting, Some("the connection is refused"), Some(2.2));
+        assert_eq!(refused, "no: the connection is refused; next attempt in 3 s");
+    }
+
+    #[test]
+    fn details_are_lines_of_paths() {
+        let object = json!({"a": {"b": true, "c": null}, "d": ["x", "y"], "e": 1.5, "f": "t", "g": []});
+        assert_eq!(details(&object), "a.b  yes\nd    x, y\ne    1.5\nf    t\ng");
+    }
+
+    #[test]
+    fn short_forms() {
+        assert_eq!(version("0123456789abcdef"), "0123456789ab");
+        assert_eq!(version(""), "-");
+        assert_eq!(duration(93_784.9), "1day 2h 3m 4s");
+        let at = |source| origin(&Origin { source, file: "t.toml".into(), line: 3 });
+        assert_eq!((at(Source::File), at(Source::Runtime)), ("t.toml:3".into(), "runtime".into()));
+    }
+}

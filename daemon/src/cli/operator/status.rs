@@ -1,0 +1,138 @@
+//! `tidegate status`: everything at a glance.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+
+use super::{Asking, show};
+use crate::cli::client::{Client, Failure, Request};
+use crate::cli::console::Console;
+use crate::cli::table::{NONE, pairs, table};
+use crate::control::admin::resource::{self, BrokerSummary, HandlerSummary, Messages};
+
+/// The arguments of `status`.
+#[derive(Args)]
+#[command(after_help = "RouterOS: /iot mqtt brokers print, and more")]
+pub struct Status {
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+impl Status {
+    /// Does it.
+    ///
+    /// # Errors
+    /// The client's errors.
+    pub async fn run(self, client: &Client<'_>, console: &mut Console<'_>) -> Result<u8, Failure> {
+        let answer = client.send(Request::get(&["status"])).await?;
+        let colour = console.colour;
+        console.show(self.asking.json, &answer, |status| told(colour, status))
+    }
+}
+
+fn told(colour: bool, status: resource::Status) -> String {
+    let ready = if status.ready { "yes".to_owned() } else { format!("no: {}", status.obstacles.join("; ")) };
+    let uptime = show::duration(status.uptime);
+    let head = pairs([
+        ("tidegate", format!("{}, for {uptime}, since {}", status.version, status.started)),
+        ("configuration", status.config),
+        ("state", status.state_dir),
+        ("ready", ready),
+        ("messages", messages(&status.messages)),
+    ]);
+    let mut text = head;
+    if !status.brokers.is_empty() {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n\n{}", brokers(colour, status.brokers));
+    }
+    if !status.handlers.is_empty() {
+        let _ = write!(text, "\n\n{}", handlers(colour, status.handlers));
+    }
+    text
+}
+
+fn messages(messages: &Messages) -> String {
+    let Messages { received, finished, in_progress, published } = messages;
+    let finished: Vec<String> = finished.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
+    let finished = if finished.is_empty() { "none finished".to_owned() } else { finished.join(", ") };
+    format!("{received} received: {finished}, {in_progress} in progress; {published} published")
+}
+
+fn brokers(colour: bool, brokers: Vec<BrokerSummary>) -> String {
+    let header = ["BROKER", "CONNECTED", "RECEIVED", "PUBLISHED", "OUTBOX", "SUBSCRIPTIONS", "REFUSED"];
+    let rows = brokers.into_iter().map(|broker| {
+        let refused = if broker.refused.is_empty() { NONE.to_owned() } else { broker.refused.join(", ") };
+        let connected = show::connected(broker.state, broker.reason.as_deref(), None);
+        [
+            broker.name,
+            connected,
+            broker.received.to_string(),
+            broker.published.to_string(),
+            broker.outbox.messages.to_string(),
+            broker.subscriptions.to_string(),
+            refused,
+        ]
+    });
+    table(colour, header, rows)
+}
+
+fn handlers(colour: bool, handlers: Vec<HandlerSummary>) -> String {
+    let header = ["HANDLER", "VERSION", "CALLS", "FAILURES", "WAITING", "LAST FAILURE"];
+    let rows = handlers.into_iter().map(|handler| {
+        [
+            handler.name,
+            show::version(&handler.version),
+            handler.calls.to_string(),
+            handler.failures.to_string(),
+            handler.waiting.to_string(),
+            show::last_failure(handler.last_failure.as_ref()),
+        ]
+    });
+    table(colour, header, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::testing::{check_request, check_shown};
+
+    #[test]
+    fn everything_is_seen_at_a_glance() {
+        check_request("status", b"", "GET /api/v1/status", Value::Null);
+        let status = json!({
+            "version": "0.1.0", "started": "2026-01-02T03:04:05Z", "uptime": 3661.5, "config": "/etc/t.toml",
+            "state-dir": "/var/lib/t", "ready": false, "obstacles": ["broker b is not connected", "x"],
+            "messages": {"received": 12, "finished": {"handled": 9, "filtered": 1}, "in-progress": 2, "published": 7},
+            "brokers": [
+                {"name": "a", "connected": true, "state": "connected", "reason": null, "received": 12, "published": 7,
+                    "outbox": {"messages": 0, "bytes": 0}, "subscriptions": 2, "refused": []},
+                {"name": "b", "connected": false, "state": "waiting", "reason": "the connection is refused",
+                    "received": 0, "published": 0, "outbox": {"messages": 3, "bytes": 30}, "subscriptions": 1,
+                    "refused": ["b:t", "b:u"]},
+            ],
+            "handlers": [
+                {"name": "h", "version": "0123456789abcdef", "calls": 9, "failures": 1, "waiting": 0, "last-failure":
+                    {"time": "2026-01-02T03:04:06Z", "result": "deadline", "error": "it ran longer than 1s"}},
+                {"name": "i", "version": "fedcba9876543210", "calls": 0, "failures": 0, "waiting": 0,
+                    "last-failure": null},
+            ],
+        });
+        let output = "\
+tidegate       0.1.0, for 1h 1m 1s, since 2026-01-02T03:04:05Z
+configuration  /etc/t.toml
+state          /var/lib/t
+ready          no: broker b is not connected; x
+messages       12 received: 1 filtered, 9 handled, 2 in progress; 7 published
+
+BROKER  CONNECTED                      RECEIVED  PUBLISHED  OUTBOX  SUBSCRIPTIONS  REFUSED
+a       yes                            12        7          0       2              -
+b       no: the connection is refused  0         0          3       1              b:t, b:u
+
+HANDLER  VERSION       CALLS  FAILURES  WAITING  LAST FAILURE
+h        0123456789ab  9      1         0        2026-01-02T03:04:06Z deadline: it ran longer than 1s
+i        fedcba987654  0      0         0        -
+";
+        check_shown("status", &status, output);
+    }
+}
