@@ -57,3 +57,5 @@ mod telemetry_certificates;
 mod telemetry_health;
 mod telemetry_log;
 mod telemetry_metrics;
+mod telemetry_received;
+mod telemetry_trace;

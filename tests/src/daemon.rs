@@ -245,6 +245,12 @@ impl Daemon {
         http::get(self.admin, path).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
+    /// Opens a stream of the admin server: what happens from now on is told.
+    #[track_caller]
+    pub fn follow(&self, path: &str) -> http::Events {
+        http::Events::open(self.admin, path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
     /// Scrapes `/metrics`.
     #[track_caller]
     pub fn metrics(&self) -> Metrics {

@@ -24,6 +24,9 @@ use crate::path::router::explain::Explanation;
 /// Steps that wait for one who watches; past it steps are missed.
 const CAPACITY: usize = 1024;
 
+/// Bytes of a topic, and of what others say, in a step: with [`CAPACITY`] they bound what a slow reader costs.
+const LONGEST_TEXT: usize = 1024;
+
 /// Who watches. Cheap to clone; clones share the watches.
 #[derive(Clone)]
 pub struct Tracer(Arc<Shared>);
@@ -139,7 +142,7 @@ impl Trace {
     fn received(&self, message: &Message) {
         self.tell(Step::Received {
             broker: self.name(message.broker),
-            topic: message.topic.as_str().to_owned(),
+            topic: cut(message.topic.as_str()),
             qos: message.qos.number(),
             retain: message.retain,
             dup: message.dup,
@@ -149,7 +152,10 @@ impl Trace {
 
     /// These subscriptions match.
     pub fn matched(&self, explanation: Explanation) {
-        let Explanation { outcome, subscriptions, .. } = explanation;
+        let Explanation { outcome, mut subscriptions, .. } = explanation;
+        for capture in subscriptions.iter_mut().flat_map(|candidate| &mut candidate.captures) {
+            *capture = cut(capture);
+        }
         self.tell(Step::Matched { outcome, subscriptions });
     }
 
@@ -170,7 +176,7 @@ impl Trace {
         self.tell(Step::HeldBack {
             handler: handler.to_owned(),
             broker: self.name(*broker),
-            topic: message.topic.as_str().to_owned(),
+            topic: cut(message.topic.as_str()),
             qos: message.qos.number(),
             retain: message.retain,
             bytes: message.payload.len() as u64,
@@ -191,7 +197,7 @@ impl Trace {
     pub fn call_ended(&self, handler: &str, result: &Result<Vec<Publish>, CallError>, took: Duration) {
         let (label, error, publishes) = match result {
             Ok(publishes) => (CallResult::Ok, None, publishes.len() as u64),
-            Err(error) => (error.result(), Some(error.to_string()), 0),
+            Err(error) => (error.result(), Some(cut(&error.to_string())), 0),
         };
         let (handler, result) = (handler.to_owned(), label.label().to_owned());
         self.tell(Step::CallEnded { handler, result, error, took: micros(took), publishes });
@@ -211,11 +217,11 @@ impl Trace {
     pub fn published(&self, broker: BrokerId, message: &Outgoing, end: &PublishEnd) {
         let (result, qos, reason) = match end {
             PublishEnd::Delivered(qos) => (PublishResult::Delivered, Some(qos.number()), None),
-            PublishEnd::Refused(reason) => (PublishResult::Refused, None, Some(reason.clone())),
+            PublishEnd::Refused(reason) => (PublishResult::Refused, None, Some(cut(reason))),
             PublishEnd::Poisoned => (PublishResult::Poisoned, None, None),
             PublishEnd::Purged => (PublishResult::Purged, None, None),
         };
-        let (broker, topic) = (self.name(broker), message.topic.as_str().to_owned());
+        let (broker, topic) = (self.name(broker), cut(message.topic.as_str()));
         self.tell(Step::Published { broker, topic, result, qos, reason });
     }
 
@@ -233,6 +239,15 @@ impl Trace {
         let time = humantime::format_rfc3339_micros(self.received + elapsed).to_string();
         let step = TraceStep { sequence: self.sequence, time, elapsed: micros(elapsed), step };
         self.channels.iter().for_each(|channel| channel.tell(step.clone()));
+    }
+}
+
+/// A text as a step holds it: cut where it is very long, with a note of how much is missing.
+fn cut(text: &str) -> String {
+    let kept = &text[..text.floor_char_boundary(LONGEST_TEXT)];
+    match text.len() - kept.len() {
+        0 => kept.to_owned(),
+        more => format!("{kept}… ({more} bytes more)"),
     }
 }
 
@@ -442,6 +457,18 @@ mod tests {
     }
 
     #[test]
+    fn a_long_topic_is_cut() {
+        assert_eq!(cut(&"x".repeat(LONGEST_TEXT)), "x".repeat(LONGEST_TEXT));
+        assert_eq!(cut(&"é".repeat(LONGEST_TEXT)), format!("{}… (1024 bytes more)", "é".repeat(LONGEST_TEXT / 2)));
+        let tracer = tracer();
+        let mut watch = tracer.watch(wanted("#"), None);
+        begin(&tracer, 1, &"x".repeat(65_535));
+        let (said, _) = said(&mut watch);
+        let [Ok((1, Step::Received { topic, .. }))] = said.as_slice() else { panic!("{said:?}") };
+        assert_eq!(topic.len(), LONGEST_TEXT + "… (64511 bytes more)".len());
+    }
+
+    #[test]
     fn each_who_watches_is_told() {
         let tracer = tracer();
         let (mut all, mut some) = (tracer.watch(wanted("#"), None), tracer.watch(wanted("a"), Some(1)));
@@ -470,7 +497,8 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         drop(trace);
-        assert_eq!(waiting.await.expect("ends"), 2);
+        let told = tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("is woken").expect("ends");
+        assert_eq!(told, 2);
     }
 
     proptest! {

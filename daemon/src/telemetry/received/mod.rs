@@ -225,7 +225,10 @@ pub(crate) mod testing {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
+    use tokio::time::timeout;
 
     use super::testing::{message, of_broker};
     use super::*;
@@ -378,7 +381,8 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         push(&ring, 1);
-        assert!(matches!(waiting.await.expect("ends"), Followed::Message(entry) if entry.sequence == 1));
+        let told = timeout(Duration::from_secs(10), waiting).await.expect("is woken").expect("ends");
+        assert!(matches!(told, Followed::Message(entry) if entry.sequence == 1));
         assert_eq!(ring.0.followers.load(Ordering::Relaxed), 0);
     }
 
