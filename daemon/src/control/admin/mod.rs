@@ -18,6 +18,8 @@ pub mod resource;
 mod server;
 mod socket;
 mod stall;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::io;

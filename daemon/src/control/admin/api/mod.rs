@@ -27,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
+#[cfg(test)]
+pub use self::operations::Answer;
 pub use self::operations::{Keys, Operations};
 use super::limits;
 use super::problem::{HttpError, Problem};
@@ -103,6 +105,12 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(config::export_config));
     document::complete(router.get_openapi_mut());
     router.layer(DefaultBodyLimit::max(limits::BODY_BYTES))
+}
+
+/// The document, for tests.
+#[cfg(test)]
+pub(super) fn document() -> serde_json::Value {
+    serde_json::to_value(described().into_openapi()).expect("the document has only strings as keys")
 }
 
 /// What answers a request that came to nothing.
