@@ -49,6 +49,7 @@ mod control_run;
 mod control_stop;
 mod control_topic_match;
 
+mod operator_added;
 mod operator_check_connect;
 mod operator_guide;
 mod operator_import;

@@ -123,7 +123,9 @@ impl Gateway {
         let (requests, queue) = mpsc::channel(live::WAITING_CHANGES);
         let live = Live::new(running, requests, Arc::clone(&shared.outboxes), stopping.clone());
         let address = admin.address();
-        let pages = Pages { metrics: Arc::clone(&shared.metrics), live: live.clone() };
+        let watched = live.clone();
+        let obstacles = Box::new(move || watched.obstacles());
+        let pages = Pages { metrics: Arc::clone(&shared.metrics), obstacles };
         let api = Api::new(Arc::new(live.clone()), received, tracer, shared.names.clone(), stop_admin.clone());
         let admin_task = tokio::spawn(admin.serve(pages, Some(api), stop_admin.clone()));
         Ok(Gateway {

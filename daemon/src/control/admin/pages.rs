@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::problem::HttpError;
-use crate::control::live::Live;
+use crate::control::live::Obstacle;
 use crate::telemetry::metrics::Metrics;
 
 /// What the pages are made from.
@@ -19,7 +19,7 @@ pub struct Pages {
     /// Rendered by `/metrics`.
     pub metrics: Arc<Metrics>,
     /// Told by `/readyz`.
-    pub live: Live,
+    pub obstacles: Box<dyn Fn() -> Vec<Obstacle> + Send + Sync>,
 }
 
 impl Pages {
@@ -44,7 +44,7 @@ async fn metrics(State(pages): State<Arc<Pages>>) -> Response {
 }
 
 async fn ready(State(pages): State<Arc<Pages>>) -> Response {
-    let obstacles = pages.live.obstacles();
+    let obstacles = (pages.obstacles)();
     if obstacles.is_empty() {
         return "ready\n".into_response();
     }

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::change::{Request, run};
 pub use self::edit::{Edit, unknown};
+pub use self::health::Obstacle;
 pub use self::refusal::{Refusal, RefusalKind};
 use crate::control::config::Loaded;
 use crate::control::config::model::Broker;

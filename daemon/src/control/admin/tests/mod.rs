@@ -71,8 +71,7 @@ impl Plane {
         let tracer = Tracer::new(names.clone());
         let operations: Arc<dyn Operations> = Arc::clone(&gateway) as _;
         let api = Api::new(operations, received.clone(), tracer.clone(), names.clone(), stop.clone());
-        let health = Health::new(Vec::new(), CancellationToken::new());
-        let pages = Pages { metrics: Arc::new(Metrics::new().expect("registers")), health };
+        let pages = Pages { metrics: Arc::new(Metrics::new().expect("registers")), obstacles: Box::new(Vec::new) };
         let serving = tokio::spawn(admin.serve(pages, Some(api), stop.clone()));
         Plane { folder, socket, address, gateway, received, tracer, names, stop, serving }
     }
