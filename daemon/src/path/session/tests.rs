@@ -147,8 +147,10 @@ impl Peer {
         }
     }
 
+    /// With QoS 1, or with 0 where the packet identifier is 0.
     async fn publish(&mut self, packet: u16, topic: &str) {
-        let mut publish = WirePublish::new(topic, QoS::AtLeastOnce, "x");
+        let qos = if packet == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        let mut publish = WirePublish::new(topic, qos, "x");
         publish.pkid = packet;
         self.send(Packet::Publish(publish)).await;
     }
@@ -410,6 +412,25 @@ async fn a_disconnect_finishes_what_is_in_hand_and_takes_nothing_more() {
     listener.nobody_comes().await;
     world.metric("tidegate_messages_received_total{broker=\"plant\",qos=\"1\"} 1").await;
     assert_eq!(done("disconnect", world.disconnect()).await, Disconnected { was_connected: false });
+}
+
+#[tokio::test]
+async fn a_disconnect_waits_for_messages_that_need_no_acknowledgement_too() {
+    let listener = Listener::new().await;
+    let world = World::start(listener.port(), "", &["a"], ENDLESS);
+    let mut peer = listener.accept_and_grant(false).await;
+    peer.publish(0, "a").await;
+    let (_turn, job, _) = soon("the message", world.queue.next(0)).await;
+    let disconnecting = world.disconnect();
+    world.ends().await;
+    // What it publishes would connect the broker by force if that came after the end.
+    world.publish("by the call").await;
+    assert_eq!(peer.take().await, "by the call");
+    assert!(!disconnecting.is_finished());
+    job.part.end(Outcome::Handled);
+    peer.goodbye().await;
+    done("disconnect", disconnecting).await;
+    listener.nobody_comes().await;
 }
 
 #[tokio::test]
