@@ -130,7 +130,7 @@ impl Progress {
 pub struct Receipt {
     meters: Arc<BrokerMeters>,
     progress: Arc<Progress>,
-    /// None for QoS 0, which has no acknowledgement.
+    /// What it holds of the connection that brought it.
     token: Option<AckToken>,
     /// Where somebody watches the message.
     trace: Option<Arc<Trace>>,

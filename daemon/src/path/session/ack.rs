@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
@@ -78,7 +79,7 @@ impl Standing {
         if ledger.overrun.is_some() {
             return Admitted::No;
         }
-        let token = |number| AckToken { standing: Arc::clone(self), number };
+        let token = |number| Right { standing: Arc::clone(self), number };
         match ledger.ring.receive(received, arrived) {
             Admission::Within(number) => Admitted::Yes(token(number)),
             Admission::Beyond(number) if ledger.beyond => Admitted::Yes(token(number)),
@@ -112,11 +113,6 @@ impl Standing {
     /// Whether an acknowledgement waits for its turn or is on its way.
     pub(super) fn is_acknowledging(&self) -> bool {
         self.ledger().ring.is_acknowledging()
-    }
-
-    /// Whether the broker has every acknowledgement that it is owed.
-    pub(super) fn is_clear(&self) -> bool {
-        self.ledger().ring.is_clear()
     }
 
     /// When the oldest unacknowledged message came. Ends a connection whose window was overrun some time ago.
@@ -202,30 +198,63 @@ impl Ledger {
 /// Whether a message was taken in.
 pub(super) enum Admitted {
     /// With the right to acknowledge it.
-    Yes(AckToken),
+    Yes(Right),
     /// As before, and the first on this connection that exceeds `receive-maximum`.
-    FirstBeyond(AckToken),
+    FirstBeyond(Right),
     /// There is no room: it is left to the broker, which sends it again on the next connection.
     No,
     /// It was taken in before, on this connection.
     Known,
 }
 
-/// The right to acknowledge one message on the connection that brought it.
+/// The messages that a connection has taken in and that have not reached their end. Shared by their tokens, and by the
+/// connection while it takes more in: when the last one goes, what is in hand is finished.
+pub(super) struct Hand {
+    told: Arc<Notify>,
+}
+
+impl Hand {
+    /// Of a connection; `told` when nothing is left.
+    pub(super) fn new(told: &Arc<Notify>) -> Arc<Hand> {
+        Arc::new(Hand { told: Arc::clone(told) })
+    }
+}
+
+impl Drop for Hand {
+    fn drop(&mut self) {
+        self.told.notify_one();
+    }
+}
+
+/// What a message that was taken in holds of its connection until its end: the right to acknowledge it there, if it is to be.
 pub struct AckToken {
+    /// None for QoS 0.
+    right: Option<Right>,
+    _in_hand: Arc<Hand>,
+}
+
+/// The right to acknowledge one message on the connection that brought it.
+pub(super) struct Right {
     standing: Arc<Standing>,
     number: u64,
 }
 
 impl AckToken {
-    /// Whether the message may still be started.
+    /// Of a message in hand.
+    pub(super) fn new(right: Option<Right>, hand: Arc<Hand>) -> AckToken {
+        AckToken { right, _in_hand: hand }
+    }
+
+    /// Whether the message may still be started. With QoS 0 always: no other copy will come.
     pub fn fate(&self) -> Fate {
-        self.standing.fate()
+        self.right.as_ref().map_or(Fate::Open, |right| right.standing.fate())
     }
 
     /// The message needs no further delivery: acknowledges it as soon as all that came before it on its connection are
-    /// settled too (MQTT-4.6.0-2). Without effect once the connection is gone.
+    /// settled too (MQTT-4.6.0-2). Without effect once the connection is gone, and with QoS 0.
     pub fn settle(&self) {
-        self.standing.settle(self.number);
+        if let Some(right) = &self.right {
+            right.standing.settle(right.number);
+        }
     }
 }

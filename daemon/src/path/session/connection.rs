@@ -13,7 +13,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::SessionStatus;
-use super::ack::Standing;
+use super::ack::{Hand, Standing};
 use super::cover::Cover;
 use super::deadlines::{ANSWER_DEADLINE, Deadlines, Seen};
 use super::failure::Failure;
@@ -51,9 +51,9 @@ pub(super) struct Core {
     pub(super) status: watch::Sender<SessionStatus>,
     /// What is commanded.
     pub(super) steering: Arc<Steering>,
-    /// Told when other subscriptions are wanted, and when the connection is to end. The feeder is the only one that waits
+    /// Told when other subscriptions are wanted, when the connection is to end, and when nothing is in hand then. The feeder is the only one that waits
     /// for it.
-    pub(super) told: Notify,
+    pub(super) told: Arc<Notify>,
     /// Every queue that messages of this session may wait in, those of subscriptions that it had before included.
     pub(super) queues: Mutex<Vec<Weak<HandlerQueue>>>,
     /// Lost connections whose unstarted messages wait for the next CONNACK. Written by the supervisor at a loss, emptied
@@ -185,8 +185,11 @@ pub(super) struct Connection {
     pub(super) progress: Progress,
     /// Packets received and writes finished so far, pings apart. Written by the poller, watched by the supervisor.
     pub(super) traffic: AtomicU64,
-    /// A place in [`Phase::ALL`]. Written by the supervisor, read by the poller and the feeder.
+    /// A place in [`Phase::ALL`]. Written by the supervisor, read by the feeder.
     phase: AtomicU8,
+    /// For the messages that are taken in; none when nothing more is. Given back by the supervisor.
+    hand: Mutex<Option<Arc<Hand>>>,
+    in_hand: Weak<Hand>,
     /// Cancelled by the poller once DISCONNECT is written.
     pub(super) goodbye: CancellationToken,
 }
@@ -200,6 +203,7 @@ impl Connection {
         let outlet = Arc::new(Outlet::new(broker));
         let flight =
             Flight { inflight: Inflight::new(), subscribing: Subscribing::default(), ids: PacketIds::default() };
+        let hand = Hand::new(&core.told);
         Connection {
             core: Arc::clone(core),
             standing: Arc::new(Standing::new(Arc::clone(&outlet), window, !broker.clean_session)),
@@ -208,6 +212,8 @@ impl Connection {
             progress: Progress::default(),
             traffic: AtomicU64::new(0),
             phase: AtomicU8::new(Phase::Serving as u8),
+            in_hand: Arc::downgrade(&hand),
+            hand: Mutex::new(Some(hand)),
             goodbye: CancellationToken::new(),
         }
     }
@@ -221,10 +227,22 @@ impl Connection {
         Phase::ALL[usize::from(self.phase.load(Ordering::Acquire))]
     }
 
-    /// Its end has come so far.
+    /// Its end has come so far: from now on nothing is taken in.
     pub(super) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
+        let hand = self.hand.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(hand);
         self.core.told.notify_one();
+    }
+
+    /// What a message that is taken in holds until its end; none if nothing is taken in any more.
+    pub(super) fn hand(&self) -> Option<Arc<Hand>> {
+        self.hand.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether messages that were taken in have not reached their end.
+    pub(super) fn has_in_hand(&self) -> bool {
+        self.in_hand.strong_count() > 0
     }
 
     /// Ends the connection if the broker has owed something for too long, and tells since when a message waits for its

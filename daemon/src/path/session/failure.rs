@@ -127,8 +127,8 @@ pub enum Failure {
     /// The session's task panicked.
     #[error("the session's task ended unexpectedly; this is a defect of the gateway")]
     Defect,
-    /// The gateway stops.
-    #[error("the gateway stops")]
+    /// This side ended it: the gateway stops, or a command.
+    #[error("the gateway ended the connection")]
     Stopped,
 }
 

@@ -243,15 +243,15 @@ impl Feeder {
         Ok(())
     }
 
-    /// Finishes what is in hand: the messages that were taken in, as far as they are to be acknowledged, with what they
-    /// publish; then what is on its way to the broker.
+    /// Finishes what is in hand: the messages that were taken in, with what they publish; then what is on its way to the
+    /// broker.
     async fn drain(&mut self) -> Result<(), Interrupt> {
         self.draining = true;
-        while !self.connection.standing.is_clear() {
+        while self.connection.has_in_hand() {
             self.cover();
             match self.send_next() {
                 Attempt::Sent => self.go_on()?,
-                idle => self.wait(Await { outbox: idle == Attempt::Empty, progress: true }).await?,
+                idle => self.wait(Await { outbox: idle == Attempt::Empty, progress: idle == Attempt::Full }).await?,
             }
         }
         while !self.connection.flight().inflight.is_empty() {

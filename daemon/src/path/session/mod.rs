@@ -125,7 +125,7 @@ pub fn spawn(parts: SessionParts, stop: &CancellationToken) -> Session {
         meters,
         tap,
         status: sender,
-        told: Notify::new(),
+        told: Arc::new(Notify::new()),
         queues: Mutex::new(Vec::new()),
         lost: Mutex::new(Vec::new()),
         beyond_said: AtomicBool::new(false),

@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 use tracing::{error, warn};
 
 use super::SessionState;
-use super::ack::{AckToken, Admitted};
-use super::connection::{Connection, Origin, Phase, Sent};
+use super::ack::{AckToken, Admitted, Right};
+use super::connection::{Connection, Origin, Sent};
 use super::cover::Copied;
 use super::failure::Failure;
 use super::feeder;
@@ -193,11 +193,10 @@ impl Poller {
     }
 
     fn arrived(&mut self, arrival: Arrival) {
-        if self.connection.phase() != Phase::Serving {
-            return;
-        }
+        let Some(hand) = self.connection.hand() else { return };
         let now = Instant::now();
-        let Ok(token) = self.admit(&arrival, now) else { return };
+        let Ok(right) = self.admit(&arrival, now) else { return };
+        let token = Some(AckToken::new(right, hand));
         let core = &self.connection.core;
         let topic = match arrival.topic {
             Ok(topic) => topic,
@@ -227,8 +226,8 @@ impl Poller {
         core.cover.arrived(&copy, |routes, copy| core.router.receive(routes, message, copy, token));
     }
 
-    /// The token of a message that is to be acknowledged.
-    fn admit(&self, arrival: &Arrival, now: Instant) -> Result<Option<AckToken>, Ignored> {
+    /// The right to acknowledge a message that is to be acknowledged.
+    fn admit(&self, arrival: &Arrival, now: Instant) -> Result<Option<Right>, Ignored> {
         if arrival.qos == Qos::AtMostOnce {
             return Ok(None);
         }
@@ -237,15 +236,15 @@ impl Poller {
             + arrival.properties.as_deref().map_or(0, Properties::weight);
         let received = Received { packet: arrival.packet, dup: arrival.dup, qos: arrival.qos, weight };
         match self.connection.standing.admit(received, now) {
-            Admitted::Yes(token) => Ok(Some(token)),
-            Admitted::FirstBeyond(token) => {
+            Admitted::Yes(right) => Ok(Some(right)),
+            Admitted::FirstBeyond(right) => {
                 let core = &self.connection.core;
                 if !core.beyond_said.swap(true, Ordering::Relaxed) {
                     warn!(broker = %core.broker.name, receive_maximum = core.broker.receive_maximum,
                         "the broker sends more unacknowledged messages than receive-maximum; they are taken in while they \
                          take less memory than receive-maximum × max-packet");
                 }
-                Ok(Some(token))
+                Ok(Some(right))
             }
             Admitted::No | Admitted::Known => Err(Ignored),
         }

@@ -14,16 +14,20 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
+use super::failure::Failure;
 use super::*;
+use crate::brokers::BrokerNames;
 use crate::control::config::load;
 use crate::control::config::model::Config;
 use crate::message::{Outgoing, Qos};
-use crate::path::dispatch::HandlerQueue;
+use crate::path::dispatch::{HandlerQueue, Job, ParallelLimit, Turn, Work};
 use crate::path::handler::Publish;
 use crate::path::outbox::Completion;
 use crate::path::receipt::{Outcome, Progress, Receipt};
 use crate::path::router::{RouteTable, of_broker};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::received::{Limits, ReceivedRing};
+use crate::telemetry::trace::Tracer;
 use crate::topic::TopicName;
 
 /// How long anything may take that is to happen.
@@ -147,8 +151,10 @@ impl Peer {
         }
     }
 
+    /// With QoS 1, or with 0 where the packet identifier is 0.
     async fn publish(&mut self, packet: u16, topic: &str) {
-        let mut publish = WirePublish::new(topic, QoS::AtLeastOnce, "x");
+        let qos = if packet == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        let mut publish = WirePublish::new(topic, qos, "x");
         publish.pkid = packet;
         self.send(Packet::Publish(publish)).await;
     }
@@ -215,6 +221,7 @@ fn routes(
     let subscriptions = of_broker(&config.subscriptions, PLANT);
     Arc::new(BrokerRoutes {
         queues: subscriptions.iter().map(|_| Some(Arc::clone(queue))).collect(),
+        limit: ParallelLimit::new(None),
         last_message: subscriptions.iter().map(|one| metrics.subscription("plant", &one.name)).collect(),
         meters: Arc::clone(meters),
         table: RouteTable::new(Arc::clone(&config.brokers[0]), subscriptions),
@@ -227,16 +234,19 @@ impl World {
         let config = configuration(folder.path(), port, keys, filters);
         let metrics = Metrics::new().expect("families are well formed");
         let meters = metrics.broker("plant");
-        let queue = HandlerQueue::new(Arc::clone(&config.handlers[0]), Arc::from(vec![None]), metrics.handler("h"));
+        let queue = HandlerQueue::new(Arc::clone(&config.handlers[0]), metrics.handler("h"));
         let queue = Arc::new(queue);
-        let outboxes = Arc::new(Outboxes::new(vec![Arc::clone(&meters)]));
+        let outboxes = Arc::new(Outboxes::new());
+        outboxes.add(PLANT, Arc::clone(&meters));
+        let received = ReceivedRing::new(Limits { messages: 0, bytes: 0 });
+        let tracer = Tracer::new(BrokerNames::default());
         let (progress, stop, tap) = (Arc::<Progress>::default(), CancellationToken::new(), Tap::new());
         let parts = SessionParts {
             id: PLANT,
             config: Arc::clone(&config.brokers[0]),
             routes: routes(&config, &queue, &metrics, &meters),
             state_dir: folder.path().to_owned(),
-            router: Arc::new(Router::new(Arc::clone(&progress), tap.clone())),
+            router: Arc::new(Router::new(Arc::clone(&progress), received, tracer, tap.clone())),
             outboxes: Arc::clone(&outboxes),
             meters: Arc::clone(&meters),
             tap,
@@ -253,6 +263,14 @@ impl World {
         self.session.route(routes(&self.config, &self.queue, &self.metrics, &self.meters));
     }
 
+    /// The next call of the handler.
+    async fn next(&self, what: &str) -> (Turn, Job) {
+        match soon(what, self.queue.next(0)).await {
+            Work::Call(turn, job, _) => (turn, job),
+            Work::End => panic!("the queue goes on"),
+        }
+    }
+
     async fn until(&self, what: &str, is: impl FnMut(&SessionStatus) -> bool) -> SessionStatus {
         soon(what, self.session.status().wait_for(is)).await.expect("the session lives").clone()
     }
@@ -262,7 +280,7 @@ impl World {
     }
 
     /// Publishes with QoS 1 as a handler's call does.
-    async fn publish(&self, topic: &str) {
+    fn publish(&self, topic: &str) {
         let receipt = Receipt::new(Arc::clone(&self.meters), Arc::clone(&self.progress), Qos::AtMostOnce, None);
         let part = receipt.split(1).next().expect("a receipt of one part has one");
         let meters = self.metrics.handler("h");
@@ -274,7 +292,8 @@ impl World {
             retain: false,
             properties: None,
         };
-        self.outboxes.submit(vec![Publish { broker: PLANT, message }], completion).await;
+        let waits = self.outboxes.submit(vec![Publish { broker: PLANT, message }], completion);
+        assert!(waits.is_none(), "there is room");
     }
 
     fn disconnect(&self) -> JoinHandle<Disconnected> {
@@ -333,7 +352,7 @@ async fn subscriptions_change_on_a_live_session_while_publishes_flow() {
     let mut peer = listener.accept(false).await;
     assert_eq!(peer.grant().await, ["a", "b"]);
     // Publishing has begun, and the first subscribing is over.
-    world.publish("first").await;
+    world.publish("first");
     assert_eq!(peer.take().await, "first");
     world.subscribe(&["b", "c"]);
     assert_eq!(world.session.routes().table.subscriptions().len(), 2);
@@ -343,10 +362,10 @@ async fn subscriptions_change_on_a_live_session_while_publishes_flow() {
     assert_eq!(status.subscriptions[0], (Arc::from("plant:b"), Standing::Granted(Qos::AtLeastOnce)));
     assert_eq!(status.subscriptions[1], (Arc::from("plant:c"), Standing::Pending));
     // The SUBACK is awaited: publishes go out, messages come in by the new routes.
-    world.publish("out").await;
+    world.publish("out");
     assert_eq!(peer.take().await, "out");
     peer.publish(1, "b").await;
-    let (_turn, job, _) = soon("the message of b", world.queue.next(0)).await;
+    let (_turn, job) = world.next("the message of b").await;
     assert_eq!(&*job.subscription.name, "plant:b");
     job.part.end(Outcome::Handled);
     peer.acknowledged(1).await;
@@ -390,14 +409,14 @@ async fn a_disconnect_finishes_what_is_in_hand_and_takes_nothing_more() {
     let world = World::start(listener.port(), close, &["a"], ENDLESS);
     let mut peer = listener.accept_and_grant(false).await;
     peer.publish(7, "a").await;
-    let (_turn, job, _) = soon("the message", world.queue.next(0)).await;
+    let (_turn, job) = world.next("the message").await;
     let disconnecting = world.disconnect();
     world.ends().await;
     // What is in hand may publish to this very broker; what comes now is left to it.
-    world.publish("sent while it ends").await;
+    world.publish("sent while it ends");
     assert_eq!(peer.take().await, "sent while it ends");
     peer.publish(8, "a").await;
-    world.publish("after that").await;
+    world.publish("after that");
     assert_eq!(peer.take().await, "after that");
     assert!(!disconnecting.is_finished());
     job.part.end(Outcome::Handled);
@@ -413,6 +432,25 @@ async fn a_disconnect_finishes_what_is_in_hand_and_takes_nothing_more() {
 }
 
 #[tokio::test]
+async fn a_disconnect_waits_for_messages_that_need_no_acknowledgement_too() {
+    let listener = Listener::new().await;
+    let world = World::start(listener.port(), "", &["a"], ENDLESS);
+    let mut peer = listener.accept_and_grant(false).await;
+    peer.publish(0, "a").await;
+    let (_turn, job) = world.next("the message").await;
+    let disconnecting = world.disconnect();
+    world.ends().await;
+    // What it publishes would connect the broker by force if that came after the end.
+    world.publish("by the call");
+    assert_eq!(peer.take().await, "by the call");
+    assert!(!disconnecting.is_finished());
+    job.part.end(Outcome::Handled);
+    peer.goodbye().await;
+    done("disconnect", disconnecting).await;
+    listener.nobody_comes().await;
+}
+
+#[tokio::test]
 async fn what_is_not_started_in_time_is_left_to_the_broker() {
     let listener = Listener::new().await;
     let world = World::start(listener.port(), "", &["a"], Duration::from_millis(50));
@@ -420,7 +458,7 @@ async fn what_is_not_started_in_time_is_left_to_the_broker() {
     peer.publish(1, "a").await;
     peer.publish(2, "a").await;
     world.metric("tidegate_messages_received_total{broker=\"plant\",qos=\"1\"} 2").await;
-    let (turn, job, _) = soon("the first message", world.queue.next(0)).await;
+    let (turn, job) = world.next("the first message").await;
     let disconnecting = world.disconnect();
     peer.goodbye().await;
     assert_eq!(done("disconnect", disconnecting).await, Disconnected { was_connected: true });
@@ -435,7 +473,7 @@ async fn what_is_not_started_in_time_is_left_to_the_broker() {
 async fn something_new_to_publish_connects_by_force_and_what_waited_does_not() {
     let listener = Listener::new().await;
     let world = World::start(listener.port(), "auto-connect = false", &["a"], Duration::from_millis(50));
-    world.publish("first").await;
+    world.publish("first");
     let mut peer = listener.accept_and_grant(false).await;
     let packet = peer.packet().await;
     assert!(matches!(packet, Packet::Publish(_)), "{packet:?}");
@@ -445,7 +483,7 @@ async fn something_new_to_publish_connects_by_force_and_what_waited_does_not() {
     done("disconnect", disconnecting).await;
     listener.nobody_comes().await;
     assert_eq!(world.state(), SessionState::Disconnected);
-    world.publish("second").await;
+    world.publish("second");
     let mut peer = listener.accept(true).await;
     assert_eq!([peer.take().await, peer.take().await], ["first", "second"]);
     drop(peer);
@@ -560,7 +598,7 @@ async fn a_reset_runs_what_the_broker_no_longer_has() {
     peer.publish(1, "a").await;
     peer.publish(2, "a").await;
     world.metric("tidegate_messages_received_total{broker=\"plant\",qos=\"1\"} 2").await;
-    let (turn, job, _) = soon("the first message", world.queue.next(0)).await;
+    let (turn, job) = world.next("the first message").await;
     let resetting = world.reset();
     peer.goodbye().await;
     listener.accept(false).await.goodbye().await;
@@ -568,7 +606,7 @@ async fn a_reset_runs_what_the_broker_no_longer_has() {
     assert_eq!(done("reset", resetting).await, Ok(()));
     job.part.end(Outcome::Handled);
     drop(turn);
-    let (_turn, job, _) = soon("the second message", world.queue.next(0)).await;
+    let (_turn, job) = world.next("the second message").await;
     job.part.end(Outcome::Handled);
     world.metric("tidegate_messages_finished_total{broker=\"plant\",outcome=\"handled\"} 2").await;
 }
@@ -609,7 +647,7 @@ async fn a_stop_of_the_gateway_ends_every_session() {
     let mut peer = listener.accept_and_grant(false).await;
     // Not finished: the gateway has waited for its messages before, as long as it may.
     peer.publish(1, "a").await;
-    let (_turn, _job, _) = soon("the message", world.queue.next(0)).await;
+    let (_turn, _job) = world.next("the message").await;
     world.stop.cancel();
     peer.goodbye().await;
     soon("the session ends", world.session.ended()).await;
