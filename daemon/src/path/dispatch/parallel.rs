@@ -76,7 +76,13 @@ impl Drop for Permit {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    async fn woken(waker: &Notify) {
+        tokio::time::timeout(Duration::from_secs(10), waker.notified()).await.expect("is woken");
+    }
 
     #[tokio::test]
     async fn a_release_wakes_whoever_was_refused() {
@@ -85,7 +91,7 @@ mod tests {
         let permit = limit.try_acquire(&waker).expect("one is free");
         assert!(limit.try_acquire(&waker).is_none());
         drop(permit);
-        waker.notified().await;
+        woken(&waker).await;
         assert!(limit.try_acquire(&waker).is_some());
     }
 
@@ -99,14 +105,14 @@ mod tests {
         limit.set_most(Some(2));
         assert!(acquire().is_none());
         permits.pop();
-        waker.notified().await;
+        woken(&waker).await;
         assert!(acquire().is_none(), "two run");
         limit.set_most(Some(3));
-        waker.notified().await;
+        woken(&waker).await;
         permits.extend(acquire());
         assert!(acquire().is_none());
         limit.set_most(None);
-        waker.notified().await;
+        woken(&waker).await;
         assert!(acquire().is_some());
         assert_eq!(permits.len(), 3);
     }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -79,6 +79,11 @@ fn now<T>(future: impl Future<Output = T>) -> Option<T> {
         Poll::Ready(value) => Some(value),
         Poll::Pending => None,
     }
+}
+
+/// Waits for what ends by itself, unless something is broken.
+async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), future).await.expect("it ends")
 }
 
 #[test]
@@ -216,7 +221,7 @@ async fn an_offer_is_told_also_when_it_waits_for_room() {
     let world = World::new();
     let filled = world.fill(PLANT) as u64;
     assert_eq!((world.outboxes.offered(PLANT), world.outboxes.offered(CLOUD)), (filled, 0));
-    world.outboxes.offered_beyond(PLANT, filled - 1).await;
+    in_time(world.outboxes.offered_beyond(PLANT, filled - 1)).await;
     let waiters = [(); 2].map(|()| {
         let outboxes = Arc::clone(&world.outboxes);
         tokio::spawn(async move { outboxes.offered_beyond(PLANT, filled).await })
@@ -230,7 +235,7 @@ async fn an_offer_is_told_also_when_it_waits_for_room() {
     let room = world.call(vec![publish(PLANT)]).expect("there is no room");
     assert_eq!(world.outboxes.offered(PLANT), filled + 2);
     for waiter in waiters {
-        waiter.await.expect("ends");
+        in_time(waiter).await.expect("ends");
     }
     drop(room);
     world.outboxes.remove(PLANT);
@@ -251,7 +256,7 @@ async fn who_waits_for_a_removed_broker_goes_on_once_it_is_there_again() {
     assert!(!ready.is_finished());
     world.outboxes.add(PLANT, world.metrics.broker("plant"));
     world.call(vec![publish(PLANT)]);
-    ready.await.expect("ends");
+    in_time(ready).await.expect("ends");
 }
 
 fn watched() -> (Tracer, Watch) {

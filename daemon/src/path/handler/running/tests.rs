@@ -121,7 +121,12 @@ impl World {
 }
 
 fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(30)
+    Instant::now() + Duration::from_secs(20)
+}
+
+/// Waits for what ends by itself, unless something is broken.
+async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), future).await.expect("it ends")
 }
 
 /// Waits until something holds, which other tasks of the runtime bring about.
@@ -147,7 +152,7 @@ async fn a_drain_does_what_waits_and_ends_every_runner() {
     }
     assert!(!draining.is_finished(), "messages wait");
     world.limit.set_most(Some(1));
-    assert_eq!(draining.await.expect("ends"), 0);
+    assert_eq!(in_time(draining).await.expect("ends"), 0);
     assert_eq!((world.finished(Outcome::Handled), world.progress.open()), (20, 0));
     assert_eq!((meters.queue.get(), meters.instances.get()), (0, 0));
 }
@@ -158,7 +163,7 @@ async fn an_idle_handler_drains_at_once_and_takes_nothing_more() {
     let running = world.ready(&RETURNS_OK, handler().instances(3)).await.serve();
     let queue = Arc::clone(running.queue());
     tokio::task::yield_now().await;
-    assert_eq!(running.drain(soon()).await, 0);
+    assert_eq!(in_time(running.drain(soon())).await, 0);
     world.push(&queue, "t", "from a router that had not heard of it");
     assert_eq!((world.finished(Outcome::DroppedPurged), world.progress.open()), (1, 0));
 }
@@ -169,7 +174,7 @@ async fn what_is_not_done_at_the_deadline_is_purged_and_every_message_ends() {
     let running = world.ready(&RETURNS_OK, handler().instances(2)).await.serve();
     world.limit.set_most(Some(0));
     (0..20).for_each(|number| world.push(running.queue(), &format!("t/{number}"), ""));
-    assert_eq!(running.drain(Instant::now()).await, 20);
+    assert_eq!(in_time(running.drain(Instant::now())).await, 20);
     let counts = world.plant.counts();
     assert_eq!((world.finished(Outcome::DroppedPurged), counts.received, counts.in_progress), (20, 20, 0));
     assert_eq!(world.metrics.handler("celsius").queue.get(), 0);
@@ -182,7 +187,7 @@ async fn a_call_that_does_not_end_is_given_up_at_the_deadline() {
     world.limit.set_most(Some(1));
     world.push(running.queue(), "t", "");
     until(|| running.queue().waiting() == 0).await;
-    assert_eq!(running.drain(Instant::now()).await, 1);
+    assert_eq!(in_time(running.drain(Instant::now())).await, 1);
     assert_eq!((world.finished(Outcome::DroppedPurged), world.progress.open()), (1, 0));
     assert_eq!(world.metrics.handler("celsius").instances.get(), 0);
     assert!(world.limit.try_acquire(&Arc::default()).is_some(), "its permit is free");
@@ -200,8 +205,8 @@ async fn what_waits_for_room_at_the_deadline_is_published_all_the_same() {
     let running = world.ready(&ECHO, handler()).await.serve();
     world.push(running.queue(), "t", "mine");
     let offers = CAPACITY.messages as u64;
-    world.outboxes.offered_beyond(PLANT, offers).await;
-    assert_eq!(running.drain(Instant::now()).await, 0);
+    in_time(world.outboxes.offered_beyond(PLANT, offers)).await;
+    assert_eq!(in_time(running.drain(Instant::now())).await, 0);
     assert_eq!(world.progress.open(), 1, "its publish waits");
     for _ in 0..offers {
         assert_eq!(world.delivered().as_deref(), Some("other"));
@@ -221,16 +226,16 @@ async fn a_successor_takes_over_what_waits_in_order() {
     let (view, gauge) = (new.view(), &world.metrics.handler("celsius").queue);
     (5..8).for_each(|number| world.push(new.queue(), "t", &number.to_string()));
     assert_eq!(gauge.get(), 8);
-    let new = new.succeed(old).await;
+    let new = in_time(new.succeed(old)).await;
     assert_eq!((old_queue.waiting(), view.queue().waiting(), gauge.get()), (0, 8, 8));
     world.push(&old_queue, "t", "8");
     world.limit.set_most(None);
     for number in 0..9 {
-        world.outboxes.ready(PLANT).await;
+        in_time(world.outboxes.ready(PLANT)).await;
         assert_eq!(world.delivered(), Some(number.to_string()));
     }
     assert_eq!((world.finished(Outcome::Handled), world.progress.open()), (9, 0));
-    new.stop().await;
+    in_time(new.stop()).await;
 }
 
 #[tokio::test]
@@ -247,9 +252,9 @@ async fn a_successor_calls_nothing_before_the_last_call_of_the_old_one_has_ended
         world.calls(CallResult::Deadline) == 1
     })
     .await;
-    let new = replacing.await.expect("ends");
+    let new = in_time(replacing).await.expect("ends");
     until(|| world.calls(CallResult::Ok) == 1).await;
-    assert_eq!(new.drain(soon()).await, 0);
+    assert_eq!(in_time(new.drain(soon())).await, 0);
     assert_eq!(world.progress.open(), 0);
 }
 
@@ -279,10 +284,10 @@ async fn no_message_is_lost_doubled_or_overtaken_while_handlers_follow_one_anoth
         let next = world.ready(&ECHO, handler().instances(1 + round % 4)).await;
         // The one message that the router has in hand while this changes goes to the old queue, and on from there.
         *route.lock().expect("no panic") = Arc::clone(next.queue());
-        running = next.succeed(running).await;
+        running = in_time(next.succeed(running)).await;
     }
-    router.await.expect("ends");
-    assert_eq!(running.drain(soon()).await, 0);
+    in_time(router).await.expect("ends");
+    assert_eq!(in_time(running.drain(soon())).await, 0);
     let mut last = [None; TOPICS];
     let mut count = 0;
     while let Some(payload) = world.delivered() {
@@ -303,7 +308,7 @@ async fn a_stop_leaves_what_waits_unacknowledged() {
     let running = world.ready(&RETURNS_OK, handler()).await.serve();
     world.limit.set_most(Some(0));
     (0..3).for_each(|_| world.push(running.queue(), "t", ""));
-    running.stop().await;
+    in_time(running.stop()).await;
     assert_eq!((world.finished(Outcome::DroppedShutdown), world.progress.open()), (3, 0));
 }
 
@@ -322,7 +327,7 @@ async fn the_last_failure_is_kept() {
     assert_eq!((failure.result, &*failure.error), (CallResult::Reject, "the handler rejected the message: no"));
     assert!(failure.time >= before);
     assert_eq!(view.meters().calls()[CallResult::Reject as usize].1, 1);
-    running.stop().await;
+    in_time(running.stop()).await;
 }
 
 #[tokio::test]
