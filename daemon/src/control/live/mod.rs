@@ -66,15 +66,6 @@ impl Running {
         let found = self.brokers.iter().find(|broker| *broker.config.name == *name);
         found.ok_or_else(|| unknown(&self.loaded, Section::Brokers, name))
     }
-
-    /// The handler of this name.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn handler(&self, name: &str) -> Result<&HandlerView, Refusal> {
-        let found = self.handlers.iter().find(|handler| *handler.handler().name == *name);
-        found.ok_or_else(|| unknown(&self.loaded, Section::Handlers, name))
-    }
 }
 
 /// The running gateway, for those who look at it and steer it. Cheap to clone.
