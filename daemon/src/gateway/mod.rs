@@ -126,7 +126,7 @@ impl Gateway {
         let obstacles = Box::new(move || watched.obstacles());
         let pages = Pages { metrics: Arc::clone(&shared.metrics), obstacles };
         let api = Api::new(Arc::new(live.clone()), received, tracer, shared.names.clone(), stop_admin.clone());
-        let admin_task = tokio::spawn(admin.serve(pages, Some(api), stop_admin.clone()));
+        let admin_task = tokio::spawn(admin.serve(pages, api, stop_admin.clone()));
         Ok(Gateway {
             admin: address,
             tap,
