@@ -49,7 +49,7 @@ pub(super) struct Intent {
     auto: bool,
     /// Disconnected by command, when so many batches had been offered: what is offered later connects by force.
     away: Option<u64>,
-    /// Connected by command, and no attempt has ended since.
+    /// Connected by command, and neither an attempt nor a connection has ended by itself since.
     asked: bool,
     /// The broker is to forget the session.
     reset: bool,
@@ -106,8 +106,6 @@ impl Intent {
     /// It led to a connection.
     pub(super) fn opened(&mut self) {
         self.link = Link::Up;
-        // Where it is to end at once, the wish is one for the time after.
-        self.asked &= self.leave;
     }
 
     /// The attempt failed, or the connection ended, when so many batches had been offered. Whether by itself, and not
@@ -302,7 +300,7 @@ mod tests {
         auto: bool,
         /// The latest of connect and disconnect was disconnect, and nothing new was to be published since it took effect.
         away: bool,
-        /// Connect was commanded, and neither an attempt ended nor disconnect was commanded since.
+        /// Connect was commanded, and neither did an attempt or a connection end by itself nor was disconnect commanded since.
         asked: bool,
         reset: bool,
         link: Link,
@@ -357,7 +355,7 @@ mod tests {
                             (seen.link, seen.leave) = (Link::None, false);
                         } else if seen.link == Link::Opening {
                             intent.opened();
-                            (seen.link, seen.asked) = (Link::Up, false);
+                            seen.link = Link::Up;
                         }
                     }
                     Event::Step => {

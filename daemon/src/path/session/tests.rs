@@ -443,11 +443,27 @@ async fn a_disconnect_waits_for_messages_that_need_no_acknowledgement_too() {
     // What it publishes would connect the broker by force if that came after the end.
     world.publish("by the call");
     assert_eq!(peer.take().await, "by the call");
+    world.metric("tidegate_messages_published_total{broker=\"plant\",qos=\"1\"} 1").await;
     assert!(!disconnecting.is_finished());
     job.part.end(Outcome::Handled);
     peer.goodbye().await;
     done("disconnect", disconnecting).await;
     listener.nobody_comes().await;
+}
+
+#[tokio::test]
+async fn a_disconnect_waits_for_what_is_on_its_way_to_the_broker() {
+    let listener = Listener::new().await;
+    let world = World::start(listener.port(), "", &["a"], ENDLESS);
+    let mut peer = listener.accept_and_grant(false).await;
+    world.publish("out");
+    let Packet::Publish(publish) = peer.packet().await else { panic!("no PUBLISH") };
+    let disconnecting = world.disconnect();
+    assert!(tokio::time::timeout(SILENCE, peer.packet()).await.is_err(), "it ends before the acknowledgement");
+    peer.send(Packet::PubAck(PubAck::new(publish.pkid))).await;
+    peer.goodbye().await;
+    done("disconnect", disconnecting).await;
+    world.metric("tidegate_outbox_messages{broker=\"plant\"} 0").await;
 }
 
 #[tokio::test]
