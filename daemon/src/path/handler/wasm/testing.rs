@@ -114,7 +114,7 @@ impl TestHandler {
 
     pub(super) fn host(self) -> Host {
         let brokers = BrokerNames::default();
-        ["plant", "cloud"].map(|name| brokers.number(name));
+        ["plant", "cloud"].iter().for_each(|name| _ = brokers.number(name));
         Host::new(&self.handler, brokers)
     }
 }
