@@ -40,11 +40,6 @@ impl BrokerNames {
         u32::try_from(place).ok().map(BrokerId)
     }
 
-    /// All names, by number.
-    pub fn list(&self) -> Arc<[Arc<str>]> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).as_slice().into()
-    }
-
     /// A copy of its own: what is numbered there is unknown here until [`Self::adopt`].
     pub fn draft(&self) -> BrokerNames {
         let names = self.0.read().unwrap_or_else(PoisonError::into_inner);

@@ -5,7 +5,9 @@
 
 use std::path::Path;
 
+use crate::control::config::runtime::Section;
 use crate::control::config::{Loaded, Problems};
+use crate::control::live::{Edit, named};
 use crate::control::{config, routeros};
 use crate::topic::naive::naive_match;
 use crate::topic::{TopicFilter, TopicName, Trie};
@@ -56,11 +58,37 @@ pub fn configuration(data: &[u8]) {
 /// # Panics
 /// As [`configuration`].
 pub fn runtime(data: &[u8]) {
-    const FILE: &str = "[brokers.plant]\naddress = \"a\"\n[handlers.celsius]\nplugin = \"celsius.wasm\"\n\
-                        [[subscriptions]]\nbroker = \"plant\"\ntopic = \"a/+\"\non-message = \"celsius\"\n";
     let Ok(text) = std::str::from_utf8(data) else { return };
     judge(config::load_text(Path::new("tidegate.toml"), FILE, text));
 }
+
+/// An object that a request's body describes is added, or refused in lines for people; once added it can be removed, and then
+/// it is as if it had never been there.
+///
+/// # Panics
+/// It is not so.
+pub fn api(data: &[u8]) {
+    let Ok(keys) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(data) else { return };
+    let file = config::load_text(Path::new("tidegate.toml"), FILE, "").expect("it is a good configuration");
+    for section in [Section::Brokers, Section::Subscriptions, Section::Handlers] {
+        let Ok(text) = (Edit::Add { section, keys: keys.clone() }).applied(&file) else { continue };
+        let loaded = match file.sources.with_runtime(text, &file.names) {
+            Ok(loaded) => loaded,
+            refused @ Err(_) => {
+                judge(refused);
+                continue;
+            }
+        };
+        let name = named(section, &keys).expect("what is added has a name");
+        let removed = (Edit::Remove { section, name, discard: false }).applied(&loaded).expect("it was added before");
+        let left = loaded.sources.with_runtime(removed, &file.names).expect("it was good without it");
+        assert_eq!(left.sources.export(), file.sources.export());
+    }
+}
+
+/// A configuration with an object of each kind.
+const FILE: &str = "[brokers.plant]\naddress = \"a\"\n[handlers.celsius]\nplugin = \"celsius.wasm\"\n\
+                    [[subscriptions]]\nbroker = \"plant\"\ntopic = \"a/+\"\non-message = \"celsius\"\n";
 
 fn judge(loaded: Result<Loaded, Problems>) {
     let problems = match loaded {

@@ -48,7 +48,7 @@ impl Check {
     pub fn run(self) -> ExitCode {
         let file = configuration_file(self.file);
         let mut connections = None;
-        let (mut errors, warnings, handlers, names) = match config::load(&file) {
+        let (mut errors, warnings, handlers, names) = match config::inspect(&file) {
             Ok(mut loaded) => {
                 let mut refused = Vec::new();
                 if self.connect {

@@ -48,8 +48,14 @@ impl Explain {
                 return ExitCode::from(WRONG_USE);
             }
         };
-        let config = match config::load(&configuration_file(self.config.clone())) {
-            Ok(loaded) => loaded.config,
+        let config = match config::inspect(&configuration_file(self.config.clone())) {
+            Ok(loaded) => {
+                // Of the warnings, what may change the answer: something that was added is not seen.
+                let added = loaded.sources.runtime_path().to_string_lossy();
+                let unseen = loaded.warnings.iter().filter(|warning| warning.origin.place.file == added);
+                unseen.for_each(|warning| output::notice(format_args!("warning: {warning}")));
+                loaded.config
+            }
             Err(problems) => {
                 output::notice(problems);
                 return ExitCode::from(WRONG_USE);

@@ -81,7 +81,6 @@ pub struct Gateway {
     config: Arc<Config>,
     admin: Option<SocketAddr>,
     tap: Tap,
-    live: Live,
     router: Arc<Router>,
     progress: Arc<Progress>,
     /// Owns the stages until it is stopped.
@@ -127,11 +126,10 @@ impl Gateway {
         let obstacles = Box::new(move || watched.obstacles());
         let pages = Pages { metrics: Arc::clone(&shared.metrics), obstacles };
         let api = Api::new(Arc::new(live.clone()), received, tracer, shared.names.clone(), stop_admin.clone());
-        let admin_task = tokio::spawn(admin.serve(pages, Some(api), stop_admin.clone()));
+        let admin_task = tokio::spawn(admin.serve(pages, api, stop_admin.clone()));
         Ok(Gateway {
             admin: address,
             tap,
-            live,
             router: shared.router,
             progress,
             changes: tokio::spawn(live::run(stages, queue, sender, stop_changes.clone())),
@@ -151,11 +149,6 @@ impl Gateway {
     /// What flows through, live.
     pub fn tap(&self) -> &Tap {
         &self.tap
-    }
-
-    /// What runs, and how to change it.
-    pub fn live(&self) -> &Live {
-        &self.live
     }
 
     /// The configuration that it was started with.

@@ -124,8 +124,16 @@ impl Stages {
     /// A plugin does not load, or an instance does not start.
     pub async fn prepare(&self, loaded: Loaded) -> Result<Prepared, GatewayError> {
         let difference = Difference::between(Some(&self.loaded), &loaded);
-        let ready = ready(&self.shared, &loaded, &difference).await?;
-        Ok(Prepared { loaded, difference, ready })
+        match ready(&self.shared, &loaded, &difference).await {
+            Ok(ready) => Ok(Prepared { loaded, difference, ready }),
+            Err(error) => {
+                // A handler that never ran leaves no metric.
+                for (name, _) in difference.handlers.iter().filter(|(_, change)| *change == Change::Added) {
+                    self.shared.metrics.forget_handler(name);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Changes what runs to what was prepared: new routes first, then the end of what nothing leads to any more. Takes as long
@@ -137,6 +145,11 @@ impl Stages {
         self.shared.names.adopt(&loaded.names);
         let old = std::mem::replace(&mut self.loaded, loaded);
         let queues = self.queues(&ready);
+        for (name, _) in difference.handlers.iter().filter(|(_, change)| *change == Change::Added) {
+            // Before any message can come for it.
+            let added = ready.remove(name).map(ReadyHandler::serve);
+            self.handlers.extend(added.map(|handler| (Arc::clone(name), handler)));
+        }
         let changed: HashMap<&Arc<str>, BrokerChange> =
             difference.brokers.iter().map(|(name, change)| (name, *change)).collect();
         for broker in &self.loaded.config.brokers.clone() {
@@ -153,7 +166,7 @@ impl Stages {
         for (name, _) in difference.brokers.iter().filter(|(_, change)| *change == BrokerChange::Removed) {
             self.remove(name).await;
         }
-        for (name, change) in &difference.handlers {
+        for (name, change) in difference.handlers.iter().filter(|(_, change)| *change != Change::Added) {
             self.change_handler(name, *change, ready.remove(name)).await;
         }
         self.forget_subscriptions(&old);
@@ -225,15 +238,12 @@ impl Stages {
             (Some(old), Some(ready)) => {
                 self.handlers.insert(Arc::clone(name), ready.succeed(old).await);
             }
-            (None, Some(ready)) => {
-                self.handlers.insert(Arc::clone(name), ready.serve());
-            }
             (Some(old), None) => {
                 debug_assert_eq!(change, Change::Removed, "a changed handler is made ready before");
                 old.drain(Instant::now() + self.loaded.config.shutdown_grace).await;
                 self.shared.metrics.forget_handler(name);
             }
-            (None, None) => {}
+            (None, _) => debug_assert!(false, "what changes or goes was there"),
         }
     }
 

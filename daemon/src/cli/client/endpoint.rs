@@ -20,21 +20,23 @@ const SOCKET: &str = "TIDEGATE_SOCKET";
 const URL: &str = "TIDEGATE_URL";
 const TOKEN_FILE: &str = "TIDEGATE_TOKEN_FILE";
 
+/// Where the help tells these options.
+const HEADING: &str = "Reaching the daemon";
+
 /// How the daemon is reached.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Reaching the daemon")]
 pub struct Connection {
     /// Its Unix socket [env: TIDEGATE_SOCKET] [default: the one of its configuration]
-    #[arg(long, value_name = "PATH", global = true)]
+    #[arg(long, value_name = "PATH", global = true, help_heading = HEADING)]
     socket: Option<PathBuf>,
     /// Its HTTP address, such as http://127.0.0.1:9883 [env: TIDEGATE_URL]
-    #[arg(long, value_name = "URL", global = true)]
+    #[arg(long, value_name = "URL", global = true, help_heading = HEADING)]
     url: Option<String>,
     /// The file with the token that changes over HTTP need [env: TIDEGATE_TOKEN_FILE]
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = HEADING)]
     token_file: Option<PathBuf>,
     /// Its configuration file, for its socket [default: ./tidegate.toml, then /etc/tidegate/tidegate.toml]
-    #[arg(short = 'c', value_name = "FILE", global = true)]
+    #[arg(short = 'c', value_name = "FILE", global = true, help_heading = HEADING)]
     daemon_config: Option<PathBuf>,
 }
 

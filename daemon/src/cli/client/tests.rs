@@ -100,7 +100,7 @@ fn a_socket_of_another_user_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("admin.sock");
     let _listener = UnixListener::bind(&socket).expect("a new socket");
-    std::fs::set_permissions(&socket, PermissionsExt::from_mode(0)).expect("our socket");
+    std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o000)).expect("our socket");
     if std::os::unix::net::UnixStream::connect(&socket).is_err() {
         let (code, said) = ask(Endpoint::Socket(socket), Request::get(&["status"])).expect_err("not ours");
         assert_eq!(code, 3);

@@ -195,12 +195,21 @@ impl<R: Resource> FromArgMatches for Unset<R> {
 }
 
 fn option(key: &Key) -> Arg {
-    let arg = Arg::new(key.option).long(key.option).value_name(key.value).help(key.help);
+    let mut arg = Arg::new(key.option).long(key.option).value_name(key.value).help(key.help);
+    arg = match key.path {
+        ["tls", ..] => arg.help_heading("TLS"),
+        ["will" | "birth" | "close", ..] => arg.help_heading("Status messages"),
+        ["when", ..] => arg.help_heading("Conditions"),
+        _ => arg,
+    };
     match key.kind {
         Kind::Text => arg.allow_hyphen_values(true),
         Kind::Integer => arg.value_parser(value_parser!(u64)),
         Kind::IntegerOrOff => arg.value_parser(integer_or_off),
-        Kind::Boolean => arg.num_args(0..=1).default_missing_value("true").value_parser(BoolishValueParser::new()),
+        Kind::Boolean => {
+            let words = BoolishValueParser::new();
+            arg.num_args(0..=1).default_missing_value("true").value_parser(words).hide_possible_values(true)
+        }
         Kind::Choice(words) => arg.value_parser(PossibleValuesParser::new(words)),
         Kind::List => arg.action(ArgAction::Append),
         Kind::Table => arg.action(ArgAction::Append).value_parser(entry),
@@ -281,6 +290,62 @@ mod tests {
         assert_eq!(keys.get(&["tls", "key"]), Some(&Value::Null));
         assert_eq!(keys.get(&["port"]), None);
         assert_eq!(keys.into_json(), json!({"tls": {"ca": "ca.pem", "key": null}, "auto-connect": false}));
+    }
+
+    /// The keys of a table in the reference, by path; what is within these tables is not looked at.
+    fn paths(table: &toml::Table, within: &[&str], whole: &[&str]) -> Vec<Vec<String>> {
+        let mut found = Vec::new();
+        for (name, value) in table {
+            let path: Vec<&str> = within.iter().copied().chain([name.as_str()]).collect();
+            match value {
+                toml::Value::Table(inner) if !whole.contains(&name.as_str()) => {
+                    found.extend(paths(inner, &path, whole))
+                }
+                _ => found.push(path.into_iter().map(str::to_owned).collect()),
+            }
+        }
+        found
+    }
+
+    #[track_caller]
+    fn check_options<R: Resource>(objects: &[&toml::Value], whole: &[&str]) {
+        let tables = objects.iter().map(|object| object.as_table().expect("a table"));
+        let keys: Vec<Vec<String>> = tables.flat_map(|table| paths(table, &[], whole)).collect();
+        assert!(keys.len() > R::KEYS.len() / 2, "the reference has them: {keys:?}");
+        for path in keys {
+            // `tls` and `transport` stand for more than one option.
+            let has = |key: &Key| key.path == path || key.path.starts_with(&[&path[0]]) && path.len() == 1;
+            assert!(R::KEYS.iter().any(has), "no option for {}", path.join("."));
+        }
+    }
+
+    #[test]
+    fn every_key_of_the_configuration_has_an_option() {
+        let reference = include_str!("../../../../config/reference.toml").parse::<toml::Table>().expect("it is TOML");
+        let all = |name: &str| match &reference[name] {
+            toml::Value::Table(named) => named.values().collect::<Vec<_>>(),
+            toml::Value::Array(list) => list.iter().collect(),
+            other => panic!("{name}: {other}"),
+        };
+        check_options::<super::super::broker_keys::Broker>(&all("brokers"), &[]);
+        check_options::<super::super::subscriptions::SubscriptionKeys>(&all("subscriptions"), &[]);
+        check_options::<super::super::handlers::HandlerKeys>(&all("handlers"), &["config"]);
+    }
+
+    #[test]
+    fn no_option_is_named_after_another_key() {
+        fn check<R: Resource>() {
+            for key in R::KEYS {
+                let last = key.path.last().expect("is not empty");
+                let named =
+                    key.option.ends_with(last) || key.path == ["tls", "on"] || key.path == ["transport", "kind"];
+                let log = key.path == ["on-message", "log"];
+                assert!(named || log, "{} for {:?}", key.option, key.path);
+            }
+        }
+        check::<super::super::broker_keys::Broker>();
+        check::<super::super::subscriptions::SubscriptionKeys>();
+        check::<super::super::handlers::HandlerKeys>();
     }
 
     #[test]

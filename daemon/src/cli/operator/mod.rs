@@ -55,7 +55,7 @@ pub enum Operator {
 #[derive(Args, Clone, Debug, Default)]
 pub struct Asking {
     /// Print JSON, as the HTTP API gives it
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     pub json: bool,
     #[command(flatten)]
     pub connection: Connection,

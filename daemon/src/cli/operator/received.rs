@@ -39,12 +39,12 @@ RouterOS: /iot mqtt subscriptions recv print")]
     Clear,
     /// Show messages as they come, until interrupted
     #[command(after_help = "\
-With --json it prints an object a line. Exit code 0 after SIGINT or SIGTERM, 3 when the daemon ends first. Messages that
+With --json it prints an object a line. Exit code 0 after SIGINT or SIGTERM, 3 when the daemon ends first. Messages that \
 came faster than they could be shown are counted on standard error.")]
     Follow(Chosen),
     /// Record messages to a file as they come, an object of JSON a line, until interrupted
     #[command(after_help = "\
-Each line is in the file before the next message is taken. Exit code 0 after SIGINT or SIGTERM, 1 if messages came faster
+Each line is in the file before the next message is taken. Exit code 0 after SIGINT or SIGTERM, 1 if messages came faster \
 than they could be recorded, which are counted on standard error; 3 when the daemon ends first.")]
     Record(Record),
 }

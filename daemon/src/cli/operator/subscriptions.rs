@@ -53,8 +53,8 @@ impl Resource for SubscriptionKeys {
                 "when-retained",
                 &["when", "retained"],
                 Boolean,
-                "BOOL",
-                "Only if the message is a retained one that the broker replays; false: only if not",
+                "YES",
+                "Only if the message is a retained one that the broker replays; with no: only if not",
             ),
             key(
                 "when-otherwise",

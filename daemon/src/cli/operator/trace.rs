@@ -18,8 +18,8 @@ use crate::topic::TopicFilter;
 /// The arguments of `trace`.
 #[derive(Args)]
 #[command(after_help = "\
-A line a step: the time, the message's number as in `recv list --json`, the time since it was received, what happened.
-With --json it prints an object a line. Exit code 0 after --count messages, SIGINT or SIGTERM; 3 when the daemon ends first.
+A line a step: the time, the message's number as in `recv list --json`, the time since it was received, what happened. \
+With --json it prints an object a line. Exit code 0 after --count messages, SIGINT or SIGTERM; 3 when the daemon ends first. \
 Steps that came faster than they could be shown are counted on standard error.
 
 Example: tidegate trace 'sensors/#' --count 1")]

@@ -95,8 +95,8 @@ impl Admin {
     }
 
     /// Serves until `stop`, then finishes the requests that it has begun.
-    pub async fn serve(self, pages: Pages, api: Option<Api>, stop: CancellationToken) {
-        let app = gated(pages.routes().merge(api.map(Api::routes).unwrap_or_default()), self.gate);
+    pub async fn serve(self, pages: Pages, api: Api, stop: CancellationToken) {
+        let app = gated(pages.routes().merge(api.routes()), self.gate);
         Server::new(app, stop).serve(self.socket, self.tcp.map(|(listener, _)| listener)).await;
     }
 }

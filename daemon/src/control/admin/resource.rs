@@ -446,7 +446,9 @@ pub enum PublishResult {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Publication {
+    #[schema(min_length = 1)]
     pub broker: String,
+    #[schema(min_length = 1)]
     pub topic: String,
     /// As text; empty unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -456,6 +458,7 @@ pub struct Publication {
     pub message_base64: Option<String>,
     /// 0, 1 or 2.
     #[serde(default)]
+    #[schema(maximum = 2)]
     pub qos: u8,
     #[serde(default)]
     pub retain: bool,
@@ -490,7 +493,6 @@ pub struct Setting {
     /// Its path, such as `brokers.plant.port`.
     pub key: String,
     /// As written; `***` in place of a secret.
-    #[schema(value_type = Object)]
     pub value: serde_json::Value,
     pub origin: Origin,
 }

@@ -195,6 +195,31 @@ pub fn load(file: &Path) -> Result<Loaded, Problems> {
     assemble(&files, source::read_runtime, &Environment::of_process(), &BrokerNames::default())
 }
 
+/// As [`load`], for those who only look: where what was added at run time may be read by the daemon's user alone, a warning says
+/// that it is missing.
+///
+/// # Errors
+/// As for [`load`].
+pub fn inspect(file: &Path) -> Result<Loaded, Problems> {
+    let files = source::read(file)?;
+    let mut unseen = None;
+    let read_runtime = |state_dir: &Path| {
+        source::read_runtime(state_dir).or_else(|problem| {
+            if !source::is_forbidden(state_dir) {
+                return Err(problem);
+            }
+            unseen = Some(problem.origin.problem(
+                "what was added while the daemon ran is not seen: permission denied",
+                "run this as the daemon's user",
+            ));
+            Ok(source::nothing_added(state_dir))
+        })
+    };
+    let mut loaded = assemble(&files, read_runtime, &Environment::of_process(), &BrokerNames::default())?;
+    loaded.warnings.extend(unseen);
+    Ok(loaded)
+}
+
 /// The admin plane's socket as FILE and `conf.d/*.toml` beside it say, without regard to any other mistake in them. Where
 /// they cannot be read, that of the default state directory.
 pub fn socket(file: &Path) -> PathBuf {
@@ -220,7 +245,7 @@ pub fn load_text(file: &Path, text: &str, runtime: &str) -> Result<Loaded, Probl
 /// `read_runtime` finds in the state directory.
 fn assemble(
     files: &[SourceFile],
-    read_runtime: impl FnOnce(&Path) -> Result<SourceFile, Problem>,
+    read_runtime: impl FnOnce(&Path) -> Result<SourceFile, Box<Problem>>,
     environment: &Environment,
     known: &BrokerNames,
 ) -> Result<Loaded, Problems> {
@@ -230,7 +255,7 @@ fn assemble(
     let tables: Vec<_> = files.iter().enumerate().map(|(order, file)| reading.parse(order, file)).collect();
     let mut roots = tables_of(&reading, 0, files.iter().zip(&tables));
     let settings = daemon::read(&roots, environment);
-    let runtime = read_runtime(&settings.state_dir).map_err(|problem| vec![problem])?;
+    let runtime = read_runtime(&settings.state_dir).map_err(|problem| vec![*problem])?;
     let runtime_table = reading.parse(files.len(), &runtime);
     roots.extend(tables_of(&reading, files.len(), [(&runtime, &runtime_table)]));
 

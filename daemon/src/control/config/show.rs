@@ -124,8 +124,9 @@ fn mask(key: &str, value: &mut Value) -> bool {
             MASK.clone_into(text);
             true
         }
-        Value::Array(items) => items.iter_mut().fold(false, |any, item| mask(key, item) || any),
-        Value::Table(table) => table.iter_mut().fold(false, |any, (_, item)| mask(key, item) || any),
+        // Each of them, not only the first that is one.
+        Value::Array(items) => items.iter_mut().filter_map(|item| mask(key, item).then_some(())).count() > 0,
+        Value::Table(table) => table.iter_mut().filter_map(|(_, item)| mask(key, item).then_some(())).count() > 0,
         _ => false,
     }
 }
@@ -133,11 +134,10 @@ fn mask(key: &str, value: &mut Value) -> bool {
 /// Passwords, and whatever a handler is given.
 fn is_secret(key: &str) -> bool {
     let mut levels = key.split('.');
-    match (levels.next(), levels.next(), levels.next()) {
-        (Some("brokers"), Some(_), Some("password")) => true,
-        (Some("handlers"), Some(_), Some("config")) => true,
-        _ => false,
-    }
+    matches!(
+        (levels.next(), levels.next(), levels.next()),
+        (Some("brokers"), Some(_), Some("password")) | (Some("handlers"), Some(_), Some("config"))
+    )
 }
 
 fn is_interpolation(text: &str) -> bool {

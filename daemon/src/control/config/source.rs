@@ -139,17 +139,29 @@ pub(super) const RUNTIME: &str = "runtime.toml";
 ///
 /// # Errors
 /// It exists and cannot be read.
-pub(super) fn read_runtime(state_dir: &Path) -> Result<SourceFile, Problem> {
+pub(super) fn read_runtime(state_dir: &Path) -> Result<SourceFile, Box<Problem>> {
     let path = state_dir.join(RUNTIME);
     match path.try_exists() {
-        Ok(false) => Ok(SourceFile::runtime(path, "")),
+        Ok(false) => Ok(nothing_added(state_dir)),
         // No such folder can be made either, which the start of the daemon tells.
-        Err(error) if error.kind() == io::ErrorKind::InvalidFilename => Ok(SourceFile::runtime(path, "")),
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidFilename | io::ErrorKind::NotADirectory) => {
+            Ok(nothing_added(state_dir))
+        }
         Ok(true) | Err(_) => match read_file(&path) {
             Ok(file) => Ok(SourceFile { runtime: true, ..file }),
-            Err((message, remedy)) => Err(whole_file(&path.to_string_lossy()).problem(message, remedy)),
+            Err((message, remedy)) => Err(Box::new(whole_file(&path.to_string_lossy()).problem(message, remedy))),
         },
     }
+}
+
+/// STATE-DIR/runtime.toml of a daemon that nothing was added to.
+pub(super) fn nothing_added(state_dir: &Path) -> SourceFile {
+    SourceFile::runtime(state_dir.join(RUNTIME), "")
+}
+
+/// Whether STATE-DIR/runtime.toml may not be read, or not even looked for.
+pub(super) fn is_forbidden(state_dir: &Path) -> bool {
+    File::open(state_dir.join(RUNTIME)).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// The `*.toml` files of `conf.d` by name; none where there is no such folder.

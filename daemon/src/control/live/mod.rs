@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::change::{Request, run};
-pub use self::edit::{Edit, unknown};
+pub use self::edit::{Edit, named, unknown};
 pub use self::health::Obstacle;
 pub use self::refusal::{Refusal, RefusalKind};
 use crate::control::config::Loaded;
@@ -65,15 +65,6 @@ impl Running {
     pub fn broker(&self, name: &str) -> Result<&RunningBroker, Refusal> {
         let found = self.brokers.iter().find(|broker| *broker.config.name == *name);
         found.ok_or_else(|| unknown(&self.loaded, Section::Brokers, name))
-    }
-
-    /// The handler of this name.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn handler(&self, name: &str) -> Result<&HandlerView, Refusal> {
-        let found = self.handlers.iter().find(|handler| *handler.handler().name == *name);
-        found.ok_or_else(|| unknown(&self.loaded, Section::Handlers, name))
     }
 }
 

@@ -262,7 +262,7 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
             .collect(),
         config: masked(&config.config),
         calls: calls.map(|(result, count)| (result.label().to_owned(), count)).collect::<BTreeMap<_, _>>(),
-        waiting: view.meters().queue.get().try_into().unwrap_or_default(),
+        waiting: view.queue().waiting() as u64,
         last_failure: last_failure(view),
     }
 }
@@ -275,7 +275,7 @@ fn handler_summary(view: &HandlerView) -> HandlerSummary {
         version: view.version().to_string(),
         calls: calls.iter().map(|(_, count)| count).sum(),
         failures: failed.map(|(_, count)| count).sum(),
-        waiting: view.meters().queue.get().try_into().unwrap_or_default(),
+        waiting: view.queue().waiting() as u64,
         last_failure: last_failure(view),
     }
 }

@@ -413,14 +413,21 @@ proptest! {
 
     #[test]
     fn anything_at_all_is_imported(
+        beginning in prop::sample::select(vec![
+            "",
+            "/iot mqtt brokers\nadd name=b address=",
+            "/iot mqtt brokers\nadd name=b address=a client-id=",
+            "/iot mqtt brokers\nadd name=b address=a\n/iot mqtt subscriptions\nadd broker=b topic=",
+            "/iot mqtt brokers\nadd name=b address=a\n/iot mqtt subscriptions\nadd broker=b topic=x on-message=",
+        ]),
         pieces in prop::collection::vec(prop::sample::select(vec![
             "/iot mqtt brokers", "/iot mqtt subscriptions", "\nadd ", "\nset ", "[ find ", "]", "name=", "address=", "broker=",
-            "topic=", "on-message=", "password=", "b ", "a/# ", "\"", "\\", "\n", "{", "}", "(", "$msgData", ":log info ", ":if ",
-            "~", "do=", "# ", "${", "\u{7f}", "é", ";", "port=99999 ", "ssl=yes certificate=c ", "disabled=yes ", "\\\n", "\r\n",
-            "\u{1}", "=", "/iot mqtt subscribe ", "qos=7 ",
-        ]), 0..40),
+            "topic=", "on-message=", "password=", "b ", "a/# ", "#/a", "+x ", "\"", "\\", "\n", "{", "}", "(", "$msgData",
+            ":log info ", ":if ", "~", "do=", "# ", "${", "\u{7f}", "\\00", "é", ";", "port=99999 ", "ssl=yes certificate=c ",
+            "disabled=yes ", "\\\n", "\r\n", "\u{1}", "=", "/iot mqtt subscribe ", "qos=7 ", "://",
+        ]), 0..20),
     ) {
-        crate::fuzzing::routeros(pieces.concat().as_bytes());
+        crate::fuzzing::routeros((beginning.to_owned() + &pieces.concat()).as_bytes());
     }
 
     #[test]

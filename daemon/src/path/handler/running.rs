@@ -115,7 +115,8 @@ impl ReadyHandler {
         Ok(ReadyHandler { parts })
     }
 
-    /// What can be read of it.
+    /// What can be read of it before it runs.
+    #[cfg(test)]
     pub fn view(&self) -> HandlerView {
         HandlerView(Arc::clone(&self.parts))
     }

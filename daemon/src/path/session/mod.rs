@@ -143,11 +143,6 @@ impl Session {
         self.status.clone()
     }
 
-    /// The broker's configuration.
-    pub fn config(&self) -> &Arc<Broker> {
-        &self.core.broker
-    }
-
     /// Connects at once, also where the backoff would wait, and waits for what comes of that attempt. Afterwards the session
     /// goes on as `auto-connect` says: with it a connection is made again whenever there is none, without it a failed attempt
     /// or a lost connection is left at that. Cancellation safe: the attempt goes on.

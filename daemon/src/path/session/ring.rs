@@ -26,7 +26,7 @@ pub(super) struct Received {
 
 /// How much may be unacknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Window {
+pub struct Window {
     /// `receive-maximum`: what a broker that keeps to it never exceeds. Also the acknowledgements that may be on their way
     /// at the same time.
     pub(super) messages: usize,

@@ -59,12 +59,7 @@ impl SessionStatus {
 
     /// Subscriptions that the broker has not answered.
     pub fn pending(&self) -> usize {
-        self.count(|standing| standing == Standing::Pending)
-    }
-
-    /// Subscriptions that the broker has granted.
-    pub fn granted(&self) -> usize {
-        self.count(|standing| matches!(standing, Standing::Granted(_)))
+        self.subscriptions.iter().filter(|(_, standing)| *standing == Standing::Pending).count()
     }
 
     /// Names of the subscriptions that the broker refused, with its reason.
@@ -73,9 +68,5 @@ impl SessionStatus {
             Standing::Refused(reason) => Some((name, *reason)),
             Standing::Pending | Standing::Granted(_) => None,
         })
-    }
-
-    fn count(&self, is: impl Fn(Standing) -> bool) -> usize {
-        self.subscriptions.iter().filter(|(_, standing)| is(*standing)).count()
     }
 }

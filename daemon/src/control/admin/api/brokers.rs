@@ -24,12 +24,24 @@ pub(super) async fn list_brokers(State(api): State<Api>) -> Json<Vec<Broker>> {
     Json(api.operations().brokers())
 }
 
-/// Adds a broker with these keys of the configuration. With auto-connect, which is the default, it connects at once.
+/// Adds a broker with these keys of the configuration. It connects at once with `auto-connect`, which is off unless given here.
 #[utoipa::path(
     post,
     path = "/api/v1/brokers",
     request_body = NewBroker,
-    responses((status = 201, body = Broker, headers(("Location" = String, description = "Where it is now"))))
+    responses((
+        status = 201,
+        body = Broker,
+        headers(("Location" = String, description = "Where it is now")),
+        links(
+            ("get_broker" = (operation_id = "get_broker", parameters(("name" = "$response.body#/name")))),
+            ("set_broker" = (operation_id = "set_broker", parameters(("name" = "$response.body#/name")))),
+            ("remove_broker" = (operation_id = "remove_broker", parameters(("name" = "$response.body#/name")))),
+            ("connect_broker" = (operation_id = "connect_broker", parameters(("name" = "$response.body#/name")))),
+            ("disconnect_broker" = (operation_id = "disconnect_broker", parameters(("name" = "$response.body#/name")))),
+            ("reset_session" = (operation_id = "reset_session", parameters(("name" = "$response.body#/name"))))
+        )
+    ))
 )]
 pub(super) async fn add_broker(State(api): State<Api>, Body(keys): Body<Keys>) -> Result<impl IntoResponse, Failed> {
     let keys = given(keys);

@@ -27,7 +27,16 @@ pub(super) async fn list_handlers(State(api): State<Api>) -> Json<Vec<Handler>> 
     post,
     path = "/api/v1/handlers",
     request_body = NewHandler,
-    responses((status = 201, body = Handler, headers(("Location" = String, description = "Where it is now"))))
+    responses((
+        status = 201,
+        body = Handler,
+        headers(("Location" = String, description = "Where it is now")),
+        links(
+            ("get_handler" = (operation_id = "get_handler", parameters(("name" = "$response.body#/name")))),
+            ("set_handler" = (operation_id = "set_handler", parameters(("name" = "$response.body#/name")))),
+            ("remove_handler" = (operation_id = "remove_handler", parameters(("name" = "$response.body#/name"))))
+        )
+    ))
 )]
 pub(super) async fn add_handler(State(api): State<Api>, Body(keys): Body<Keys>) -> Result<impl IntoResponse, Failed> {
     let keys = given(keys);

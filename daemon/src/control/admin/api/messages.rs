@@ -40,6 +40,7 @@ pub(super) struct Listing {
     /// Those of this broker alone.
     broker: Option<String>,
     /// Those alone whose topic this filter matches.
+    #[param(min_length = 1)]
     topic: Option<String>,
     /// At most so many, the last ones.
     last: Option<usize>,
@@ -90,6 +91,7 @@ pub(super) async fn publish(
 #[into_params(parameter_in = Query)]
 pub(super) struct Question {
     /// Its topic name.
+    #[param(min_length = 1)]
     topic: String,
     /// The broker that it comes from; all of them unless given.
     broker: Option<String>,

@@ -45,7 +45,16 @@ fn yes() -> bool {
     path = "/api/v1/subscriptions",
     params(Force),
     request_body = NewSubscription,
-    responses((status = 201, body = Subscription, headers(("Location" = String, description = "Where it is now"))))
+    responses((
+        status = 201,
+        body = Subscription,
+        headers(("Location" = String, description = "Where it is now")),
+        links(
+            ("get_subscription" = (operation_id = "get_subscription", parameters(("name" = "$response.body#/name")))),
+            ("set_subscription" = (operation_id = "set_subscription", parameters(("name" = "$response.body#/name")))),
+            ("unsubscribe" = (operation_id = "unsubscribe", parameters(("name" = "$response.body#/name"))))
+        )
+    ))
 )]
 pub(super) async fn subscribe(
     State(api): State<Api>,

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::message::BrokerId;
 
 const BROKER: &str = "[brokers.plant]\naddress = \"mqtt.example\"\n";
 
@@ -162,7 +163,7 @@ fn good_handlers_of_a_bad_file_are_handed_on() {
     let bad_broker = "[brokers.cloud]\naddress = \"\"\n";
     let handlers = "[handlers.a]\nplugin = \"a.wasm\"\nallow.publish = [\"plant:x\"]\n[handlers.b]\nplugin = \"b\"\n";
     let problems = assemble_text(&format!("{bad_broker}{BROKER}{handlers}")).expect_err("has errors");
-    assert_eq!(&*problems.names.list(), ["cloud".into(), "plant".into()]);
+    assert_eq!(["cloud", "plant"].map(|name| problems.names.find(name)), [0, 1].map(|number| Some(BrokerId(number))));
     let [(handler, origins)] = problems.handlers.as_slice() else { panic!("{:?}", problems.handlers) };
     assert_eq!(&*handler.name, "a");
     assert_eq!(handler.allow.publish[0].broker.index(), 1);
