@@ -358,15 +358,14 @@ mod tests {
         Wanted { broker: None, topic: Some(TopicFilter::new(topic).expect("valid")) }
     }
 
-    /// What a watch says now, as sequence and step or as how much it missed, and whether it has ended.
-    fn said(watch: &mut Watch) -> (Vec<Result<(u64, Step), u64>>, bool) {
+    /// What a watch says now, and whether it has ended.
+    fn said(watch: &mut Watch) -> (Vec<Watched>, bool) {
         let mut said = Vec::new();
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         loop {
             let next = std::pin::pin!(watch.next());
             match next.poll(&mut context) {
-                std::task::Poll::Ready(Some(Watched::Step(step))) => said.push(Ok((step.sequence, step.step))),
-                std::task::Poll::Ready(Some(Watched::Missed(missed))) => said.push(Err(missed)),
+                std::task::Poll::Ready(Some(watched)) => said.push(watched),
                 std::task::Poll::Ready(None) => return (said, true),
                 std::task::Poll::Pending => return (said, false),
             }
@@ -375,7 +374,11 @@ mod tests {
 
     fn sequences(watch: &mut Watch) -> (Vec<u64>, bool) {
         let (said, ended) = said(watch);
-        (said.into_iter().map(|said| said.expect("nothing is missed").0).collect(), ended)
+        let sequence = |said| match said {
+            Watched::Step(step) => step.sequence,
+            Watched::Missed(missed) => panic!("{missed} steps are missed"),
+        };
+        (said.into_iter().map(sequence).collect(), ended)
     }
 
     #[test]
@@ -464,7 +467,9 @@ mod tests {
         let mut watch = tracer.watch(wanted("#"), None);
         begin(&tracer, 1, &"x".repeat(65_535));
         let (said, _) = said(&mut watch);
-        let [Ok((1, Step::Received { topic, .. }))] = said.as_slice() else { panic!("{said:?}") };
+        let [Watched::Step(TraceStep { step: Step::Received { topic, .. }, .. })] = said.as_slice() else {
+            panic!("{said:?}")
+        };
         assert_eq!(topic.len(), LONGEST_TEXT + "… (64511 bytes more)".len());
     }
 
@@ -516,9 +521,11 @@ mod tests {
                 let room = expected + CAPACITY as u64;
                 for said in said(&mut watch).0 {
                     match said {
-                        Ok((_, Step::Admitted { publishes })) => prop_assert_eq!(publishes, expected),
-                        Ok((_, step)) => prop_assert!(expected == 0 && matches!(step, Step::Received { .. }), "misplaced"),
-                        Err(missed) => {
+                        Watched::Step(TraceStep { step: Step::Admitted { publishes }, .. }) => {
+                            prop_assert_eq!(publishes, expected);
+                        }
+                        Watched::Step(TraceStep { step, .. }) => prop_assert!(expected == 0 && matches!(step, Step::Received { .. }), "misplaced"),
+                        Watched::Missed(missed) => {
                             prop_assert_eq!(expected, room);
                             expected += missed - 1;
                         }
