@@ -39,6 +39,10 @@ enum Part {
     Memory,
     /// The highest rate without loss and with 99 % of the results within 50 ms.
     Max,
+    /// What 500 slow clients of the admin plane cost a stream of 5,000 messages a second.
+    Admin,
+    /// What it costs to keep messages for `tidegate recv`, at 10,000 a second.
+    Received,
     /// The parts of the daemon that every message passes, each alone.
     Micro,
 }

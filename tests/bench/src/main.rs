@@ -1,14 +1,17 @@
 //! Measures the built daemon against a minimal program on rumqttc (the floor) and against the broker alone.
 //!
 //! Owns: the command line and the exit code: 1 when a result is wrong, out of order or lost at a rate that must be
-//! sustained, never because of a time. `measure.rs` says what is measured, `station.rs` runs it, `report.rs` prints it;
-//! `load.rs` and `receiver.rs` are the two ends. Built optimised and run by `cargo xtask bench`, which builds what it needs.
+//! sustained, never because of a time. `measure.rs` and `operating.rs` say what is measured, `station.rs` runs it, `report.rs`
+//! prints it; `load.rs` and `receiver.rs` are the two ends, `crowd.rs` asks meanwhile. Built optimised and run by `cargo xtask bench`, which builds what it needs.
 
 mod clock;
 mod connection;
+mod contrast;
+mod crowd;
 mod latency;
 mod load;
 mod measure;
+mod operating;
 mod packets;
 mod process;
 mod readings;
@@ -94,14 +97,17 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     let found = |path: PathBuf| path.canonicalize().with_context(|| format!("{} is not built", path.display()));
     let programs = Programs { tidegate: found(tidegate)?, floor: found(floor)?, plugins: found(plugins)? };
     let mut run = Run::new(programs, only, usize::from(repeats), seconds);
-    let mut figures = Vec::new();
+    let (mut figures, mut samples) = (Vec::new(), Vec::new());
     for number in 1..=usize::from(repeats) {
         let repeat = run.repeat(number)?;
         say!("{repeat}");
         figures.push(repeat);
+        let operating = run.operating(number)?;
+        operating.iter().for_each(|sample| say!("  {sample}"));
+        samples.push(operating);
     }
     let right = run.violations.is_empty();
-    let report = Report::new(conditions, &figures, run.violations);
+    let report = Report::new(conditions, &figures, contrast::contrasts(&samples), run.violations);
     let text = if json { report.json()? + "\n" } else { report.to_string() };
     io::stdout().lock().write_all(text.as_bytes()).context("cannot write the report")?;
     Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })

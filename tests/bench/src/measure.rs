@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use crate::clock::Clock;
 use crate::report::{Figures, Metric, Qos};
 use crate::say;
-use crate::station::{Phase, Programs, Seen, Station, Subject};
+use crate::station::{Phase, Programs, Seen, Settings, Station, Subject};
 
 /// What can be measured alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -27,13 +27,24 @@ pub enum Measurement {
     Memory,
     /// The highest rate without loss and with 99 % of the results within 50 ms, and processor time there.
     Max,
+    /// Latency and memory at 5,000 a second while 500 slow clients ask the admin plane.
+    Admin,
+    /// Processor time of a message at 10,000 a second with and without keeping it for `tidegate recv`.
+    Received,
+}
+
+impl Measurement {
+    /// It compares the daemon with itself.
+    fn alone(self) -> bool {
+        matches!(self, Measurement::Admin | Measurement::Received)
+    }
 }
 
 /// The rate at which latency is measured.
 const CALM: f64 = 1_000.0;
 
 /// The rate at which processor time and memory are measured.
-const FIXED: f64 = 10_000.0;
+pub const FIXED: f64 = 10_000.0;
 
 /// What 99 % of the results must keep to for a rate to count as sustained.
 const SUSTAINED: Duration = Duration::from_millis(50);
@@ -63,7 +74,8 @@ pub struct Run {
     pub repeats: usize,
     /// How long each load is measured.
     pub seconds: f64,
-    clock: Clock,
+    /// The time of all messages.
+    pub clock: Clock,
     /// The step of the highest rate that was found before.
     found: BTreeMap<(Subject, Qos), i32>,
     /// What must not happen at a rate that everybody sustains.
@@ -83,6 +95,9 @@ impl Run {
     /// A program does not start, or ends.
     pub fn repeat(&mut self, number: usize) -> Result<Figures> {
         let mut figures = Figures::default();
+        if !self.only.is_empty() && self.only.iter().all(|measurement| measurement.alone()) {
+            return Ok(figures);
+        }
         let mut stations = Vec::new();
         for subject in Subject::ALL {
             say!("[{number}/{}] start: {}", self.repeats, subject.label());
@@ -98,7 +113,7 @@ impl Run {
                     let (name, subject) = (name.get_name().to_owned(), station.subject.label());
                     say!("[{number}/{}] {name}, QoS {}: {subject}", self.repeats, qos.number());
                     match measurement {
-                        Measurement::Start => {}
+                        Measurement::Start | Measurement::Admin | Measurement::Received => {}
                         Measurement::Latency => self.latency(station, qos, &mut figures)?,
                         Measurement::Cpu => self.processor(station, qos, &mut figures)?,
                         Measurement::Memory => self.memory(station, qos, &mut figures)?,
@@ -111,7 +126,8 @@ impl Run {
         Ok(figures)
     }
 
-    fn wanted(&self, measurement: Measurement) -> bool {
+    /// Whether this is measured.
+    pub fn wanted(&self, measurement: Measurement) -> bool {
         self.only.is_empty() || self.only.contains(&measurement)
     }
 
@@ -120,7 +136,7 @@ impl Run {
     }
 
     fn start(&self, subject: Subject, figures: &mut Figures) -> Result<Station> {
-        let mut station = Station::new(subject, &self.programs, self.clock)?;
+        let mut station = Station::new(subject, &self.programs, &Settings::default(), self.clock)?;
         let mut launch = |metric| -> Result<()> {
             if let Some(time) = station.launch()? {
                 figures.add(metric, subject, time.as_secs_f64() * 1e3);
@@ -145,9 +161,20 @@ impl Run {
     }
 
     /// A load that everybody sustains.
-    fn steady(&mut self, station: &mut Station, rate: f64, qos: Qos) -> Result<Seen> {
+    ///
+    /// # Errors
+    /// A process or a connection ended.
+    pub fn steady(&mut self, station: &mut Station, rate: f64, qos: Qos) -> Result<Seen> {
+        self.steady_for(station, self.window(), rate, qos)
+    }
+
+    /// The same for so long.
+    ///
+    /// # Errors
+    /// A process or a connection ended.
+    pub fn steady_for(&mut self, station: &mut Station, window: Duration, rate: f64, qos: Qos) -> Result<Seen> {
         let at_least_once = qos == Qos::AtLeastOnce;
-        let seen = station.run(&Phase { rate, at_least_once, window: self.window(), give_up: None, patience: LOST })?;
+        let seen = station.run(&Phase { rate, at_least_once, window, give_up: None, patience: LOST })?;
         if seen.defects.any() {
             let (subject, qos) = (station.subject.label(), qos.number());
             self.violations.push(format!("{subject} at {rate} messages a second, QoS {qos}: {}", seen.defects));
@@ -242,10 +269,12 @@ fn rate(step: i32) -> f64 {
     FIXED * STEP.powi(step)
 }
 
-fn each(nanoseconds: u64, messages: u64) -> f64 {
+/// Microseconds for each message.
+pub fn each(nanoseconds: u64, messages: u64) -> f64 {
     nanoseconds as f64 / 1e3 / messages.max(1) as f64
 }
 
-fn mebibytes(bytes: u64) -> f64 {
+/// Bytes in MiB.
+pub fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }

@@ -7,6 +7,7 @@ use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
+use crate::contrast::Contrast;
 use crate::station::Subject;
 
 /// MQTT quality of service, of those that are measured.
@@ -120,7 +121,8 @@ pub struct Summary {
 }
 
 impl Summary {
-    fn of(values: Vec<f64>) -> Option<Summary> {
+    /// Of these values; none without any.
+    pub fn of(values: Vec<f64>) -> Option<Summary> {
         let mut sorted = values.clone();
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
@@ -175,19 +177,25 @@ pub struct Conditions {
 pub struct Report {
     conditions: Conditions,
     figures: Vec<Line>,
+    contrasts: Vec<Contrast>,
     /// Wrong, disordered or lost results at a rate that must be sustained: there should be none.
     violations: Vec<String>,
 }
 
 impl Report {
     /// Of these repeats.
-    pub fn new(conditions: Conditions, repeats: &[Figures], violations: Vec<String>) -> Report {
+    pub fn new(
+        conditions: Conditions,
+        repeats: &[Figures],
+        contrasts: Vec<Contrast>,
+        violations: Vec<String>,
+    ) -> Report {
         let mut metrics: Vec<Metric> =
             repeats.iter().flat_map(|repeat| repeat.0.keys().map(|(metric, _)| *metric)).collect();
         metrics.sort();
         metrics.dedup();
         let figures = metrics.into_iter().map(|metric| line(metric, repeats)).collect();
-        Report { conditions, figures, violations }
+        Report { conditions, figures, contrasts, violations }
     }
 
     /// As JSON.
@@ -228,14 +236,30 @@ impl fmt::Display for Report {
         let head = ["", "floor", "tidegate", "ratio", "broker alone"].map(str::to_owned);
         let mut rows = vec![head];
         for line in &self.figures {
-            let shown = |summary: &Option<Summary>| summary.as_ref().map_or_else(|| "–".to_owned(), Summary::to_string);
             let title = line.metric.map_or_else(String::new, Metric::title);
-            let ratio = line.ratio.as_ref().map_or_else(|| "–".to_owned(), Summary::to_string);
+            let ratio = shown(&line.ratio);
             rows.push([title, shown(&line.floor), shown(&line.tidegate), ratio, shown(&line.broker_alone)]);
         }
-        table(&rows, f)?;
+        if !self.figures.is_empty() {
+            table(&rows, f)?;
+        }
+        for group in self.contrasts.chunk_by(|one, next| one.question == next.question) {
+            let [plain, burdened] = group[0].question.columns();
+            let mut rows = vec![["", plain, burdened, "ratio"].map(str::to_owned)];
+            rows.extend(
+                group
+                    .iter()
+                    .map(|line| [line.title.clone(), shown(&line.plain), shown(&line.burdened), shown(&line.ratio)]),
+            );
+            writeln!(f)?;
+            table(&rows, f)?;
+        }
         self.violations.iter().try_for_each(|violation| writeln!(f, "\nnot right: {violation}"))
     }
+}
+
+fn shown(summary: &Option<Summary>) -> String {
+    summary.as_ref().map_or_else(|| "–".to_owned(), Summary::to_string)
 }
 
 fn table<const N: usize>(rows: &[[String; N]], f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -258,6 +282,7 @@ fn table<const N: usize>(rows: &[[String; N]], f: &mut fmt::Formatter<'_>) -> fm
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contrast::{self, Question, Sample};
 
     #[test]
     fn a_summary_has_the_median() {
@@ -278,13 +303,25 @@ mod tests {
         };
         let conditions = Conditions { version: "1", cores: 2, load_before: "0.1".into(), repeats: 3, seconds: 1.0 };
         let repeats = [repeat(1.0, 2.0), repeat(10.0, 30.0), repeat(100.0, 110.0)];
-        let report = Report::new(conditions, &repeats, vec!["floor: 1 lost".into()]);
+        let sample = |burdened, value| Sample {
+            question: Question::Admin,
+            burdened,
+            name: "latency_p50_ms",
+            title: "p50",
+            qos: Qos::AtLeastOnce,
+            value,
+        };
+        let contrasts = contrast::contrasts(&[vec![sample(false, 4.0), sample(true, 5.0)]]);
+        let report = Report::new(conditions, &repeats, contrasts, vec!["floor: 1 lost".into()]);
         let text = report.to_string();
         assert!(text.contains("2.00 (1.10..3.00)"), "{text}");
+        assert!(text.contains("| 4.00 (4.00..4.00) | 5.00 (5.00..5.00) | 1.25 (1.25..1.25) |"), "{text}");
         assert!(text.contains("not right: floor: 1 lost"), "{text}");
         let json: serde_json::Value = serde_json::from_str(&report.json().expect("is JSON")).expect("is JSON");
         assert_eq!(json["figures"][0]["name"], "cpu_us");
         assert_eq!(json["figures"][0]["ratio"]["median"], 2.0);
+        assert_eq!(json["contrasts"][0]["question"], "admin");
+        assert_eq!(json["contrasts"][0]["ratio"]["median"], 1.25);
         assert_eq!(json["violations"][0], "floor: 1 lost");
     }
 }

@@ -57,6 +57,15 @@ pub struct Programs {
     pub plugins: PathBuf,
 }
 
+/// How the daemon is run other than by its defaults.
+#[derive(Clone, Copy, Default)]
+pub struct Settings {
+    /// Lines at the top of its configuration.
+    pub top: &'static str,
+    /// The port of its admin plane on 127.0.0.1; off where there is none.
+    pub admin: Option<u16>,
+}
+
 /// Before the window of a phase: caches fill, and the scheduler settles.
 const RAMP: Duration = Duration::from_millis(500);
 
@@ -119,7 +128,7 @@ pub struct Station {
     times: Arc<SendTimes>,
     /// Of each topic the number of the next reading.
     next: [u64; TOPICS],
-    _home: TempDir,
+    home: TempDir,
 }
 
 impl Station {
@@ -127,7 +136,7 @@ impl Station {
     ///
     /// # Errors
     /// Something does not start.
-    pub fn new(subject: Subject, programs: &Programs, clock: Clock) -> Result<Station> {
+    pub fn new(subject: Subject, programs: &Programs, settings: &Settings, clock: Clock) -> Result<Station> {
         let broker = Mosquitto::start();
         let home = tempfile::Builder::new().prefix("tidegate-bench-").tempdir()?;
         let command = match subject {
@@ -138,7 +147,7 @@ impl Station {
             }
             Subject::Tidegate => {
                 let file = home.path().join("tidegate.toml");
-                fs::write(&file, configuration(broker.port(), programs))?;
+                fs::write(&file, configuration(broker.port(), programs, settings))?;
                 let mut command = Command::new(&programs.tidegate);
                 command.args(["run", "-c"]).arg(file).current_dir(home.path());
                 Some(command)
@@ -149,7 +158,7 @@ impl Station {
         let times = Arc::new(SendTimes::new());
         let receiver = Receiver::start(broker.port(), kind, clock, Arc::clone(&times))?;
         let next = [0; TOPICS];
-        Ok(Station { subject, process: None, command, receiver, broker, clock, times, next, _home: home })
+        Ok(Station { subject, process: None, command, receiver, broker, clock, times, next, home })
     }
 
     /// Starts the subject under a light load. The time from its start to its first result; none for the broker alone.
@@ -188,6 +197,11 @@ impl Station {
         // What was sent before it had subscribed never comes.
         self.settle(&published, STRAGGLERS)?;
         Ok(Some(Duration::from_nanos(first.saturating_sub(started))))
+    }
+
+    /// The Unix socket of the daemon's admin plane.
+    pub fn socket(&self) -> PathBuf {
+        self.home.path().join("state/admin.sock")
     }
 
     /// Ends the subject as an operator does.
@@ -301,10 +315,12 @@ impl Station {
 }
 
 /// The defaults of everything that the comparison does not need: one instance for each core, protocol 5.
-fn configuration(port: u16, programs: &Programs) -> String {
+fn configuration(port: u16, programs: &Programs, settings: &Settings) -> String {
     let plugins = serde_json::Value::from(programs.plugins.to_string_lossy());
+    let admin = settings.admin.map(|admin| format!("[admin]\nlisten = \"127.0.0.1:{admin}\"\n\n"));
+    let (top, admin) = (settings.top, admin.unwrap_or_default());
     format!(
-        "state-dir = \"state\"\nplugins-dir = {plugins}\n\n\
+        "{top}state-dir = \"state\"\nplugins-dir = {plugins}\n\n{admin}\
          [brokers.local]\naddress = \"127.0.0.1\"\nport = {port}\nclient-id = \"tidegate-bench\"\n\n\
          [[subscriptions]]\nbroker = \"local\"\ntopic = \"bench/in/+\"\nqos = 1\non-message = \"celsius\"\n\n\
          [handlers.celsius]\nplugin = \"celsius.wasm\"\nallow = {{ publish = [\"local:{}\"] }}\n",
