@@ -42,6 +42,10 @@ mod handler_samples;
 mod outbox_acknowledgement;
 mod outbox_bridges;
 
+mod admin_limits;
+mod admin_schemathesis;
+mod admin_socket;
+
 mod control_check;
 mod control_demo;
 mod control_explain;

@@ -12,6 +12,8 @@ pub const ECHO: &str = "mode = \"echo\"";
 pub struct Config {
     /// Keys before the first table.
     pub top: String,
+    /// Further keys of `[admin]`.
+    pub admin: String,
     /// Tables.
     pub tables: String,
     /// Names of the plugins that the home gets.
@@ -29,6 +31,12 @@ impl Config {
     /// Adds keys before the first table.
     pub fn top(mut self, keys: &str) -> Config {
         writeln!(self.top, "{keys}").expect("a string takes all");
+        self
+    }
+
+    /// Adds keys to `[admin]`.
+    pub fn admin(mut self, keys: &str) -> Config {
+        writeln!(self.admin, "{keys}").expect("a string takes all");
         self
     }
 

@@ -47,8 +47,8 @@ impl Home {
             format!(
                 "state-dir = \"{folder}/state\"\nplugins-dir = \"{folder}/plugins\"\n\
                  log = {{ level = \"debug\", format = \"json\" }}\n{}\n\
-                 [admin]\nlisten = \"127.0.0.1:{admin}\"\n\n{}",
-                config.top, config.tables
+                 [admin]\nlisten = \"127.0.0.1:{admin}\"\n{}\n{}",
+                config.top, config.admin, config.tables
             ),
         );
     }

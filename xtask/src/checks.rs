@@ -19,7 +19,7 @@ pub struct Options {
     /// Run only these steps.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "STEP")]
     only: Vec<Step>,
-    /// Run the long set too: RabbitMQ, and a minute of fuzzing for each target.
+    /// Run the long set too: RabbitMQ, schemathesis against the HTTP API, and a minute of fuzzing for each target.
     #[arg(long)]
     long: bool,
     /// Passed on to the scenario tests: only these run, such as `-- retained`.
@@ -124,7 +124,14 @@ fn test(options: &Options) -> Result<()> {
     // All packages together, as the tests are built: otherwise dependencies are compiled twice, with other features.
     cargo().args(["build", "--workspace", "--bin", "tidegate"]).run()?;
     let daemon = target_dir().join("debug").join("tidegate");
-    let test = || cargo().args(["test", "--workspace"]).env("TIDEGATE_BIN", &daemon).env("TIDEGATE_PLUGINS", &plugins);
+    let schemathesis = options.long.then(setup::schemathesis).transpose()?;
+    let test = || {
+        let test = cargo().args(["test", "--workspace"]).env("TIDEGATE_BIN", &daemon).env("TIDEGATE_PLUGINS", &plugins);
+        match &schemathesis {
+            Some(program) => test.env("TIDEGATE_SCHEMATHESIS", program),
+            None => test,
+        }
+    };
     let scenarios = || test().args(["--test", "scenarios", "--no-fail-fast", "--"]);
     match (&*options.scenarios, options.long) {
         ([], false) => test().arg("--no-fail-fast").run(),

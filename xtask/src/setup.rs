@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::shell::{Program, cargo, find, is_ci, say, target_dir};
 
@@ -17,6 +17,9 @@ const CARGO_DENY_VERSION: &str = "0.20.2";
 
 /// The version that is installed.
 const CARGO_FUZZ_VERSION: &str = "0.13.2";
+
+/// The version that is installed: another one may check more.
+const SCHEMATHESIS_VERSION: &str = "4.32.5";
 
 /// Where brokers are installed outside `PATH`.
 const BROKER_FOLDERS: &[&str] = &["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"];
@@ -161,6 +164,28 @@ pub fn cargo_fuzz() -> Result<PathBuf> {
     } else {
         find("cargo-fuzz", &[]).map_or_else(|| install("cargo-fuzz", CARGO_FUZZ_VERSION), Ok)
     }
+}
+
+/// schemathesis, in a Python environment of its own in `target/tools`.
+///
+/// # Errors
+/// Python is missing or too old, or it cannot be installed: with what to do.
+pub fn schemathesis() -> Result<PathBuf> {
+    let folder = target_dir().join("tools").join(format!("schemathesis-{SCHEMATHESIS_VERSION}"));
+    let program = folder.join("bin").join("st");
+    // The last that is installed: an interrupted installation has none, and is begun anew.
+    if program.is_file() {
+        return Ok(program);
+    }
+    say!("installing schemathesis {SCHEMATHESIS_VERSION} into {}", folder.display());
+    let made = Program::new("python3").args(["-m", "venv", "--clear"]).arg(&folder).run();
+    made.context("schemathesis needs Python 3.10 or newer with venv, on Debian the package python3-venv")?;
+    let requirement = format!("schemathesis=={SCHEMATHESIS_VERSION}");
+    Program::new(folder.join("bin").join("python"))
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+        .arg(requirement)
+        .run()?;
+    Ok(program)
 }
 
 /// Builds a program of cargo's registry into `target/tools`.

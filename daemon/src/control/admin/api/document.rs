@@ -4,6 +4,7 @@
 //! with them, so that each response which a client may meet is described.
 
 use axum::http::StatusCode;
+use serde_json::{Map, Value};
 use utoipa::OpenApi as _;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
@@ -42,6 +43,21 @@ pub(super) fn complete(document: &mut OpenApi) {
             describe(path, operation, changes);
         }
     }
+}
+
+/// The document as it is served. utoipa 5.5 writes `operation_id` into links, where OpenAPI has `operationId` (§4.8.20).
+pub(super) fn written(document: &OpenApi) -> Value {
+    let mut written = serde_json::to_value(document).expect("the document has only strings as keys");
+    let items = written["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
+    let operations = items.filter_map(Value::as_object_mut).flat_map(Map::values_mut);
+    let responses = operations.filter_map(|operation| operation["responses"].as_object_mut()).flat_map(Map::values_mut);
+    let links = responses.filter_map(|response| response.get_mut("links")?.as_object_mut()).flat_map(Map::values_mut);
+    for link in links.filter_map(Value::as_object_mut) {
+        if let Some(id) = link.remove("operation_id") {
+            link.insert("operationId".to_owned(), id);
+        }
+    }
+    written
 }
 
 /// The operations of a path, and whether they change something.

@@ -73,8 +73,8 @@ impl Api {
     /// Its routes.
     pub fn routes(self) -> Router {
         let (routes, document) = described().split_for_parts();
-        let document: Arc<str> = document.to_pretty_json().expect("the document has only strings as keys").into();
-        let page = || async move { ([(header::CONTENT_TYPE, "application/json")], document.to_string()) };
+        let document = document::written(&document);
+        let page = || async move { axum::Json(document) };
         routes.route(DOCUMENT, get(page)).with_state(self)
     }
 
@@ -110,7 +110,7 @@ fn described() -> OpenApiRouter<Api> {
 /// The document, for tests.
 #[cfg(test)]
 pub(super) fn document() -> serde_json::Value {
-    serde_json::to_value(described().into_openapi()).expect("the document has only strings as keys")
+    document::written(&described().into_openapi())
 }
 
 /// What answers a request that came to nothing.

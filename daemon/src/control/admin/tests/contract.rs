@@ -171,7 +171,15 @@ async fn the_document_describes_what_is_served() {
         }
     }
     assert_eq!(operations, 27);
-    // Every reference leads somewhere.
+    // Every link and every reference leads somewhere.
+    let links = |list: &str| document["paths"][list]["post"]["responses"]["201"]["links"].clone();
+    for list in ["/api/v1/brokers", "/api/v1/subscriptions", "/api/v1/handlers"] {
+        let links = links(list);
+        assert!(links.as_object().is_some_and(|links| links.len() >= 3), "{list}: {links}");
+        for link in links.as_object().into_iter().flat_map(|links| links.values()) {
+            assert!(ids.contains(&link["operationId"]), "{list}: {link}");
+        }
+    }
     let text = document.to_string();
     for reference in text.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
         assert!(document.pointer(reference).is_some(), "{reference}");
