@@ -224,7 +224,11 @@ impl Subscriptions {
             }
             Command::Set(set) => {
                 let answer = client.send(set.request()?).await?;
-                console.done(json, &answer, format_args!("subscription {} is changed", set.subscription))
+                console.show(json, &answer, |changed: Subscription| match changed.name == set.subscription {
+                    true => format!("subscription {} is changed", changed.name),
+                    // Unless it was given, a name follows from broker and topic.
+                    false => format!("subscription {} is changed; its name is {} now", set.subscription, changed.name),
+                })
             }
         }
     }
@@ -388,6 +392,14 @@ b:t/#  b       t/#          1    -              -                               
 x      b       y (share g)  1    log \"a \\\"b\\\"\"  payload x+, min-bytes 2, retained true, otherwise next  refused: not authorized  -             runtime
 ";
         check_shown("subscriptions list", &answer, output);
+    }
+
+    #[test]
+    fn a_subscription_that_gets_another_name_says_so() {
+        let changed = subscription("b:u", "u", None);
+        check_shown("subscriptions set b:u --qos 1", &changed, "subscription b:u is changed\n");
+        let renamed = "subscription b:t is changed; its name is b:u now\n";
+        check_shown("subscriptions set b:t --topic u", &changed, renamed);
     }
 
     #[test]
