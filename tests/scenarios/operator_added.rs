@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -59,6 +60,15 @@ fn what_was_added_comes_back_after_a_stop_and_after_a_crash() {
     daemon.wait_metrics("the handler was called", |metrics| metrics.calls("celsius", "ok") == 1.0);
 }
 
+/// The file is not there yet, or it is a whole one.
+#[track_caller]
+fn assert_whole(file: &Path) {
+    let Ok(text) = fs::read_to_string(file) else { return };
+    let count = |words: &str| text.matches(words).count();
+    let whole = text.starts_with("# What was added") && text.ends_with('\n');
+    assert!(whole && count("[brokers.") == count("address = \"127.0.0.1\""), "{text:?}");
+}
+
 #[test]
 fn a_crash_in_the_middle_of_a_change_leaves_every_confirmed_one() {
     let mut daemon = Daemon::start(&Config::new());
@@ -85,10 +95,17 @@ fn a_crash_in_the_middle_of_a_change_leaves_every_confirmed_one() {
                 }
                 added
             });
+            let file = daemon.home().path().join("state/runtime.toml");
+            let reading = scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    assert_whole(&file);
+                }
+            });
             // The moment of the crash moves through what a change consists of.
             thread::sleep(Duration::from_millis(60 + 7 * round));
             daemon.signal("KILL");
             over.store(true, Ordering::Relaxed);
+            reading.join().expect("whoever reads the file finds all of it");
             adding.join().expect("adds")
         });
         confirmed.extend(added);
