@@ -236,6 +236,7 @@ impl Stages {
         let old = self.handlers.remove(name);
         match (old, ready) {
             (Some(old), Some(ready)) => {
+                self.brokers.values().for_each(|stage| stage.session.watch(ready.queue()));
                 self.handlers.insert(Arc::clone(name), ready.succeed(old).await);
             }
             (Some(old), None) => {

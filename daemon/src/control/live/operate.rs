@@ -8,6 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use serde_json::{Map, Value};
 
 use super::edit::named;
@@ -176,6 +177,12 @@ impl Live {
             PublishEnd::Purged => refused("the broker was removed meanwhile".to_owned()),
         }
     }
+}
+
+fn unanswered(broker: &str, what: &str, remedy: &str) -> Refusal {
+    let seconds = ANSWER_DEADLINE.as_secs();
+    let detail = format!("the broker {broker} has not acknowledged the message within {seconds} s: {what}");
+    Refusal::new(RefusalKind::NoAnswer, detail, remedy)
 }
 
 async fn connect(broker: &RunningBroker) -> Result<Opened, Refusal> {

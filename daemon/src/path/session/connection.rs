@@ -80,12 +80,15 @@ impl Core {
 
     /// From now on messages may go into the queues of these routes.
     pub(super) fn adopt(&self, routes: &BrokerRoutes) {
+        routes.queues.iter().flatten().for_each(|queue| self.watch(queue));
+    }
+
+    /// Messages of this session may be in this queue, and wait there for their fate.
+    pub(super) fn watch(&self, queue: &Arc<HandlerQueue>) {
         let mut queues = self.queues();
         queues.retain(|queue| queue.strong_count() > 0);
-        for queue in routes.queues.iter().flatten() {
-            if !queues.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(queue))) {
-                queues.push(Arc::downgrade(queue));
-            }
+        if !queues.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(queue))) {
+            queues.push(Arc::downgrade(queue));
         }
     }
 

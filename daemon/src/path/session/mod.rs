@@ -65,6 +65,7 @@ pub use self::steering::{ConnectError, Opened, ResetError};
 pub use self::transport::Holder;
 use crate::control::config::model::Broker;
 use crate::message::BrokerId;
+use crate::path::dispatch::HandlerQueue;
 use crate::path::outbox::Outboxes;
 use crate::path::router::{BrokerRoutes, Router};
 use crate::telemetry::metrics::BrokerMeters;
@@ -193,6 +194,11 @@ impl Session {
         self.core.adopt(&routes);
         self.core.cover.route(routes);
         self.core.told.notify_one();
+    }
+
+    /// A queue takes over what waits in another: messages of this session may be among that, whatever the routes are now.
+    pub fn watch(&self, queue: &Arc<HandlerQueue>) {
+        self.core.watch(queue);
     }
 
     /// Where messages lead now.
