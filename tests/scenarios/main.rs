@@ -4,6 +4,7 @@
 mod session_acknowledgements;
 mod session_broker_away;
 mod session_broker_restarts;
+mod session_by_command;
 mod session_login_refused;
 mod session_payloads;
 mod session_poisoned;

@@ -1,0 +1,105 @@
+//! Sessions that an operator steers with commands, at a real broker: what is not lost, and what the broker forgets.
+
+use std::collections::BTreeSet;
+
+use tidegate_tests::client::stream::Stream;
+use tidegate_tests::config::ECHO;
+use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols, wait};
+
+on_both_protocols!(
+    subscriptions_change_under_a_stream_on_one_connection,
+    a_stream_goes_on_through_disconnects_by_command,
+    a_reset_makes_the_broker_forget_what_it_had_queued,
+);
+
+/// A gateway that echoes `in/#`.
+fn start(broker: &Mosquitto, protocol: Protocol) -> Daemon {
+    let config = Config::new().broker("plant", broker.port(), protocol, "client-id = \"gateway\"");
+    let config = config.guest("echo", "plant", ECHO, "instances = 1");
+    Daemon::start(&config.subscription("plant", "in/+", 1, "echo", ""))
+}
+
+#[track_caller]
+fn done(daemon: &Daemon, arguments: &[&str]) {
+    let ran = daemon.home().run(arguments);
+    assert_eq!(ran.code, Some(0), "{arguments:?}: {ran:?}");
+}
+
+fn collector(broker: &Mosquitto, protocol: Protocol) -> Client {
+    let collector = broker.client(protocol);
+    collector.subscribe("out/#", 1);
+    collector
+}
+
+/// Has a stream of messages echoed while `meanwhile` happens so many times, and none of them missing.
+fn stream(broker: &Mosquitto, protocol: Protocol, daemon: &Daemon, meanwhile: &[&[&[&str]]]) {
+    const MESSAGES: usize = 3_000;
+    let collector = collector(broker, protocol);
+    let sent: Vec<_> = (0..MESSAGES).map(|n| Message::new("in/a", format!("{n}"))).collect();
+    let mut missing: BTreeSet<Vec<u8>> = sent.iter().map(|message| message.payload.clone()).collect();
+    let stream = Stream::start(broker.port(), protocol, sent);
+    for commands in meanwhile {
+        let some = collector.collect(50);
+        some.iter().for_each(|message| _ = missing.remove(&message.payload));
+        commands.iter().for_each(|command| done(daemon, command));
+    }
+    assert!(!missing.is_empty(), "the commands came too late to show anything");
+    stream.finish();
+    collector.collect_until("the missing messages", |message| {
+        missing.remove(&message.payload);
+        missing.is_empty()
+    });
+}
+
+fn subscriptions_change_under_a_stream_on_one_connection(protocol: Protocol) {
+    let broker = Mosquitto::start();
+    let daemon = start(&broker, protocol);
+    daemon.wait_recorded("plant", &[("in/+", "granted")]);
+    let wider: &[&str] = &["subscribe", "--broker", "plant", "--topic", "in/#", "--qos", "1", "--on-message", "echo"];
+    let crossing: &[&str] = &["subscribe", "--broker", "plant", "--topic", "+/a", "--qos", "1"];
+    let no_wider: &[&str] = &["unsubscribe", "--broker", "plant", "--topic", "in/#"];
+    let no_crossing: &[&str] = &["unsubscribe", "--broker", "plant", "--topic", "+/a"];
+    stream(&broker, protocol, &daemon, &[&[wider], &[crossing], &[no_wider], &[no_crossing]]);
+    wait::until("the session has in/+ and nothing else", || {
+        let recorded = daemon.recorded("plant");
+        let has: Vec<_> = recorded.iter().filter(|(_, presence)| presence != "removed").collect();
+        let expected = matches!(has[..], [(filter, presence)] if filter == "in/+" && presence == "granted");
+        if expected { Ok(()) } else { Err(format!("{recorded:?}")) }
+    });
+    assert_eq!(daemon.metrics().connects("plant", "accepted"), 1.0);
+    daemon.balance();
+}
+
+fn a_stream_goes_on_through_disconnects_by_command(protocol: Protocol) {
+    let broker = Mosquitto::start();
+    let daemon = start(&broker, protocol);
+    daemon.wait_recorded("plant", &[("in/+", "granted")]);
+    let again: &[&[&str]] = &[&["brokers", "disconnect", "plant"], &["brokers", "connect", "plant"]];
+    stream(&broker, protocol, &daemon, &[again, again, again]);
+    let metrics = daemon.balance();
+    assert_eq!((metrics.connects("plant", "accepted"), metrics.disconnects("plant", "stopped")), (4.0, 3.0));
+    // What was in hand was acknowledged before each end: nothing was left to the broker.
+    assert_eq!(metrics.finished("plant", "returned"), 0.0);
+}
+
+fn a_reset_makes_the_broker_forget_what_it_had_queued(protocol: Protocol) {
+    let broker = Mosquitto::start();
+    let daemon = start(&broker, protocol);
+    daemon.wait_recorded("plant", &[("in/+", "granted")]);
+    let (publisher, collector) = (broker.client(protocol), collector(&broker, protocol));
+    done(&daemon, &["brokers", "disconnect", "plant"]);
+    publisher.publish(&Message::new("in/a", "queued"));
+    done(&daemon, &["brokers", "connect", "plant"]);
+    assert_eq!(collector.collect(1)[0].text(), "queued");
+
+    done(&daemon, &["brokers", "disconnect", "plant"]);
+    publisher.publish(&Message::new("in/a", "forgotten"));
+    done(&daemon, &["brokers", "reset-session", "plant"]);
+    done(&daemon, &["brokers", "connect", "plant"]);
+    daemon.wait_recorded("plant", &[("in/+", "granted")]);
+    done(&daemon, &["brokers", "reset-session", "plant"]);
+    daemon.wait_recorded("plant", &[("in/+", "granted")]);
+    publisher.publish(&Message::new("in/a", "after"));
+    assert_eq!(collector.collect(1)[0].text(), "after");
+    assert_eq!(daemon.metrics().sum("tidegate_broker_sessions_lost_total", &[("broker", "plant")]), 0.0);
+}
