@@ -55,9 +55,14 @@ mod control_stop;
 mod control_topic_match;
 
 mod operator_added;
+mod operator_brokers;
 mod operator_check_connect;
 mod operator_guide;
+mod operator_handlers;
 mod operator_import;
+mod operator_publish;
+mod operator_recv;
+mod operator_subscriptions;
 
 mod telemetry_certificates;
 mod telemetry_health;

@@ -2,8 +2,9 @@
 
 use std::env;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -90,8 +91,18 @@ impl Home {
 
     /// Runs `tidegate` with these arguments in the folder, to its end.
     pub fn run(&self, arguments: &[&str]) -> Ran {
-        let output = Command::new(binary()).args(arguments).current_dir(self.path()).output();
-        let output = output.unwrap_or_else(|error| panic!("{}: {error}", binary().display()));
+        self.run_with_input(arguments, b"")
+    }
+
+    /// As [`Home::run`], with these bytes on standard input.
+    pub fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Ran {
+        let mut command = Command::new(binary());
+        command.args(arguments).current_dir(self.path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", binary().display()));
+        // A command that does not read its input, or ends before, is not the harness's business.
+        let _ = child.stdin.take().expect("is piped").write_all(input);
+        let output = child.wait_with_output().expect("is our child");
         Ran {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

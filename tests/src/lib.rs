@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod mosquitto;
 pub mod nats;
 pub mod numbered;
+pub mod operator;
 pub mod ports;
 pub mod process;
 pub mod rabbitmq;

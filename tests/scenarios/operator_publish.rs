@@ -1,0 +1,187 @@
+//! RouterOS' `/iot mqtt publish` at the shell, with real mosquitto.
+
+use serde_json::json;
+use tidegate_tests::mosquitto::Options;
+use tidegate_tests::operator::freeze;
+use tidegate_tests::{Client, Config, Daemon, Home, Message, Mosquitto, Protocol, on_both_protocols, wait};
+
+on_both_protocols!(
+    a_message_arrives_as_it_was_given,
+    a_broker_that_is_not_connected_is_connected_for_it,
+    a_broker_disconnected_by_hand_is_connected_for_it,
+    the_connection_ends_afterwards_only_if_it_was_made_for_it,
+    the_acknowledgement_is_waited_for,
+);
+
+/// A broker, a daemon that connects it only when it must, and who listens to everything.
+fn parts(protocol: Protocol) -> (Mosquitto, Daemon, Client) {
+    let broker = Mosquitto::start();
+    let listener = broker.client(Protocol::V5);
+    listener.subscribe("#", 2);
+    let other = Config::new().broker("plant", broker.port(), protocol, "auto-connect = false");
+    (broker, Daemon::launch(&other), listener)
+}
+
+/// `publish --broker plant --topic TOPIC` with these words.
+fn publish<'a>(topic: &'a str, words: &[&'a str]) -> Vec<&'a str> {
+    [&["publish", "--broker", "plant", "--topic", topic], words].concat()
+}
+
+fn a_message_arrives_as_it_was_given(protocol: Protocol) {
+    let (_broker, daemon, listener) = parts(protocol);
+    let arrived = |payload: &[u8], qos: u8| {
+        let message = listener.collect(1).remove(0);
+        assert_eq!((&*message.topic, &*message.payload, message.qos), ("my/test/topic", payload, qos));
+    };
+    // RouterOS' defaults: an empty message with QoS 0.
+    daemon.done(&publish("my/test/topic", &[]));
+    arrived(b"", 0);
+    daemon.done(&publish("my/test/topic", &["--message", "test-message"]));
+    arrived(b"test-message", 0);
+    let told = daemon.json(&publish("my/test/topic", &["--message", "grüezi", "--qos", "1"]));
+    arrived("grüezi".as_bytes(), 1);
+    assert_eq!((&told["acknowledged"], &told["qos"]), (&json!(true), &json!(1)), "{told}");
+
+    let binary: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    daemon.home().write("payload.bin", &binary);
+    daemon.done(&publish("my/test/topic", &["--file", "payload.bin", "--qos", "1"]));
+    arrived(&binary, 1);
+    let ran = daemon.ask_with_input(&publish("my/test/topic", &["-"]), &binary);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    arrived(&binary, 0);
+    let ran = daemon.ask_with_input(&publish("my/test/topic", &["-"]), b"line\n");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    arrived(b"line\n", 0);
+}
+
+#[test]
+fn a_session_that_ends_with_its_connection_publishes_with_qos_2() {
+    let broker = Mosquitto::start();
+    let listener = broker.client(Protocol::V5);
+    listener.subscribe("#", 2);
+    let keys = "auto-connect = false\nclean-session = true";
+    let daemon = Daemon::launch(&Config::new().broker("plant", broker.port(), Protocol::V5, keys));
+    let told = daemon.json(&publish("t", &["--qos", "2"]));
+    assert_eq!((&told["qos"], listener.collect(1)[0].qos), (&json!(2), 2));
+}
+
+#[test]
+fn a_retained_message_is_kept_and_an_empty_one_clears_it() {
+    let (broker, daemon, _listener) = parts(Protocol::V5);
+    let kept = |topic: &str| {
+        let late = broker.client(Protocol::V5);
+        late.subscribe("t/#", 1);
+        late.until_own(&Message::new(topic, ""))
+    };
+    daemon.done(&publish("t/a", &["--message", "kept", "--qos", "1", "--retain"]));
+    daemon.done(&publish("t/b", &["--message", "not kept", "--qos", "1"]));
+    let found = kept("t/end-1");
+    assert_eq!(found.iter().map(|message| (&*message.topic, message.text())).collect::<Vec<_>>(), [("t/a", "kept")]);
+    daemon.done(&publish("t/a", &["--qos", "1", "--retain"]));
+    assert_eq!(kept("t/end-2"), []);
+}
+
+fn a_broker_that_is_not_connected_is_connected_for_it(protocol: Protocol) {
+    let (_broker, daemon, listener) = parts(protocol);
+    let said = daemon.refused(&publish("t", &["--message", "refused", "--no-force"]));
+    assert!(said.contains("not connected"), "{said}");
+    assert_eq!(daemon.broker("plant")["connected"], false);
+    let told = daemon.json(&publish("t", &["--message", "forced"]));
+    assert_eq!(told["connected-for-it"], true, "{told}");
+    assert_eq!(daemon.broker("plant")["connected"], true, "it stays connected");
+    daemon.done(&publish("t", &["--message", "open", "--no-force"]));
+    let texts: Vec<String> = listener.collect(2).iter().map(|message| message.text().to_owned()).collect();
+    assert_eq!(texts, ["forced", "open"]);
+}
+
+fn a_broker_disconnected_by_hand_is_connected_for_it(protocol: Protocol) {
+    let (_broker, daemon, listener) = parts(protocol);
+    daemon.done(&["brokers", "connect", "plant"]);
+    daemon.done(&["brokers", "disconnect", "plant"]);
+    daemon.refused(&publish("t", &["--no-force"]));
+    daemon.done(&publish("t", &["--message", "forced", "--qos", "1"]));
+    assert_eq!(listener.collect(1)[0].text(), "forced");
+    assert_eq!(daemon.broker("plant")["connected"], true);
+}
+
+fn the_connection_ends_afterwards_only_if_it_was_made_for_it(protocol: Protocol) {
+    let (_broker, daemon, listener) = parts(protocol);
+    let told = daemon.json(&publish("t", &["--message", "one", "--disconnect-after"]));
+    assert_eq!((&told["connected-for-it"], &told["disconnected"]), (&json!(true), &json!(true)), "{told}");
+    assert_eq!(daemon.broker("plant")["connected"], false);
+    assert_eq!(listener.collect(1)[0].text(), "one");
+
+    daemon.done(&["brokers", "connect", "plant"]);
+    let said = daemon.refused(&publish("t", &["--message", "two", "--disconnect-after"]));
+    assert!(said.contains("connected already"), "{said}");
+    assert_eq!(daemon.broker("plant")["connected"], true);
+    assert_eq!(listener.until_own(&Message::new("end", "")), [], "nothing was published");
+}
+
+fn the_acknowledgement_is_waited_for(protocol: Protocol) {
+    let (broker, daemon, listener) = parts(protocol);
+    daemon.done(&["brokers", "connect", "plant"]);
+    freeze(broker.id(), true);
+    let mut command = daemon.begin(&publish("t", &["--message", "slow", "--qos", "1"]));
+    daemon.wait_shown("plant", "has it in its outbox", |shown| shown["outbox"]["messages"] == 1);
+    assert!(command.ended().is_none(), "{:?}", command.lines());
+    freeze(broker.id(), false);
+    assert_eq!(command.wait(wait::PATIENCE).code(), Some(0), "{:?}", command.lines());
+    assert_eq!(listener.collect(1)[0].text(), "slow");
+    assert_eq!(daemon.broker("plant")["outbox"]["messages"], 0);
+}
+
+#[test]
+fn what_no_broker_takes_is_wrong_use() {
+    let (_broker, daemon, listener) = parts(Protocol::V5);
+    let wrong = |words: &[&str], reason: &str| {
+        let ran = daemon.ask(words);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{ran:?}");
+        assert!(ran.stderr.contains(reason), "{ran:?}");
+    };
+    wrong(&publish("a/+", &[]), "§4.7");
+    wrong(&publish("a/#", &[]), "§4.7");
+    wrong(&publish("", &[]), "must not be empty");
+    wrong(&publish("t", &["--qos", "3"]), "use 0, 1 or 2");
+    wrong(&publish("t", &["--message", "x", "--file", "y"]), "cannot be used with");
+    wrong(&["publish", "--topic", "t"], "--broker");
+    assert_eq!(daemon.broker("plant")["connected"], false, "nothing was sent");
+    assert_eq!(listener.until_own(&Message::new("end", "")), []);
+    let said = daemon.refused(&["publish", "--broker", "plan", "--topic", "t"]);
+    assert!(said.contains("broker plan;"), "{said}");
+}
+
+#[test]
+fn a_refusal_of_the_broker_is_told() {
+    let home = Home::empty();
+    home.write("acl", "topic readwrite allowed/#\n");
+    let extra = format!("acl_file {}", home.path().join("acl").display());
+    let broker = Mosquitto::with(Options { extra, ..Options::default() });
+    let daemon = Daemon::start(&Config::new().broker("plant", broker.port(), Protocol::V5, ""));
+    daemon.done(&publish("allowed/t", &["--qos", "1"]));
+    let said = daemon.refused(&publish("t", &["--qos", "1"]));
+    assert!(said.contains("access rules"), "{said}");
+}
+
+#[test]
+fn a_broker_that_cannot_be_reached_is_told() {
+    let (mut broker, daemon, _listener) = parts(Protocol::V5);
+    broker.stop();
+    let said = daemon.refused(&publish("t", &["--qos", "1"]));
+    assert!(said.contains("plant") && said.contains("refused"), "{said}");
+    // What was refused is not published later, when nobody expects it.
+    broker.restart();
+    let late = broker.client(Protocol::V5);
+    late.subscribe("#", 1);
+    daemon.done(&["brokers", "connect", "plant"]);
+    assert_eq!(late.until_own(&Message::new("end", "")), []);
+}
+
+#[test]
+fn without_a_daemon_the_exit_code_is_3() {
+    let (_broker, mut daemon, _listener) = parts(Protocol::V5);
+    daemon.terminate();
+    let ran = daemon.ask(&publish("t", &[]));
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(ran.stderr.contains("admin.sock") && ran.stderr.contains("tidegate run"), "{ran:?}");
+}
