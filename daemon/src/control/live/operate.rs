@@ -150,18 +150,16 @@ impl Live {
     async fn send(&self, broker: &RunningBroker, message: Outgoing) -> Result<Qos, Refusal> {
         let name = &broker.config.name;
         let mut command = self.outboxes.publish(Publish { broker: broker.config.id, message });
-        let Ok(end) = tokio::time::timeout(ANSWER_DEADLINE, command.end()).await else {
-            let (detail, remedy) = if command.take_back() {
-                ("it was not sent, and is taken back", "see why with tidegate status")
-            } else {
-                (
-                    "it was sent, and is sent again until the broker acknowledges it",
-                    "look for it before publishing it again",
-                )
-            };
-            let seconds = ANSWER_DEADLINE.as_secs();
-            let detail = format!("the broker {name} has not acknowledged the message within {seconds} s: {detail}");
-            return Err(Refusal::new(RefusalKind::NoAnswer, detail, remedy));
+        let end = match tokio::time::timeout(ANSWER_DEADLINE, command.end()).await {
+            Ok(end) => end,
+            Err(_) if command.take_back() => {
+                return Err(unanswered(name, "it was not sent, and is taken back", "see why with tidegate status"));
+            }
+            // It may have ended at this very moment.
+            Err(_) => command.end().now_or_never().ok_or_else(|| {
+                let detail = "it was sent, and is sent again until the broker acknowledges it";
+                unanswered(name, detail, "look for it before publishing it again")
+            })?,
         };
         let refused = |reason: String| {
             Err(Refusal::new(
