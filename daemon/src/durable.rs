@@ -20,7 +20,11 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     file.write_all(content)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
-    File::open(folder)?.sync_all()
+    if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
+        // The new file is there, and its content is safe: only its name may be the old one's after a power cut.
+        tracing::warn!(file = %path.display(), %error, "the folder of a written file cannot be synced");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,11 @@
 //! SIGTERM and SIGINT: what is in progress is finished, what is not stays with the broker, and the exit code is 0.
 
+use std::time::Duration;
+
 use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols};
+
+/// How long a command that waits may take to notice the daemon's end.
+const STOPPED: Duration = Duration::from_secs(10);
 
 on_both_protocols!(
     a_stop_finishes_what_is_in_progress_and_leaves_the_rest_to_the_broker,
@@ -104,4 +109,27 @@ fn a_second_signal_ends_at_once() {
     daemon.wait_event("stopping: finishing the messages in progress; a second signal ends at once", &[]);
     daemon.signal("TERM");
     assert_eq!(daemon.ended().code(), Some(1), "the messages in progress were not finished");
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_change_under_way() {
+    let broker = Mosquitto::start();
+    let config = Config::new().top("shutdown-grace = \"1s\"").broker("plant", broker.port(), Protocol::V5, "");
+    let mut daemon = Daemon::start(&config);
+    daemon.home().plugin("misbehave.wasm");
+    let stuck = "handlers add stuck --plugin misbehave.wasm --config mode=loop --call-deadline 10m --instances 1";
+    let subscribe = "subscribe --broker plant --topic in/# --qos 1 --on-message stuck";
+    for command in [stuck, subscribe] {
+        let ran = daemon.home().run(&command.split(' ').collect::<Vec<_>>());
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+    }
+    broker.client(Protocol::V5).publish(&Message::new("in/a", "x"));
+    daemon.wait_metrics("it is taken in", |metrics| metrics.in_progress("plant") == 1.0);
+    // The new instance is there, and waits for the end of the old one's call.
+    let mut changing = daemon.home().start(&["handlers", "set", "stuck", "--queue", "5"]);
+    daemon.wait_metrics("the change is under way", |metrics| {
+        metrics.sum("tidegate_handler_instances", &[("handler", "stuck")]) == 2.0
+    });
+    daemon.terminate();
+    assert_eq!(changing.wait(STOPPED).code(), Some(0), "it is on the disk, and so done");
 }

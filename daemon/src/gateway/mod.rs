@@ -86,6 +86,8 @@ pub struct Gateway {
     /// Owns the stages until it is stopped.
     changes: JoinHandle<Stages>,
     stop_changes: CancellationToken,
+    /// Cancelled when the grace period of a stop is over.
+    hurry: CancellationToken,
     admin_task: JoinHandle<()>,
     /// Cancelled when a stop begins: `/readyz` tells.
     stopping: CancellationToken,
@@ -114,6 +116,7 @@ impl Gateway {
             tap: tap.clone(),
             engine: Arc::new(tokio::task::spawn_blocking(move || WasmEngine::new(Some(&cache))).await??),
             stop_sessions: CancellationToken::new(),
+            hurry: CancellationToken::new(),
         };
         let stages = Stages::start(shared.clone(), file, loaded).await?;
         let (stopping, stop_changes, stop_admin) =
@@ -134,6 +137,7 @@ impl Gateway {
             progress,
             changes: tokio::spawn(live::run(stages, queue, sender, stop_changes.clone())),
             stop_changes,
+            hurry: shared.hurry,
             admin_task,
             stopping,
             stop_admin,
@@ -165,6 +169,7 @@ impl Gateway {
         let grace = self.config.shutdown_grace;
         let drained = tokio::time::timeout(grace, self.progress.idle()).await.is_ok();
         let left = if drained { 0 } else { self.progress.open() };
+        self.hurry.cancel();
         match self.changes.await {
             Ok(stages) => stages.stop().await,
             Err(error) => joined(Some(error), "the task that changes the configuration panicked"),

@@ -4,7 +4,7 @@
 //! Nothing old stops until everything new exists. Fed by `control/live`, whose task owns it; feeds every stage. It decides nothing
 //! about messages, and what changes is decided in `control/config/diff.rs`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,6 +43,8 @@ pub struct Shared {
     pub engine: Arc<WasmEngine>,
     /// Ends the sessions.
     pub stop_sessions: CancellationToken,
+    /// The grace period of a stop is over: a change under way waits for nothing any more.
+    pub hurry: CancellationToken,
 }
 
 /// One broker's stage.
@@ -111,6 +113,7 @@ impl Stages {
         };
         Running {
             file: self.file.clone(),
+            interpolated: self.loaded.sources.interpolated(),
             loaded: self.loaded.clone(),
             brokers: brokers.map(running).collect(),
             handlers: handlers.map(RunningHandler::view).collect(),
@@ -127,17 +130,27 @@ impl Stages {
         match ready(&self.shared, &loaded, &difference).await {
             Ok(ready) => Ok(Prepared { loaded, difference, ready }),
             Err(error) => {
-                // A handler that never ran leaves no metric.
-                for (name, _) in difference.handlers.iter().filter(|(_, change)| *change == Change::Added) {
-                    self.shared.metrics.forget_handler(name);
-                }
+                self.forget_added(&difference);
                 Err(error)
             }
         }
     }
 
+    /// What was prepared is not to be made after all.
+    pub fn discard(&self, prepared: &Prepared) {
+        self.forget_added(&prepared.difference);
+    }
+
+    /// A handler that never ran leaves no metric.
+    fn forget_added(&self, difference: &Difference) {
+        for (name, _) in difference.handlers.iter().filter(|(_, change)| *change == Change::Added) {
+            self.shared.metrics.forget_handler(name);
+        }
+    }
+
     /// Changes what runs to what was prepared: new routes first, then the end of what nothing leads to any more. Takes as long
-    /// as the graceful end of sessions and handlers does, `shutdown-grace` at most for each.
+    /// as the graceful end of sessions and handlers does: `shutdown-grace` at most for a session or a handler that is removed, a
+    /// call's deadline for a handler that is changed.
     ///
     /// Not cancel safe.
     pub async fn make(&mut self, prepared: Prepared) {
@@ -193,7 +206,7 @@ impl Stages {
     async fn reconnect(&mut self, broker: &Arc<Broker>, queues: &HashMap<Arc<str>, Arc<HandlerQueue>>) {
         let Some(mut stage) = self.brokers.remove(&broker.name) else { return };
         let before = stage.session.status().borrow().state;
-        stage.session.end().await;
+        self.end(&stage.session).await;
         stage.limit.set_most(broker.parallel_limit.map(usize::from));
         let routes = self.routes(broker, &stage.meters, &stage.limit, queues);
         stage.session = self.session(broker, routes, &stage.meters);
@@ -224,7 +237,7 @@ impl Stages {
 
     async fn remove(&mut self, broker: &str) {
         let Some(stage) = self.brokers.remove(broker) else { return };
-        stage.session.end().await;
+        self.end(&stage.session).await;
         let dropped = self.shared.outboxes.remove(stage.config.id);
         if dropped > 0 {
             tracing::warn!(broker, messages = dropped, "what waited to be published to the removed broker is dropped");
@@ -237,7 +250,7 @@ impl Stages {
         match (old, ready) {
             (Some(old), Some(ready)) => {
                 self.brokers.values().for_each(|stage| stage.session.watch(ready.queue()));
-                self.handlers.insert(Arc::clone(name), ready.succeed(old).await);
+                self.handlers.insert(Arc::clone(name), ready.succeed(old, self.shared.hurry.clone()).await);
             }
             (Some(old), None) => {
                 debug_assert_eq!(change, Change::Removed, "a changed handler is made ready before");
@@ -248,17 +261,23 @@ impl Stages {
         }
     }
 
+    /// Ends a session gracefully, unless the daemon's stop cannot wait for that.
+    async fn end(&self, session: &Session) {
+        tokio::select! {
+            () = session.end() => {}
+            () = self.shared.hurry.cancelled() => {
+                self.shared.stop_sessions.cancel();
+                session.ended().await;
+            }
+        }
+    }
+
     /// What was subscribed and is not any more leaves no metric.
     fn forget_subscriptions(&self, old: &Loaded) {
-        let config = &self.loaded.config;
-        for gone in &old.config.subscriptions {
-            let stays = |known: &&Arc<_>| -> bool {
-                let known: &Arc<crate::control::config::model::Subscription> = known;
-                known.broker == gone.broker && known.name == gone.name
-            };
-            if config.subscriptions.iter().find(stays).is_none() {
-                self.shared.metrics.forget_subscription(&self.shared.names.name(gone.broker), &gone.name);
-            }
+        let subscriptions = self.loaded.config.subscriptions.iter();
+        let stays: HashSet<_> = subscriptions.map(|known| (known.broker, &known.name)).collect();
+        for gone in old.config.subscriptions.iter().filter(|old| !stays.contains(&(old.broker, &old.name))) {
+            self.shared.metrics.forget_subscription(&self.shared.names.name(gone.broker), &gone.name);
         }
     }
 

@@ -22,6 +22,7 @@ mod source;
 mod suggest;
 pub mod template;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -103,6 +104,15 @@ impl Sources {
         show::settings(&files.iter().copied().zip(&tables).collect::<Vec<_>>())
     }
 
+    /// The texts that are interpolated, as they are written, by their keys: what they stand for may be a secret.
+    pub fn interpolated(&self) -> HashMap<String, String> {
+        let texts = self.settings().into_iter().filter_map(|one| match one.value {
+            serde_json::Value::String(text) if text.replace("$${", "").contains("${") => Some((one.key, text)),
+            _ => None,
+        });
+        texts.collect()
+    }
+
     /// One file that says what all of them say; secrets masked, and named in its first lines.
     pub fn export(&self) -> String {
         let tables: Vec<DeTable<'_>> = self.all().map(|file| file.parse().0).collect();
@@ -143,8 +153,6 @@ pub struct BrokerOrigins {
     pub object: ObjectOrigin,
     /// `address`.
     pub address: Origin,
-    /// `username` as it is written, where it is interpolated: what that stands for may be a secret.
-    pub username: Option<String>,
 }
 
 /// Places of one handler.

@@ -243,12 +243,6 @@ impl<'a> Value<'a> {
         ObjectOrigin { table: self.origin(), runtime: self.file.is_runtime(), definition }
     }
 
-    /// A text in this table as it is written.
-    pub(super) fn member(&self, key: &str) -> Option<String> {
-        let member = self.value.get_ref().as_table()?.get(key)?;
-        member.get_ref().as_str().map(str::to_owned)
-    }
-
     /// Whether it was added while the daemon ran.
     pub(super) fn is_runtime(&self) -> bool {
         self.file.is_runtime()

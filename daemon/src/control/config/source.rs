@@ -24,6 +24,8 @@ pub(super) struct SourceFile {
     /// Relative paths in the file start here.
     folder: PathBuf,
     text: String,
+    /// Where each line begins, in bytes.
+    lines: Vec<usize>,
 }
 
 impl fmt::Debug for SourceFile {
@@ -39,7 +41,9 @@ impl SourceFile {
         let path = path.as_ref();
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         let name = path.to_string_lossy().into_owned();
-        SourceFile { name, path: path.to_owned(), runtime: false, folder, text: text.into() }
+        let text = text.into();
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(newline, _)| newline + 1)).collect();
+        SourceFile { name, path: path.to_owned(), runtime: false, folder, text, lines }
     }
 
     /// What was added while the daemon ran.
@@ -74,12 +78,11 @@ impl SourceFile {
 
     /// The line and column of a byte; past the end is the end.
     pub(super) fn place(&self, offset: usize) -> Place {
-        let before = self.text.get(..offset).unwrap_or(&self.text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let position = Position {
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].trim_start_matches('\u{feff}').chars().count() + 1,
-        };
+        let offset = offset.min(self.text.len());
+        let line = self.lines.partition_point(|start| *start <= offset);
+        let start = self.lines[line - 1];
+        let before = self.text.get(start..offset).unwrap_or_default();
+        let position = Position { line, column: before.trim_start_matches('\u{feff}').chars().count() + 1 };
         Place { file: self.name.clone(), position: Some(position) }
     }
 

@@ -76,18 +76,22 @@ pub async fn run(
 }
 
 async fn change(stages: &mut Stages, edit: &Edit) -> Result<(), Refusal> {
-    let text = edit.applied(stages.loaded())?;
+    let loaded = stages.loaded().clone();
+    let text = {
+        let (loaded, edit) = (loaded.clone(), edit.clone());
+        blocking(move || edit.applied(&loaded)).await??
+    };
     if text.len() > LARGEST {
         let detail = format!("what was added would take more than {LARGEST} bytes");
         return Err(Refusal::new(RefusalKind::Invalid, detail, "write it in the configuration file"));
     }
-    let sources = stages.loaded().sources.clone();
+    let sources = loaded.sources.clone();
     let names = stages.names().clone();
     let candidate = {
         let (sources, text) = (sources.clone(), text.clone());
         blocking(move || sources.with_runtime(text, &names)).await?
     };
-    let candidate = candidate.map_err(|problems| refused(edit, &problems, stages.loaded()))?;
+    let candidate = candidate.map_err(|problems| refused(edit, &problems, &loaded))?;
     keeps_what_waits(stages, edit)?;
     let prepared = stages.prepare(candidate).await.map_err(|error| not_prepared(&error))?;
     let path = sources.runtime_path().to_owned();
@@ -96,6 +100,7 @@ async fn change(stages: &mut Stages, edit: &Edit) -> Result<(), Refusal> {
         blocking(move || durable::replace(&path, text.as_bytes())).await?
     };
     if let Err(error) = written {
+        stages.discard(&prepared);
         let detail = format!("{} cannot be written: {error}", path.display());
         return Err(Refusal::new(RefusalKind::Storage, detail, "make room, or let the daemon write there"));
     }

@@ -59,7 +59,7 @@ impl Edit {
             }
             Edit::Set { section, name, keys } => {
                 changeable(loaded, *section, name)?;
-                file.set(*section, name, keys.clone())
+                file.set(*section, name, cleared(*section, keys))
             }
             Edit::Remove { section, name, .. } => {
                 changeable(loaded, *section, name)?;
@@ -89,6 +89,14 @@ fn with_defaults(section: Section, keys: &Map<String, Value>) -> Map<String, Val
         keys.insert("auto-connect".to_owned(), Value::Bool(false));
     }
     keys
+}
+
+/// Cleared, `auto-connect` has that default too, and not that of the file.
+fn cleared(section: Section, keys: &Map<String, Value>) -> Map<String, Value> {
+    match keys.get("auto-connect") {
+        Some(Value::Null) => with_defaults(section, keys),
+        _ => keys.clone(),
+    }
 }
 
 fn absent(loaded: &Loaded, section: Section, name: &str) -> Result<(), Refusal> {
@@ -161,9 +169,10 @@ fn needing(config: &Config, section: Section, name: &str) -> Vec<String> {
 /// What is wrong with the configuration that an edit of this one leads to.
 pub fn refused(edit: &Edit, problems: &Problems, loaded: &Loaded) -> Refusal {
     let added = loaded.sources.runtime_path();
-    if let Edit::Remove { section, name, .. } = edit {
-        let needing = needing(&loaded.config, *section, name).join(", ");
-        let detail = format!("the {} {name} is still needed by {needing}", section.singular());
+    if let Edit::Remove { section, name, .. } = edit
+        && let needing @ [_, ..] = &*needing(&loaded.config, *section, name)
+    {
+        let detail = format!("the {} {name} is still needed by {}", section.singular(), needing.join(", "));
         return Refusal::new(RefusalKind::InUse, detail, "remove or change that first");
     }
     let kind = RefusalKind::Invalid;

@@ -12,6 +12,7 @@ mod operate;
 mod refusal;
 mod view;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -40,6 +41,8 @@ pub struct Running {
     pub file: PathBuf,
     /// The configuration, where its objects stand, and its texts.
     pub loaded: Loaded,
+    /// Texts that are interpolated, as they are written, by their keys.
+    pub interpolated: HashMap<String, String>,
     /// In the order of the configuration.
     pub brokers: Vec<RunningBroker>,
     /// In the order of the configuration.

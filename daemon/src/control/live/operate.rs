@@ -18,7 +18,7 @@ use crate::control::config::runtime::Section;
 use crate::message::{Outgoing, Qos};
 use crate::path::handler::Publish;
 use crate::path::outbox::{CAPACITY, PublishEnd};
-use crate::path::session::{ConnectError, Opened, ResetError, SessionState, Standing};
+use crate::path::session::{ConnectError, Opened, ResetError, SessionState, SessionStatus, Standing};
 use crate::topic::TopicName;
 
 /// How long a command waits for a broker's answer to a publish or a subscription.
@@ -113,9 +113,13 @@ impl Live {
         let name = name.unwrap_or_default();
         match granted(&running, &name).await {
             Ok(()) => Ok((running, name)),
-            Err(refusal) => {
+            Err(mut refusal) => {
                 let taken_back = Edit::Remove { section: Section::Subscriptions, name, discard: false };
-                self.change(taken_back).await?;
+                match self.change(taken_back).await {
+                    Ok(_) => {}
+                    Err(other) if other.kind == RefusalKind::NotFound => {}
+                    Err(other) => refusal.remedy = format!("remove the subscription, which is still there ({other})"),
+                }
                 Err(refusal)
             }
         }
@@ -236,27 +240,46 @@ async fn granted(running: &Running, name: &str) -> Result<(), Refusal> {
     let broker = subscription.and_then(|found| running.brokers.iter().find(|broker| broker.config.id == found.broker));
     // It was added a moment ago; another command may have removed it or its broker since.
     let Some(broker) = broker else { return Ok(()) };
-    let mut status = broker.session.status();
-    let answered = status.wait_for(|status| {
-        let standing = status.subscriptions.iter().find(|(known, _)| **known == *name);
-        matches!(standing, Some((_, Standing::Granted(_) | Standing::Refused(_))))
-    });
     let who = &broker.config.name;
-    match tokio::time::timeout(ANSWER_DEADLINE, answered).await {
-        Ok(Ok(status)) => match status.subscriptions.iter().find(|(known, _)| **known == *name) {
-            Some((_, Standing::Refused(reason))) => {
-                let detail = format!("the broker {who} refuses the subscription {name}: {reason}");
-                Err(Refusal::new(RefusalKind::RefusedByBroker, detail, "see the broker's access rules"))
-            }
-            _ => Ok(()),
-        },
-        Ok(Err(_)) => Err(ended(broker)),
-        Err(_) => {
-            let detail = format!(
-                "the broker {who} has not answered for the subscription {name} within {} s",
-                ANSWER_DEADLINE.as_secs()
-            );
-            Err(Refusal::new(RefusalKind::NoAnswer, detail, "see why with tidegate status; nothing was added"))
+    let mut status = broker.session.status();
+    let answered = status.wait_for(|status| !matches!(asked(status, name), Asked::Pending));
+    let Ok(answered) = tokio::time::timeout(ANSWER_DEADLINE, answered).await else {
+        let seconds = ANSWER_DEADLINE.as_secs();
+        let detail = format!("the broker {who} has not answered for the subscription {name} within {seconds} s");
+        return Err(Refusal::new(RefusalKind::NoAnswer, detail, "see why with tidegate status"));
+    };
+    let Ok(status) = answered else { return Err(ended(broker)) };
+    match asked(&status, name) {
+        Asked::Refused(reason) => {
+            let detail = format!("the broker {who} refuses the subscription {name}: {reason}");
+            Err(Refusal::new(RefusalKind::RefusedByBroker, detail, "see the broker's access rules"))
         }
+        Asked::Disconnected => {
+            let detail =
+                format!("the broker {who} was disconnected by hand before it had answered for the subscription {name}");
+            Err(Refusal::new(RefusalKind::NotConnected, detail, "connect it and subscribe again"))
+        }
+        Asked::Granted | Asked::Gone | Asked::Pending => Ok(()),
+    }
+}
+
+/// How it stands with a subscription that somebody waits for.
+enum Asked {
+    Pending,
+    Granted,
+    Refused(&'static str),
+    /// Nobody asks the broker any more.
+    Disconnected,
+    /// It was removed.
+    Gone,
+}
+
+fn asked(status: &SessionStatus, name: &str) -> Asked {
+    match status.subscriptions.iter().find(|(known, _)| **known == *name).map(|(_, standing)| *standing) {
+        None => Asked::Gone,
+        Some(Standing::Granted(_)) => Asked::Granted,
+        Some(Standing::Refused(reason)) => Asked::Refused(reason),
+        Some(Standing::Pending) if status.state == SessionState::Disconnected => Asked::Disconnected,
+        Some(Standing::Pending) => Asked::Pending,
     }
 }

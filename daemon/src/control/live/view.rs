@@ -18,6 +18,14 @@ use crate::control::config::{BrokerOrigins, ObjectOrigin, format_duration, forma
 use crate::path::handler::{CallResult, HandlerView};
 use crate::path::session::{SessionState, SessionStatus, Standing};
 
+impl Running {
+    /// A text as it may be shown: as it is written, where that is an interpolation. Addresses, names, topics and paths of files are no
+    /// secrets, and show in logs too.
+    fn written(&self, key: &str, text: &str) -> String {
+        self.interpolated.get(key).map_or_else(|| text.to_owned(), String::clone)
+    }
+}
+
 impl Live {
     /// Everything at a glance.
     pub fn status(&self) -> Status {
@@ -41,14 +49,14 @@ impl Live {
     pub fn brokers(&self) -> Vec<Broker> {
         let running = self.running();
         let origins = running.loaded.origins.brokers.iter();
-        running.brokers.iter().zip(origins).map(|(broker, origins)| self.broker(broker, origins)).collect()
+        running.brokers.iter().zip(origins).map(|(broker, origins)| self.broker(&running, broker, origins)).collect()
     }
 
     /// All subscriptions, in the order of the configuration.
     pub fn subscriptions(&self) -> Vec<Subscription> {
         let running = self.running();
         let all = running.loaded.config.subscriptions.iter().zip(&running.loaded.origins.subscriptions);
-        all.map(|(one, origins)| subscription(&running, one, origins)).collect()
+        all.enumerate().map(|(place, (one, origins))| subscription(&running, place, one, origins)).collect()
     }
 
     /// All handlers, in the order of the configuration.
@@ -75,9 +83,14 @@ impl Live {
         settings.map(setting).collect()
     }
 
-    fn broker(&self, running: &RunningBroker, origins: &BrokerOrigins) -> Broker {
-        let config = &running.config;
-        let status = running.session.status();
+    fn broker(&self, running: &Running, broker: &RunningBroker, origins: &BrokerOrigins) -> Broker {
+        let config = &broker.config;
+        let key = |name: &str| format!("brokers.{}.{name}", config.name);
+        let written = |name: &str, text: &str| running.written(&key(name), text);
+        let message = |name: &str, message: &Option<model::StatusMessage>| {
+            message.as_ref().map(|message| status_message(running, &key(name), message))
+        };
+        let status = broker.session.status();
         let standing = Session::of(&status.borrow());
         let (password, password_file, password_env) = match &config.password {
             None => (None, None, None),
@@ -91,9 +104,9 @@ impl Live {
             address: config.address.clone(),
             port: config.port.get(),
             protocol: protocol(config.protocol),
-            client_id: config.client_id.clone(),
+            client_id: written("client-id", &config.client_id),
             // Some brokers take a token as the user name.
-            username: origins.username.clone().or_else(|| config.username.clone()),
+            username: config.username.as_ref().map(|username| written("username", username)),
             password,
             password_file,
             password_env,
@@ -112,12 +125,12 @@ impl Live {
             transport: match &config.transport {
                 model::Transport::Tcp => Transport { kind: "tcp".to_owned(), path: None },
                 model::Transport::WebSocket { path } => {
-                    Transport { kind: "websocket".to_owned(), path: Some(path.clone()) }
+                    Transport { kind: "websocket".to_owned(), path: Some(written("transport.path", path)) }
                 }
             },
-            will: config.will.as_ref().map(status_message),
-            birth: config.birth.as_ref().map(status_message),
-            close: config.close.as_ref().map(status_message),
+            will: message("will", &config.will),
+            birth: message("birth", &config.birth),
+            close: message("close", &config.close),
             connected: standing.state == BrokerState::Connected,
             state: standing.state,
             reason: standing.reason,
@@ -187,7 +200,8 @@ fn messages(running: &Running) -> Messages {
     messages
 }
 
-fn subscription(running: &Running, config: &model::Subscription, origins: &ObjectOrigin) -> Subscription {
+fn subscription(running: &Running, place: usize, config: &model::Subscription, origins: &ObjectOrigin) -> Subscription {
+    let written = |name: &str, text: &str| running.written(&format!("subscriptions[{place}].{name}"), text);
     let broker = running.brokers.iter().find(|broker| broker.config.id == config.broker);
     let standing = broker.map(|broker| {
         let status = broker.session.status();
@@ -215,10 +229,10 @@ fn subscription(running: &Running, config: &model::Subscription, origins: &Objec
         share: config.topic.share().map(str::to_owned),
         on_message: config.on_message.as_ref().map(|action| match action {
             model::OnMessage::Handler(handler) => OnMessage::Handler(handler.name.to_string()),
-            model::OnMessage::Log(template) => OnMessage::Log { log: template.text().to_owned() },
+            model::OnMessage::Log(template) => OnMessage::Log { log: written("on-message.log", template.text()) },
         }),
         when: config.when.as_ref().map(|when| When {
-            payload: when.payload.as_ref().map(|regex| regex.as_str().to_owned()),
+            payload: when.payload.as_ref().map(|regex| written("when.payload", regex.as_str())),
             min_bytes: when.min_bytes,
             retained: when.retained,
             otherwise: match when.otherwise {
@@ -317,10 +331,10 @@ fn tls(tls: &model::Tls) -> Tls {
     }
 }
 
-fn status_message(message: &model::StatusMessage) -> StatusMessage {
+fn status_message(running: &Running, key: &str, message: &model::StatusMessage) -> StatusMessage {
     StatusMessage {
         topic: message.topic.to_string(),
-        message: String::from_utf8_lossy(&message.message).into_owned(),
+        message: running.written(&format!("{key}.message"), &String::from_utf8_lossy(&message.message)),
         qos: message.qos.number(),
         retain: message.retain,
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::instance::{Counted, Ending, InstanceParts, Instances, LastFailure, serve};
@@ -143,15 +144,23 @@ impl ReadyHandler {
     /// Takes the place of another handler: what waits there moves here, before what came here already, and calls begin once
     /// the other's calls have ended, so that no message is lost and none overtakes another. That takes no longer than one
     /// of the other's calls, and the start of an instance, may take. Messages should be routed here before; those that reach
-    /// the other queue all the same come here.
+    /// the other queue all the same come here. When `hurry` fires, the daemon's stop, what is in the middle of a call stays
+    /// unacknowledged.
     ///
     /// Not cancel safe: dropped in the middle, it leaves messages that nobody handles.
-    pub async fn succeed(self, other: RunningHandler) -> RunningHandler {
+    pub async fn succeed(self, other: RunningHandler, hurry: CancellationToken) -> RunningHandler {
         let RunningHandler { parts: old, mut runners } = other;
         old.queue.hand_over(&self.parts.queue);
         // What these publish goes before what is published from here on, since outboxes take batches in the order of coming.
         old.ending.hand_off.cancel();
-        join(&mut runners).await;
+        let hurried = tokio::select! {
+            () = join(&mut runners) => false,
+            () = hurry.cancelled() => true,
+        };
+        if hurried {
+            runners.abort_all();
+            join(&mut runners).await;
+        }
         drop(old);
         self.serve()
     }

@@ -2,7 +2,7 @@
 
 use super::operations::{Answer, Keys, Operations};
 use crate::control::admin::resource::{Broker, Handler, Publication, Published, Setting, Status, Subscription};
-use crate::control::live::{Edit, Live, Refusal};
+use crate::control::live::{Edit, Live, Refusal, RefusalKind};
 use crate::path::router::explain::{Explanation, explain};
 use crate::path::router::select::Facts;
 use crate::topic::TopicName;
@@ -47,7 +47,8 @@ impl Operations for Live {
     }
 
     fn subscribe(&self, keys: Keys, force: bool) -> Answer<'_, String> {
-        Box::pin(async move { Live::subscribe(self, keys, force).await.map(|(_, name)| name) })
+        let live = self.clone();
+        whole(async move { live.subscribe(keys, force).await.map(|(_, name)| name) })
     }
 
     fn connect<'a>(&'a self, broker: &'a str) -> Answer<'a, ()> {
@@ -63,6 +64,16 @@ impl Operations for Live {
     }
 
     fn publish(&self, publication: Publication) -> Answer<'_, Published> {
-        Box::pin(Live::publish(self, publication))
+        let live = self.clone();
+        whole(async move { live.publish(publication).await })
     }
+}
+
+/// What several steps make is done to its end, also where the client does not wait for it: half of it would stay.
+fn whole<T: Send + 'static>(work: impl Future<Output = Result<T, Refusal>> + Send + 'static) -> Answer<'static, T> {
+    let task = tokio::spawn(work);
+    Box::pin(async move {
+        let cut = |_| Refusal::new(RefusalKind::Stopping, "the request was cut short", "see the daemon's log");
+        task.await.map_err(cut)?
+    })
 }

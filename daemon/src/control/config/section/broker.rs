@@ -57,8 +57,7 @@ pub(in crate::control::config) fn read<'a>(roots: &[Table<'a>]) -> Vec<Named<'a,
     let brokers = entries.into_iter().map(|(name, value)| {
         let broker = value.table("[brokers.NAME]", |table| broker(name, table, &value, &mut clients)).flatten();
         let placed = broker.map(|(broker, address)| {
-            let username = value.member("username").and_then(|written| written.contains("${").then_some(written));
-            let origins = BrokerOrigins { object: value.object(), address, username };
+            let origins = BrokerOrigins { object: value.object(), address };
             (Arc::new(broker), origins)
         });
         Named { name: name.into(), value, item: placed }

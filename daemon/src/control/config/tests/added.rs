@@ -67,3 +67,17 @@ fn what_was_added_is_known_as_such_and_numbers_stay() {
     assert_eq!(first.origins.brokers[0].object.definition, loaded.origins.brokers[0].object.definition);
     assert_eq!(names.find("cloud"), None, "a configuration that is not used gives no numbers");
 }
+
+#[test]
+fn what_is_interpolated_is_told_as_it_is_written() {
+    let text = "[brokers.plant]\naddress = \"mqtt.example\"\nusername = \"${env:SITE}\"\nclient-id = \"a$${b}\"\n\
+        will = { topic = \"t\", message = \"at ${env:SITE}\" }\n\
+        [[subscriptions]]\nbroker = \"plant\"\ntopic = \"t\"\non-message = { log = \"x\" }\nwhen = { payload = '${env:SITE}' }\n";
+    let found = good(text).sources.interpolated();
+    let expected = [
+        ("brokers.plant.username", "${env:SITE}"),
+        ("brokers.plant.will.message", "at ${env:SITE}"),
+        ("subscriptions[0].when.payload", "${env:SITE}"),
+    ];
+    assert_eq!(found, expected.map(|(key, text)| (key.to_owned(), text.to_owned())).into());
+}

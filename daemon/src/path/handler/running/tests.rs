@@ -226,7 +226,7 @@ async fn a_successor_takes_over_what_waits_in_order() {
     let (view, gauge) = (new.view(), &world.metrics.handler("celsius").queue);
     (5..8).for_each(|number| world.push(new.queue(), "t", &number.to_string()));
     assert_eq!(gauge.get(), 8);
-    let new = in_time(new.succeed(old)).await;
+    let new = in_time(new.succeed(old, CancellationToken::new())).await;
     assert_eq!((old_queue.waiting(), view.queue().waiting(), gauge.get()), (0, 8, 8));
     world.push(&old_queue, "t", "8");
     world.limit.set_most(None);
@@ -246,7 +246,7 @@ async fn a_successor_calls_nothing_before_the_last_call_of_the_old_one_has_ended
     until(|| old.queue().waiting() == 0).await;
     world.push(old.queue(), "t", "");
     let new = world.ready(&RETURNS_OK, handler()).await;
-    let replacing = tokio::spawn(new.succeed(old));
+    let replacing = tokio::spawn(new.succeed(old, CancellationToken::new()));
     until(|| {
         assert_eq!(world.calls(CallResult::Ok), 0);
         world.calls(CallResult::Deadline) == 1
@@ -284,7 +284,7 @@ async fn no_message_is_lost_doubled_or_overtaken_while_handlers_follow_one_anoth
         let next = world.ready(&ECHO, handler().instances(1 + round % 4)).await;
         // The one message that the router has in hand while this changes goes to the old queue, and on from there.
         *route.lock().expect("no panic") = Arc::clone(next.queue());
-        running = in_time(next.succeed(running)).await;
+        running = in_time(next.succeed(running, CancellationToken::new())).await;
     }
     in_time(router).await.expect("ends");
     assert_eq!(in_time(running.drain(soon())).await, 0);
