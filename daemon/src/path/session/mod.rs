@@ -44,6 +44,7 @@ mod tests;
 mod transport;
 mod v4;
 mod v5;
+mod visit;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;

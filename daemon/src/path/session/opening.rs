@@ -1,31 +1,22 @@
 //! One attempt to connect, and the clearing up after a connection.
 //!
 //! Fed by the supervisor, which watches over the connection that comes of it. Owns nothing that outlives the attempt: it
-//! reads the password, has the record written, starts the poller and waits for the CONNACK. Here is also the short
-//! connection that makes a broker forget a session.
+//! has the password read and the record written, starts the poller and waits for the CONNACK. `visit.rs` makes the other kind
+//! of connection, by which a broker forgets a session.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, Core};
-use super::failure::{Failure, shortened};
-use super::link::Link;
-use super::outlet::Outlet;
+use super::failure::Failure;
 use super::packet::Welcome;
 use super::transport::Transport;
+use super::visit::{password, visit};
 use super::{poller, report};
-use crate::control::config::model::Broker;
-use crate::control::config::secret::Secret;
-
-/// How long reading the password may take.
-const FILE_DEADLINE: Duration = Duration::from_secs(5);
-
-/// How long a broker may take to close the connection after DISCONNECT.
-pub(super) const DISCONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
 /// A connection that was accepted.
 pub(super) struct Open {
@@ -44,7 +35,10 @@ pub(super) async fn open(
     transport: Arc<Transport>,
     abort: CancellationToken,
 ) -> Result<Open, Failure> {
-    let password = password(&core.broker, &abort).await?;
+    let password = tokio::select! {
+        password = password(&core.broker) => password?,
+        () = abort.cancelled() => return Err(Failure::Stopped),
+    };
     core.cover.connecting().await;
     let connection = Arc::new(Connection::new(&core));
     let (accepted, connected) = oneshot::channel();
@@ -63,23 +57,6 @@ pub(super) async fn open(
     let failure = outcome((&mut polling).await);
     clear_up(&connection, (!abort.is_cancelled()).then_some(&failure)).await;
     Err(failure)
-}
-
-/// The password, read anew for each connection so that a changed file takes effect.
-async fn password(broker: &Arc<Broker>, abort: &CancellationToken) -> Result<Option<Secret>, Failure> {
-    let broker = Arc::clone(broker);
-    // Reading a file may take long, on a network file system for instance.
-    let read = tokio::task::spawn_blocking(move || broker.password.as_ref().map(|source| source.read()).transpose());
-    let read = tokio::select! {
-        read = tokio::time::timeout(FILE_DEADLINE, read) => read,
-        () = abort.cancelled() => return Err(Failure::Stopped),
-    };
-    match read {
-        Ok(Ok(Ok(password))) => Ok(password),
-        Ok(Ok(Err(error))) => Err(Failure::Password(shortened(&error.to_string()))),
-        Ok(Err(_)) => Err(Failure::Defect),
-        Err(_) => Err(Failure::Password(format!("its source gives nothing within {} s", FILE_DEADLINE.as_secs()))),
-    }
 }
 
 /// What follows from the end of a connection, once its task runs no more. `failure`: why it ended, unless this side ended it.
@@ -102,24 +79,13 @@ pub(super) fn outcome(ended: Result<Failure, tokio::task::JoinError>) -> Failure
     ended.unwrap_or(Failure::Defect)
 }
 
-/// Makes the broker forget the session, by a connection with a clean one that ends with it (MQTT 3.1.1 §3.1.2.4, MQTT 5
-/// §3.1.2.4 and §3.1.2.11.2). Nothing is subscribed, nothing published, and no will left. `abort` ends the attempt.
+/// Makes the broker forget the session. `abort` ends the attempt.
 ///
 /// # Errors
 /// Why there was no CONNACK.
 pub(super) async fn forget(core: &Core, transport: Arc<Transport>, abort: &CancellationToken) -> Result<(), Failure> {
-    let password = password(&core.broker, abort).await?;
-    let clean = Broker { clean_session: true, session_expiry: Duration::ZERO, will: None, ..(*core.broker).clone() };
-    let clean = Arc::new(clean);
-    let outlet = Arc::new(Outlet::new(&clean));
-    let connecting = Link::connect(transport, Arc::clone(&outlet), &clean, password.as_ref());
-    let (mut link, _) = tokio::select! {
-        made = connecting => made?,
-        () = abort.cancelled() => return Err(Failure::Stopped),
-    };
-    outlet.disconnect();
-    // Until the broker has closed it too, so that it does not take the next connection for another client's.
-    let closed = async { while link.progress().await.is_ok() {} };
-    let _ = tokio::time::timeout(DISCONNECT_DEADLINE, closed).await;
-    Ok(())
+    tokio::select! {
+        visited = visit(&core.broker, transport) => visited.map(|_| ()),
+        () = abort.cancelled() => Err(Failure::Stopped),
+    }
 }

@@ -19,10 +19,11 @@ use super::deadlines::Deadlines;
 use super::failure::Failure;
 use super::feeder::CLOSE_DEADLINE;
 use super::intent::{Facts, Next};
-use super::opening::{DISCONNECT_DEADLINE, Open, clear_up, forget, open, outcome};
+use super::opening::{Open, clear_up, forget, open, outcome};
 use super::report::Report;
 use super::steering::{ResetError, Steering};
 use super::transport::Transport;
+use super::visit::DISCONNECT_DEADLINE;
 use crate::message::Qos;
 use crate::telemetry::metrics::{ConnectResult, DisconnectReason};
 
