@@ -46,6 +46,7 @@ mod outbox_bridges;
 mod admin_limits;
 mod admin_schemathesis;
 mod admin_socket;
+mod admin_topics;
 
 mod control_check;
 mod control_demo;

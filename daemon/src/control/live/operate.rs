@@ -19,7 +19,7 @@ use crate::message::{Outgoing, Qos};
 use crate::path::handler::Publish;
 use crate::path::outbox::{CAPACITY, PublishEnd};
 use crate::path::session::{ConnectError, Opened, ResetError, SessionState, SessionStatus, Standing};
-use crate::topic::TopicName;
+use crate::topic::{TopicName, refusable, refused};
 
 /// How long a command waits for a broker's answer to a publish or a subscription.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
@@ -213,6 +213,9 @@ fn outgoing(publication: &Publication) -> Result<Outgoing, Refusal> {
     let invalid = |detail: String, remedy: &str| Refusal::new(RefusalKind::Invalid, detail, remedy);
     let topic = TopicName::new(publication.topic.as_str())
         .map_err(|error| invalid(format!("the topic {:?} {error}", publication.topic), "publish to one topic"))?;
+    if let Some(character) = refusable(topic.as_str()) {
+        return Err(invalid(format!("the topic {:?} {}", publication.topic, refused(character)), "remove it"));
+    }
     let qos = Qos::from_number(publication.qos)
         .ok_or_else(|| invalid(format!("there is no QoS {} (MQTT 5 §4.3)", publication.qos), "use 0, 1 or 2"))?;
     let payload = match (&publication.message, &publication.message_base64) {

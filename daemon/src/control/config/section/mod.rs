@@ -22,7 +22,7 @@ use super::interpolate::Text;
 use super::reader::{Table, Value};
 use super::suggest::{either, nearest};
 use crate::message::Qos;
-use crate::topic::{FilterError, TopicFilter, TopicName};
+use crate::topic::{self, FilterError, TopicFilter, TopicName};
 
 /// Longest name of a broker or handler, in characters.
 const MAX_NAME: usize = 64;
@@ -98,6 +98,7 @@ type ShareRemedy = fn(Option<(&str, &str)>) -> String;
 fn filter(value: &Value<'_>, text: &str, hidden: bool, shared: (&str, ShareRemedy)) -> Option<TopicFilter> {
     let (problem, remedy) = shared;
     match TopicFilter::new(text) {
+        Ok(_) if !reaches_brokers(value, text) => None,
         Ok(filter) => match filter.share() {
             None => Some(filter),
             Some(share) => {
@@ -132,7 +133,17 @@ fn filter(value: &Value<'_>, text: &str, hidden: bool, shared: (&str, ShareRemed
 fn topic_name(value: &Value<'_>) -> Option<TopicName> {
     let text = value.text()?;
     let name = TopicName::new(text.value);
-    name.map_err(|error| value.error(error.to_string(), "use one topic such as \"gateway/state\"")).ok()
+    let name = name.map_err(|error| value.error(error.to_string(), "use one topic such as \"gateway/state\""));
+    name.ok().filter(|name| reaches_brokers(value, name.as_str()))
+}
+
+/// Whether a topic has only characters that every broker takes.
+fn reaches_brokers(value: &Value<'_>, topic: &str) -> bool {
+    let character = topic::refusable(topic);
+    if let Some(character) = character {
+        value.error(topic::refused(character), "remove it");
+    }
+    character.is_none()
 }
 
 /// `qos`: 0 to 2, 0 unless given.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use regex::bytes::{Regex, RegexBuilder};
 use toml::de::DeValue;
 
-use super::{Named, broker, filter, handler, qos, resolve};
+use super::{Named, broker, filter, handler, qos, reaches_brokers, resolve};
 use crate::control::config::ObjectOrigin;
 use crate::control::config::model::{DispatchMode, OnMessage, Otherwise, Protocol, Subscription, When};
 use crate::control::config::problem::Place;
@@ -292,7 +292,7 @@ fn share_name(value: &Value<'_>) -> Option<String> {
         );
         return None;
     }
-    Some(text)
+    reaches_brokers(value, &text).then_some(text)
 }
 
 /// The filter as it is on the wire.

@@ -28,6 +28,28 @@ fn unknown_keys() {
     );
 }
 
+/// A broker may end the connection over such a subscription, and over giving it back: again and again.
+#[test]
+fn characters_that_brokers_refuse() {
+    let problem = "over which brokers may end the connection (MQTT 5 §1.5.4); remove it";
+    topic(
+        r"a/\u001a/b",
+        &[&format!(r#"tidegate.toml:5:9: subscriptions[0].topic = "a/\u001a/b": has the character U+001A, {problem}"#)],
+    );
+    topic(
+        r"a/\uFFFF",
+        &[&format!(r#"tidegate.toml:5:9: subscriptions[0].topic = "a/\uFFFF": has the character U+FFFF, {problem}"#)],
+    );
+    subscription(
+        r#"share = "a\t""#,
+        &[&format!(r#"tidegate.toml:8:9: subscriptions[0].share = "a\t": has the character U+0009, {problem}"#)],
+    );
+    check(
+        "[brokers.plant]\naddress = \"a\"\nwill = { topic = \"a\\n\" }",
+        &[&format!(r#"tidegate.toml:3:18: brokers.plant.will.topic = "a\n": has the character U+000A, {problem}"#)],
+    );
+}
+
 #[test]
 fn share() {
     for share in ["", "a/b", "a+", "#", "a\\u0000"] {
