@@ -27,15 +27,34 @@ pub fn get(port: u16, path: &str) -> io::Result<Response> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(LIMIT))?;
     write!(stream, "GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    parse(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, answer.clone()))
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let invalid = || io::Error::new(io::ErrorKind::InvalidData, String::from_utf8_lossy(&answer).into_owned());
+    parse(&answer).ok_or_else(invalid)
 }
 
-fn parse(answer: &str) -> Option<Response> {
-    let (head, body) = answer.split_once("\r\n\r\n")?;
+fn parse(answer: &[u8]) -> Option<Response> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let (head, body) = (str::from_utf8(&answer[..end]).ok()?.to_lowercase(), &answer[end + 4..]);
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some(Response { status, head: head.to_lowercase(), body: body.to_owned() })
+    let chunked = head.lines().any(|line| line == "transfer-encoding: chunked");
+    let body = if chunked { unchunked(body)? } else { body.to_owned() };
+    Some(Response { status, head, body: String::from_utf8(body).ok()? })
+}
+
+/// A body that came in chunks (RFC 9112 §7.1); none where it breaks off.
+fn unchunked(mut rest: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let end = rest.windows(2).position(|window| window == b"\r\n")?;
+        let size = usize::from_str_radix(str::from_utf8(&rest[..end]).ok()?, 16).ok()?;
+        let chunk = rest.get(end + 2..end + 2 + size)?;
+        rest = rest[end + 2 + size..].strip_prefix(b"\r\n")?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.extend_from_slice(chunk);
+    }
 }
 
 /// Server-sent events, as they come: the data of each, comments left out. Ends with the stream.

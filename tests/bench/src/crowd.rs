@@ -45,6 +45,8 @@ pub struct Counts {
     pub followed: u64,
     /// Streams that were refused.
     pub refused: u64,
+    /// Requests that waited too long for their answers to begin.
+    pub late: u64,
     /// Answers that came whole.
     pub answered: u64,
     /// Connections that broke off in the middle of an answer.
@@ -207,10 +209,40 @@ struct Visit {
     begun: Instant,
     /// The answer's header, as far as it came.
     head: Vec<u8>,
-    /// Bytes of the body that are to come; known once the header is there, for ever in a stream.
-    left: Option<u64>,
+    /// What is to come of the body; known once the header is there.
+    body: Option<Body>,
     /// Bytes of the answer to take in a tick.
     sip: usize,
+}
+
+/// How an answer's body ends (RFC 9112 §6.3).
+enum Body {
+    /// After so many more bytes.
+    Length(u64),
+    /// With an empty chunk: the last bytes so far.
+    Chunks(Vec<u8>),
+}
+
+/// The end of the last chunk before the empty one, and that one.
+const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
+
+impl Body {
+    fn take(&mut self, bytes: &[u8]) {
+        match self {
+            Body::Length(left) => *left = left.saturating_sub(bytes.len() as u64),
+            Body::Chunks(last) => {
+                last.extend_from_slice(bytes);
+                last.drain(..last.len().saturating_sub(LAST_CHUNK.len()));
+            }
+        }
+    }
+
+    fn whole(&self) -> bool {
+        match self {
+            Body::Length(left) => *left == 0,
+            Body::Chunks(last) => last == LAST_CHUNK,
+        }
+    }
 }
 
 /// What became of a look at the socket.
@@ -222,6 +254,8 @@ enum Look {
     Whole,
     /// The stream was refused.
     Refused,
+    /// It waited too long for its answer to begin.
+    Late,
     /// The connection is gone.
     Broken,
 }
@@ -263,7 +297,7 @@ impl Client {
                 };
                 self.asked += 1;
                 let socket = ways.ask(self.remote(), path)?;
-                self.state = State::There(Visit { socket, begun: Instant::now(), head: Vec::new(), left: None, sip });
+                self.state = State::There(Visit { socket, begun: Instant::now(), head: Vec::new(), body: None, sip });
                 return Ok(());
             }
             State::There(visit) => visit,
@@ -283,6 +317,10 @@ impl Client {
             }
             Look::Refused => {
                 counts.refused += 1;
+                REFUSED
+            }
+            Look::Late => {
+                counts.late += 1;
                 REFUSED
             }
             Look::Broken => {
@@ -308,29 +346,33 @@ impl Visit {
             return Ok(Look::Stay);
         }
         let read = match self.socket.read(&mut buffer[..wanted]) {
-            Ok(0) => return Ok(if self.left == Some(0) { Look::Whole } else { Look::Broken }),
+            Ok(0) if self.body.as_ref().is_some_and(Body::whole) => return Ok(Look::Whole),
+            Ok(0) => return Ok(Look::Broken),
             Ok(read) => read,
             Err(error) => return quiet(&error).map_or_else(|| Err(error.into()), Ok),
         };
         counts.bytes += read as u64;
-        match &mut self.left {
-            Some(left) => *left = left.saturating_sub(read as u64),
+        match &mut self.body {
+            Some(body) => body.take(&buffer[..read]),
             None => self.take_head(&buffer[..read]),
         }
         match self.status() {
             None => Ok(Look::Stay),
             Some(status) if status.ends_with(b" 200") => Ok(Look::Stay),
             Some(status) if status.ends_with(b" 503") => Ok(Look::Refused),
+            Some(status) if status.ends_with(b" 504") => Ok(Look::Late),
             Some(status) => bail!("the admin plane answers {}", String::from_utf8_lossy(status)),
         }
     }
 
     fn take_head(&mut self, bytes: &[u8]) {
         self.head.extend_from_slice(bytes);
-        let text = String::from_utf8_lossy(&self.head).to_lowercase();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { return };
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<u64>().ok());
-        self.left = Some(length.map_or(u64::MAX, |length| length.saturating_sub(body.len() as u64)));
+        let Some(end) = self.head.windows(4).position(|window| window == b"\r\n\r\n") else { return };
+        let text = String::from_utf8_lossy(&self.head[..end]).to_lowercase();
+        let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<u64>().ok());
+        let mut body = length.map_or(Body::Chunks(Vec::new()), Body::Length);
+        body.take(&self.head[end + 4..]);
+        self.body = Some(body);
     }
 }
 
@@ -367,7 +409,7 @@ mod tests {
     fn check(answer: &str, expected: Option<Look>) {
         let (client, mut server) = UnixStream::pair().expect("a pair");
         client.set_nonblocking(true).expect("ours");
-        let mut visit = Visit { socket: Box::new(client), begun: Instant::now(), head: Vec::new(), left: None, sip: 7 };
+        let mut visit = Visit { socket: Box::new(client), begun: Instant::now(), head: Vec::new(), body: None, sip: 7 };
         server.write_all(answer.as_bytes()).expect("has room");
         drop(server);
         let mut counts = Counts::default();
@@ -387,8 +429,11 @@ mod tests {
         check(&format!("{head}12345678901234567890"), Some(Look::Whole));
         check(&format!("{head}1234567890123456789"), Some(Look::Broken));
         check("HTTP/1.1 200 OK\r\n", Some(Look::Broken));
-        check("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nwhatever", Some(Look::Broken));
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        check(&format!("{head}5\r\n12345\r\n0\r\n\r\n"), Some(Look::Whole));
+        check(&format!("{head}5\r\n12345\r\n"), Some(Look::Broken));
         check("HTTP/1.1 503 Service Unavailable\r\n", Some(Look::Refused));
+        check("HTTP/1.1 504 Gateway Timeout\r\n", Some(Look::Late));
         check("HTTP/1.1 404 Not Found\r\n", None);
     }
 }

@@ -130,6 +130,7 @@ fn seen_by_clients(came: Counts, went: Counts, took: Duration, add: &mut impl Fn
     add("streams_open", "streams open at the end", went.open as f64);
     add("streams_refused_rate", "streams refused a second", rate(came.refused, went.refused));
     add("answers_rate", "whole answers a second", rate(came.answered, went.answered));
+    add("late_rate", "answers that did not begin in time, a second", rate(came.late, went.late));
     add("broken_rate", "connections broken off a second", rate(came.broken, went.broken));
     add("read_kib_rate", "KiB a second that clients took", rate(came.bytes, went.bytes) / 1024.0);
 }

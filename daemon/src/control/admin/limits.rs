@@ -13,6 +13,14 @@ pub const SOCKET_CONNECTIONS: usize = 64;
 /// Streams (`received/stream`, `trace`) at the same time, of both together; further ones are refused with status 503.
 pub const STREAMS: usize = 32;
 
+/// Lists of received messages that are read at the same time; the next ones wait. Each holds what it tells for as long as its
+/// client takes: up to `recv-bytes`.
+pub const LISTS: usize = 16;
+
+/// Bytes of a list that are made at once, or one message: a long one neither keeps a thread from the messages nor waits in
+/// memory for a slow client as a whole.
+pub const PIECE_BYTES: usize = 32 * 1024;
+
 /// From a connection's beginning, or the end of its last answer, until the header of the next request is complete.
 pub const HEADER_TIME: Duration = Duration::from_secs(15);
 

@@ -1,11 +1,16 @@
-//! A received message as the HTTP API tells it.
+//! Received messages as the HTTP API tells them: one, or a list in pieces.
+//!
+//! Pure. Fed by `api/`, which asks for the next piece when its client has room for it.
+
+use std::iter;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::limits::PIECE_BYTES;
 use super::resource::{Encoding, Received};
 use crate::brokers::BrokerNames;
-use crate::telemetry::received::Entry;
+use crate::telemetry::received::{Entry, Listed};
 
 /// A message of the ring: its payload as text where it is UTF-8, else in base64.
 pub fn received(entry: &Entry, names: &BrokerNames) -> Received {
@@ -27,32 +32,64 @@ pub fn received(entry: &Entry, names: &BrokerNames) -> Received {
     }
 }
 
+/// A [`ReceivedList`](super::resource::ReceivedList) as JSON, made piece by piece; a message that was told is let go of.
+pub fn pieces(listed: Listed, names: BrokerNames) -> impl Iterator<Item = String> {
+    let mut entries = listed.entries.into_iter();
+    let mut piece = "{\"messages\":[".to_owned();
+    let mut between = "";
+    let mut ended = false;
+    let next = move || {
+        if ended {
+            return None;
+        }
+        while piece.len() < PIECE_BYTES {
+            let Some(entry) = entries.next() else {
+                piece += &format!("],\"gone\":{}}}", listed.gone);
+                ended = true;
+                break;
+            };
+            piece += between;
+            between = ",";
+            piece += &serde_json::to_string(&received(&entry, &names)).expect("resources have only strings as keys");
+        }
+        Some(std::mem::take(&mut piece))
+    };
+    iter::from_fn(next)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::time::{Duration, Instant, UNIX_EPOCH};
 
+    use bytes::Bytes;
+
     use super::*;
+    use crate::control::admin::resource::ReceivedList;
     use crate::message::{Message, Qos};
     use crate::telemetry::received::{Limits, ReceivedRing};
     use crate::telemetry::wanted::Wanted;
     use crate::topic::TopicName;
 
-    async fn check(payload: &'static [u8], expected: serde_json::Value) {
-        let names = BrokerNames::default();
-        names.number("lab");
-        let ring = ReceivedRing::new(Limits { messages: 1, bytes: 1000 });
-        ring.push(&Arc::new(Message {
+    fn message(names: &BrokerNames, payload: Bytes) -> Arc<Message> {
+        Arc::new(Message {
             broker: names.number("plant"),
             topic: TopicName::new("t/ä").expect("valid"),
-            payload: payload.into(),
+            payload,
             qos: Qos::AtLeastOnce,
             retain: true,
             dup: false,
             received: UNIX_EPOCH + Duration::from_nanos(1_700_000_000_120_999_999),
             arrived: Instant::now(),
             properties: None,
-        }));
+        })
+    }
+
+    async fn check(payload: &'static [u8], expected: serde_json::Value) {
+        let names = BrokerNames::default();
+        names.number("lab");
+        let ring = ReceivedRing::new(Limits { messages: 1, bytes: 1000 });
+        ring.push(&message(&names, payload.into()));
         let listed = ring.list(&Wanted::default(), None).await;
         let json = serde_json::to_value(received(&listed.entries[0], &names)).expect("becomes JSON");
         let mut whole = serde_json::json!({
@@ -68,5 +105,25 @@ mod tests {
         check(b"21.5 \xc2\xb0C\n", serde_json::json!({ "data": "21.5 °C\n", "encoding": "utf-8" })).await;
         check(b"", serde_json::json!({ "data": "", "encoding": "utf-8" })).await;
         check(b"\xff\x00", serde_json::json!({ "data": "/wA=", "encoding": "base64" })).await;
+    }
+
+    /// The list in pieces is the list, whatever its length, and no piece is longer than one message more than its limit.
+    #[tokio::test]
+    async fn a_list_is_told_in_pieces() {
+        let names = BrokerNames::default();
+        for (messages, bytes, expected) in [(0, 0, 1), (1, 10, 1), (7, 1000, 1), (3, PIECE_BYTES, 4), (400, 1000, 15)] {
+            let ring = ReceivedRing::new(Limits { messages: 400, bytes: 8 << 20 });
+            (0..messages).for_each(|_| {
+                ring.push(&message(&names, vec![b'x'; bytes].into()));
+            });
+            let listed = async || ring.list(&Wanted::default(), None).await;
+            let made: Vec<String> = pieces(listed().await, names.clone()).collect();
+            assert!(made.iter().all(|piece| piece.len() < PIECE_BYTES + bytes + 500), "{messages} of {bytes} bytes");
+            assert_eq!(made.len(), expected, "{messages} of {bytes} bytes");
+            let Listed { entries, gone } = listed().await;
+            let messages = entries.iter().map(|entry| received(entry, &names)).collect();
+            let whole = serde_json::to_string(&ReceivedList { messages, gone }).expect("becomes JSON");
+            assert_eq!(made.concat(), whole);
+        }
     }
 }

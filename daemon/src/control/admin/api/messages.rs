@@ -1,13 +1,19 @@
 //! `received`, `publish` and `explain`: messages that came, one that goes, one that could come.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Api, Failed};
 use crate::control::admin::extract::{Body, Query};
-use crate::control::admin::received::received;
+use crate::control::admin::received::pieces;
 use crate::control::admin::resource::{Publication, Published, ReceivedList};
 use crate::control::live::{Refusal, RefusalKind};
 use crate::path::router::explain::Explanation;
@@ -46,16 +52,20 @@ pub(super) struct Listing {
     last: Option<usize>,
 }
 
-/// The last messages received, handled or not, of all brokers together.
+/// The last messages received, handled or not, of all brokers together. Waits while many other lists are being read.
 #[utoipa::path(get, path = "/api/v1/received", params(Listing), responses((status = 200, body = ReceivedList)))]
 pub(super) async fn list_received(
     State(api): State<Api>,
     Query(listing): Query<Listing>,
-) -> Result<Json<ReceivedList>, Failed> {
+) -> Result<impl IntoResponse, Failed> {
     let wanted = wanted(&api, listing.broker.as_deref(), listing.topic.as_deref())?;
+    let permit = Arc::clone(&api.0.lists).acquire_owned().await.expect("it is never closed");
     let listed = api.0.received.list(&wanted, listing.last).await;
-    let messages = listed.entries.iter().map(|entry| received(entry, &api.0.names)).collect();
-    Ok(Json(ReceivedList { messages, gone: listed.gone }))
+    let pieces = stream::iter(pieces(listed, api.0.names.clone())).map(move |piece| {
+        let _held = &permit;
+        Ok::<_, Infallible>(piece)
+    });
+    Ok(([(header::CONTENT_TYPE, "application/json")], axum::body::Body::from_stream(pieces)))
 }
 
 /// What was cleared.

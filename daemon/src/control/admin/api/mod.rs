@@ -53,6 +53,7 @@ struct Parts {
     tracer: Tracer,
     names: BrokerNames,
     streams: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
     /// Ends the streams, which would not end by themselves.
     stop: CancellationToken,
 }
@@ -66,8 +67,8 @@ impl Api {
         names: BrokerNames,
         stop: CancellationToken,
     ) -> Api {
-        let streams = Arc::new(Semaphore::new(limits::STREAMS));
-        Api(Arc::new(Parts { operations, received, tracer, names, streams, stop }))
+        let [streams, lists] = [limits::STREAMS, limits::LISTS].map(|most| Arc::new(Semaphore::new(most)));
+        Api(Arc::new(Parts { operations, received, tracer, names, streams, lists, stop }))
     }
 
     /// Its routes.

@@ -101,6 +101,37 @@ async fn received_messages_are_listed_filtered_and_forgotten() {
     assert_eq!(list("").await, (json!([]), json!(3)));
 }
 
+/// Each list holds what it tells: so many may be in memory for slow clients, and no more.
+#[tokio::test]
+async fn a_list_waits_while_many_are_read_slowly() {
+    let plane = Plane::start().await;
+    // Six bytes of JSON each: more in all than the sockets' buffers hold.
+    (0..90).for_each(|_| {
+        plane.receive("a", &"\u{1}".repeat(1000));
+    });
+    let ask = async |head: &mut [u8]| {
+        let mut stream = UnixStream::connect(&plane.socket).await.expect("is served");
+        stream.write_all(&get("/api/v1/received").text("localhost")).await.expect("is read");
+        within(stream.read_exact(head)).await.expect("an answer");
+        stream
+    };
+    let mut slow = Vec::new();
+    for _ in 0..limits::LISTS {
+        let mut status = [0; 12];
+        slow.push(ask(&mut status).await);
+        assert_eq!(&status, b"HTTP/1.1 200");
+    }
+    let mut waiting = Box::pin(plane.ask(get("/api/v1/received")));
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
+    assert!(early.is_err(), "one list more than may be is answered");
+    assert_eq!(plane.ask(get("/api/v1/status")).await.status, 200, "what is no list does not wait");
+    slow.pop();
+    assert_eq!(waiting.await.json()["messages"].as_array().map(Vec::len), Some(90));
+    let mut rest = Vec::new();
+    within(slow[0].read_to_end(&mut rest)).await.expect("goes on");
+    assert!(rest.ends_with(b"\"gone\":0}\r\n0\r\n\r\n"), "the slow ones are told everything");
+}
+
 #[tokio::test]
 async fn a_stream_tells_messages_as_they_come_and_goes_on_where_it_ended() {
     let plane = Plane::start().await;

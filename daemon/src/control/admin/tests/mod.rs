@@ -161,6 +161,23 @@ struct Answer {
     body: Vec<u8>,
 }
 
+/// A body that came in chunks (RFC 9112 §7.1), whole.
+fn unchunked(mut rest: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let end = rest.windows(2).position(|window| window == b"\r\n").expect("a chunk's size");
+        let size = std::str::from_utf8(&rest[..end]).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
+        let size = size.expect("a chunk's size in hexadecimal digits");
+        let chunk = &rest[end + 2..];
+        assert_eq!(chunk.get(size..size + 2), Some(&b"\r\n"[..]), "the answer breaks off");
+        if size == 0 {
+            return body;
+        }
+        body.extend_from_slice(&chunk[..size]);
+        rest = &chunk[size + 2..];
+    }
+}
+
 impl Answer {
     fn parse(bytes: &[u8]) -> Answer {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a header");
@@ -168,11 +185,15 @@ impl Answer {
         let mut lines = head.split("\r\n");
         let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok());
         let pair = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned()));
-        Answer {
+        let mut answer = Answer {
             status: status.expect("a status"),
             headers: lines.filter_map(pair).collect(),
             body: bytes[end + 4..].to_vec(),
+        };
+        if answer.header("transfer-encoding") == Some("chunked") {
+            answer.body = unchunked(&answer.body);
         }
+        answer
     }
 
     fn header(&self, name: &str) -> Option<&str> {
