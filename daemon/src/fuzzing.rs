@@ -3,11 +3,16 @@
 //! Wrappers rather than re-exports, as in `benchmarks.rs`. Nothing in the daemon uses them. A promise that is broken is a
 //! panic, which is how a target tells of it.
 
+mod api;
+
 use std::path::Path;
 
-use crate::control::config::runtime::Section;
+use serde_json::Map;
+
+pub use self::api::api;
+use crate::control::config::runtime::{RuntimeFile, Section};
 use crate::control::config::{Loaded, Problems};
-use crate::control::live::{Edit, named};
+use crate::control::live::Edit;
 use crate::control::{config, routeros};
 use crate::topic::naive::naive_match;
 use crate::topic::{TopicFilter, TopicName, Trie};
@@ -50,39 +55,36 @@ pub fn topic(data: &[u8]) {
 /// It is refused without a reason, or a reason has a line break.
 pub fn configuration(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    judge(config::load_text(Path::new("tidegate.toml"), text, ""));
+    // What is refused was judged: there is no more to ask of it.
+    drop(judge(config::load_text(Path::new("tidegate.toml"), text, "")));
 }
 
-/// What STATE-DIR/runtime.toml may hold beside a file that has everything: it counts, or is refused in lines for people.
-///
-/// # Panics
-/// As [`configuration`].
-pub fn runtime(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    judge(config::load_text(Path::new("tidegate.toml"), FILE, text));
-}
-
-/// An object that a request's body describes is added, or refused in lines for people; once added it can be removed, and then
-/// it is as if it had never been there.
+/// What STATE-DIR/runtime.toml may hold beside a file that has everything: it counts, or is refused in lines for people. What
+/// counts can be written anew, and each object in it can be changed and removed.
 ///
 /// # Panics
 /// It is not so.
-pub fn api(data: &[u8]) {
-    let Ok(keys) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(data) else { return };
-    let file = config::load_text(Path::new("tidegate.toml"), FILE, "").expect("it is a good configuration");
-    for section in [Section::Brokers, Section::Subscriptions, Section::Handlers] {
-        let Ok(text) = (Edit::Add { section, keys: keys.clone() }).applied(&file) else { continue };
-        let loaded = match file.sources.with_runtime(text, &file.names) {
-            Ok(loaded) => loaded,
-            refused @ Err(_) => {
-                judge(refused);
-                continue;
-            }
-        };
-        let name = named(section, &keys).expect("what is added has a name");
-        let removed = (Edit::Remove { section, name, discard: false }).applied(&loaded).expect("it was added before");
-        let left = loaded.sources.with_runtime(removed, &file.names).expect("it was good without it");
-        assert_eq!(left.sources.export(), file.sources.export());
+pub fn runtime(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(loaded) = judge(config::load_text(Path::new("tidegate.toml"), FILE, text)) else { return };
+    let as_is = RuntimeFile::parse(loaded.sources.runtime()).expect("it was loaded").text();
+    let again =
+        loaded.sources.with_runtime(as_is.clone(), &loaded.names).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(again.sources.export(), loaded.sources.export());
+    let (objects, origins) = (&loaded.config, &loaded.origins);
+    let brokers = objects.brokers.iter().zip(&origins.brokers);
+    let brokers = brokers.map(|(broker, origins)| (Section::Brokers, &*broker.name, origins.object.runtime));
+    let handlers = objects.handlers.iter().zip(&origins.handlers);
+    let handlers = handlers.map(|(handler, origins)| (Section::Handlers, &*handler.name, origins.object.runtime));
+    let subscriptions = objects.subscriptions.iter().zip(&origins.subscriptions);
+    let subscriptions = subscriptions.map(|(one, origin)| (Section::Subscriptions, &*one.name, origin.runtime));
+    for (section, name, _) in brokers.chain(handlers).chain(subscriptions).filter(|(_, _, runtime)| *runtime) {
+        let name = name.to_owned();
+        let unchanged = Edit::Set { section, name: name.clone(), keys: Map::new() }.applied(&loaded);
+        assert_eq!(unchanged.as_ref(), Ok(&as_is), "{section:?} {name:?}");
+        let removed = Edit::Remove { section, name: name.clone(), discard: false }.applied(&loaded);
+        let removed = removed.unwrap_or_else(|refusal| panic!("{section:?} {name:?}: {refusal}"));
+        assert_ne!(removed, as_is, "{section:?} {name:?}");
     }
 }
 
@@ -90,18 +92,26 @@ pub fn api(data: &[u8]) {
 const FILE: &str = "[brokers.plant]\naddress = \"a\"\n[handlers.celsius]\nplugin = \"celsius.wasm\"\n\
                     [[subscriptions]]\nbroker = \"plant\"\ntopic = \"a/+\"\non-message = \"celsius\"\n";
 
-fn judge(loaded: Result<Loaded, Problems>) {
-    let problems = match loaded {
-        Ok(loaded) => loaded.warnings,
+/// What loads can be shown, and what does not is told in lines for people.
+fn judge(loaded: Result<Loaded, Problems>) -> Result<Loaded, Problems> {
+    match &loaded {
+        Ok(loaded) => {
+            loaded.warnings.iter().for_each(|problem| line(&problem.to_string()));
+            loaded.sources.settings().iter().for_each(|setting| line(&setting.key));
+            let export = loaded.sources.export();
+            assert!(export.parse::<toml::Table>().is_ok(), "{export}");
+        }
         Err(problems) => {
             assert!(!problems.errors.is_empty(), "refused without a reason");
-            problems.errors.into_iter().chain(problems.warnings).collect()
+            problems.errors.iter().chain(&problems.warnings).for_each(|problem| line(&problem.to_string()));
         }
-    };
-    for problem in problems {
-        let told = problem.to_string();
-        assert!(!told.contains(char::is_control), "{told:?}");
     }
+    loaded
+}
+
+/// What a person is told is one line.
+fn line(told: &str) {
+    assert!(!told.contains(char::is_control), "{told:?}");
 }
 
 /// Any bytes are imported as a configuration that loads, also with every suggestion taken.
@@ -120,5 +130,32 @@ pub fn routeros(data: &[u8]) {
     assert_eq!(refused(&suggested), none, "{suggested}");
     for remark in import.remarks {
         assert!(!remark.text.contains(|c: char| c.is_control() && c != '\t'), "{remark:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fuzzer begins with the seeds, and leaves behind those that were finds.
+    #[test]
+    fn every_seed_holds() {
+        let targets: [(&str, fn(&[u8])); 5] = [
+            ("api", api),
+            ("configuration", configuration),
+            ("routeros", routeros),
+            ("runtime", runtime),
+            ("topic", topic),
+        ];
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus");
+        assert_eq!(corpus.read_dir().expect("it is part of the repository").count(), targets.len());
+        for (name, target) in targets {
+            let seeds = corpus.join(name).read_dir().expect("it is part of the repository");
+            for seed in seeds {
+                let seed = seed.expect("it can be listed").path();
+                let held = std::panic::catch_unwind(|| target(&std::fs::read(&seed).expect("it can be read")));
+                assert!(held.is_ok(), "{}", seed.display());
+            }
+        }
     }
 }

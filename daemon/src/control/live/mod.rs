@@ -21,8 +21,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::change::{Request, run};
-pub use self::edit::{Edit, named, unknown};
+pub use self::edit::{Edit, named, refused, unknown};
 pub use self::health::Obstacle;
+pub use self::operate::outgoing;
 pub use self::refusal::{Refusal, RefusalKind};
 use crate::control::config::Loaded;
 use crate::control::config::model::Broker;

@@ -209,7 +209,10 @@ fn ended(broker: &RunningBroker) -> Refusal {
 }
 
 /// The message that a request describes.
-fn outgoing(publication: &Publication) -> Result<Outgoing, Refusal> {
+///
+/// # Errors
+/// It is none, with what to do.
+pub fn outgoing(publication: &Publication) -> Result<Outgoing, Refusal> {
     let invalid = |detail: String, remedy: &str| Refusal::new(RefusalKind::Invalid, detail, remedy);
     let topic = TopicName::new(publication.topic.as_str())
         .map_err(|error| invalid(format!("the topic {:?} {error}", publication.topic), "publish to one topic"))?;
