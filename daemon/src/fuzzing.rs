@@ -137,10 +137,12 @@ pub fn routeros(data: &[u8]) {
 mod tests {
     use super::*;
 
+    type Target = fn(&[u8]);
+
     /// The fuzzer begins with the seeds, and leaves behind those that were finds.
     #[test]
     fn every_seed_holds() {
-        let targets: [(&str, fn(&[u8])); 5] = [
+        let targets: [(&str, Target); 5] = [
             ("api", api),
             ("configuration", configuration),
             ("routeros", routeros),

@@ -70,17 +70,18 @@ impl Walk<'_> {
     }
 }
 
-/// One file that says what all files say together, with [`MASK`] in place of secrets. Relative paths stay as written.
+/// One file that says what all files say together, without secrets: its first lines name what is to be written again. Relative
+/// paths stay as written.
 pub(super) fn export(files: &[&DeTable<'_>]) -> String {
     let mut merged = toml::Table::new();
     for file in files {
         merge(&mut merged, raw::plain_table(file));
     }
-    let mut masked = Vec::new();
-    mask_table("", &mut merged, &mut masked);
+    let mut left_out = Vec::new();
+    leave_out("", &mut merged, &mut left_out);
     let mut text = String::new();
-    for key in masked {
-        text.push_str(&format!("# left out: {key}\n"));
+    for key in left_out {
+        text.push_str(&format!("# left out, since it may be a secret: {key}\n"));
     }
     text.push_str(&toml::to_string_pretty(&merged).expect("what was parsed can be written"));
     text
@@ -99,18 +100,22 @@ fn merge(into: &mut toml::Table, from: toml::Table) {
     }
 }
 
-fn mask_table(path: &str, table: &mut toml::Table, masked: &mut Vec<String>) {
-    for (key, value) in table.iter_mut() {
+/// Takes secrets out: one that is masked would be taken for the value.
+fn leave_out(path: &str, table: &mut toml::Table, left_out: &mut Vec<String>) {
+    table.retain(|key, value| {
         let key = super::reader::join(path, key);
         match value {
-            Value::Table(table) => mask_table(&key, table, masked),
+            Value::Table(table) => {
+                leave_out(&key, table, left_out);
+                true
+            }
             leaf => {
-                if mask(&key, leaf) {
-                    masked.push(key);
-                }
+                let secret = mask(&key, leaf);
+                left_out.extend(secret.then_some(key));
+                !secret
             }
         }
-    }
+    });
 }
 
 /// Replaces a secret; whether there was one. A text that is nothing but one interpolation tells no secret.
@@ -188,7 +193,10 @@ mod tests {
     fn the_export_is_one_file_without_secrets() {
         let text = with(|files| export(&files.iter().map(|(_, table)| *table).collect::<Vec<_>>()));
         assert!(!text.contains("hunter"), "{text}");
-        assert!(text.contains("# left out: brokers.plant.password\n"), "{text}");
+        for key in ["brokers.plant.password", "handlers.h.config.token", "handlers.h.config.list"] {
+            assert!(text.contains(&format!("# left out, since it may be a secret: {key}\n")), "{text}");
+        }
+        assert!(!text.contains(MASK), "it would be taken for the password: {text}");
         let table: toml::Table = text.parse().expect("is TOML");
         assert_eq!(table["subscriptions"].as_array().map(Vec::len), Some(2));
         assert_eq!(table["brokers"]["plant"]["tls"]["ca"].as_str(), Some("ca.pem"));
