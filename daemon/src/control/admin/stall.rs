@@ -83,7 +83,9 @@ mod tests {
         let limit = Duration::from_millis(50);
         let (server, _client) = duplex(8);
         let begun = Instant::now();
-        let error = Stalling::new(server, limit).write_all(&[0; 9]).await.expect_err("there is room for 8");
+        let mut socket = Stalling::new(server, limit);
+        let written = tokio::time::timeout(Duration::from_secs(10), socket.write_all(&[0; 9])).await;
+        let error = written.expect("ends by itself").expect_err("there is room for 8");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() >= limit);
     }

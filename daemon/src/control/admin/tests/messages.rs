@@ -54,7 +54,8 @@ impl Stream {
     /// The next line that belongs to an event; none at the stream's end. Sizes of chunks and empty lines are left out.
     async fn next(&mut self) -> Option<String> {
         loop {
-            let line = within(self.lines.next_line()).await.expect("a stream that ends well")?;
+            let line = within(self.lines.next_line()).await.expect("a stream that ends well");
+            let line = line.expect("the last chunk comes before the connection's end");
             if line == "0" {
                 return None;
             }
