@@ -119,8 +119,9 @@ fn connect_and_disconnect_wait_for_their_result(protocol: Protocol) {
 }
 
 /// Lines of a broker's log with each of these words.
+#[track_caller]
 fn broker_log(broker: &Mosquitto, words: &[&str]) -> usize {
-    broker.log().iter().filter(|line| words.iter().all(|word| line.contains(word))).count()
+    broker.log_until_now().iter().filter(|line| words.iter().all(|word| line.contains(word))).count()
 }
 
 #[test]

@@ -25,8 +25,9 @@ fn subscribe<'a>(topic: &'a str, words: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// How often the daemon's client has connected.
+#[track_caller]
 fn connections(broker: &Mosquitto) -> usize {
-    broker.log().iter().filter(|line| line.contains("New client connected") && line.contains(" gw ")).count()
+    broker.log_until_now().iter().filter(|line| line.contains("New client connected") && line.contains(" gw ")).count()
 }
 
 fn a_subscription_is_live_without_a_reconnect(protocol: Protocol) {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
 use tempfile::TempDir;
@@ -106,6 +107,18 @@ impl Mosquitto {
     /// What it has logged.
     pub fn log(&self) -> Vec<String> {
         self.process.lines()
+    }
+
+    /// What it has logged, all of it up to this moment: its lines come through a pipe, a little later than what they tell.
+    #[track_caller]
+    pub fn log_until_now(&self) -> Vec<String> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let marker = format!("log-until-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let client = Client::options(self.port, Protocol::V311).session(&marker).connect();
+        client.expect("the broker lets the client in");
+        let words = format!(" as {marker} ");
+        wait::until_true("the broker logs the last client", || self.log().iter().any(|line| line.contains(&words)));
+        self.log()
     }
 
     /// A new client with a session of this connection only.
