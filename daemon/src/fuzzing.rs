@@ -135,9 +135,78 @@ pub fn routeros(data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
     use super::*;
 
     type Target = fn(&[u8]);
+
+    /// Values that keys may have, and others.
+    fn values() -> impl Strategy<Value = Value> {
+        let leaves = prop::sample::select(vec![
+            json!(null),
+            json!(true),
+            json!([0, -1, 1.5, 1e300, u64::MAX]),
+            json!(30),
+            json!(""),
+            json!("a"),
+            json!("plant"),
+            json!("cloud"),
+            json!("a/+"),
+            json!("celsius"),
+            json!("${env:PATH}"),
+            json!("$${file:/x}"),
+            json!("$"),
+            json!("a\r\n'''\"\u{7f}"),
+            json!("1s"),
+            json!({"log": "{payload}"}),
+            json!({"payload": "${"}),
+            json!({"publish": ["plant:#"]}),
+            json!([{"a": null}]),
+        ]);
+        leaves.prop_recursive(3, 12, 3, |inner| {
+            let keys = prop::sample::select(vec!["topic", "message", "a\nb", "${", "alpn", ""]).prop_map(str::to_owned);
+            let keys = prop::collection::hash_map(keys, inner.clone(), 0..3);
+            prop_oneof![
+                prop::collection::vec(inner, 0..3).prop_map(Value::from),
+                keys.prop_map(|keys| Value::Object(keys.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_taken_or_refused(
+            base in prop::sample::select(vec![
+                json!({}),
+                json!({"name": "n", "address": "b"}),
+                json!({"name": "n", "plugin": "x.wasm"}),
+                json!({"broker": "plant", "topic": "b"}),
+                json!({"broker": "cloud", "topic": "b/#", "share": "g", "name": "s"}),
+            ]),
+            keys in prop::collection::hash_map(prop::sample::select(vec![
+                "name", "address", "plugin", "broker", "topic", "share", "on-message", "when", "qos", "username", "password",
+                "tls", "will", "config", "allow", "instances", "keep-alive", "auto-connect", "message", "message-base64",
+                "a\nb",
+            ]), values(), 0..4),
+        ) {
+            let mut body = base.as_object().cloned().expect("each is one");
+            body.extend(keys.into_iter().map(|(key, value)| (key.to_owned(), value)));
+            api(Value::Object(body).to_string().as_bytes());
+        }
+
+        #[test]
+        fn any_text_may_be_what_was_added(pieces in prop::collection::vec(prop::sample::select(vec![
+            "[brokers.cloud]\naddress = \"a\"\n", "[handlers.more]\nplugin = \"m.wasm\"\n", "[[subscriptions]]\n",
+            "broker = \"plant\"\n", "topic = \"b\"\n", "topic = \"c/$${x}\"\n", "name = \"${env:PATH}\"\n",
+            "share = \"g\"\n", "config.a.\"b c\" = [1, 1979-05-27, { d = [[]] }]\n", "tls = true\n", "qos = 0x1\n",
+            "name = \"\"\"a\\\n b\"\"\"\n", "when.min-bytes = 1_0\n", "[brokers]\n", "subscriptions = []\n",
+            "broker = \"cloud\"\n", "[[subscriptions]]\nbroker = \"plant\"\ntopic = \"d\"\n", "= [", "\"\"\"",
+        ]), 0..8)) {
+            runtime(pieces.concat().as_bytes());
+        }
+    }
 
     /// The fuzzer begins with the seeds, and leaves behind those that were finds.
     #[test]

@@ -68,6 +68,16 @@ fn an_export_that_leaves_nothing_to_do_is_0_and_goes_to_standard_output() {
 }
 
 #[test]
+fn an_export_is_read_from_standard_input() {
+    let export = b"/iot mqtt brokers\nadd address=a name=b\n/iot mqtt subscriptions\nadd broker=b topic=#/x\n";
+    let ran = Home::empty().run_with_input(&["import", "routeros", "-"], export);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stdout.contains("\n[brokers.b]\naddress = \"a\"\n"), "{ran:?}");
+    assert!(ran.stderr.starts_with("standard input:4: TODO "), "{ran:?}");
+    assert!(ran.stderr.contains("\n1 brokers and 0 subscriptions imported, 1 left out as comments; "), "{ran:?}");
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_2() {
     let ran = Home::empty().run(&["import", "routeros", "none.rsc"]);
     assert_eq!(ran.code, Some(2));

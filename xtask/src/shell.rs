@@ -44,6 +44,12 @@ pub fn is_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
 }
 
+/// Whether it is a variable that cargo gives to a package's own programs, such as this one.
+fn is_of_package(variable: &OsStr) -> bool {
+    let variable = variable.to_string_lossy();
+    variable.starts_with("CARGO_PKG_") || variable.starts_with("CARGO_MANIFEST_")
+}
+
 /// A program with its arguments, to be run at the top of the repository.
 pub struct Program(Command);
 
@@ -52,6 +58,11 @@ impl Program {
     pub fn new(program: impl AsRef<OsStr>) -> Program {
         let mut command = Command::new(program);
         command.current_dir(root());
+        // They tell of xtask. A build script that reads its own (ring's does) is run again wherever cargo finds other values
+        // of these than it did the last time, and all that depends on its package compiled anew.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_package(name)) {
+            command.env_remove(name);
+        }
         Program(command)
     }
 
@@ -127,4 +138,17 @@ pub fn find(program: &str, also_in: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(also_in.iter().map(PathBuf::from));
     folders.map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_do_not_take_themselves_for_xtask() {
+        assert_eq!(std::env::var("CARGO_PKG_NAME").as_deref(), Ok("xtask"), "cargo says so to its tests");
+        let environment = Program::new("env").read().expect("it needs no arguments");
+        let ours = environment.lines().filter(|line| is_of_package(line.as_ref())).collect::<Vec<_>>();
+        assert!(ours.is_empty() && environment.contains("CARGO="), "{ours:?}");
+    }
 }

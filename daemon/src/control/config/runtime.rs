@@ -6,6 +6,8 @@
 use serde_json::{Map, Value as Json};
 use toml::{Table, Value};
 
+use super::reader::join;
+
 /// The first lines of the file.
 const HEADER: &str = "# What was added while the daemon ran: written by tidegate, changed by its commands (tidegate brokers, \
                       subscriptions, handlers).\n# Edit it only while the daemon does not run.\n\n";
@@ -37,6 +39,24 @@ impl Section {
             Section::Brokers => "broker",
             Section::Subscriptions => "subscription",
             Section::Handlers => "handler",
+        }
+    }
+}
+
+/// Which object of the text is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object<'a> {
+    /// The broker or handler of this name.
+    Named(Section, &'a str),
+    /// The subscription at this place, from 0. Its name may be known only to who has read what it interpolates.
+    Subscription(usize),
+}
+
+impl Object<'_> {
+    fn section(self) -> Section {
+        match self {
+            Object::Named(section, _) => section,
+            Object::Subscription(_) => Section::Subscriptions,
         }
     }
 }
@@ -87,43 +107,39 @@ impl RuntimeFile {
             return Ok(());
         }
         let Some(Json::String(name)) = keys.remove("name") else { return Err(EditError::Nameless(section)) };
-        let object = table(&format!("{}.{name}", section.key()), keys)?;
+        let object = table(&join(section.key(), &name), keys)?;
         self.named(section).insert(name, Value::Table(object));
         Ok(())
     }
 
     /// Changes keys of an object as RFC 7396 says: those that are given are replaced, `null` clears one, tables are changed key
-    /// by key. A subscription is named by its `name`, else by BROKER:TOPIC with its share; a default name follows its keys.
+    /// by key.
     ///
     /// # Errors
     /// There is no such object, or a value has no form in TOML.
-    pub fn set(&mut self, section: Section, name: &str, keys: Map<String, Json>) -> Result<(), EditError> {
-        let path = format!("{}.{name}", section.key());
-        let object = match section {
-            Section::Subscriptions => {
-                let named = |value: &&mut Value| value.as_table().is_some_and(|table| is_named(table, name));
-                self.subscriptions().iter_mut().find(named).and_then(Value::as_table_mut)
+    pub fn set(&mut self, object: Object<'_>, keys: Map<String, Json>) -> Result<(), EditError> {
+        let (path, table) = match object {
+            Object::Subscription(place) => {
+                (format!("{}[{place}]", Section::Subscriptions.key()), self.subscriptions().get_mut(place))
             }
-            Section::Brokers | Section::Handlers => self.named(section).get_mut(name).and_then(Value::as_table_mut),
+            Object::Named(section, name) => (join(section.key(), name), self.named(section).get_mut(name)),
         };
-        merge(&path, object.ok_or(EditError::Absent(section))?, keys)
+        merge(&path, table.and_then(Value::as_table_mut).ok_or(EditError::Absent(object.section()))?, keys)
     }
 
     /// Removes an object.
     ///
     /// # Errors
     /// There is no such object.
-    pub fn remove(&mut self, section: Section, name: &str) -> Result<(), EditError> {
-        let removed = match section {
-            Section::Subscriptions => {
+    pub fn remove(&mut self, object: Object<'_>) -> Result<(), EditError> {
+        let removed = match object {
+            Object::Subscription(place) => {
                 let subscriptions = self.subscriptions();
-                let place =
-                    subscriptions.iter().position(|value| value.as_table().is_some_and(|table| is_named(table, name)));
-                place.map(|place| subscriptions.remove(place))
+                (place < subscriptions.len()).then(|| subscriptions.remove(place))
             }
-            Section::Brokers | Section::Handlers => self.named(section).remove(name),
+            Object::Named(section, name) => self.named(section).remove(name),
         };
-        removed.map(|_| ()).ok_or(EditError::Absent(section))
+        removed.map(|_| ()).ok_or(EditError::Absent(object.section()))
     }
 
     fn named(&mut self, section: Section) -> &mut Table {
@@ -156,11 +172,6 @@ pub fn subscription_name(key: impl Fn(&str) -> Option<String>) -> Option<String>
     })
 }
 
-fn is_named(subscription: &Table, name: &str) -> bool {
-    let text = |key: &str| subscription.get(key).and_then(Value::as_str).map(|text| text.replace("$${", "${"));
-    subscription_name(text).is_some_and(|known| known == name)
-}
-
 /// A table without what is `null`.
 fn table(path: &str, keys: Map<String, Json>) -> Result<Table, EditError> {
     let mut table = Table::new();
@@ -170,7 +181,7 @@ fn table(path: &str, keys: Map<String, Json>) -> Result<Table, EditError> {
 
 fn merge(path: &str, table: &mut Table, keys: Map<String, Json>) -> Result<(), EditError> {
     for (key, value) in keys {
-        let path = format!("{path}.{key}");
+        let path = join(path, &key);
         match value {
             Json::Null => {
                 table.remove(&key);
@@ -218,6 +229,8 @@ mod tests {
         json.as_object().cloned().expect("an object")
     }
 
+    const PLANT: Object<'static> = Object::Named(Section::Brokers, "plant");
+
     /// The file after these edits, without its header.
     fn text(edit: impl FnOnce(&mut RuntimeFile) -> Result<(), EditError>) -> String {
         let mut file = RuntimeFile::parse(
@@ -244,11 +257,11 @@ mod tests {
     #[test]
     fn keys_are_replaced_cleared_and_merged() {
         let set = text(|file| {
-            file.set(Section::Brokers, "plant", keys(json!({"address": "c", "keep-alive": 30, "tls": {"ca": "/ca"}})))?;
-            file.set(Section::Brokers, "plant", keys(json!({"keep-alive": null, "tls": {"key": "/key"}})))?;
-            file.set(Section::Subscriptions, "plant:t", keys(json!({"qos": 1})))?;
-            file.set(Section::Subscriptions, "plant:$share/g/t", keys(json!({"name": "shared"})))?;
-            file.set(Section::Subscriptions, "shared", keys(json!({"qos": 2})))
+            file.set(PLANT, keys(json!({"address": "c", "keep-alive": 30, "tls": {"ca": "/ca"}})))?;
+            file.set(PLANT, keys(json!({"keep-alive": null, "tls": {"key": "/key"}})))?;
+            file.set(Object::Subscription(0), keys(json!({"qos": 1})))?;
+            file.set(Object::Subscription(1), keys(json!({"name": "shared"})))?;
+            file.set(Object::Subscription(1), keys(json!({"qos": 2})))
         });
         assert!(set.contains("address = \"c\"\n\n[brokers.plant.tls]\nca = \"/ca\"\nkey = \"/key\"\n"), "{set}");
         assert!(set.contains("qos = 1\ntopic = \"t\"\n"), "{set}");
@@ -258,13 +271,15 @@ mod tests {
     #[test]
     fn objects_are_removed() {
         let left = text(|file| {
-            file.remove(Section::Subscriptions, "plant:t")?;
-            file.remove(Section::Brokers, "plant")
+            file.remove(Object::Subscription(0))?;
+            file.remove(PLANT)
         });
         assert!(left.contains("share = \"g\"") && !left.contains("address"), "{left}");
         let mut file = RuntimeFile::default();
-        assert_eq!(file.remove(Section::Handlers, "h"), Err(EditError::Absent(Section::Handlers)));
-        assert_eq!(file.set(Section::Brokers, "b", Map::new()), Err(EditError::Absent(Section::Brokers)));
+        let handler = Object::Named(Section::Handlers, "h");
+        assert_eq!(file.remove(handler), Err(EditError::Absent(Section::Handlers)));
+        assert_eq!(file.set(PLANT, Map::new()), Err(EditError::Absent(Section::Brokers)));
+        assert_eq!(file.remove(Object::Subscription(0)), Err(EditError::Absent(Section::Subscriptions)));
         assert_eq!(file.add(Section::Brokers, Map::new()), Err(EditError::Nameless(Section::Brokers)));
     }
 
@@ -279,5 +294,8 @@ mod tests {
         assert_eq!(unfit, Err(EditError::Value("handlers.h.config.list".into())));
         let unfit = file.add(Section::Handlers, keys(json!({"name": "h", "queue": u64::MAX})));
         assert_eq!(unfit, Err(EditError::Value("handlers.h.queue".into())));
+        // A person is told a line, whatever a key is.
+        let unfit = file.add(Section::Handlers, keys(json!({"name": "h", "config": {"a\nb": {"c": [null]}}})));
+        assert_eq!(unfit, Err(EditError::Value("handlers.h.config.\"a\\nb\".c".into())));
     }
 }

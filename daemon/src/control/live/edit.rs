@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::refusal::{Refusal, RefusalKind};
 use crate::control::config::model::{Config, OnMessage, Subscription};
-use crate::control::config::runtime::{EditError, RuntimeFile, Section, subscription_name};
+use crate::control::config::runtime::{EditError, Object, RuntimeFile, Section, subscription_name};
 use crate::control::config::{Loaded, ObjectOrigin, Problem, Problems};
 
 /// A change of the running configuration.
@@ -57,14 +57,8 @@ impl Edit {
                 }
                 file.add(*section, with_defaults(*section, keys))
             }
-            Edit::Set { section, name, keys } => {
-                changeable(loaded, *section, name)?;
-                file.set(*section, name, cleared(*section, keys))
-            }
-            Edit::Remove { section, name, .. } => {
-                changeable(loaded, *section, name)?;
-                file.remove(*section, name)
-            }
+            Edit::Set { section, name, keys } => file.set(changeable(loaded, *section, name)?, cleared(*section, keys)),
+            Edit::Remove { section, name, .. } => file.remove(changeable(loaded, *section, name)?),
         };
         edited.map_err(|error| {
             let kind = if matches!(error, EditError::Absent(_)) { RefusalKind::NotFound } else { RefusalKind::Invalid };
@@ -110,9 +104,9 @@ fn absent(loaded: &Loaded, section: Section, name: &str) -> Result<(), Refusal> 
     }
 }
 
-fn changeable(loaded: &Loaded, section: Section, name: &str) -> Result<(), Refusal> {
+fn changeable<'a>(loaded: &Loaded, section: Section, name: &'a str) -> Result<Object<'a>, Refusal> {
     match find(loaded, section, name) {
-        Some(origin) if origin.runtime => Ok(()),
+        Some(origin) if origin.runtime => Ok(object(loaded, section, name)),
         Some(origin) => Err(Refusal::new(
             RefusalKind::InFile,
             format!("the {} {name} stands in {}", section.singular(), origin.table.place),
@@ -120,6 +114,16 @@ fn changeable(loaded: &Loaded, section: Section, name: &str) -> Result<(), Refus
         )),
         None => Err(unknown(loaded, section, name)),
     }
+}
+
+/// An object that was added.
+fn object<'a>(loaded: &Loaded, section: Section, name: &'a str) -> Object<'a> {
+    if section != Section::Subscriptions {
+        return Object::Named(section, name);
+    }
+    let subscriptions = loaded.config.subscriptions.iter().zip(&loaded.origins.subscriptions);
+    let mut added = subscriptions.filter(|(_, origin)| origin.runtime).map(|(subscription, _)| &*subscription.name);
+    Object::Subscription(added.position(|known| known == name).expect("its origin was found"))
 }
 
 /// There is no such object.
@@ -304,6 +308,21 @@ mod tests {
                 "the broker cloud is still needed by the subscription cloud:t; remove or change that first",
             )),
         );
+    }
+
+    /// Who edits the file while the daemon does not run may interpolate.
+    #[test]
+    fn an_interpolated_name_is_a_name() {
+        let added = "[[subscriptions]]\nname = \"${env:CARGO_PKG_NAME}\"\nbroker = \"plant\"\ntopic = \"b\"\n\
+                     [[subscriptions]]\nname = \"$${x}\"\nbroker = \"plant\"\ntopic = \"c\"\n";
+        let loaded = crate::control::config::load_text("tidegate.toml".as_ref(), FILE, added).expect("is good");
+        for (name, left) in [("tidegate", "c"), ("${x}", "b")] {
+            assert!(set(Section::Subscriptions, name, json!({"qos": 1})).applied(&loaded).is_ok(), "{name}");
+            let text = remove(Section::Subscriptions, name).applied(&loaded).expect("is possible");
+            let candidate = loaded.sources.with_runtime(text, &loaded.names).expect("is good");
+            let topics: Vec<&str> = candidate.config.subscriptions.iter().map(|one| one.topic.as_str()).collect();
+            assert_eq!(topics, ["a", left], "{name}");
+        }
     }
 
     #[test]
