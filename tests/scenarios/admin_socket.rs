@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
-use tidegate_tests::{Config, Daemon, Protocol};
+use tidegate_tests::{Config, Daemon, Protocol, wait};
 
 fn config() -> Config {
     Config::new().broker("plant", 1883, Protocol::V5, "auto-connect = false")
@@ -41,8 +41,9 @@ fn a_second_daemon_is_refused_and_the_first_goes_on() {
     let port = tidegate_tests::ports::free();
     let text = text.replace(&format!("127.0.0.1:{}", daemon.admin()), &format!("127.0.0.1:{port}"));
     daemon.home().write("second/tidegate.toml", text);
-    let ran = daemon.home().run(&["run", "-c", "second/tidegate.toml"]);
-    assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.stderr.contains("admin.socket = ") && ran.stderr.contains("another daemon serves it"), "{ran:?}");
+    let mut second = daemon.home().start(&["run", "-c", "second/tidegate.toml"]);
+    assert_eq!(second.wait(wait::PATIENCE).code(), Some(1), "{:?}", second.lines());
+    let told = |line: &String| line.contains("admin.socket = ") && line.contains("another daemon serves it");
+    assert!(second.lines().iter().any(told), "{:?}", second.lines());
     assert_eq!(daemon.home().run(&["status"]).code, Some(0));
 }
