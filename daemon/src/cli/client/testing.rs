@@ -100,6 +100,8 @@ impl ScriptedDaemon {
 
     /// What it was asked, once all answers are given.
     pub fn asked(self) -> Vec<Asked> {
+        // The commands have ended: a script that still waits for one fails here, in place of waiting for ever.
+        drop(UnixStream::connect(self.socket()));
         let served = self.thread.join().expect("the script does not fail");
         served.into_iter().map(|(asked, _)| asked).collect()
     }
@@ -116,6 +118,7 @@ fn serve(stream: UnixStream, answer: &Scripted) -> (Asked, UnixStream) {
             line => lines.push(line.to_owned()),
         }
     }
+    assert!(!lines.is_empty(), "nothing was asked of the scripted daemon");
     let line = lines.remove(0);
     let line = line.strip_suffix(" HTTP/1.1").expect("a request line").to_owned();
     let mut head: Vec<String> = lines.iter().map(|line| line.to_lowercase()).collect();
