@@ -436,6 +436,24 @@ proptest! {
     }
 }
 
+/// RouterOS' manual, scripting, "Constant Escape Sequences".
+#[test]
+fn each_escape_and_variable_is_what_it_says() {
+    let check = |written: &str, expected: &[Part]| {
+        let parts = Scanner::new(&format!("\"{written}\"")).quoted().expect("it is closed");
+        assert_eq!(parts, expected, "{written}");
+    };
+    let text = |bytes: &[u8]| Part::Text(bytes.to_vec());
+    check(r#"\"\\\$\?\_"#, &[text(b"\"\\$? ")]);
+    check(r"\n\r\t\a\b\f\v", &[text(b"\n\r\t\x07\x08\x0c\x0b")]);
+    check(r"\41\C3\A4\0A", &[text(b"A\xc3\xa4\n")]);
+    // Hexadecimal digits are large letters, since small ones are escapes.
+    check(r"\aB\b0\fa", &[text(b"\x07B\x080\x0ca")]);
+    check(r"\x\4", &[text(br"\x\4")]);
+    check("a$user2-b", &[text(b"a"), Part::Variable("user2".into()), text(b"-b")]);
+    check("$ $-", &[text(b"$ $-")]);
+}
+
 #[test]
 fn statements_have_their_lines() {
     let (statements, rest) = statements("a\n\n# x\nb c=\"\\\n  d\"; e\n[f]");
