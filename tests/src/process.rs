@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::wait;
@@ -15,8 +15,10 @@ const TAIL: usize = 60;
 pub struct Process {
     name: String,
     child: Child,
-    /// Lines of both streams in the order of arrival. Written by the two reading threads, which end with the process.
+    /// Lines of both streams in the order of arrival. Written by the two reading threads.
     output: Arc<Mutex<Vec<String>>>,
+    /// The reading threads, which end with the process. Joined once it has ended.
+    reading: Vec<JoinHandle<()>>,
 }
 
 impl Process {
@@ -32,9 +34,11 @@ impl Process {
             .spawn()
             .unwrap_or_else(|error| panic!("{name} does not start: {error} ({command:?})"));
         let output = Arc::new(Mutex::new(Vec::new()));
-        keep(child.stdout.take().expect("is piped"), Arc::clone(&output));
-        keep(child.stderr.take().expect("is piped"), Arc::clone(&output));
-        Process { name: name.to_owned(), child, output }
+        let reading = vec![
+            keep(child.stdout.take().expect("is piped"), Arc::clone(&output)),
+            keep(child.stderr.take().expect("is piped"), Arc::clone(&output)),
+        ];
+        Process { name: name.to_owned(), child, output, reading }
     }
 
     /// Process identifier.
@@ -47,9 +51,11 @@ impl Process {
         self.output.lock().expect("no thread panics with the lock").clone()
     }
 
-    /// The exit status, once it has ended.
+    /// The exit status, once it has ended; then [`Self::lines`] has all that it wrote.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("is our child")
+        let status = self.child.try_wait().expect("is our child")?;
+        self.reading.drain(..).for_each(|thread| thread.join().expect("reading does not panic"));
+        Some(status)
     }
 
     /// Sends a signal by its name: `TERM`, `INT`, `USR1`.
@@ -99,11 +105,11 @@ impl Process {
     }
 }
 
-fn keep(stream: impl Read + Send + 'static, output: Arc<Mutex<Vec<String>>>) {
+fn keep(stream: impl Read + Send + 'static, output: Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
     thread::spawn(move || {
         for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line).into_owned();
             output.lock().expect("no thread panics with the lock").push(line);
         }
-    });
+    })
 }
