@@ -1,9 +1,8 @@
 //! Clients of the admin plane that read slowly, many at once: half follow what is received, half ask questions.
 //!
-//! Owns one thread that serves all of their sockets in turn, without waiting for any: it takes a hundredth of a core, so that
-//! what is measured beside it is what the daemon does for them. Fed by the daemon's admin plane over TCP and over its Unix socket,
-//! evenly; feeds [`Counts`]. Each comes back as real clients do: a moment after it was refused or its stream has ended, and
-//! at once after an answer. It does not check what the answers say.
+//! Owns one thread that looks at all of their sockets in turn, without waiting for any. Fed by the daemon's admin plane over TCP
+//! and over its Unix socket, evenly; feeds [`Counts`]. Each comes back as real clients do: a moment after it was refused or
+//! its stream has ended, and at once after an answer. It does not check what the answers say.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
