@@ -1,8 +1,7 @@
 //! One attempt to connect, and the clearing up after a connection.
 //!
 //! Fed by the supervisor, which watches over the connection that comes of it. Owns nothing that outlives the attempt: it
-//! reads the password, has the record written, starts the poller and waits for the CONNACK. Here is also the short
-//! connection that makes a broker forget a session.
+//! reads the password, has the record written, starts the poller and waits for the CONNACK.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,8 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, Core};
 use super::failure::{Failure, shortened};
-use super::link::Link;
-use super::outlet::Outlet;
 use super::packet::Welcome;
 use super::transport::Transport;
 use super::{poller, report};
@@ -66,16 +63,16 @@ pub(super) async fn open(
 }
 
 /// The password, read anew for each connection so that a changed file takes effect.
-async fn password(broker: &Arc<Broker>, abort: &CancellationToken) -> Result<Option<Secret>, Failure> {
-    let broker = Arc::clone(broker);
+pub(super) async fn password(broker: &Broker, abort: &CancellationToken) -> Result<Option<Secret>, Failure> {
+    let Some(source) = broker.password.clone() else { return Ok(None) };
     // Reading a file may take long, on a network file system for instance.
-    let read = tokio::task::spawn_blocking(move || broker.password.as_ref().map(|source| source.read()).transpose());
+    let read = tokio::task::spawn_blocking(move || source.read());
     let read = tokio::select! {
         read = tokio::time::timeout(FILE_DEADLINE, read) => read,
         () = abort.cancelled() => return Err(Failure::Stopped),
     };
     match read {
-        Ok(Ok(Ok(password))) => Ok(password),
+        Ok(Ok(Ok(password))) => Ok(Some(password)),
         Ok(Ok(Err(error))) => Err(Failure::Password(shortened(&error.to_string()))),
         Ok(Err(_)) => Err(Failure::Defect),
         Err(_) => Err(Failure::Password(format!("its source gives nothing within {} s", FILE_DEADLINE.as_secs()))),
@@ -100,26 +97,4 @@ pub(super) async fn clear_up(connection: &Connection, failure: Option<&Failure>)
 /// Why a poller ended.
 pub(super) fn outcome(ended: Result<Failure, tokio::task::JoinError>) -> Failure {
     ended.unwrap_or(Failure::Defect)
-}
-
-/// Makes the broker forget the session, by a connection with a clean one that ends with it (MQTT 3.1.1 §3.1.2.4, MQTT 5
-/// §3.1.2.4 and §3.1.2.11.2). Nothing is subscribed, nothing published, and no will left. `abort` ends the attempt.
-///
-/// # Errors
-/// Why there was no CONNACK.
-pub(super) async fn forget(core: &Core, transport: Arc<Transport>, abort: &CancellationToken) -> Result<(), Failure> {
-    let password = password(&core.broker, abort).await?;
-    let clean = Broker { clean_session: true, session_expiry: Duration::ZERO, will: None, ..(*core.broker).clone() };
-    let clean = Arc::new(clean);
-    let outlet = Arc::new(Outlet::new(&clean));
-    let connecting = Link::connect(transport, Arc::clone(&outlet), &clean, password.as_ref());
-    let (mut link, _) = tokio::select! {
-        made = connecting => made?,
-        () = abort.cancelled() => return Err(Failure::Stopped),
-    };
-    outlet.disconnect();
-    // Until the broker has closed it too, so that it does not take the next connection for another client's.
-    let closed = async { while link.progress().await.is_ok() {} };
-    let _ = tokio::time::timeout(DISCONNECT_DEADLINE, closed).await;
-    Ok(())
 }

@@ -1,30 +1,21 @@
 //! One connection for `tidegate check --connect`: as a session makes it, and nothing else.
 //!
-//! Owns: what such a connection must not do. It has a client identifier of its own, so that it takes over no running session;
-//! it leaves no session, will, subscription or message behind. The link and the transport are those of sessions, with their
-//! deadlines. It does not know what the broker's limits mean for a configuration: its caller does.
+//! Owns: the facts that such a connection shows. It has a client identifier of its own, so that it takes over no running
+//! session; `clean.rs` makes the connection, which leaves nothing behind. It does not know what the broker's limits mean for a
+//! configuration: its caller does.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
-use super::failure::{Failure, shortened};
-use super::link::{Link, Progress};
-use super::outlet::Outlet;
+use super::clean::clean_connection;
+use super::failure::Failure;
 use super::packet::LARGEST_PACKET;
 use super::transport::Transport;
 use crate::control::config::model::Broker;
-use crate::control::config::secret::Secret;
 use crate::message::Qos;
 use crate::telemetry::metrics::BrokerMeters;
-
-/// How long reading the password may take.
-const FILE_DEADLINE: Duration = Duration::from_secs(5);
-
-/// How long the broker has to take DISCONNECT.
-const GOODBYE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// What a broker says of itself in its CONNACK.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,30 +70,9 @@ pub async fn probe(broker: &Broker, client_id: String, meters: &Arc<BrokerMeters
 }
 
 async fn connect(broker: &Broker, client_id: String, meters: &Arc<BrokerMeters>) -> Result<Facts, Failure> {
-    let password = password(broker).await?;
-    let broker = Arc::new(Broker {
-        client_id,
-        clean_session: true,
-        session_expiry: Duration::ZERO,
-        will: None,
-        ..broker.clone()
-    });
-    let outlet = Arc::new(Outlet::new(&broker));
+    let broker = Arc::new(Broker { client_id, ..broker.clone() });
     let transport = Arc::new(Transport::new(&broker, meters));
-    let begun = Instant::now();
-    let (mut link, welcome) = Link::connect(transport, Arc::clone(&outlet), &broker, password.as_ref()).await?;
-    let took = begun.elapsed();
-    outlet.disconnect();
-    let goodbye = async {
-        // An error ends the connection as well.
-        while let Ok(progress) = link.progress().await {
-            if matches!(progress, Progress::Written(taken) if taken.disconnected) {
-                break;
-            }
-        }
-    };
-    // A broker that takes nothing any more has answered nonetheless.
-    let _ = timeout(GOODBYE_DEADLINE, goodbye).await;
+    let (welcome, took) = clean_connection(&broker, transport, &CancellationToken::new()).await?;
     Ok(Facts {
         took,
         max_qos: welcome.max_qos,
@@ -112,15 +82,4 @@ async fn connect(broker: &Broker, client_id: String, meters: &Arc<BrokerMeters>)
         max_packet: (welcome.max_packet < LARGEST_PACKET).then_some(welcome.max_packet),
         keep_alive: welcome.keep_alive.map(|duration| duration.as_secs()),
     })
-}
-
-async fn password(broker: &Broker) -> Result<Option<Secret>, Failure> {
-    let Some(source) = broker.password.clone() else { return Ok(None) };
-    // Reading a file may take long, on a network file system for instance.
-    match timeout(FILE_DEADLINE, spawn_blocking(move || source.read())).await {
-        Ok(Ok(Ok(password))) => Ok(Some(password)),
-        Ok(Ok(Err(error))) => Err(Failure::Password(shortened(&error.to_string()))),
-        Ok(Err(_)) => Err(Failure::Defect),
-        Err(_) => Err(Failure::Password(format!("its source gives nothing within {} s", FILE_DEADLINE.as_secs()))),
-    }
 }
