@@ -22,7 +22,7 @@ use crate::path::handler::wasm::WasmEngine;
 use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHandler};
 use crate::path::outbox::Outboxes;
 use crate::path::router::{BrokerRoutes, RouteTable, Router, of_broker};
-use crate::path::session::{self, Session, SessionParts, SessionState};
+use crate::path::session::{self, Session, SessionParts, Wish};
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
 use crate::telemetry::tap::Tap;
 
@@ -197,26 +197,20 @@ impl Stages {
         let limit = ParallelLimit::new(broker.parallel_limit.map(usize::from));
         self.shared.outboxes.add(broker.id, Arc::clone(&meters));
         let routes = self.routes(broker, &meters, &limit, queues);
-        let session = self.session(broker, routes, &meters);
+        let session = self.session(broker, routes, &meters, Wish::default());
         let stage = BrokerStage { config: Arc::clone(broker), session, meters, limit };
         self.brokers.insert(Arc::clone(&broker.name), stage);
     }
 
-    /// Its connection was made with other settings: the session ends, and another one begins, connected if that one was.
+    /// Its connection was made with other settings: the session ends, and another one begins. It connects by itself where that
+    /// one was connected, and stays disconnected where that was commanded: a change waits for no broker.
     async fn reconnect(&mut self, broker: &Arc<Broker>, queues: &HashMap<Arc<str>, Arc<HandlerQueue>>) {
         let Some(mut stage) = self.brokers.remove(&broker.name) else { return };
-        let before = stage.session.status().borrow().state;
-        self.end(&stage.session).await;
+        let wish = self.end(&stage.session).await;
         stage.limit.set_most(broker.parallel_limit.map(usize::from));
         let routes = self.routes(broker, &stage.meters, &stage.limit, queues);
-        stage.session = self.session(broker, routes, &stage.meters);
+        stage.session = self.session(broker, routes, &stage.meters, wish);
         stage.config = Arc::clone(broker);
-        match before {
-            // Where that fails, the status tells why, as after every other loss.
-            SessionState::Connected => drop(stage.session.connect().await),
-            SessionState::Disconnected => drop(stage.session.disconnect().await),
-            SessionState::Idle | SessionState::Connecting | SessionState::Waiting { .. } => {}
-        }
         self.brokers.insert(Arc::clone(&broker.name), stage);
     }
 
@@ -262,12 +256,12 @@ impl Stages {
     }
 
     /// Ends a session gracefully, unless the daemon's stop cannot wait for that.
-    async fn end(&self, session: &Session) {
+    async fn end(&self, session: &Session) -> Wish {
         tokio::select! {
-            () = session.end() => {}
+            wish = session.end() => wish,
             () = self.shared.hurry.cancelled() => {
                 self.shared.stop_sessions.cancel();
-                session.ended().await;
+                session.end().await
             }
         }
     }
@@ -303,7 +297,13 @@ impl Stages {
         })
     }
 
-    fn session(&self, broker: &Arc<Broker>, routes: Arc<BrokerRoutes>, meters: &Arc<BrokerMeters>) -> Arc<Session> {
+    fn session(
+        &self,
+        broker: &Arc<Broker>,
+        routes: Arc<BrokerRoutes>,
+        meters: &Arc<BrokerMeters>,
+        wish: Wish,
+    ) -> Arc<Session> {
         let config = &self.loaded.config;
         let parts = SessionParts {
             id: broker.id,
@@ -315,6 +315,7 @@ impl Stages {
             meters: Arc::clone(meters),
             tap: self.shared.tap.clone(),
             grace: config.shutdown_grace,
+            wish,
         };
         Arc::new(session::spawn(parts, &self.shared.stop_sessions))
     }

@@ -57,6 +57,7 @@ pub fn refusal_row(kind: RefusalKind) -> Row {
         }
         RefusalKind::RefusedByBroker => row("refused-by-broker", StatusCode::BAD_GATEWAY, "the broker refuses it"),
         RefusalKind::NoAnswer => row("no-answer", StatusCode::GATEWAY_TIMEOUT, "the broker has not answered in time"),
+        RefusalKind::Changed => row("changed", StatusCode::CONFLICT, "it was changed or removed meanwhile"),
         RefusalKind::Busy => row("busy", StatusCode::SERVICE_UNAVAILABLE, "too much waits already"),
         RefusalKind::Plugin => row("plugin", StatusCode::UNPROCESSABLE_ENTITY, "the plugin does not load or start"),
         RefusalKind::Storage => row("storage", StatusCode::INTERNAL_SERVER_ERROR, "it cannot be kept"),
@@ -250,7 +251,7 @@ mod tests {
 
     use super::*;
 
-    const REFUSALS: [RefusalKind; 14] = [
+    const REFUSALS: [RefusalKind; 15] = [
         RefusalKind::NotFound,
         RefusalKind::Exists,
         RefusalKind::Invalid,
@@ -261,6 +262,7 @@ mod tests {
         RefusalKind::CannotConnect,
         RefusalKind::RefusedByBroker,
         RefusalKind::NoAnswer,
+        RefusalKind::Changed,
         RefusalKind::Busy,
         RefusalKind::Plugin,
         RefusalKind::Storage,

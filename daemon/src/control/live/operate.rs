@@ -17,12 +17,35 @@ use crate::control::admin::resource::{Publication, Published};
 use crate::control::config::runtime::Section;
 use crate::message::{Outgoing, Qos};
 use crate::path::handler::Publish;
-use crate::path::outbox::{CAPACITY, PublishEnd};
-use crate::path::session::{ConnectError, Opened, ResetError, SessionState, SessionStatus, Standing};
+use crate::path::outbox::{CAPACITY, Command, PublishEnd};
+use crate::path::session::{
+    ConnectError, Ended, Kept, Opened, ResetError, SessionState, SessionStatus, Standing, Visit, VisitError,
+};
 use crate::topic::{TopicName, refusable, refused};
 
 /// How long a command waits for a broker's answer to a publish or a subscription.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The connection that a publish goes out on.
+enum Way {
+    /// It need not be made for it, and may be made again for it.
+    Forced(Opened),
+    /// It was made for this publish alone.
+    Visit(Visit),
+    /// It stands, and is not to be made for it.
+    Standing,
+}
+
+/// Why the end of a publish is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unfinished {
+    /// It was not sent in time, and is taken back.
+    TakenBack,
+    /// The connection was lost before it was sent, and it is taken back.
+    Lost,
+    /// The broker has not answered in time.
+    Sent,
+}
 
 impl Live {
     /// Connects a broker and waits for what comes of it. Whether it was connected before.
@@ -30,17 +53,20 @@ impl Live {
     /// # Errors
     /// There is no such broker, or why it is not connected.
     pub async fn connect(&self, broker: &str) -> Result<Opened, Refusal> {
-        connect(self.running().broker(broker)?).await
+        self.connected(self.running().broker(broker)?).await
     }
 
     /// Disconnects a broker, which stays so until it is connected by command or by force. Whether it was connected.
     ///
     /// # Errors
-    /// There is no such broker.
+    /// There is no such broker, or it is changed at this moment.
     pub async fn disconnect(&self, broker: &str) -> Result<bool, Refusal> {
         let running = self.running();
-        let disconnected = running.broker(broker)?.session.disconnect().await;
-        Ok(disconnected.was_connected)
+        let broker = running.broker(broker)?;
+        match broker.session.disconnect().await {
+            Ok(disconnected) => Ok(disconnected.was_connected),
+            Err(Ended) => Err(self.ended(broker)),
+        }
     }
 
     /// Makes a broker forget its session.
@@ -51,7 +77,7 @@ impl Live {
         let running = self.running();
         let broker = running.broker(broker)?;
         broker.session.reset().await.map_err(|error| match error {
-            ResetError::Ended => ended(broker),
+            ResetError::Ended => self.ended(broker),
             error => cannot_connect(broker, &error.to_string()),
         })
     }
@@ -65,31 +91,33 @@ impl Live {
         let broker = running.broker(&publication.broker)?;
         let message = outgoing(&publication)?;
         let topic = message.topic.to_string();
-        let opened = self.reach(broker, publication.force.unwrap_or(true)).await?;
-        if publication.disconnect_after && opened == Opened::Already {
-            return Err(Refusal::new(
-                RefusalKind::Connected,
-                format!(
-                    "the broker {} is connected already, and a publish ends only a connection that it made",
-                    publication.broker
-                ),
-                "publish without disconnect-after",
-            ));
-        }
-        let sent = self.send(broker, message).await;
-        // Also after a failure: the connection was made for this alone.
-        let disconnect = publication.disconnect_after && opened == Opened::New;
-        if disconnect {
-            broker.session.disconnect().await;
-        }
-        let qos = sent?;
+        let way = self.way(broker, publication.force.unwrap_or(true), publication.disconnect_after).await?;
+        let offer = || self.outboxes.publish(Publish { broker: broker.config.id, message });
+        let mut command = match way {
+            // The connection may have ended since.
+            Way::Standing => broker.session.while_connected(offer).ok_or_else(|| not_connected(broker))?,
+            Way::Forced(_) | Way::Visit(_) => offer(),
+        };
+        let end = end(broker, &mut command, matches!(way, Way::Standing)).await;
+        let connected_for_it = matches!(way, Way::Forced(Opened::New) | Way::Visit(_));
+        let disconnected = match way {
+            // It is sent again until the broker has it.
+            Way::Visit(visit) if end == Err(Unfinished::Sent) => {
+                visit.stay();
+                false
+            }
+            // Also after a failure: the connection was made for this alone.
+            Way::Visit(visit) => visit.leave().await,
+            Way::Forced(_) | Way::Standing => false,
+        };
+        let qos = delivered(broker, end)?;
         Ok(Published {
             broker: publication.broker,
             topic,
             qos: qos.number(),
             acknowledged: true,
-            connected_for_it: opened == Opened::New,
-            disconnected: disconnect,
+            connected_for_it,
+            disconnected,
         })
     }
 
@@ -111,7 +139,7 @@ impl Live {
         let running = self.change(Edit::Add { section: Section::Subscriptions, keys }).await?;
         // The configuration is good, so there is a broker and a topic.
         let name = name.unwrap_or_default();
-        match granted(&running, &name).await {
+        match self.granted(&running, &name).await {
             Ok(()) => Ok((running, name)),
             Err(mut refusal) => {
                 let taken_back = Edit::Remove { section: Section::Subscriptions, name, discard: false };
@@ -139,44 +167,130 @@ impl Live {
     /// Connects a broker that is not connected, if that is permitted.
     async fn reach(&self, broker: &RunningBroker, force: bool) -> Result<Opened, Refusal> {
         if force {
-            return connect(broker).await;
+            return self.connected(broker).await;
         }
-        if broker.session.status().borrow().state == SessionState::Connected {
-            return Ok(Opened::Already);
-        }
-        Err(Refusal::new(
-            RefusalKind::NotConnected,
-            format!("the broker {} is not connected", broker.config.name),
-            "connect it, or let this command do so by force",
-        ))
+        broker.session.while_connected(|| Opened::Already).ok_or_else(|| not_connected(broker))
     }
 
-    async fn send(&self, broker: &RunningBroker, message: Outgoing) -> Result<Qos, Refusal> {
-        let name = &broker.config.name;
-        let mut command = self.outboxes.publish(Publish { broker: broker.config.id, message });
-        let end = match tokio::time::timeout(ANSWER_DEADLINE, command.end()).await {
-            Ok(end) => end,
-            Err(_) if command.take_back() => {
-                return Err(unanswered(name, "it was not sent, and is taken back", "see why with tidegate status"));
+    /// What a publish goes out on.
+    async fn way(&self, broker: &RunningBroker, force: bool, disconnect_after: bool) -> Result<Way, Refusal> {
+        match (force, disconnect_after) {
+            (false, false) => Ok(Way::Standing),
+            (true, false) => self.connected(broker).await.map(Way::Forced),
+            (false, true) => {
+                broker.session.while_connected(|| ()).ok_or_else(|| not_connected(broker))?;
+                Err(kept(broker, Kept::Connected))
             }
-            // It may have ended at this very moment.
-            Err(_) => command.end().now_or_never().ok_or_else(|| {
-                let detail = "it was sent, and is sent again until the broker acknowledges it";
-                unanswered(name, detail, "look for it before publishing it again")
-            })?,
+            (true, true) => broker.session.visit().await.map(Way::Visit).map_err(|error| match error {
+                VisitError::Kept(why) => kept(broker, why),
+                VisitError::NotConnected(error) => self.unconnected(broker, &error),
+            }),
+        }
+    }
+
+    /// Waits until the broker has answered for a subscription.
+    async fn granted(&self, running: &Running, name: &str) -> Result<(), Refusal> {
+        let subscription = running.loaded.config.subscriptions.iter().find(|subscription| *subscription.name == *name);
+        let broker =
+            subscription.and_then(|found| running.brokers.iter().find(|broker| broker.config.id == found.broker));
+        // It was added a moment ago; another command may have removed it or its broker since.
+        let Some(broker) = broker else { return Ok(()) };
+        let who = &broker.config.name;
+        let mut status = broker.session.status();
+        let answered = status.wait_for(|status| !matches!(asked(status, name), Asked::Pending));
+        let Ok(answered) = tokio::time::timeout(ANSWER_DEADLINE, answered).await else {
+            let seconds = ANSWER_DEADLINE.as_secs();
+            let detail = format!("the broker {who} has not answered for the subscription {name} within {seconds} s");
+            return Err(Refusal::new(RefusalKind::NoAnswer, detail, "see why with tidegate status"));
         };
-        let refused = |reason: String| {
-            Err(Refusal::new(
-                RefusalKind::RefusedByBroker,
-                format!("the broker {name} refuses the message: {reason}"),
-                "",
-            ))
-        };
-        match end {
-            PublishEnd::Delivered(qos) => Ok(qos),
-            PublishEnd::Refused(reason) => refused(reason),
-            PublishEnd::Poisoned => refused("it ends the connection whenever it is sent".to_owned()),
-            PublishEnd::Purged => refused("the broker was removed meanwhile".to_owned()),
+        let Ok(status) = answered else { return Err(self.ended(broker)) };
+        match asked(&status, name) {
+            Asked::Refused(reason) => {
+                let detail = format!("the broker {who} refuses the subscription {name}: {reason}");
+                Err(Refusal::new(RefusalKind::RefusedByBroker, detail, "see the broker's access rules"))
+            }
+            Asked::Disconnected => {
+                let detail =
+                    format!("the broker {who} was disconnected by hand before it answered for the subscription {name}");
+                Err(Refusal::new(RefusalKind::NotConnected, detail, "connect it and subscribe again"))
+            }
+            Asked::Granted | Asked::Gone | Asked::Pending => Ok(()),
+        }
+    }
+
+    async fn connected(&self, broker: &RunningBroker) -> Result<Opened, Refusal> {
+        broker.session.connect().await.map_err(|error| self.unconnected(broker, &error))
+    }
+
+    fn unconnected(&self, broker: &RunningBroker, error: &ConnectError) -> Refusal {
+        match error {
+            ConnectError::Ended => self.ended(broker),
+            error => cannot_connect(broker, &error.to_string()),
+        }
+    }
+
+    /// The session has ended while something was done with it.
+    fn ended(&self, broker: &RunningBroker) -> Refusal {
+        if self.stopping.is_cancelled() {
+            return Refusal::new(RefusalKind::Stopping, "the daemon is stopping", "start it again");
+        }
+        let detail = format!("the broker {} was changed or removed meanwhile", broker.config.name);
+        Refusal::new(RefusalKind::Changed, detail, "look at what it is now, and try again")
+    }
+}
+
+/// Waits for the end of a publish. `standing`: it is not to be sent on any other connection than the one that stands.
+async fn end(broker: &RunningBroker, command: &mut Command, standing: bool) -> Result<PublishEnd, Unfinished> {
+    let mut status = broker.session.status();
+    let ended = async {
+        if standing {
+            tokio::select! {
+                biased;
+                end = command.end() => return Ok(end),
+                // An error means that the session has ended.
+                _ = status.wait_for(|status| status.state != SessionState::Connected) => {}
+            }
+            if command.take_back() {
+                return Err(Unfinished::Lost);
+            }
+        }
+        Ok(command.end().await)
+    };
+    match tokio::time::timeout(ANSWER_DEADLINE, ended).await {
+        Ok(end) => end,
+        Err(_) if command.take_back() => Err(Unfinished::TakenBack),
+        // It may have ended at this very moment.
+        Err(_) => command.end().now_or_never().ok_or(Unfinished::Sent),
+    }
+}
+
+/// With which QoS the broker has it, or why that is not so.
+fn delivered(broker: &RunningBroker, end: Result<PublishEnd, Unfinished>) -> Result<Qos, Refusal> {
+    let name = &broker.config.name;
+    let refused = |reason: String| {
+        let detail = format!("the broker {name} refuses the message: {reason}");
+        Err(Refusal::new(RefusalKind::RefusedByBroker, detail, ""))
+    };
+    match end {
+        Ok(PublishEnd::Delivered(qos)) => Ok(qos),
+        Ok(PublishEnd::Refused(reason)) => refused(reason),
+        Ok(PublishEnd::Poisoned) => refused("it ends the connection whenever it is sent".to_owned()),
+        Ok(PublishEnd::Purged) => Err(Refusal::new(
+            RefusalKind::Changed,
+            format!("the broker {name} was removed before it acknowledged the message"),
+            "publish it to another one",
+        )),
+        Err(Unfinished::Lost) => Err(Refusal::new(
+            RefusalKind::NotConnected,
+            format!("the connection to the broker {name} ended before the message was sent, and it is taken back"),
+            "connect the broker, or let this command do so by force",
+        )),
+        Err(Unfinished::TakenBack) => {
+            Err(unanswered(name, "it was not sent, and is taken back", "see why with tidegate status"))
+        }
+        Err(Unfinished::Sent) => {
+            let detail = "it was sent, and stays in the outbox until the broker acknowledges it";
+            Err(unanswered(name, detail, "look for it before publishing it again"))
         }
     }
 }
@@ -187,11 +301,23 @@ fn unanswered(broker: &str, what: &str, remedy: &str) -> Refusal {
     Refusal::new(RefusalKind::NoAnswer, detail, remedy)
 }
 
-async fn connect(broker: &RunningBroker) -> Result<Opened, Refusal> {
-    broker.session.connect().await.map_err(|error| match error {
-        ConnectError::Ended => ended(broker),
-        error => cannot_connect(broker, &error.to_string()),
-    })
+fn not_connected(broker: &RunningBroker) -> Refusal {
+    Refusal::new(
+        RefusalKind::NotConnected,
+        format!("the broker {} is not connected", broker.config.name),
+        "connect it, or let this command do so by force",
+    )
+}
+
+/// A connection that something else wants is no publish's to end.
+fn kept(broker: &RunningBroker, why: Kept) -> Refusal {
+    let what = match why {
+        Kept::Connected => "is connected already",
+        Kept::Connecting => "is being connected already",
+        Kept::Auto => "is kept connected (auto-connect)",
+    };
+    let detail = format!("the broker {} {what}, and a publish ends only a connection that it made", broker.config.name);
+    Refusal::new(RefusalKind::Connected, detail, "publish without disconnect-after")
 }
 
 fn cannot_connect(broker: &RunningBroker, why: &str) -> Refusal {
@@ -201,11 +327,6 @@ fn cannot_connect(broker: &RunningBroker, why: &str) -> Refusal {
         format!("the broker {} is not connected: {why}", broker.config.name),
         again,
     )
-}
-
-fn ended(broker: &RunningBroker) -> Refusal {
-    let detail = format!("the broker {} was removed or changed meanwhile, or the daemon stops", broker.config.name);
-    Refusal::new(RefusalKind::Stopping, detail, "try again")
 }
 
 /// The message that a request describes.
@@ -238,35 +359,6 @@ pub fn outgoing(publication: &Publication) -> Result<Outgoing, Refusal> {
         return Err(invalid(detail, "publish less"));
     }
     Ok(message)
-}
-
-/// Waits until the broker has answered for a subscription.
-async fn granted(running: &Running, name: &str) -> Result<(), Refusal> {
-    let subscription = running.loaded.config.subscriptions.iter().find(|subscription| *subscription.name == *name);
-    let broker = subscription.and_then(|found| running.brokers.iter().find(|broker| broker.config.id == found.broker));
-    // It was added a moment ago; another command may have removed it or its broker since.
-    let Some(broker) = broker else { return Ok(()) };
-    let who = &broker.config.name;
-    let mut status = broker.session.status();
-    let answered = status.wait_for(|status| !matches!(asked(status, name), Asked::Pending));
-    let Ok(answered) = tokio::time::timeout(ANSWER_DEADLINE, answered).await else {
-        let seconds = ANSWER_DEADLINE.as_secs();
-        let detail = format!("the broker {who} has not answered for the subscription {name} within {seconds} s");
-        return Err(Refusal::new(RefusalKind::NoAnswer, detail, "see why with tidegate status"));
-    };
-    let Ok(status) = answered else { return Err(ended(broker)) };
-    match asked(&status, name) {
-        Asked::Refused(reason) => {
-            let detail = format!("the broker {who} refuses the subscription {name}: {reason}");
-            Err(Refusal::new(RefusalKind::RefusedByBroker, detail, "see the broker's access rules"))
-        }
-        Asked::Disconnected => {
-            let detail =
-                format!("the broker {who} was disconnected by hand before it had answered for the subscription {name}");
-            Err(Refusal::new(RefusalKind::NotConnected, detail, "connect it and subscribe again"))
-        }
-        Asked::Granted | Asked::Gone | Asked::Pending => Ok(()),
-    }
 }
 
 /// How it stands with a subscription that somebody waits for.

@@ -27,6 +27,8 @@ pub enum RefusalKind {
     RefusedByBroker,
     /// The broker has not answered in time.
     NoAnswer,
+    /// What it is about was changed or removed while it was done.
+    Changed,
     /// A queue of requests is full.
     Busy,
     /// The plugin does not load or start.

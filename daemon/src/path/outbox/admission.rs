@@ -183,6 +183,21 @@ impl<T> Admission<T> {
         self.slots.get(broker.index()).map_or(0, |slot| slot.offered)
     }
 
+    /// The number of the newest batch that was ever offered, to any broker; numbers ascend from 1.
+    pub fn newest(&self) -> u64 {
+        self.next
+    }
+
+    /// The number of the newest batch of which something is still to be published to this broker, those that wait for room
+    /// included; 0 if there is none.
+    pub fn newest_open(&self, broker: BrokerId) -> u64 {
+        let names = |waiting: &&Waiting<T>| waiting.demand.0.iter().any(|need| need.broker == broker);
+        // Batches that share a broker never overtake each other: what waits is newer than what is in.
+        let waiting = self.waiting.iter().rev().find(names).map(|waiting| waiting.id);
+        let newest = waiting.or_else(|| self.slots.get(broker.index())?.outbox.newest());
+        newest.map_or(0, |batch| batch.0 + 1)
+    }
+
     /// The brokers whose outbox or offers changed since this was last asked, each once.
     pub fn changed(&mut self) -> SmallVec<[BrokerId; 4]> {
         std::mem::take(&mut self.changed)

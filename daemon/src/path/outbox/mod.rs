@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 pub use self::admission::{BatchId, Capacity};
 use self::admission::{Change, Offered};
-pub use self::command::PublishEnd;
+pub use self::command::{Command, PublishEnd};
 pub use self::condemned::Cause;
 use self::condemned::Condemned;
 pub use self::owner::Completion;
@@ -118,6 +118,17 @@ impl Outboxes {
     /// command's. Never falls, not even when the broker is removed.
     pub fn offered(&self, broker: BrokerId) -> u64 {
         self.lock().admission.offered(broker)
+    }
+
+    /// The number of the newest offer, to whichever broker; numbers ascend from 1 and are not those of [`Self::offered`].
+    pub fn newest(&self) -> u64 {
+        self.lock().admission.newest()
+    }
+
+    /// The number of the newest offer, as [`Self::newest`] has it, of which something is still to be published to this broker,
+    /// those that wait for room included; 0 if there is none.
+    pub fn newest_open(&self, broker: BrokerId) -> u64 {
+        self.lock().admission.newest_open(broker)
     }
 
     /// Waits until more than so many offers have named this broker. Cancellation safe; for any number of waiters.

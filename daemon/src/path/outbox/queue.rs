@@ -173,6 +173,11 @@ impl Outbox {
         (entry.state != State::Gone).then_some(entry.batch)
     }
 
+    /// The batch of the newest entry that has not reached its end.
+    pub fn newest(&self) -> Option<BatchId> {
+        self.entries.iter().rev().find(|entry| entry.state != State::Gone).map(|entry| entry.batch)
+    }
+
     /// Takes an entry of this batch out, unless the broker has it or may have it. Whether there was one.
     pub fn take_back(&mut self, batch: BatchId) -> bool {
         let unsent = |entry: &Entry| entry.batch == batch && entry.state == State::Unsent && !entry.tried;

@@ -243,14 +243,16 @@ impl Feeder {
         Ok(())
     }
 
-    /// Finishes what is in hand: the messages that were taken in, with what they publish; then what is on its way to the
-    /// broker.
+    /// Finishes what is in hand: the messages that were taken in, with what they publish, and at the end of a visit all that
+    /// waits to be published; then what is on its way to the broker.
     async fn drain(&mut self) -> Result<(), Interrupt> {
         self.draining = true;
-        while self.connection.has_in_hand() {
+        let core = Arc::clone(&self.connection.core);
+        while self.connection.has_in_hand() || core.steering.delivers() {
             self.cover();
             match self.send_next() {
                 Attempt::Sent => self.go_on()?,
+                Attempt::Empty if !self.connection.has_in_hand() => break,
                 idle => self.wait(Await { outbox: idle == Attempt::Empty, progress: idle == Attempt::Full }).await?,
             }
         }

@@ -4,7 +4,7 @@
 //! broker and by `path/outbox`; feeds `path/router`. It decides neither what a message means nor whether it is done.
 //!
 //! Tasks of a session:
-//! - the supervisor (`supervisor.rs`), for as long as the session: connects (`opening.rs`), watches deadlines, waits in
+//! - the supervisor (`supervisor.rs`), for as long as the session: connects (`opening.rs`; `clean.rs` to make a broker forget), watches deadlines, waits in
 //!   between, and does what it is told by command (`steering.rs`);
 //! - the poller (`poller.rs`), one for each connection: waits for the link alone, and carries the feeder (`feeder.rs`), which may
 //!   wait for room without holding the poller up.
@@ -18,6 +18,7 @@
 mod ack;
 mod backoff;
 pub mod benchmarks;
+mod clean;
 mod codec;
 mod connection;
 mod cover;
@@ -44,7 +45,6 @@ mod tests;
 mod transport;
 mod v4;
 mod v5;
-mod visit;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -60,9 +60,11 @@ pub use self::ack::{AckToken, Fate};
 use self::connection::Core;
 use self::cover::Cover;
 pub use self::cover::WireCopy;
+use self::intent::VisitId;
+pub use self::intent::{Kept, Wish};
 pub use self::status::{SessionState, SessionStatus, Standing};
 use self::steering::Steering;
-pub use self::steering::{ConnectError, Opened, ResetError};
+pub use self::steering::{ConnectError, Ended, Opened, ResetError, VisitError};
 pub use self::transport::Holder;
 use crate::control::config::model::Broker;
 use crate::message::BrokerId;
@@ -92,6 +94,8 @@ pub struct SessionParts {
     pub tap: Tap,
     /// How long a disconnect by command waits for the messages in hand: `shutdown-grace`.
     pub grace: Duration,
+    /// What was commanded to the session whose place it takes; the default where there was none.
+    pub wish: Wish,
 }
 
 /// One broker's session, to be shared by whoever steers or watches it. Dropping the last of its owners ends it without a wait.
@@ -100,8 +104,43 @@ pub struct Session {
     status: watch::Receiver<SessionStatus>,
     /// None once it has been joined.
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
-    stop: CancellationToken,
     _ends_when_dropped: DropGuard,
+}
+
+/// A connection for one purpose alone. When it is dropped the connection ends as by [`Visit::leave`], and nobody waits for that.
+#[must_use]
+pub struct Visit {
+    core: Arc<Core>,
+    /// None once it is over.
+    id: Option<VisitId>,
+}
+
+impl Visit {
+    /// Disconnects gracefully, after what waits to be published, and leaves all as it was before the visit: idle, or
+    /// disconnected by command. Not where somebody else wants the connection by now, by command or by `auto-connect`. Whether
+    /// it is as before; returns once it is. Cancellation safe: it goes on.
+    pub async fn leave(mut self) -> bool {
+        let Some(done) = self.id.take().and_then(|id| self.core.steering.leave(id)) else { return false };
+        // An error means that the session has ended, and its connection with it.
+        let _ = done.await;
+        true
+    }
+
+    /// The connection stays, as if it had been made by [`Session::connect`].
+    pub fn stay(mut self) {
+        if let Some(id) = self.id.take() {
+            self.core.steering.stay(id);
+        }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.take() {
+            // Nobody waits for its end.
+            let _ = self.core.steering.leave(id);
+        }
+    }
 }
 
 /// What `disconnect` found.
@@ -114,12 +153,12 @@ pub struct Disconnected {
 /// Starts a broker's session. When `stop` fires it closes its connection and ends: what is in progress should have been
 /// drained before.
 pub fn spawn(parts: SessionParts, stop: &CancellationToken) -> Session {
-    let SessionParts { id, config, routes, state_dir, router, outboxes, meters, tap, grace } = parts;
+    let SessionParts { id, config, routes, state_dir, router, outboxes, meters, tap, grace, wish } = parts;
     let names = routes.table.subscriptions().iter().map(|subscription| Arc::clone(&subscription.name));
     let (sender, status) = watch::channel(SessionStatus::new(names));
     let core = Core {
         id,
-        steering: Arc::new(Steering::new(config.auto_connect)),
+        steering: Arc::new(Steering::new(config.auto_connect, wish)),
         cover: Cover::new(&config, Arc::clone(&routes), &state_dir, &meters, sender.clone()),
         broker: config,
         router,
@@ -136,7 +175,7 @@ pub fn spawn(parts: SessionParts, stop: &CancellationToken) -> Session {
     let (core, stop) = (Arc::new(core), stop.child_token());
     let task = tokio::spawn(supervisor::run(Arc::clone(&core), grace, stop.clone()));
     let task = tokio::sync::Mutex::new(Some(task));
-    Session { core, status, task, _ends_when_dropped: stop.clone().drop_guard(), stop }
+    Session { core, status, task, _ends_when_dropped: stop.drop_guard() }
 }
 
 impl Session {
@@ -158,15 +197,38 @@ impl Session {
         }
     }
 
+    /// Connects at once as [`Self::connect`] does, for one purpose alone: only where nothing else wants the connection.
+    /// Cancellation safe: all is left as it was before.
+    ///
+    /// # Errors
+    /// Something else wants the connection, or why it is not connected.
+    pub async fn visit(&self) -> Result<Visit, VisitError> {
+        let (id, connected) = self.core.steering.visit().map_err(VisitError::Kept)?;
+        let visit = Visit { core: Arc::clone(&self.core), id: Some(id) };
+        match connected.await.unwrap_or(Err(ConnectError::Ended)) {
+            Ok(_) => Ok(visit),
+            Err(error) => Err(VisitError::NotConnected(error)),
+        }
+    }
+
+    /// Does this if it is connected and not about to disconnect; no command comes in between. `act` must not steer the
+    /// session.
+    pub fn while_connected<T>(&self, act: impl FnOnce() -> T) -> Option<T> {
+        self.core.steering.while_connected(act)
+    }
+
     /// Disconnects and stays so, whatever `auto-connect` says, until it is connected by command or something new is to be
-    /// published (force). Nothing more is taken in; messages in hand are finished and acknowledged within the grace period;
+    /// published (force): also what is offered while it disconnects, and not sent by then. Nothing more is taken in; messages in hand are finished and acknowledged within the grace period;
     /// what is not started then is left to the broker. Returns once it is disconnected. Cancellation safe: it goes on.
-    pub async fn disconnect(&self) -> Disconnected {
+    ///
+    /// # Errors
+    /// It has ended by [`Self::end`]: another session may have taken its place.
+    pub async fn disconnect(&self) -> Result<Disconnected, Ended> {
         let core = &self.core;
-        let (was_connected, done) = core.steering.disconnect(core.outboxes.offered(core.id));
-        // An error means that the session has ended, which disconnects too.
+        let (was_connected, done) = core.steering.disconnect(core.outboxes.newest())?;
+        // An error means that the session has ended, which disconnects too; one that follows stays disconnected.
         let _ = done.await;
-        Disconnected { was_connected }
+        Ok(Disconnected { was_connected })
     }
 
     /// Makes the broker forget the session: its subscriptions and what it has queued. Where it was connected, it disconnects
@@ -207,11 +269,12 @@ impl Session {
         self.core.cover.routes()
     }
 
-    /// Disconnects as [`Self::disconnect`] does, and ends: for a broker that is removed, or gets another session.
-    pub async fn end(&self) {
-        self.disconnect().await;
-        self.stop.cancel();
+    /// Disconnects gracefully and ends: for a broker that is removed, or gets another session. What was commanded until the
+    /// end, for that one.
+    pub async fn end(&self) -> Wish {
+        self.core.steering.end();
         self.ended().await;
+        self.core.steering.hand_over()
     }
 
     /// Waits until it has ended, after the stop that it was given or [`Self::end`]: a few seconds at most. Cancellation safe.

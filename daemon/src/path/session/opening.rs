@@ -1,22 +1,28 @@
 //! One attempt to connect, and the clearing up after a connection.
 //!
 //! Fed by the supervisor, which watches over the connection that comes of it. Owns nothing that outlives the attempt: it
-//! has the password read and the record written, starts the poller and waits for the CONNACK. `visit.rs` makes the other kind
-//! of connection, by which a broker forgets a session.
+//! reads the password, has the record written, starts the poller and waits for the CONNACK.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, Core};
-use super::failure::Failure;
+use super::failure::{Failure, shortened};
 use super::packet::Welcome;
 use super::transport::Transport;
-use super::visit::{password, visit};
 use super::{poller, report};
+use crate::control::config::model::Broker;
+use crate::control::config::secret::Secret;
+
+/// How long reading the password may take.
+const FILE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a broker may take to close the connection after DISCONNECT.
+pub(super) const DISCONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
 /// A connection that was accepted.
 pub(super) struct Open {
@@ -35,10 +41,7 @@ pub(super) async fn open(
     transport: Arc<Transport>,
     abort: CancellationToken,
 ) -> Result<Open, Failure> {
-    let password = tokio::select! {
-        password = password(&core.broker) => password?,
-        () = abort.cancelled() => return Err(Failure::Stopped),
-    };
+    let password = password(&core.broker, &abort).await?;
     core.cover.connecting().await;
     let connection = Arc::new(Connection::new(&core));
     let (accepted, connected) = oneshot::channel();
@@ -59,6 +62,23 @@ pub(super) async fn open(
     Err(failure)
 }
 
+/// The password, read anew for each connection so that a changed file takes effect.
+pub(super) async fn password(broker: &Broker, abort: &CancellationToken) -> Result<Option<Secret>, Failure> {
+    let Some(source) = broker.password.clone() else { return Ok(None) };
+    // Reading a file may take long, on a network file system for instance.
+    let read = tokio::task::spawn_blocking(move || source.read());
+    let read = tokio::select! {
+        read = tokio::time::timeout(FILE_DEADLINE, read) => read,
+        () = abort.cancelled() => return Err(Failure::Stopped),
+    };
+    match read {
+        Ok(Ok(Ok(password))) => Ok(Some(password)),
+        Ok(Ok(Err(error))) => Err(Failure::Password(shortened(&error.to_string()))),
+        Ok(Err(_)) => Err(Failure::Defect),
+        Err(_) => Err(Failure::Password(format!("its source gives nothing within {} s", FILE_DEADLINE.as_secs()))),
+    }
+}
+
 /// What follows from the end of a connection, once its task runs no more. `failure`: why it ended, unless this side ended it.
 pub(super) async fn clear_up(connection: &Connection, failure: Option<&Failure>) {
     let core = &connection.core;
@@ -77,15 +97,4 @@ pub(super) async fn clear_up(connection: &Connection, failure: Option<&Failure>)
 /// Why a poller ended.
 pub(super) fn outcome(ended: Result<Failure, tokio::task::JoinError>) -> Failure {
     ended.unwrap_or(Failure::Defect)
-}
-
-/// Makes the broker forget the session. `abort` ends the attempt.
-///
-/// # Errors
-/// Why there was no CONNACK.
-pub(super) async fn forget(core: &Core, transport: Arc<Transport>, abort: &CancellationToken) -> Result<(), Failure> {
-    tokio::select! {
-        visited = visit(&core.broker, transport) => visited.map(|_| ()),
-        () = abort.cancelled() => Err(Failure::Stopped),
-    }
 }

@@ -1,16 +1,18 @@
 //! One connection for `tidegate check --connect`: as a session makes it, and nothing else.
 //!
-//! Owns: what such a connection must not do. It has a client identifier of its own, so that it takes over no running session;
-//! it leaves no session, will, subscription or message behind. The link and the transport are those of sessions, with their
-//! deadlines. It does not know what the broker's limits mean for a configuration: its caller does.
+//! Owns: the facts that such a connection shows. It has a client identifier of its own, so that it takes over no running
+//! session; `clean.rs` makes the connection, which leaves nothing behind. It does not know what the broker's limits mean for a
+//! configuration: its caller does.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
+use super::clean::clean_connection;
 use super::failure::Failure;
 use super::packet::LARGEST_PACKET;
 use super::transport::Transport;
-use super::visit::visit;
 use crate::control::config::model::Broker;
 use crate::message::Qos;
 use crate::telemetry::metrics::BrokerMeters;
@@ -69,7 +71,8 @@ pub async fn probe(broker: &Broker, client_id: String, meters: &Arc<BrokerMeters
 
 async fn connect(broker: &Broker, client_id: String, meters: &Arc<BrokerMeters>) -> Result<Facts, Failure> {
     let broker = Arc::new(Broker { client_id, ..broker.clone() });
-    let (welcome, took) = visit(&broker, Arc::new(Transport::new(&broker, meters))).await?;
+    let transport = Arc::new(Transport::new(&broker, meters));
+    let (welcome, took) = clean_connection(&broker, transport, &CancellationToken::new()).await?;
     Ok(Facts {
         took,
         max_qos: welcome.max_qos,

@@ -9,14 +9,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
 use super::failure::Failure;
-use super::intent::{Facts, Intent, Next};
+use super::intent::{Asked, Facts, Intent, Kept, Next, VisitId, Wish};
 
 /// What `connect` found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opened {
     /// It made the connection.
     New,
-    /// It was connected.
+    /// It was connected, or was to be connected without this command too.
     Already,
 }
 
@@ -29,10 +29,23 @@ pub enum ConnectError {
     /// Another command was quicker.
     #[error("it was disconnected by another command meanwhile")]
     Disconnected,
-    /// The broker was removed, or the gateway stops.
+    /// The broker was changed or removed, or the gateway stops.
     #[error("its session has ended")]
     Ended,
 }
+
+/// Why there is no connection for one purpose alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VisitError {
+    /// Something else wants the connection, which would not be for that purpose alone.
+    Kept(Kept),
+    /// It cannot be made.
+    NotConnected(ConnectError),
+}
+
+/// The session has ended, and another one may have taken its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended;
 
 /// Why the broker's session is not reset.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +59,7 @@ pub enum ResetError {
     /// It has forgotten the session, and was to be connected again.
     #[error("the broker has forgotten the session, but is not connected again: {0}")]
     NotConnected(ConnectError),
-    /// The broker was removed, or the gateway stops.
+    /// The broker was changed or removed, or the gateway stops.
     #[error("its session has ended")]
     Ended,
 }
@@ -54,6 +67,8 @@ pub enum ResetError {
 /// What waits to be answered, and the answer.
 type Answered<T> = (oneshot::Sender<T>, T);
 type Connecting = oneshot::Sender<Result<Opened, ConnectError>>;
+/// Who waits for a connection, and what it will have found when that has come.
+type Asking = (Connecting, Opened);
 type Resetting = oneshot::Sender<Result<(), ResetError>>;
 
 /// Between a session's owner and its supervisor.
@@ -67,8 +82,10 @@ struct State {
     intent: Intent,
     /// The supervisor has ended.
     over: bool,
+    /// What was commanded was handed over to another session: commands have no effect any more.
+    handed_over: bool,
     /// Wait for the end of an attempt.
-    connects: Vec<Connecting>,
+    connects: Vec<Asking>,
     /// Wait for the reset.
     resets: Vec<Resetting>,
     /// Wait for the end of the connection, and for the supervisor to look after it.
@@ -81,10 +98,25 @@ struct State {
 }
 
 impl State {
-    /// Those who wait for an attempt learn this.
-    fn answer_connects(&mut self, answer: &Result<Opened, ConnectError>) {
-        let answered = self.connects.drain(..).map(|waiter| (waiter, answer.clone()));
+    /// Those who wait for an attempt learn why it failed, or that there is a connection.
+    fn answer_connects(&mut self, error: Option<&ConnectError>) {
+        let answered = self.connects.drain(..).map(|(waiter, opened)| match error {
+            Some(error) => (waiter, Err(error.clone())),
+            None => (waiter, Ok(opened)),
+        });
         self.connected.extend(answered);
+    }
+
+    fn wait_for_connection(&mut self, opened: Opened) -> Answer<Result<Opened, ConnectError>> {
+        let (sender, answer) = oneshot::channel();
+        self.connects.push((sender, opened));
+        answer
+    }
+
+    fn wait_for_end(&mut self) -> Answer<()> {
+        let (sender, answer) = oneshot::channel();
+        self.disconnects.push(sender);
+        answer
     }
 }
 
@@ -93,10 +125,11 @@ pub(super) type Answer<T> = oneshot::Receiver<T>;
 
 impl Steering {
     /// Of a session whose supervisor has not begun.
-    pub(super) fn new(auto_connect: bool) -> Steering {
+    pub(super) fn new(auto_connect: bool, wish: Wish) -> Steering {
         let state = State {
-            intent: Intent::new(auto_connect),
+            intent: Intent::new(auto_connect, wish),
             over: false,
+            handed_over: false,
             connects: Vec::new(),
             resets: Vec::new(),
             disconnects: Vec::new(),
@@ -110,35 +143,64 @@ impl Steering {
     /// `brokers connect`; none if it is connected.
     pub(super) fn connect(&self) -> Option<Answer<Result<Opened, ConnectError>>> {
         self.command(|state| {
-            if state.intent.connect() {
-                return None;
-            }
-            let (sender, answer) = oneshot::channel();
-            state.connects.push(sender);
-            Some(answer)
+            let opened = match state.intent.connect() {
+                Asked::Already => return None,
+                Asked::Joins => Opened::Already,
+                Asked::New => Opened::New,
+            };
+            Some(state.wait_for_connection(opened))
         })
     }
 
-    /// `brokers disconnect`: whether it was connected, and the end of that.
-    pub(super) fn disconnect(&self, offered: u64) -> (bool, Answer<()>) {
+    /// Connects for one purpose alone.
+    pub(super) fn visit(&self) -> Result<(VisitId, Answer<Result<Opened, ConnectError>>), Kept> {
+        self.command(|state| state.intent.visit().map(|visit| (visit, state.wait_for_connection(Opened::New))))
+    }
+
+    /// That purpose is served: the end of the connection, where nothing else wants it.
+    pub(super) fn leave(&self, visit: VisitId) -> Option<Answer<()>> {
+        self.command(|state| state.intent.leave(visit).then(|| state.wait_for_end()))
+    }
+
+    /// That purpose needs the connection for longer than anybody waits.
+    pub(super) fn stay(&self, visit: VisitId) {
+        self.lock().intent.stay(visit);
+    }
+
+    /// Does this if it is connected and stays so: no command comes in between.
+    pub(super) fn while_connected<T>(&self, act: impl FnOnce() -> T) -> Option<T> {
+        self.lock().intent.is_connected().then(act)
+    }
+
+    /// `brokers disconnect`, when this is the number of the newest offer: whether it was connected, and the end of that.
+    pub(super) fn disconnect(&self, newest: u64) -> Result<(bool, Answer<()>), Ended> {
         self.command(|state| {
-            let connected = state.intent.disconnect(offered);
-            state.answer_connects(&Err(ConnectError::Disconnected));
-            let (sender, answer) = oneshot::channel();
-            state.disconnects.push(sender);
-            (connected, answer)
+            if state.handed_over {
+                return Err(Ended);
+            }
+            let connected = state.intent.disconnect(newest);
+            state.answer_connects(Some(&ConnectError::Disconnected));
+            Ok((connected, state.wait_for_end()))
         })
+    }
+
+    /// The session is given up. Who waits for a connection learns it at its end.
+    pub(super) fn end(&self) {
+        self.command(|state| state.intent.end());
+    }
+
+    /// What was commanded, once the supervisor has ended. Commands fail from now on.
+    pub(super) fn hand_over(&self) -> Wish {
+        let mut state = self.lock();
+        state.handed_over = true;
+        state.intent.wish()
     }
 
     /// `brokers reset-session`: the reset, and the connection after it where there was one before.
     #[expect(clippy::type_complexity, reason = "two answers, of which one may not be waited for")]
     pub(super) fn reset(&self) -> (Answer<Result<(), ResetError>>, Option<Answer<Result<Opened, ConnectError>>>) {
         self.command(|state| {
-            let again = state.intent.reset().then(|| {
-                let (sender, answer) = oneshot::channel();
-                state.connects.push(sender);
-                answer
-            });
+            let again = state.intent.reset().then(|| state.wait_for_connection(Opened::Already));
             let (sender, answer) = oneshot::channel();
             state.resets.push(sender);
             (answer, again)
@@ -167,6 +229,11 @@ impl Steering {
         self.lock().intent.leaves()
     }
 
+    /// Whether what waits to be published is sent before that.
+    pub(super) fn delivers(&self) -> bool {
+        self.lock().intent.delivers()
+    }
+
     /// An attempt is about to begin. False if a command came since [`Self::next`].
     pub(super) fn opening(&self) -> bool {
         self.lock().intent.opening()
@@ -178,17 +245,17 @@ impl Steering {
         state.intent.opened();
         // One that is to end at once is not what was asked for after that.
         if !state.intent.leaves() {
-            state.answer_connects(&Ok(Opened::New));
+            state.answer_connects(None);
         }
         drop(state);
         self.answer();
     }
 
     /// The attempt failed, or the connection ended.
-    pub(super) fn closed(&self, offered: u64, failure: &Failure) {
+    pub(super) fn closed(&self, failure: &Failure) {
         let mut state = self.lock();
-        if state.intent.closed(offered) {
-            state.answer_connects(&Err(ConnectError::Failed(failure.clone())));
+        if state.intent.closed() {
+            state.answer_connects(Some(&ConnectError::Failed(failure.clone())));
         }
     }
 

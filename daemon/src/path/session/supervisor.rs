@@ -13,17 +13,17 @@ use tracing::info;
 
 use super::SessionState;
 use super::backoff::Backoff;
+use super::clean::clean_connection;
 use super::connection::{Connection, Core, Phase};
 use super::cover::Begun;
 use super::deadlines::Deadlines;
 use super::failure::Failure;
 use super::feeder::CLOSE_DEADLINE;
 use super::intent::{Facts, Next};
-use super::opening::{Open, clear_up, forget, open, outcome};
+use super::opening::{DISCONNECT_DEADLINE, Open, clear_up, open, outcome};
 use super::report::Report;
 use super::steering::{ResetError, Steering};
 use super::transport::Transport;
-use super::visit::DISCONNECT_DEADLINE;
 use crate::message::Qos;
 use crate::telemetry::metrics::{ConnectResult, DisconnectReason};
 
@@ -110,8 +110,10 @@ impl Supervisor {
             () = core.outboxes.ready(core.id) => true,
             () = std::future::ready(()) => false,
         };
-        let (offered, undecided) = (core.outboxes.offered(core.id), core.has_undecided());
-        Facts { offered, unsent, undecided, stopped: self.stop.is_cancelled() }
+        // In this order: what is offered after the first look makes `down` return.
+        let offered = core.outboxes.offered(core.id);
+        let newest_open = core.outboxes.newest_open(core.id);
+        Facts { offered, newest_open, unsent, undecided: core.has_undecided(), stopped: self.stop.is_cancelled() }
     }
 
     /// Disconnected by command. What was not started is left to the broker: it must not hold up a stop, nor wait here while
@@ -185,7 +187,7 @@ impl Supervisor {
                 self.failed(failure, None)
             }
         };
-        core.steering.closed(core.outboxes.offered(core.id), &failure);
+        core.steering.closed(&failure);
     }
 
     /// A connection that was accepted, to its end; why it ended.
@@ -260,7 +262,7 @@ impl Supervisor {
     async fn reset(&mut self) {
         let core = Arc::clone(&self.core);
         self.show(SessionState::Connecting);
-        let result = forget(&core, Arc::clone(&self.transport), &self.stop).await;
+        let result = clean_connection(&core.broker, Arc::clone(&self.transport), &self.stop).await;
         if let Err(failure) = result {
             core.meters.connect(failure.connect_result());
             self.last_error = Some(failure.to_string());

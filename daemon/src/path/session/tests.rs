@@ -251,6 +251,7 @@ impl World {
             meters: Arc::clone(&meters),
             tap,
             grace,
+            wish: Wish::default(),
         };
         let session = Arc::new(spawn(parts, &stop));
         World { session, config, queue, outboxes, metrics, meters, progress, stop, folder }
@@ -298,7 +299,7 @@ impl World {
 
     fn disconnect(&self) -> JoinHandle<Disconnected> {
         let session = Arc::clone(&self.session);
-        tokio::spawn(async move { session.disconnect().await })
+        tokio::spawn(async move { session.disconnect().await.expect("no other session takes its place") })
     }
 
     fn connect(&self) -> JoinHandle<Result<Opened, ConnectError>> {
@@ -556,7 +557,7 @@ async fn a_disconnect_ends_an_attempt_and_the_waiting_for_the_next() {
     let both = async { tokio::join!(world.session.connect(), world.session.disconnect()) };
     let (connected, disconnected) = soon("both are answered", both).await;
     assert_eq!(connected, Err(ConnectError::Disconnected));
-    assert_eq!(disconnected, Disconnected { was_connected: false });
+    assert_eq!(disconnected, Ok(Disconnected { was_connected: false }));
     assert_eq!(world.state(), SessionState::Disconnected);
     assert!(peer.read().await.is_none(), "the connection is closed");
 
@@ -652,7 +653,7 @@ async fn a_session_ends_alone_and_then_refuses_commands() {
     assert!(!world.stop.is_cancelled());
     assert_eq!(done("connect", world.connect()).await, Err(ConnectError::Ended));
     assert_eq!(done("reset", world.reset()).await, Err(ResetError::Ended));
-    assert_eq!(done("disconnect", world.disconnect()).await, Disconnected { was_connected: false });
+    assert_eq!(soon("disconnect", world.session.disconnect()).await, Err(Ended));
     listener.nobody_comes().await;
 }
 

@@ -82,6 +82,7 @@ async fn what_the_gateway_refuses_is_told_with_its_remedy() {
         (RefusalKind::Invalid, 422, "invalid"),
         (RefusalKind::CannotConnect, 502, "cannot-connect"),
         (RefusalKind::NoAnswer, 504, "no-answer"),
+        (RefusalKind::Changed, 409, "changed"),
         (RefusalKind::Stopping, 503, "stopping"),
         (RefusalKind::Storage, 500, "storage"),
     ];
