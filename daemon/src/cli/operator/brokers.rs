@@ -132,7 +132,7 @@ impl Command {
             }
             Command::Set(Set { name, settings, unset }) => {
                 let mut keys = broker_keys::settle(std::mem::take(&mut settings.keys), false, input)?;
-                unset.clear(&mut keys);
+                unset.clear(&mut keys)?;
                 if keys.is_empty() {
                     return Err(show::nothing_to_set("--keep-alive 30"));
                 }

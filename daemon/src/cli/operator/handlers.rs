@@ -152,7 +152,7 @@ impl Handlers {
                 console.done(json, &answer, format_args!("handler {name} is added"))
             }
             Command::Set(Set { name, mut settings, unset }) => {
-                unset.clear(&mut settings.keys);
+                unset.clear(&mut settings.keys)?;
                 if settings.keys.is_empty() {
                     return Err(show::nothing_to_set("--call-deadline 250ms"));
                 }
