@@ -10,7 +10,7 @@ mod access;
 pub mod api;
 mod extract;
 mod gate;
-mod limits;
+pub mod limits;
 mod pages;
 mod problem;
 pub mod received;
