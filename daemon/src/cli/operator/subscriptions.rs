@@ -9,7 +9,7 @@ use super::keys::{Key, Keys, Kind, Resource, Settings, Unset, key};
 use super::show;
 use crate::cli::client::{Client, Failure, Request};
 use crate::cli::console::Console;
-use crate::cli::table::{or_none, table};
+use crate::cli::table::{Look, or_none, table};
 use crate::control::admin::resource::{OnMessage, ProblemDocument, Subscription, SubscriptionState, When};
 use crate::topic::TopicFilter;
 
@@ -217,12 +217,12 @@ impl Subscriptions {
     /// # Errors
     /// There is nothing to set, or the client's errors.
     pub async fn run(self, client: &Client<'_>, console: &mut Console<'_>) -> Result<u8, Failure> {
-        let colour = console.colour;
+        let look = console.look;
         let json = self.asking.json;
         match self.command {
             Command::List(List { subscription: None }) => {
                 let answer = client.send(Request::get(&["subscriptions"])).await?;
-                console.show(json, &answer, |subscriptions| list(colour, subscriptions))
+                console.show(json, &answer, |subscriptions| list(look, subscriptions))
             }
             Command::List(List { subscription: Some(name) }) => {
                 let answer = client.send(Request::get(&["subscriptions", &name])).await?;
@@ -257,7 +257,7 @@ impl Set {
     }
 }
 
-fn list(colour: bool, subscriptions: Vec<Subscription>) -> String {
+fn list(look: Look, subscriptions: Vec<Subscription>) -> String {
     let header = ["NAME", "BROKER", "TOPIC", "QOS", "ON-MESSAGE", "WHEN", "STATE", "LAST MESSAGE", "ORIGIN"];
     let rows = subscriptions.into_iter().map(|one| {
         let standing = standing(&one);
@@ -277,7 +277,7 @@ fn list(colour: bool, subscriptions: Vec<Subscription>) -> String {
             show::origin(&one.origin),
         ]
     });
-    table(colour, header, rows)
+    table(look, header, rows)
 }
 
 fn standing(subscription: &Subscription) -> String {
