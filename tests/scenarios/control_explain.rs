@@ -1,7 +1,7 @@
 //! `tidegate explain`: which subscriptions match, which handler runs, as the exit code and in words.
 
 use tidegate_tests::config::ECHO;
-use tidegate_tests::{Config, Home, Protocol};
+use tidegate_tests::{Config, Daemon, Home, Mosquitto, Protocol};
 
 fn home() -> Home {
     let config = Config::new()
@@ -54,4 +54,26 @@ fn people_read_ranks_and_reasons() {
     for words in ["some/sort/of/+", "some/#", "narrow", "wide", "min-bytes"] {
         assert!(ran.stdout.contains(words), "{words}: {ran:?}");
     }
+}
+
+#[test]
+fn the_running_daemon_answers_and_not_a_file_that_was_edited_since() {
+    let broker = Mosquitto::start();
+    let log = "[[subscriptions]]\nbroker = \"plant\"\ntopic = \"a\"\non-message = { log = \"x\" }";
+    let mut daemon = Daemon::start(&Config::new().broker("plant", broker.port(), Protocol::V5, "").table(log));
+    let file = daemon.home().path().join("tidegate.toml");
+    let edited = std::fs::read_to_string(&file).expect("the home has it").replace("topic = \"a\"", "topic = \"b\"");
+    std::fs::write(&file, edited).expect("it is ours");
+    let explain = |daemon: &Daemon, words: &[&str], code: i32, source: &str| {
+        let ran = daemon.ask(&[&["explain"], words].concat());
+        assert_eq!(ran.code, Some(code), "{words:?}: {ran:?}");
+        assert!(ran.stderr.starts_with(source), "{words:?}: {ran:?}");
+    };
+    explain(&daemon, &["a"], 0, "the running daemon answers");
+    explain(&daemon, &["b"], 1, "the running daemon answers");
+    explain(&daemon, &["b", "-c", "tidegate.toml"], 0, "");
+    explain(&daemon, &["a", "--broker", "plan"], 2, "error: ");
+    daemon.terminate();
+    explain(&daemon, &["b"], 0, "the files answer: no daemon at ");
+    explain(&daemon, &["a"], 1, "the files answer: no daemon at ");
 }

@@ -105,13 +105,21 @@ fn a_broker_disconnected_by_hand_is_connected_for_it(protocol: Protocol) {
 }
 
 fn the_connection_ends_afterwards_only_if_it_was_made_for_it(protocol: Protocol) {
-    let (_broker, daemon, listener) = parts(protocol);
+    let (broker, daemon, listener) = parts(protocol);
     let told = daemon.json(&publish("t", &["--message", "one", "--disconnect-after"]));
     assert_eq!((&told["connected-for-it"], &told["disconnected"]), (&json!(true), &json!(true)), "{told}");
-    assert_eq!(daemon.broker("plant")["connected"], false);
+    let shown = daemon.broker("plant");
+    assert_eq!((&shown["connected"], &shown["retry-in"]), (&json!(false), &json!(null)), "{shown}");
+    assert!(shown["state"] == "disconnected" || shown["state"] == "idle", "none is to be made: {shown}");
     assert_eq!(listener.collect(1)[0].text(), "one");
+    // The default client identifier ends in the broker's name.
+    let seen = |what: &str| broker.log().iter().filter(|line| line.contains(what) && line.contains("-plant")).count();
+    wait::until_true("the broker sees it go", || seen(" disconnected") == 1);
+    assert_eq!(seen("New client connected"), 1);
 
+    // By hand it is connected again, which is the second time: nothing else has.
     daemon.done(&["brokers", "connect", "plant"]);
+    assert_eq!(seen("New client connected"), 2);
     let said = daemon.refused(&publish("t", &["--message", "two", "--disconnect-after"]));
     assert!(said.contains("connected already"), "{said}");
     assert_eq!(daemon.broker("plant")["connected"], true);
@@ -144,6 +152,8 @@ fn what_no_broker_takes_is_wrong_use() {
     wrong(&publish("", &[]), "must not be empty");
     wrong(&publish("t", &["--qos", "3"]), "use 0, 1 or 2");
     wrong(&publish("t", &["--message", "x", "--file", "y"]), "cannot be used with");
+    wrong(&publish("t", &["--file", "/dev/zero"]), "/dev/zero holds more than 16777216 bytes");
+    wrong(&publish("t", &["--no-force", "--disconnect-after"]), "give one of them");
     wrong(&["publish", "--topic", "t"], "--broker");
     assert_eq!(daemon.broker("plant")["connected"], false, "nothing was sent");
     assert_eq!(listener.until_own(&Message::new("end", "")), []);

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::DONE;
 use super::client::{Answer, Failure};
+use super::table::Look;
 
 /// Input, output and environment of a command.
 pub struct Console<'a> {
@@ -20,8 +21,8 @@ pub struct Console<'a> {
     pub output: &'a mut dyn Write,
     /// Standard error.
     pub notices: &'a mut dyn Write,
-    /// Whether the output may be coloured.
-    pub colour: bool,
+    /// What suits who reads the output.
+    pub look: Look,
     /// Environment variables.
     pub environment: &'a dyn Fn(&str) -> Option<OsString>,
 }
@@ -36,7 +37,10 @@ impl Console<'_> {
             input: &mut io::stdin(),
             output: &mut io::stdout(),
             notices: &mut io::stderr(),
-            colour: io::stdout().is_terminal() && !unwanted,
+            look: Look {
+                colour: io::stdout().is_terminal() && !unwanted,
+                width: terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into()),
+            },
             environment: &variable,
         })
     }

@@ -37,7 +37,7 @@ impl Completions {
 #[derive(Args)]
 #[command(after_help = "Example: tidegate man /usr/local/share/man/man1")]
 pub struct Man {
-    /// Where a page for each command is written [default: the main page is printed]
+    /// Where a page for each command is written; made if need be, with the folders it is in [default: the main page is printed]
     folder: Option<PathBuf>,
 }
 
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn every_command_has_a_page() {
         let folder = tempfile::tempdir().expect("a folder");
-        let pages = folder.path().join("man1");
+        let pages = folder.path().join("man").join("man1");
         assert_eq!(Man { folder: Some(pages.clone()) }.run(Cli::command()), ExitCode::SUCCESS);
         fn check(pages: &std::path::Path, name: &str, command: &Command) {
             let page =

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::message::BrokerId;
 use crate::path::handler::CallResult;
+use crate::printable::push_escaped;
 use crate::telemetry::tap::Sighting;
 
 /// Columns for the topic; a longer one pushes what follows.
@@ -202,15 +203,7 @@ fn binary(payload: &[u8]) -> String {
 /// The text with everything escaped that moves the cursor, changes colours or turns the direction of writing.
 fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        let turns =
-            matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || turns {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-    }
+    push_escaped(&mut shown, text);
     shown
 }
 

@@ -23,9 +23,9 @@ const TOKEN_FILE: &str = "TIDEGATE_TOKEN_FILE";
 /// Where the help tells these options.
 const HEADING: &str = "Reaching the daemon";
 
-/// How the daemon is reached.
+/// How the daemon is reached, without the configuration that tells it.
 #[derive(Args, Clone, Debug, Default)]
-pub struct Connection {
+pub struct Place {
     /// Its Unix socket [env: TIDEGATE_SOCKET] [default: the one of its configuration]
     #[arg(long, value_name = "PATH", global = true, help_heading = HEADING)]
     socket: Option<PathBuf>,
@@ -35,6 +35,13 @@ pub struct Connection {
     /// The file with the token that changes over HTTP need [env: TIDEGATE_TOKEN_FILE]
     #[arg(long, value_name = "FILE", global = true, help_heading = HEADING)]
     token_file: Option<PathBuf>,
+}
+
+/// How the daemon is reached.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Connection {
+    #[command(flatten)]
+    place: Place,
     /// Its configuration file, for its socket [default: ./tidegate.toml, then /etc/tidegate/tidegate.toml]
     #[arg(short = 'c', value_name = "FILE", global = true, help_heading = HEADING)]
     daemon_config: Option<PathBuf>,
@@ -58,14 +65,27 @@ pub enum Endpoint {
     },
 }
 
+impl Place {
+    /// Whether an option tells it.
+    pub fn is_named(&self) -> bool {
+        self.socket.is_some() || self.url.is_some()
+    }
+
+    /// With what else tells it by default.
+    pub fn connection(&self) -> Connection {
+        Connection { place: self.clone(), daemon_config: None }
+    }
+}
+
 impl Connection {
     /// Where the daemon is, by these options, else by the environment, else by the configuration.
     ///
     /// # Errors
     /// Two places are named, the URL cannot be used, the token file cannot be read, or no configuration tells the socket.
     pub fn endpoint(&self, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Endpoint, Failure> {
-        let token_file = || self.token_file.clone().or_else(|| variable(environment, TOKEN_FILE).map(PathBuf::from));
-        match (&self.socket, &self.url) {
+        let token_file =
+            || self.place.token_file.clone().or_else(|| variable(environment, TOKEN_FILE).map(PathBuf::from));
+        match (&self.place.socket, &self.place.url) {
             (Some(_), Some(_)) => return wrong("--socket and --url name two places; give one of them"),
             (Some(socket), None) => return Ok(Endpoint::Socket(socket.clone())),
             (None, Some(url)) => return http("--url", url, token_file()),
@@ -161,7 +181,8 @@ mod tests {
     use super::*;
 
     fn connection(socket: Option<&str>, url: Option<&str>) -> Connection {
-        Connection { socket: socket.map(PathBuf::from), url: url.map(str::to_owned), ..Connection::default() }
+        let place = Place { socket: socket.map(PathBuf::from), url: url.map(str::to_owned), token_file: None };
+        Connection { place, daemon_config: None }
     }
 
     fn told(found: Result<Endpoint, Failure>) -> String {
@@ -221,7 +242,8 @@ mod tests {
     fn a_token_file_is_read_and_never_repeated() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("token");
-        let with_token = Connection { token_file: Some(file.clone()), ..connection(None, Some("http://a:1")) };
+        let mut with_token = connection(None, Some("http://a:1"));
+        with_token.place.token_file = Some(file.clone());
         let endpoint = || with_token.endpoint(&|_| None);
         assert!(told(endpoint()).contains("name a file that you may read"), "{}", told(endpoint()));
 

@@ -16,6 +16,8 @@ pub enum Failure {
     No(String),
     /// The command line asks for what cannot be.
     WrongUse(String),
+    /// A configuration cannot be used: its problems, a line each.
+    Configuration(String),
     /// No daemon answers, or what answers is none.
     Unreachable {
         /// Its socket or URL.
@@ -34,7 +36,7 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Failure::No(_) => NO,
-            Failure::WrongUse(_) => WRONG_USE,
+            Failure::WrongUse(_) | Failure::Configuration(_) => WRONG_USE,
             Failure::Unreachable { .. } => UNREACHABLE,
             Failure::Refused(_) => REFUSED,
         }
@@ -44,6 +46,9 @@ impl Failure {
     pub fn lines(&self) -> Vec<String> {
         let (first, further): (String, &[String]) = match self {
             Failure::No(text) | Failure::WrongUse(text) => (text.clone(), &[]),
+            Failure::Configuration(problems) => {
+                return problems.lines().map(|line| printable(line, MAX_SHOWN).into_owned()).collect();
+            }
             Failure::Unreachable { at, reason, remedy } => {
                 (format!("cannot reach the daemon at {at}: {reason}; {remedy}"), &[])
             }
@@ -83,6 +88,7 @@ mod tests {
     fn a_failure_says_what_to_do() {
         check(&Failure::No("the file is full".into()), 1, &["error: the file is full"]);
         check(&Failure::WrongUse("no".into()), 2, &["error: no"]);
+        check(&Failure::Configuration("t:1: a\nt:2: b".into()), 2, &["t:1: a", "t:2: b"]);
         let unreachable =
             Failure::Unreachable { at: "/run/x.sock".into(), reason: "it is gone".into(), remedy: "start it".into() };
         check(&unreachable, 3, &["error: cannot reach the daemon at /run/x.sock: it is gone; start it"]);

@@ -28,7 +28,7 @@ use serde_json::Value;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-pub use endpoint::{Connection, Endpoint};
+pub use endpoint::{Connection, Endpoint, Place};
 pub use events::Event;
 pub use failure::Failure;
 pub use request::Request;

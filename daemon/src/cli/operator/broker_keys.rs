@@ -24,6 +24,7 @@ const MAX_PASSWORD: u64 = 65_535;
 
 impl Resource for Broker {
     const TABLES: &'static [&'static str] = &["tls", "transport", "will", "birth", "close"];
+    const NEEDED: &'static [&'static str] = &["will-topic", "birth-topic", "close-topic"];
     const KEYS: &'static [Key] = {
         use Kind::{Boolean, Choice, Integer, IntegerOrOff, List, Text};
         &[

@@ -9,7 +9,7 @@ use super::keys::{Settings, Unset};
 use super::show;
 use crate::cli::client::{Client, Failure, Request};
 use crate::cli::console::Console;
-use crate::cli::table::table;
+use crate::cli::table::{Look, table};
 use crate::control::admin::resource;
 
 /// The arguments of `brokers`.
@@ -97,10 +97,10 @@ impl Brokers {
     pub async fn run(mut self, client: &Client<'_>, console: &mut Console<'_>) -> Result<u8, Failure> {
         let request = self.command.request(console.input)?;
         let answer = client.send(request).await?;
-        let colour = console.colour;
+        let look = console.look;
         let json = self.asking.json;
         match self.command {
-            Command::List(Named { name: None }) => console.show(json, &answer, |brokers| list(colour, brokers)),
+            Command::List(Named { name: None }) => console.show(json, &answer, |brokers| list(look, brokers)),
             Command::List(_) => console.show(json, &answer, |broker: Value| show::details(&broker)),
             Command::Add(add) => console.done(json, &answer, format_args!("broker {} is added", add.name)),
             Command::Set(set) => console.done(json, &answer, format_args!("broker {} is changed", set.name)),
@@ -132,7 +132,7 @@ impl Command {
             }
             Command::Set(Set { name, settings, unset }) => {
                 let mut keys = broker_keys::settle(std::mem::take(&mut settings.keys), false, input)?;
-                unset.clear(&mut keys);
+                unset.clear(&mut keys)?;
                 if keys.is_empty() {
                     return Err(show::nothing_to_set("--keep-alive 30"));
                 }
@@ -148,7 +148,7 @@ impl Command {
     }
 }
 
-fn list(colour: bool, brokers: Vec<resource::Broker>) -> String {
+fn list(look: Look, brokers: Vec<resource::Broker>) -> String {
     let header = ["NAME", "ADDRESS", "PORT", "TLS", "AUTO-CONNECT", "KEEP-ALIVE", "CONNECTED", "ORIGIN"];
     let rows = brokers.into_iter().map(|broker| {
         let connected = show::connected(broker.state, broker.reason.as_deref(), broker.retry_in);
@@ -163,5 +163,5 @@ fn list(colour: bool, brokers: Vec<resource::Broker>) -> String {
             show::origin(&broker.origin),
         ]
     });
-    table(colour, header, rows)
+    table(look, header, rows)
 }

@@ -8,7 +8,7 @@ use super::keys::{Key, Kind, Resource, Settings, Unset, key};
 use super::show;
 use crate::cli::client::{Client, Failure, Request};
 use crate::cli::console::Console;
-use crate::cli::table::table;
+use crate::cli::table::{Look, table};
 use crate::control::admin::resource::Handler;
 
 /// `[handlers.NAME]`.
@@ -135,12 +135,12 @@ impl Handlers {
     /// # Errors
     /// There is nothing to set, or the client's errors.
     pub async fn run(self, client: &Client<'_>, console: &mut Console<'_>) -> Result<u8, Failure> {
-        let colour = console.colour;
+        let look = console.look;
         let json = self.asking.json;
         match self.command {
             Command::List(List { name: None }) => {
                 let answer = client.send(Request::get(&["handlers"])).await?;
-                console.show(json, &answer, |handlers| list(colour, handlers))
+                console.show(json, &answer, |handlers| list(look, handlers))
             }
             Command::List(List { name: Some(name) }) => {
                 let answer = client.send(Request::get(&["handlers", &name])).await?;
@@ -152,7 +152,7 @@ impl Handlers {
                 console.done(json, &answer, format_args!("handler {name} is added"))
             }
             Command::Set(Set { name, mut settings, unset }) => {
-                unset.clear(&mut settings.keys);
+                unset.clear(&mut settings.keys)?;
                 if settings.keys.is_empty() {
                     return Err(show::nothing_to_set("--call-deadline 250ms"));
                 }
@@ -167,7 +167,7 @@ impl Handlers {
     }
 }
 
-fn list(colour: bool, handlers: Vec<Handler>) -> String {
+fn list(look: Look, handlers: Vec<Handler>) -> String {
     let header = ["NAME", "PLUGIN", "VERSION", "INSTANCES", "CALLS", "FAILURES", "WAITING", "LAST FAILURE", "ORIGIN"];
     let rows = handlers.into_iter().map(|handler| {
         let calls: u64 = handler.calls.values().sum();
@@ -184,7 +184,7 @@ fn list(colour: bool, handlers: Vec<Handler>) -> String {
             show::origin(&handler.origin),
         ]
     });
-    table(colour, header, rows)
+    table(look, header, rows)
 }
 
 #[cfg(test)]

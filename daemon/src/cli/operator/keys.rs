@@ -9,6 +9,8 @@ use clap::builder::{BoolishValueParser, PossibleValuesParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use serde_json::{Map, Value};
 
+use crate::cli::client::Failure;
+
 /// A key of the configuration, and the option that sets it.
 #[derive(Debug)]
 pub struct Key {
@@ -58,6 +60,8 @@ pub trait Resource {
     const KEYS: &'static [Key];
     /// What `--unset` takes besides: tables, by their names.
     const TABLES: &'static [&'static str] = &[];
+    /// Options without which their table is nothing, so that only the whole table can be unset.
+    const NEEDED: &'static [&'static str] = &[];
 }
 
 /// The keys that were given, nested as in the configuration.
@@ -153,18 +157,59 @@ pub struct Unset<R> {
 
 impl<R: Resource> Unset<R> {
     /// Clears what is to be unset (RFC 7396: null removes).
-    pub fn clear(&self, keys: &mut Keys) {
-        for option in &self.options {
-            // A table has options of its own within, one of which may have its name.
-            let within = R::KEYS.iter().find(|key| key.option == *option && !R::TABLES.contains(&key.option));
-            keys.put(within.map_or(&[option.as_str()], |key| key.path), Value::Null);
+    ///
+    /// # Errors
+    /// What is to be unset is given as well, or is needed by the rest of its table.
+    pub fn clear(&self, keys: &mut Keys) -> Result<(), Failure> {
+        // Tables last: with the whole, its parts go.
+        let (tables, within): (Vec<&str>, Vec<&str>) =
+            self.options.iter().map(String::as_str).partition(|option| R::TABLES.contains(option));
+        for option in within {
+            let Some(key) = R::KEYS.iter().find(|key| key.option == option) else { continue };
+            let whole = key.path[0];
+            if R::NEEDED.contains(&option) && !tables.contains(&whole) {
+                let last = key.path[key.path.len() - 1];
+                return Err(Failure::WrongUse(format!(
+                    "--unset {option}: there is no {whole} without its {last}; use --unset {whole}, which takes all of it away"
+                )));
+            }
+            remove(keys, option, key.path)?;
         }
+        tables.into_iter().try_for_each(|table| remove(keys, table, &[table]))
+    }
+}
+
+/// Has a key removed, unless what is given in place of its table has none such.
+fn remove(keys: &mut Keys, option: &str, path: &[&str]) -> Result<(), Failure> {
+    let replaced = (1..path.len()).any(|end| keys.get(&path[..end]).is_some_and(|table| !table.is_object()));
+    if replaced {
+        return Ok(());
+    }
+    if keys.get(path).is_some_and(sets) {
+        return Err(Failure::WrongUse(format!(
+            "--unset {option} contradicts an option that sets it; give one of them"
+        )));
+    }
+    keys.put(path, Value::Null);
+    Ok(())
+}
+
+/// Whether a value sets something, other than one that only removes.
+fn sets(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Object(fields) => fields.is_empty() || fields.values().any(sets),
+        _ => true,
     }
 }
 
 impl<R: Resource> Args for Unset<R> {
     fn augment_args(command: Command) -> Command {
         let keys = R::KEYS.iter().filter(|key| !R::TABLES.contains(&key.option)).map(|key| key.option);
+        let tables = match R::TABLES {
+            [] => String::new(),
+            tables => format!("; {}: all of it", tables.join(", ")),
+        };
         let names: Vec<&str> = keys.chain(R::TABLES.iter().copied()).collect();
         command.arg(
             Arg::new("unset")
@@ -173,7 +218,7 @@ impl<R: Resource> Args for Unset<R> {
                 .action(ArgAction::Append)
                 .value_parser(PossibleValuesParser::new(names))
                 .hide_possible_values(true)
-                .help("Go back to the default of a key, named as its option; again for further ones"),
+                .help(format!("Go back to the default of a key, named as its option; again for further ones{tables}")),
         )
     }
 
@@ -346,6 +391,38 @@ mod tests {
         check::<super::super::broker_keys::Broker>();
         check::<super::super::subscriptions::SubscriptionKeys>();
         check::<super::super::handlers::HandlerKeys>();
+    }
+
+    #[test]
+    fn what_is_unset_is_removed_as_a_whole_or_in_parts() {
+        use super::super::testing::{check_refused, check_request};
+        let check = |options: &str, body: Value| {
+            check_request(&format!("brokers set b {options}"), b"", "PATCH /api/v1/brokers/b", body);
+        };
+        check("--unset will", json!({"will": null}));
+        check("--unset will-qos --unset keep-alive", json!({"will": {"qos": null}, "keep-alive": null}));
+        // All of it, whatever is said of its parts, in either order.
+        check("--unset will --unset will-topic --unset will-message", json!({"will": null}));
+        check("--unset will-message --unset will", json!({"will": null}));
+        check("--transport tcp --unset websocket-path", json!({"transport": "tcp"}));
+        check("--unset tls --unset ca", json!({"tls": null}));
+
+        let refused = |options: &str, reason: &str| check_refused(&format!("brokers set b {options}"), 2, reason);
+        let needed = "there is no birth without its topic; use --unset birth, which takes all of it away";
+        refused("--unset birth-topic --unset birth-message", needed);
+        refused("--unset close-topic", "use --unset close,");
+        let both = |option: &str| format!("--unset {option} contradicts an option that sets it; give one of them");
+        refused("--keep-alive 30 --unset keep-alive", &both("keep-alive"));
+        refused("--unset will --will-qos 1", &both("will"));
+        refused("--unset tls --tls", &both("tls"));
+    }
+
+    #[test]
+    fn the_help_tells_which_tables_can_be_unset() {
+        let help =
+            Unset::<super::super::broker_keys::Broker>::augment_args(Command::new("set")).render_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(help.contains("; tls, transport, will, birth, close: all of it"), "{help}");
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub enum Operator {
 /// Options of all these commands.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Asking {
-    /// Print JSON, as the HTTP API gives it
+    /// Print JSON, as the HTTP API gives it, with nothing cut short
     #[arg(long, global = true, display_order = 900)]
     pub json: bool,
     #[command(flatten)]

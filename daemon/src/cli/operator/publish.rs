@@ -2,8 +2,8 @@
 //!
 //! What no broker would take is refused here, before anything is sent.
 
-use std::fs;
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::PathBuf;
 
 use base64::Engine as _;
@@ -13,14 +13,19 @@ use clap::Args;
 use super::Asking;
 use crate::cli::client::{Client, Failure, Request};
 use crate::cli::console::Console;
+use crate::control::admin::limits;
 use crate::control::admin::resource::{Publication, Published};
 use crate::topic::TopicName;
+
+/// Largest request that the daemon takes, in bytes of JSON: the payload as text, or a third longer in base64.
+const MAX_REQUEST: usize = limits::PUBLISH_BYTES;
 
 /// The arguments of `publish`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples: tidegate publish --broker plant --topic my/test/topic --message test-message
           sensor-read | tidegate publish --broker plant --topic sensors/1 --qos 1 -
+A payload may have nearly 16 MiB (16,777,216 bytes) of text, or 12 MiB (12,582,912) of other bytes.
 RouterOS: /iot mqtt publish broker=plant topic=my/test/topic message=test-message")]
 pub struct Publish {
     #[command(flatten)]
@@ -49,7 +54,7 @@ pub struct Publish {
     /// Refuse instead of connecting a broker that is not connected
     #[arg(long)]
     no_force: bool,
-    /// Disconnect afterwards; refused if the broker is connected already
+    /// Disconnect afterwards; refused if the broker is connected already, and so not with --no-force
     #[arg(long)]
     disconnect_after: bool,
 }
@@ -74,7 +79,15 @@ impl Publish {
             Ok(qos @ 0..=2) => qos,
             _ => return wrong(format!("QoS {} does not exist (MQTT 5 §4.3); use 0, 1 or 2", self.qos)),
         };
-        let (message, message_base64) = match self.payload(input)? {
+        if self.no_force && self.disconnect_after {
+            return wrong(
+                "--disconnect-after is refused where a broker is connected, and --no-force where it is not; give one of them"
+                    .to_owned(),
+            );
+        }
+        let payload = self.payload(input)?;
+        let bytes = payload.as_ref().map_or(0, Vec::len);
+        let (message, message_base64) = match payload {
             Some(bytes) => in_json(bytes),
             None => (None, None),
         };
@@ -89,24 +102,48 @@ impl Publish {
             disconnect_after: self.disconnect_after,
         };
         let body = serde_json::to_value(publication).expect("strings and numbers become JSON");
+        if body.to_string().len() > MAX_REQUEST {
+            return Err(too_large(&format!("the payload has {bytes} bytes")));
+        }
         Ok(Request::post(&["publish"], Some(body)))
     }
 
     fn payload(&self, input: &mut dyn Read) -> Result<Option<Vec<u8>>, Failure> {
-        if let Some(file) = &self.file {
-            return fs::read(file).map(Some).map_err(|error| {
-                Failure::WrongUse(format!("{}: {error}; name a file that you may read", file.display()))
-            });
+        if let Some(name) = &self.file {
+            let read = File::open(name).and_then(|mut file| bounded(&mut file));
+            return whole(read, &name.display().to_string(), "; name a file that you may read").map(Some);
         }
         if self.stdin.is_some() {
-            let mut bytes = Vec::new();
-            let read = input.read_to_end(&mut bytes);
-            return read
-                .map(|_| Some(bytes))
-                .map_err(|error| Failure::WrongUse(format!("standard input cannot be read: {error}")));
+            return whole(bounded(input), "standard input", "; give it the payload, such as with `< FILE`").map(Some);
         }
         Ok(self.message.clone().map(String::into_bytes))
     }
+}
+
+/// What can be read, but not much more than can be sent: a device has no end.
+fn bounded(source: &mut dyn Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    source.take(MAX_REQUEST as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The payload that was read, if that is all of it.
+fn whole(read: io::Result<Vec<u8>>, name: &str, remedy: &str) -> Result<Vec<u8>, Failure> {
+    match read {
+        Ok(bytes) if bytes.len() > MAX_REQUEST => {
+            Err(too_large(&format!("{name} holds more than {MAX_REQUEST} bytes")))
+        }
+        Ok(bytes) => Ok(bytes),
+        Err(error) => Err(Failure::WrongUse(format!("{name}: {error}{remedy}"))),
+    }
+}
+
+fn too_large(what: &str) -> Failure {
+    Failure::WrongUse(format!(
+        "{what}; the daemon takes {MAX_REQUEST} bytes of text at most, or {} of others, with topic and all; publish it in \
+         parts, or with another client",
+        MAX_REQUEST / 4 * 3
+    ))
 }
 
 /// `message` or `message-base64`, whichever takes the payload as it is and is the shorter.
@@ -139,7 +176,7 @@ fn told(published: &Published) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::super::testing::{check_refused, check_request};
+    use super::super::testing::{check_refused, check_request, run};
     use super::*;
 
     #[test]
@@ -159,11 +196,8 @@ mod tests {
             b"",
             json!({"message": "-x", "qos": 2, "retain": true}),
         );
-        check(
-            &format!("{least} --no-force --disconnect-after"),
-            b"",
-            json!({"force": false, "disconnect-after": true}),
-        );
+        check(&format!("{least} --no-force"), b"", json!({"force": false}));
+        check(&format!("{least} --disconnect-after"), b"", json!({"disconnect-after": true}));
         check(&format!("{least} -"), b"line\n", json!({"message": "line\n"}));
         check(&format!("{least} -"), b"", json!({"message": ""}));
         check(&format!("{least} -"), b"\x00\xff", json!({"message-base64": "AP8="}));
@@ -173,13 +207,44 @@ mod tests {
     #[test]
     fn a_file_is_published_byte_for_byte() {
         let file = tempfile::NamedTempFile::new().expect("a file");
-        fs::write(file.path(), b"\xc3\x28\n").expect("our file");
+        std::fs::write(file.path(), b"\xc3\x28\n").expect("our file");
         let arguments = format!("publish --broker b --topic t --file {}", file.path().display());
         let body = json!({"broker": "b", "topic": "t", "qos": 0, "retain": false, "disconnect-after": false,
             "message-base64": "wygK"});
         check_request(&arguments, b"", "POST /api/v1/publish", body);
         let gone = "publish --broker b --topic t --file /nonexistent/file";
         check_refused(gone, 2, "/nonexistent/file: No such file or directory");
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_sent() {
+        const BYTES: &str = "; the daemon takes 16777216 bytes of text at most, or 12582912 of others";
+        let publish = "publish --broker b --topic t";
+        let zeros = format!("{publish} --file /dev/zero");
+        check_refused(&zeros, 2, &format!("/dev/zero holds more than 16777216 bytes{BYTES}"));
+        let nowhere = std::path::Path::new("/nonexistent/admin.sock");
+        let given = |input: &[u8]| run(format!("{publish} -").split(' '), input, nowhere);
+        let refused = |input: &[u8], reason: &str| {
+            let ran = given(input);
+            assert!(ran.code == 2 && ran.notices.contains(&format!("{reason}{BYTES}")), "{ran:?}");
+        };
+        refused(&vec![b'a'; (16 << 20) + 1], "standard input holds more than 16777216 bytes");
+        refused(&vec![b'a'; 16 << 20], "the payload has 16777216 bytes");
+        refused(&vec![0xff; 12 << 20], "the payload has 12582912 bytes");
+        // Room for the topic and the rest; nobody listens there, so it was to be sent.
+        assert_eq!(given(&vec![b'a'; (16 << 20) - 200]).code, 3);
+        assert_eq!(given(&vec![0xff; (12 << 20) - 200]).code, 3);
+        check_refused(
+            &format!("{publish} --file /"),
+            2,
+            "/: Is a directory (os error 21); name a file that you may read",
+        );
+    }
+
+    #[test]
+    fn what_can_never_be_done_is_not_sent() {
+        let both = "publish --broker b --topic t --no-force --disconnect-after";
+        check_refused(both, 2, "--no-force where it is not; give one of them");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -13,7 +14,7 @@ use super::Asking;
 use super::follow::{Arrival, Feed, until_interrupted};
 use crate::cli::client::{Client, Failure, Request};
 use crate::cli::console::{Console, unwritten};
-use crate::cli::table::{MAX_CELL, table};
+use crate::cli::table::{Look, MAX_CELL, table};
 use crate::cli::{DONE, NO};
 use crate::control::admin::resource::{Encoding, Received, ReceivedList};
 use crate::printable::printable;
@@ -71,7 +72,7 @@ struct List {
 
 #[derive(Args)]
 struct Record {
-    /// The file, which must not exist yet
+    /// The file, which must not exist yet, and which only its owner may read
     file: PathBuf,
     /// Write at the end of a file that exists
     #[arg(long)]
@@ -87,13 +88,13 @@ impl Recv {
     /// The file cannot be written, or the client's errors.
     pub async fn run(self, client: &Client<'_>, console: &mut Console<'_>) -> Result<u8, Failure> {
         let json = self.asking.json;
-        let colour = console.colour;
+        let look = console.look;
         match self.command {
             Command::List(List { chosen, last }) => {
                 let last = last.map(|last| last.to_string());
                 let request = chosen.query(Request::get(&["received"])).query("last", last.as_deref());
                 let answer = client.send(request).await?;
-                console.show(json, &answer, |list: ReceivedList| listed(colour, list))
+                console.show(json, &answer, |list: ReceivedList| listed(look, list))
             }
             Command::Clear => {
                 let answer = client.send(Request::delete(&["received"])).await?;
@@ -127,6 +128,8 @@ impl Record {
     /// Opened only once messages come, so that a daemon that is not there leaves no empty file.
     fn open(&self) -> Result<File, Failure> {
         let mut options = OpenOptions::new();
+        // Payloads may be nobody else's business.
+        options.mode(0o600);
         if self.append {
             options.append(true).create(true)
         } else {
@@ -212,13 +215,13 @@ async fn record_to(
     Ok(if missed > 0 { NO } else { DONE })
 }
 
-fn listed(colour: bool, list: ReceivedList) -> String {
+fn listed(look: Look, list: ReceivedList) -> String {
     // RouterOS' columns in its order.
     let rows = list.messages.into_iter().map(|message| {
         let data = data(&message);
         [message.broker, message.topic, data, message.time]
     });
-    table(colour, ["BROKER", "TOPIC", "DATA", "TIME"], rows)
+    table(look, ["BROKER", "TOPIC", "DATA", "TIME"], rows)
 }
 
 fn followed(message: &Received) -> String {
@@ -240,6 +243,8 @@ fn data(message: &Received) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use serde_json::{Value, json};
 
     use super::super::testing::{check_refused, check_request, check_shown, run, run_against};
@@ -283,6 +288,14 @@ plant   my/test  0x00ff        2026-01-02T03:04:05.678Z
 ";
         check_shown("recv list", &list, output);
         check_shown("recv list", &json!({"messages": [], "gone": 7}), "BROKER  TOPIC  DATA  TIME\n");
+
+        let list = json!({"messages": [message(1, &"x".repeat(3_000), "utf-8"), message(2, "y", "utf-8")], "gone": 0});
+        let (ran, _) = run_against("recv list", b"", vec![Scripted::json(&list)]);
+        let lines: Vec<usize> = ran.output.lines().map(|line| line.chars().count()).collect();
+        let wide = "plant   my/test  ".len() + 80 + "  2026-01-02T03:04:05.678Z".len();
+        assert_eq!(lines[1..], [wide, wide], "{}", ran.output);
+        let (ran, _) = run_against("recv list --json", b"", vec![Scripted::json(&list)]);
+        assert_eq!(serde_json::from_str::<Value>(&ran.output).expect("JSON"), list, "nothing is cut short");
     }
 
     #[test]
@@ -310,6 +323,9 @@ plant   my/test  0x00ff        2026-01-02T03:04:05.678Z
         let ran = run(["recv", "record", &name], b"", &daemon.socket());
         assert_eq!((ran.code, ran.output.as_str()), (3, ""), "the daemon ended");
         assert!(ran.notices.contains("2 messages recorded\n"), "{ran:?}");
+
+        let mode = std::fs::metadata(&file).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{mode:o}");
 
         // It is there now: nothing is asked of the daemon.
         let ran = run(["recv", "record", &name], b"", &daemon.socket());
@@ -347,7 +363,7 @@ plant   my/test  0x00ff        2026-01-02T03:04:05.678Z
             input: &mut std::io::empty(),
             output: &mut std::io::sink(),
             notices: &mut notices,
-            colour: false,
+            look: Look::default(),
             environment: &environment,
         };
         let mut stop = Some(stop);
@@ -407,7 +423,7 @@ plant   my/test  0x00ff        2026-01-02T03:04:05.678Z
                 input: &mut std::io::empty(),
                 output: &mut std::io::sink(),
                 notices: &mut notices,
-                colour: false,
+                look: Look::default(),
                 environment: &environment,
             };
             record_to(feed, &mut console, Path::new("f"), Full, std::future::pending()).await

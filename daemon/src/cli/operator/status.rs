@@ -7,7 +7,7 @@ use clap::Args;
 use super::{Asking, show};
 use crate::cli::client::{Client, Failure, Request};
 use crate::cli::console::Console;
-use crate::cli::table::{NONE, pairs, table};
+use crate::cli::table::{Look, NONE, pairs, table};
 use crate::control::admin::resource::{self, BrokerSummary, HandlerSummary, Messages};
 
 /// The arguments of `status`.
@@ -25,12 +25,12 @@ impl Status {
     /// The client's errors.
     pub async fn run(self, client: &Client<'_>, console: &mut Console<'_>) -> Result<u8, Failure> {
         let answer = client.send(Request::get(&["status"])).await?;
-        let colour = console.colour;
-        console.show(self.asking.json, &answer, |status| told(colour, status))
+        let look = console.look;
+        console.show(self.asking.json, &answer, |status| told(look, status))
     }
 }
 
-fn told(colour: bool, status: resource::Status) -> String {
+fn told(look: Look, status: resource::Status) -> String {
     let ready = if status.ready { "yes".to_owned() } else { format!("no: {}", status.obstacles.join("; ")) };
     let uptime = show::duration(status.uptime);
     let head = pairs([
@@ -43,10 +43,10 @@ fn told(colour: bool, status: resource::Status) -> String {
     let mut text = head;
     if !status.brokers.is_empty() {
         // Writing to a string cannot fail.
-        let _ = write!(text, "\n\n{}", brokers(colour, status.brokers));
+        let _ = write!(text, "\n\n{}", brokers(look, status.brokers));
     }
     if !status.handlers.is_empty() {
-        let _ = write!(text, "\n\n{}", handlers(colour, status.handlers));
+        let _ = write!(text, "\n\n{}", handlers(look, status.handlers));
     }
     text
 }
@@ -58,7 +58,7 @@ fn messages(messages: &Messages) -> String {
     format!("{received} received: {finished}, {in_progress} in progress; {published} published")
 }
 
-fn brokers(colour: bool, brokers: Vec<BrokerSummary>) -> String {
+fn brokers(look: Look, brokers: Vec<BrokerSummary>) -> String {
     let header = ["BROKER", "CONNECTED", "RECEIVED", "PUBLISHED", "OUTBOX", "SUBSCRIPTIONS", "REFUSED"];
     let rows = brokers.into_iter().map(|broker| {
         let refused = if broker.refused.is_empty() { NONE.to_owned() } else { broker.refused.join(", ") };
@@ -73,10 +73,10 @@ fn brokers(colour: bool, brokers: Vec<BrokerSummary>) -> String {
             refused,
         ]
     });
-    table(colour, header, rows)
+    table(look, header, rows)
 }
 
-fn handlers(colour: bool, handlers: Vec<HandlerSummary>) -> String {
+fn handlers(look: Look, handlers: Vec<HandlerSummary>) -> String {
     let header = ["HANDLER", "VERSION", "CALLS", "FAILURES", "WAITING", "LAST FAILURE"];
     let rows = handlers.into_iter().map(|handler| {
         [
@@ -88,7 +88,7 @@ fn handlers(colour: bool, handlers: Vec<HandlerSummary>) -> String {
             show::last_failure(handler.last_failure.as_ref()),
         ]
     });
-    table(colour, header, rows)
+    table(look, header, rows)
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use super::keys::{Key, Keys, Kind, Resource, Settings, Unset, key};
 use super::show;
 use crate::cli::client::{Client, Failure, Request};
 use crate::cli::console::Console;
-use crate::cli::table::{or_none, table};
-use crate::control::admin::resource::{OnMessage, Subscription, SubscriptionState, When};
+use crate::cli::table::{Look, or_none, table};
+use crate::control::admin::resource::{OnMessage, ProblemDocument, Subscription, SubscriptionState, When};
 use crate::topic::TopicFilter;
 
 /// `[[subscriptions]]`.
@@ -146,9 +146,15 @@ impl Unsubscribe {
         let mut found: Vec<String> = subscriptions.into_iter().filter(same).map(|one| one.name).collect();
         match found.len() {
             1 => Ok(found.remove(0)),
-            0 => Err(Failure::No(format!(
-                "broker {broker} has no subscription to {topic:?}; `tidegate subscriptions list` shows them"
-            ))),
+            // As the daemon says it of a name.
+            0 => Err(Failure::Refused(Box::new(ProblemDocument {
+                kind: "urn:tidegate:problem:not-found".to_owned(),
+                title: "there is no such object".to_owned(),
+                status: 404,
+                detail: format!("broker {broker} has no subscription to {topic:?}"),
+                remedy: Some("`tidegate subscriptions list` shows them".to_owned()),
+                problems: Vec::new(),
+            }))),
             _ => Err(Failure::No(format!(
                 "broker {broker} has several subscriptions to {topic:?}; choose with --name: {}",
                 found.join(", ")
@@ -211,12 +217,12 @@ impl Subscriptions {
     /// # Errors
     /// There is nothing to set, or the client's errors.
     pub async fn run(self, client: &Client<'_>, console: &mut Console<'_>) -> Result<u8, Failure> {
-        let colour = console.colour;
+        let look = console.look;
         let json = self.asking.json;
         match self.command {
             Command::List(List { subscription: None }) => {
                 let answer = client.send(Request::get(&["subscriptions"])).await?;
-                console.show(json, &answer, |subscriptions| list(colour, subscriptions))
+                console.show(json, &answer, |subscriptions| list(look, subscriptions))
             }
             Command::List(List { subscription: Some(name) }) => {
                 let answer = client.send(Request::get(&["subscriptions", &name])).await?;
@@ -237,7 +243,7 @@ impl Subscriptions {
 impl Set {
     fn request(&self) -> Result<Request, Failure> {
         let mut keys: Keys = self.settings.keys.clone();
-        self.unset.clear(&mut keys);
+        self.unset.clear(&mut keys)?;
         if self.no_on_message {
             keys.put(&["on-message"], Value::Null);
         }
@@ -251,7 +257,7 @@ impl Set {
     }
 }
 
-fn list(colour: bool, subscriptions: Vec<Subscription>) -> String {
+fn list(look: Look, subscriptions: Vec<Subscription>) -> String {
     let header = ["NAME", "BROKER", "TOPIC", "QOS", "ON-MESSAGE", "WHEN", "STATE", "LAST MESSAGE", "ORIGIN"];
     let rows = subscriptions.into_iter().map(|one| {
         let standing = standing(&one);
@@ -271,7 +277,7 @@ fn list(colour: bool, subscriptions: Vec<Subscription>) -> String {
             show::origin(&one.origin),
         ]
     });
-    table(colour, header, rows)
+    table(look, header, rows)
 }
 
 fn standing(subscription: &Subscription) -> String {
@@ -368,14 +374,14 @@ mod tests {
         removed("unsubscribe --broker b --topic t", "first");
         removed("unsubscribe --broker b --topic t --share g", "shared");
         removed("unsubscribe --broker b --topic $share/g/t", "shared");
-        let refused = |arguments: &str, reason: &str| {
+        let refused = |arguments: &str, code: u8, reason: &str| {
             let (ran, _) = run_against(arguments, b"", vec![known()]);
-            assert_eq!((ran.code, ran.notices), (1, format!("error: {reason}\n")));
+            assert_eq!((ran.code, ran.notices), (code, format!("error: {reason}\n")));
         };
         let none = "broker c has no subscription to \"t\"; `tidegate subscriptions list` shows them";
-        refused("unsubscribe --broker c --topic t", none);
+        refused("unsubscribe --broker c --topic t", 4, none);
         let several = "broker b has several subscriptions to \"twice\"; choose with --name: a, b";
-        refused("unsubscribe --broker b --topic twice", several);
+        refused("unsubscribe --broker b --topic twice", 1, several);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::Operator;
 use crate::cli::client::testing::{Asked, Scripted, ScriptedDaemon};
 use crate::cli::console::Console;
+use crate::cli::table::Look;
 
 #[derive(Parser)]
 #[command(name = "tidegate")]
@@ -37,7 +38,7 @@ pub fn run<'a>(words: impl IntoIterator<Item = &'a str>, mut input: &[u8], socke
         input: &mut input,
         output: &mut output,
         notices: &mut notices,
-        colour: false,
+        look: Look::default(),
         environment: &environment,
     };
     let code = line.command.run_on(&mut console);

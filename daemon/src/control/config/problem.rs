@@ -9,6 +9,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::printable::is_hidden;
+
 /// Longest value that a problem repeats, in characters.
 const MAX_SHOWN: usize = 80;
 
@@ -128,7 +130,7 @@ pub(super) fn shown(written: &str) -> String {
             shown.push('…');
             break;
         }
-        if character.is_control() {
+        if is_hidden(character) {
             shown.extend(character.escape_default());
         } else {
             shown.push(character);

@@ -1,11 +1,12 @@
 //! Templates of log lines: `{ log = "Got data {payload} from topic {topic}" }`.
 //!
 //! Owns: the placeholders that such a line may have and how a message fills them. Parsed with the configuration; rendered
-//! by the dispatch. What a message brings cannot break out of its line: control characters are escaped.
+//! by the dispatch. What a message brings cannot break out of its line: control and format characters are escaped.
 
 use std::fmt::Write as _;
 
 use crate::message::Message;
+use crate::printable::push_escaped;
 
 /// Bytes of a payload that a line shows; what is cut off is replaced by `…`.
 pub const MAX_PAYLOAD: usize = 1024;
@@ -130,16 +131,6 @@ fn push_payload(line: &mut String, payload: &[u8]) {
     }
 }
 
-fn push_escaped(line: &mut String, text: &str) {
-    for character in text.chars() {
-        if character.is_control() {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
-}
-
 /// Why a text is not a template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
@@ -192,6 +183,7 @@ mod tests {
         check("{{{payload}}}", b"x", "{x}");
         check("", b"x", "");
         check("{payload}", b"one\ntwo\x1b[31m\xff", "one\\ntwo\\u{1b}[31m\u{fffd}");
+        check("{payload}", "on\u{202e}ffo\u{200b}".as_bytes(), "on\\u{202e}ffo\\u{200b}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use super::Remark;
 use super::menu::{Entry, Leftover};
 use super::script::{Suggestion, recognise};
+use crate::printable::is_hidden;
 use crate::topic::TopicFilter;
 
 /// Longest name of a broker without the number behind it; the configuration takes 64.
@@ -316,11 +317,11 @@ pub(super) fn quote(text: &str) -> String {
     json.replace('\u{7f}', "\\u007f")
 }
 
-/// Text for a comment: TOML allows no control characters in one.
+/// Text for a comment: TOML allows no control characters in one, and nobody sees format characters.
 fn printable(text: &str) -> String {
     let mut printable = String::new();
     for character in text.chars() {
-        if character.is_control() && character != '\t' {
+        if is_hidden(character) && character != '\t' {
             printable.extend(character.escape_default());
         } else {
             printable.push(character);

@@ -9,6 +9,7 @@ use super::backoff::Pace;
 use super::ring::Window;
 use super::transport::TransportFailure;
 use crate::control::config::model::Protocol;
+use crate::printable::is_hidden;
 use crate::telemetry::metrics::{ConnectResult, DisconnectReason};
 
 /// Longest text taken over from a broker or the operating system, in characters.
@@ -254,7 +255,7 @@ impl Failure {
 
 /// Text from outside, on one line and of bounded length.
 pub(super) fn shortened(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(FOREIGN_TEXT).collect()
+    text.chars().map(|c| if is_hidden(c) { ' ' } else { c }).take(FOREIGN_TEXT).collect()
 }
 
 #[cfg(test)]
