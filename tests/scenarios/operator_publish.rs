@@ -208,7 +208,8 @@ fn a_broker_that_is_changed_while_a_disconnect_drains_stays_disconnected() {
     let broker = Mosquitto::start();
     let daemon = Daemon::start(&Config::new());
     let port = broker.port().to_string();
-    daemon.done(&["brokers", "add", "plant", "--address", "127.0.0.1", "--port", &port, "--auto-connect"]);
+    let words = ["brokers", "add", "plant", "--address", "127.0.0.1", "--port", &port, "--client-id", "gw-plant"];
+    daemon.done(&[&words[..], &["--auto-connect"]].concat());
     daemon.wait_connected("plant", true);
     freeze(broker.id(), true);
     let [mut publishing, mut disconnecting] = begin_draining(&daemon);
@@ -219,7 +220,8 @@ fn a_broker_that_is_changed_while_a_disconnect_drains_stays_disconnected() {
     }
     let shown = daemon.broker("plant");
     assert_eq!((&shown["state"], &shown["keep-alive"]), (&json!("disconnected"), &json!(77)), "{shown}");
-    let connects = broker.log().iter().filter(|line| line.contains("New client connected")).count();
+    let is_ours = |line: &&String| line.contains("New client connected") && line.contains("gw-plant");
+    let connects = broker.log().iter().filter(is_ours).count();
     assert_eq!(connects, 1, "{:?}", broker.log());
 }
 
