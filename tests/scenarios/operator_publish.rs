@@ -3,6 +3,7 @@
 use serde_json::json;
 use tidegate_tests::mosquitto::Options;
 use tidegate_tests::operator::freeze;
+use tidegate_tests::process::Process;
 use tidegate_tests::{Client, Config, Daemon, Home, Message, Mosquitto, Protocol, on_both_protocols, wait};
 
 on_both_protocols!(
@@ -10,6 +11,9 @@ on_both_protocols!(
     a_broker_that_is_not_connected_is_connected_for_it,
     a_broker_disconnected_by_hand_is_connected_for_it,
     the_connection_ends_afterwards_only_if_it_was_made_for_it,
+    a_publish_ends_no_connection_that_something_else_wants,
+    after_a_publish_a_broker_is_disconnected_by_hand_as_before,
+    what_a_handler_publishes_while_a_disconnect_drains_arrives,
     the_acknowledgement_is_waited_for,
 );
 
@@ -124,6 +128,109 @@ fn the_connection_ends_afterwards_only_if_it_was_made_for_it(protocol: Protocol)
     assert!(said.contains("connected already"), "{said}");
     assert_eq!(daemon.broker("plant")["connected"], true);
     assert_eq!(listener.until_own(&Message::new("end", "")), [], "nothing was published");
+}
+
+fn a_publish_ends_no_connection_that_something_else_wants(protocol: Protocol) {
+    let broker = Mosquitto::start();
+    let config = Config::new().broker("plant", broker.port(), protocol, "");
+    let config = config.broker("other", broker.port(), protocol, "auto-connect = false\nclient-id = \"other\"");
+    freeze(broker.id(), true);
+    let daemon = Daemon::launch(&config);
+    daemon.wait_shown("plant", "is connecting", |shown| shown["state"] == "connecting");
+    // By auto-connect.
+    let said = daemon.refused(&publish("t", &["--disconnect-after"]));
+    assert!(said.contains("is kept connected (auto-connect), and a publish ends only a connection"), "{said}");
+    // By another command.
+    let mut connecting = daemon.begin(&["brokers", "connect", "other"]);
+    daemon.wait_shown("other", "is connecting", |shown| shown["state"] == "connecting");
+    let said = daemon.refused(&["publish", "--broker", "other", "--topic", "t", "--disconnect-after"]);
+    assert!(said.contains("is being connected already, and a publish ends only a connection"), "{said}");
+    let plain = ["publish", "--broker", "other", "--topic", "t", "--qos", "1", "--json"];
+    let mut publishing = daemon.begin(&plain);
+    freeze(broker.id(), false);
+    assert_eq!(connecting.wait(wait::PATIENCE).code(), Some(0), "{:?}", connecting.lines());
+    assert_eq!(publishing.wait(wait::PATIENCE).code(), Some(0), "{:?}", publishing.lines());
+    assert!(publishing.lines().concat().contains("\"connected-for-it\": false"), "{:?}", publishing.lines());
+    daemon.wait_connected("plant", true);
+    assert_eq!(daemon.broker("other")["connected"], true);
+}
+
+fn after_a_publish_a_broker_is_disconnected_by_hand_as_before(protocol: Protocol) {
+    let broker = Mosquitto::start();
+    let listener = broker.client(protocol);
+    listener.subscribe("#", 1);
+    let daemon = Daemon::start(&Config::new().broker("plant", broker.port(), protocol, ""));
+    daemon.done(&["brokers", "disconnect", "plant"]);
+    let told = daemon.json(&publish("t", &["--message", "one", "--qos", "1", "--disconnect-after"]));
+    assert_eq!((&told["connected-for-it"], &told["disconnected"]), (&json!(true), &json!(true)), "{told}");
+    assert_eq!(listener.collect(1)[0].text(), "one");
+    assert_eq!(daemon.broker("plant")["state"], "disconnected");
+
+    // Asked for meanwhile it stays connected.
+    freeze(broker.id(), true);
+    let mut publishing = daemon.begin(&publish("t", &["--qos", "1", "--disconnect-after"]));
+    daemon.wait_shown("plant", "is connecting", |shown| shown["state"] == "connecting");
+    let mut connecting = daemon.begin(&["brokers", "connect", "plant"]);
+    freeze(broker.id(), false);
+    assert_eq!(publishing.wait(wait::PATIENCE).code(), Some(0), "{:?}", publishing.lines());
+    assert_eq!(connecting.wait(wait::PATIENCE).code(), Some(0), "{:?}", connecting.lines());
+    assert_eq!(daemon.broker("plant")["connected"], true);
+}
+
+/// Disconnects a frozen broker that has something to acknowledge: it drains until the broker goes on.
+fn begin_draining(daemon: &Daemon) -> [Process; 2] {
+    let publishing = daemon.begin(&publish("first", &["--qos", "1"]));
+    daemon.wait_shown("plant", "has it in its outbox", |shown| shown["outbox"]["messages"] == 1);
+    let disconnecting = daemon.begin(&["brokers", "disconnect", "plant"]);
+    // One that is about to end is not connected.
+    wait::until_true("it drains", || daemon.ask(&publish("before", &["--no-force"])).code == Some(4));
+    [publishing, disconnecting]
+}
+
+fn what_a_handler_publishes_while_a_disconnect_drains_arrives(protocol: Protocol) {
+    let (source, plant) = (Mosquitto::start(), Mosquitto::start());
+    let relay = "allow = { publish = [\"plant:up\"] }\nconfig = { broker = \"plant\", topic = \"{topic}\" }";
+    let config = Config::new()
+        .broker("source", source.port(), protocol, "")
+        .broker("plant", plant.port(), protocol, "")
+        .handler("relay", "relay.wasm", relay)
+        .subscription("source", "up", 1, "relay", "");
+    let daemon = Daemon::start(&config);
+    let listener = plant.client(protocol);
+    listener.subscribe("up", 1);
+    freeze(plant.id(), true);
+    let commands = begin_draining(&daemon);
+    source.client(protocol).publish(&Message::new("up", "late"));
+    daemon.wait_shown("plant", "has both in its outbox", |shown| shown["outbox"]["messages"] == 2);
+    freeze(plant.id(), false);
+    for mut command in commands {
+        assert_eq!(command.wait(wait::PATIENCE).code(), Some(0), "{:?}", command.lines());
+    }
+    // By force, as what is published after a disconnect.
+    assert_eq!(listener.collect(1)[0].text(), "late");
+    daemon.wait_connected("plant", true);
+}
+
+#[test]
+fn a_broker_that_is_changed_while_a_disconnect_drains_stays_disconnected() {
+    let broker = Mosquitto::start();
+    let daemon = Daemon::start(&Config::new());
+    let port = broker.port().to_string();
+    let words = ["brokers", "add", "plant", "--address", "127.0.0.1", "--port", &port, "--client-id", "gw-plant"];
+    daemon.done(&[&words[..], &["--auto-connect"]].concat());
+    daemon.wait_connected("plant", true);
+    freeze(broker.id(), true);
+    let [mut publishing, mut disconnecting] = begin_draining(&daemon);
+    let mut changing = daemon.begin(&["brokers", "set", "plant", "--keep-alive", "77"]);
+    freeze(broker.id(), false);
+    for command in [&mut publishing, &mut disconnecting, &mut changing] {
+        assert_eq!(command.wait(wait::PATIENCE).code(), Some(0), "{:?}", command.lines());
+    }
+    let shown = daemon.broker("plant");
+    assert_eq!((&shown["state"], &shown["keep-alive"]), (&json!("disconnected"), &json!(77)), "{shown}");
+    let is_ours = |line: &&String| line.contains("New client connected") && line.contains("gw-plant");
+    let connects = broker.log().iter().filter(is_ours).count();
+    assert_eq!(connects, 1, "{:?}", broker.log());
 }
 
 fn the_acknowledgement_is_waited_for(protocol: Protocol) {

@@ -187,6 +187,8 @@ impl Peer {
 /// A session, and what stands around it.
 struct World {
     session: Arc<Session>,
+    /// Of a session that takes the place of this one.
+    following: Option<SessionParts>,
     config: Config,
     queue: Arc<HandlerQueue>,
     outboxes: Arc<Outboxes>,
@@ -241,20 +243,29 @@ impl World {
         let received = ReceivedRing::new(Limits { messages: 0, bytes: 0 });
         let tracer = Tracer::new(BrokerNames::default());
         let (progress, stop, tap) = (Arc::<Progress>::default(), CancellationToken::new(), Tap::new());
-        let parts = SessionParts {
+        let router = Arc::new(Router::new(Arc::clone(&progress), received, tracer, tap.clone()));
+        let parts = |wish| SessionParts {
             id: PLANT,
             config: Arc::clone(&config.brokers[0]),
             routes: routes(&config, &queue, &metrics, &meters),
             state_dir: folder.path().to_owned(),
-            router: Arc::new(Router::new(Arc::clone(&progress), received, tracer, tap.clone())),
+            router: Arc::clone(&router),
             outboxes: Arc::clone(&outboxes),
             meters: Arc::clone(&meters),
-            tap,
+            tap: tap.clone(),
             grace,
-            wish: Wish::default(),
+            wish,
         };
-        let session = Arc::new(spawn(parts, &stop));
-        World { session, config, queue, outboxes, metrics, meters, progress, stop, folder }
+        let session = Arc::new(spawn(parts(Wish::default()), &stop));
+        let following = parts(Wish::default());
+        World { session, following: Some(following), config, queue, outboxes, metrics, meters, progress, stop, folder }
+    }
+
+    /// Another session takes the place of the one that has ended.
+    fn follow(&mut self, wish: Wish, auto_connect: bool) {
+        let parts = self.following.take().expect("one follows");
+        let config = Arc::new(Broker { auto_connect, ..(*parts.config).clone() });
+        self.session = Arc::new(spawn(SessionParts { wish, config, ..parts }, &self.stop));
     }
 
     /// Other subscriptions from now on.
@@ -668,4 +679,141 @@ async fn a_stop_of_the_gateway_ends_every_session() {
     world.stop.cancel();
     peer.goodbye().await;
     soon("the session ends", world.session.ended()).await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_auto_connect_makes_is_of_no_command() {
+    let listener = Listener::new().await;
+    let world = World::start(listener.port(), "", &["a"], ENDLESS);
+    let (mut peer, _) = listener.meet().await;
+    let connecting = world.connect();
+    let visit = soon("visit", world.session.visit()).await;
+    assert_eq!(visit.map(|_| ()), Err(VisitError::Kept(Kept::Auto)));
+    peer.let_in(false).await;
+    assert_eq!(done("connect", connecting).await, Ok(Opened::Already));
+    peer.grant().await;
+    world.connected().await;
+}
+
+#[tokio::test]
+async fn a_visit_sends_what_waits_and_leaves_all_as_it_was() {
+    // More than fits into the window: the rest is not on its way when the visit ends.
+    const MESSAGES: usize = 100;
+    let listener = Listener::new().await;
+    let world = World::start(listener.port(), "", &["a"], ENDLESS);
+    let peer = listener.accept_and_grant(false).await;
+    let disconnecting = world.disconnect();
+    peer.goodbye().await;
+    done("disconnect", disconnecting).await;
+    let session = Arc::clone(&world.session);
+    let visiting = tokio::spawn(async move { session.visit().await });
+    let mut peer = listener.accept(true).await;
+    let visit = done("visit", visiting).await.expect("nothing else wants it");
+    let joined = soon("visit", world.session.visit()).await;
+    assert_eq!(joined.map(|_| ()), Err(VisitError::Kept(Kept::Connected)));
+    (0..MESSAGES).for_each(|number| world.publish(&number.to_string()));
+    let leaving = tokio::spawn(visit.leave());
+    world.ends().await;
+    for number in 0..MESSAGES {
+        assert_eq!(peer.take().await, number.to_string());
+    }
+    peer.goodbye().await;
+    assert!(done("leave", leaving).await);
+    assert_eq!(world.state(), SessionState::Disconnected);
+    listener.nobody_comes().await;
+    // As before, something new to publish connects it.
+    world.publish("new");
+    assert_eq!(listener.accept(true).await.take().await, "new");
+}
+
+#[tokio::test]
+async fn a_visit_that_is_given_up_or_fails_leaves_all_as_it_was() {
+    let listener = Listener::new().await;
+    let world = World::start(listener.port(), "auto-connect = false", &[], ENDLESS);
+    let session = Arc::clone(&world.session);
+    let visiting = tokio::spawn(async move { session.visit().await });
+    let (mut peer, _) = listener.meet().await;
+    visiting.abort();
+    assert!(peer.read().await.is_none(), "nobody waits for the attempt any more");
+    world.until("it rests", |status| status.state == SessionState::Idle).await;
+
+    done("disconnect", world.disconnect()).await;
+    let session = Arc::clone(&world.session);
+    let visiting = tokio::spawn(async move { session.visit().await.map(|_| ()) });
+    let (mut peer, _) = listener.meet().await;
+    peer.send(Packet::ConnAck(ConnAck::new(ConnectReturnCode::BadUserNamePassword, false))).await;
+    let error = VisitError::NotConnected(ConnectError::Failed(Failure::Credentials));
+    assert_eq!(done("visit", visiting).await, Err(error));
+    world.until("it is as before", |status| status.state == SessionState::Disconnected).await;
+    listener.nobody_comes().await;
+}
+
+#[tokio::test]
+async fn a_visit_ends_no_connection_that_a_command_has_asked_for() {
+    let listener = Listener::new().await;
+    let world = World::start(listener.port(), "auto-connect = false", &[], ENDLESS);
+    let session = Arc::clone(&world.session);
+    let visiting = tokio::spawn(async move { session.visit().await });
+    let (mut peer, _) = listener.meet().await;
+    let connecting = world.connect();
+    tokio::task::yield_now().await;
+    peer.let_in(false).await;
+    let visit = done("visit", visiting).await.expect("it came first");
+    assert_eq!(done("connect", connecting).await, Ok(Opened::Already));
+    assert!(!soon("leave", visit.leave()).await);
+    assert_eq!(world.state(), SessionState::Connected);
+    assert!(tokio::time::timeout(SILENCE, peer.read()).await.is_err(), "it is disconnected");
+}
+
+#[tokio::test]
+async fn what_is_offered_while_a_disconnect_drains_and_not_sent_connects_again() {
+    let listener = Listener::new().await;
+    let world = World::start(listener.port(), "auto-connect = false", &["a"], ENDLESS);
+    world.publish("out");
+    let mut peer = listener.accept_and_grant(false).await;
+    let Packet::Publish(publish) = peer.packet().await else { panic!("no PUBLISH") };
+    let disconnecting = world.disconnect();
+    world.ends().await;
+    assert_eq!(world.session.while_connected(|| ()), None);
+    // Nothing is in hand, so that it is not sent any more.
+    world.publish("new");
+    assert!(tokio::time::timeout(SILENCE, peer.packet()).await.is_err(), "it is sent, or the connection ends");
+    peer.send(Packet::PubAck(PubAck::new(publish.pkid))).await;
+    peer.goodbye().await;
+    done("disconnect", disconnecting).await;
+    assert_eq!(listener.accept(true).await.take().await, "new");
+}
+
+#[tokio::test]
+async fn the_session_that_follows_keeps_what_was_commanded() {
+    let listener = Listener::new().await;
+    let mut world = World::start(listener.port(), "", &["a"], ENDLESS);
+    world.publish("out");
+    let mut peer = listener.accept_and_grant(false).await;
+    let Packet::Publish(publish) = peer.packet().await else { panic!("no PUBLISH") };
+    let disconnecting = world.disconnect();
+    world.ends().await;
+    let session = Arc::clone(&world.session);
+    let ending = tokio::spawn(async move { session.end().await });
+    peer.send(Packet::PubAck(PubAck::new(publish.pkid))).await;
+    peer.goodbye().await;
+    done("disconnect", disconnecting).await;
+    let wish = done("end", ending).await;
+    world.follow(wish, true);
+    world.until("it stays so", |status| status.state == SessionState::Disconnected).await;
+    listener.nobody_comes().await;
+}
+
+#[tokio::test]
+async fn the_session_that_follows_a_connected_one_connects_by_itself() {
+    let listener = Listener::new().await;
+    let mut world = World::start(listener.port(), "", &["a"], ENDLESS);
+    let peer = listener.accept_and_grant(false).await;
+    world.connected().await;
+    let session = Arc::clone(&world.session);
+    let ending = tokio::spawn(async move { session.end().await });
+    peer.goodbye().await;
+    let wish = done("end", ending).await;
+    world.follow(wish, false);
+    listener.accept(true).await;
 }
