@@ -286,6 +286,11 @@ impl Intent {
         }
     }
 
+    /// Whether another connection is made by itself, as things stand.
+    pub(super) fn retries(&self, facts: Facts) -> bool {
+        !facts.stopped && self.away.is_none() && (self.auto || facts.unsent || facts.undecided)
+    }
+
     /// Who wants the connection, whatever is commanded now.
     fn kept(&self) -> Option<Kept> {
         if self.is_connected() {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tracing::field::display;
 use tracing::{debug, error, info, warn};
 
 use super::backoff::STEADY;
@@ -91,23 +92,23 @@ impl Report {
         self.attempts = 0;
     }
 
-    /// A connection that stood for `up` ended, or an attempt without a connection.
-    pub(super) fn failed(&mut self, failure: &Failure, up: Option<Duration>, retry_in: Duration) {
+    /// A connection that stood for `up` ended, or an attempt without a connection. `retry_in`: when the next one comes by itself.
+    pub(super) fn failed(&mut self, failure: &Failure, up: Option<Duration>, retry_in: Option<Duration>) {
         if up.is_some() {
             self.down_since = Instant::now();
         }
         let Broker { name, address, port, .. } = &*self.broker;
-        let retry_in = rounded(retry_in);
+        let retry_in = retry_in.map(|delay| display(rounded(delay)));
         match (self.memory.failed(failure, up), up) {
             (Loudness::Said, Some(up)) => {
                 let up = rounded(up);
-                warn!(broker = %name, %address, port, reason = %failure, %up, %retry_in, "connection lost");
+                warn!(broker = %name, %address, port, reason = %failure, %up, retry_in, "connection lost");
             }
             (Loudness::Said, None) => {
-                warn!(broker = %name, %address, port, reason = %failure, %retry_in, "cannot connect");
+                warn!(broker = %name, %address, port, reason = %failure, retry_in, "cannot connect");
             }
             (Loudness::Repeated, _) => {
-                debug!(broker = %name, %address, port, reason = %failure, %retry_in, "still not connected");
+                debug!(broker = %name, %address, port, reason = %failure, retry_in, "still not connected");
             }
         }
     }

@@ -224,6 +224,11 @@ impl Steering {
         state.intent.next(facts)
     }
 
+    /// Whether another connection is made by itself, as things stand.
+    pub(super) fn retries(&self, facts: Facts) -> bool {
+        self.lock().intent.retries(facts)
+    }
+
     /// Whether the present connection or attempt is to end.
     pub(super) fn leaves(&self) -> bool {
         self.lock().intent.leaves()

@@ -184,7 +184,7 @@ impl Supervisor {
             Err(failure) => {
                 core.meters.connect(failure.connect_result());
                 self.backoff.failed();
-                self.failed(failure, None)
+                self.failed(failure, None).await
             }
         };
         core.steering.closed(&failure);
@@ -207,7 +207,7 @@ impl Supervisor {
         }
         core.meters.disconnect(failure.disconnect_reason());
         self.backoff.ended(since.elapsed());
-        self.failed(failure, Some(since.elapsed()))
+        self.failed(failure, Some(since.elapsed())).await
     }
 
     /// Whether the present connection is to end.
@@ -279,12 +279,13 @@ impl Supervisor {
     }
 
     /// There is no connection, or none any more: says so, and when the next attempt is due. Returns the failure as it was said.
-    fn failed(&mut self, mut failure: Failure, up: Option<Duration>) -> Failure {
+    async fn failed(&mut self, mut failure: Failure, up: Option<Duration>) -> Failure {
         if failure == Failure::Closed && up.is_some_and(|up| up < SOON) {
             failure = Failure::ClosedSoon(self.core.broker.client_id.clone());
         }
         let delay = self.backoff.delay(failure.pace(), random());
-        self.report.failed(&failure, up, delay);
+        let retries = self.core.steering.retries(self.facts().await);
+        self.report.failed(&failure, up, retries.then_some(delay));
         (self.retry, self.last_error) = (Some(Instant::now() + delay), Some(failure.to_string()));
         failure
     }

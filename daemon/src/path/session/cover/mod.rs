@@ -37,11 +37,15 @@ use super::subscribing::Request;
 use crate::control::config::model::{Broker, Protocol};
 use crate::message::Qos;
 use crate::path::router::BrokerRoutes;
+use crate::printable::printable;
 use crate::telemetry::metrics::BrokerMeters;
 use crate::topic::TopicFilter;
 
 /// How long a file may take: a file system that hangs must hold up neither the session nor a stop.
 const FILE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Bytes of a filter that a log line shows.
+const MAX_LISTED: usize = 256;
 
 const SLOW_FILES: &str = "the file system does not answer within 5s";
 
@@ -374,6 +378,7 @@ fn salt() -> u64 {
     getrandom::u64().unwrap_or_else(|_| u64::try_from(clock()).unwrap_or_default())
 }
 
+/// On one line: a session's record may be older than the rules for filters.
 fn listed(filters: &[TopicFilter]) -> String {
-    filters.iter().map(TopicFilter::as_str).collect::<Vec<_>>().join(", ")
+    filters.iter().map(|filter| printable(filter.as_str(), MAX_LISTED)).collect::<Vec<_>>().join(", ")
 }
