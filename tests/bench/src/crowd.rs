@@ -266,7 +266,7 @@ impl Client {
 
     /// Comes over TCP.
     fn remote(&self) -> bool {
-        self.number / 4 % 2 == 0
+        (self.number / 4).is_multiple_of(2)
     }
 
     fn habit(&self) -> Habit {
