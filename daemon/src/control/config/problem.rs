@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::printable::is_hidden;
+use crate::printable::{is_hidden, push_escaped};
 
 /// Longest value that a problem repeats, in characters.
 const MAX_SHOWN: usize = 80;
@@ -60,7 +60,8 @@ pub struct Origin {
 impl Origin {
     /// A problem with this value.
     pub fn problem(&self, message: impl Into<String>, remedy: impl Into<String>) -> Problem {
-        Problem { origin: self.clone(), message: message.into(), remedy: remedy.into() }
+        // Both may repeat what stands in a file, such as the name of a handler.
+        Problem { origin: self.clone(), message: one_line(&message.into()), remedy: one_line(&remedy.into()) }
     }
 }
 
@@ -139,6 +140,12 @@ pub(super) fn shown(written: &str) -> String {
     shown
 }
 
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    push_escaped(&mut line, text);
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +156,10 @@ mod tests {
         let origin = Origin { place, field: "brokers.x.port".into(), value: Some(shown("\"a\tb\"")) };
         let problem = origin.problem("is wrong", "use 1");
         assert_eq!(problem.to_string(), "a.toml:3:8: brokers.x.port = \"a\\tb\": is wrong; use 1");
+        assert_eq!(
+            problem.origin.problem("is\nwrong", "\u{1b}").to_string(),
+            "a.toml:3:8: brokers.x.port = \"a\\tb\": is\\nwrong; \\u{1b}"
+        );
         let json = serde_json::to_value(&problem).expect("serialises");
         assert_eq!(json["line"], 3);
         assert_eq!(json["file"], "a.toml");
