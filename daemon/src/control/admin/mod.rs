@@ -20,7 +20,7 @@ mod socket;
 mod stall;
 #[cfg(test)]
 mod tests;
-mod token;
+pub(in crate::control) mod token;
 
 use std::io;
 use std::net::SocketAddr;
