@@ -11,6 +11,7 @@ pub mod api;
 mod extract;
 mod gate;
 pub mod limits;
+mod pace;
 mod pages;
 mod problem;
 pub mod received;
