@@ -87,6 +87,7 @@ fn the_page_has_every_family_and_pleases_promtool() {
         "tidegate_handler_instances",
         "tidegate_outbox_messages",
         "tidegate_outbox_bytes",
+        "tidegate_admin_refused_total",
         "process_resident_memory_bytes",
     ];
     for family in families {

@@ -44,6 +44,7 @@ pub struct Metrics {
     outbox_messages: IntGaugeVec,
     outbox_bytes: IntGaugeVec,
     certificate_expiry: GaugeVec,
+    admin_refused: IntCounterVec,
 }
 
 impl Metrics {
@@ -122,6 +123,11 @@ impl Metrics {
                 "When a certificate of the latest TLS connection expires, in Unix time.",
                 &["broker", "certificate"],
             )?,
+            admin_refused: families.counter(
+                "admin_refused_total",
+                "Requests that the admin plane did not let in, by reason.",
+                &["reason"],
+            )?,
             registry: families.registry.clone(),
         };
         families.build_info()?;
@@ -150,6 +156,11 @@ impl Metrics {
             certificate_expiry: self.certificate_expiry.clone(),
             name: name.to_owned(),
         })
+    }
+
+    /// Handles for the admin plane. Its children appear at once, with zeros.
+    pub fn admin(&self) -> AdminMeters {
+        AdminMeters { refused: AdminRefusal::ALL.map(|reason| self.admin_refused.with_label_values(&[reason.label()])) }
     }
 
     /// The timestamp gauge of one subscription.
@@ -493,6 +504,56 @@ impl HandlerMeters {
     }
 }
 
+/// Why the admin plane does not let a request in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminRefusal {
+    /// Its token is not the right one.
+    WrongToken,
+    /// It brings none.
+    TokenMissing,
+    /// A token is needed, and none is configured.
+    NoToken,
+    /// A page of another site is behind it.
+    CrossSite,
+    /// Its Host is a name that anyone could make lead here.
+    Host,
+}
+
+impl AdminRefusal {
+    /// All reasons, in the order of [`AdminMeters::refused`].
+    pub const ALL: [AdminRefusal; 5] = [
+        AdminRefusal::WrongToken,
+        AdminRefusal::TokenMissing,
+        AdminRefusal::NoToken,
+        AdminRefusal::CrossSite,
+        AdminRefusal::Host,
+    ];
+
+    /// The value of the label `reason`.
+    pub fn label(self) -> &'static str {
+        match self {
+            AdminRefusal::WrongToken => "wrong_token",
+            AdminRefusal::TokenMissing => "token_missing",
+            AdminRefusal::NoToken => "no_token",
+            AdminRefusal::CrossSite => "cross_site",
+            AdminRefusal::Host => "host",
+        }
+    }
+}
+
+/// What is counted for the admin plane. Written by its gate.
+pub struct AdminMeters {
+    /// By [`AdminRefusal`].
+    refused: [IntCounter; AdminRefusal::ALL.len()],
+}
+
+impl AdminMeters {
+    /// Counts a request that is not let in.
+    pub fn refused(&self, reason: AdminRefusal) {
+        self.refused[reason as usize].inc();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -505,12 +566,14 @@ mod tests {
         metrics.broker("plant");
         metrics.subscription("plant", "inputs");
         metrics.handler("celsius");
+        metrics.admin();
         let families = metrics.registry.gather();
         let names = families.iter().map(|family| family.name()).filter(|name| !name.starts_with("process_"));
         let values = (Outcome::ALL.iter().map(|outcome| outcome.label()))
             .chain(ConnectResult::ALL.iter().map(|result| result.label()))
             .chain(DisconnectReason::ALL.iter().map(|reason| reason.label()))
-            .chain(CallResult::ALL.iter().map(|result| result.label()));
+            .chain(CallResult::ALL.iter().map(|result| result.label()))
+            .chain(AdminRefusal::ALL.iter().map(|reason| reason.label()));
         let missing: Vec<_> = names.chain(values).filter(|name| !page.contains(&format!("`{name}`"))).collect();
         assert_eq!(missing, [""; 0], "not in docs/metrics.md");
     }
@@ -523,6 +586,15 @@ mod tests {
         let page = String::from_utf8(metrics.render().expect("renders")).expect("UTF-8");
         for reason in DisconnectReason::ALL {
             let sample = format!("disconnects_total{{broker=\"plant\",reason=\"{}\"}} 1\n", reason.label());
+            assert!(page.contains(&sample), "{sample} is not in\n{page}");
+        }
+        let admin = metrics.admin();
+        for (count, reason) in (1..).zip(AdminRefusal::ALL) {
+            (0..count).for_each(|_| admin.refused(reason));
+        }
+        let page = String::from_utf8(metrics.render().expect("renders")).expect("UTF-8");
+        for (count, reason) in (1..).zip(AdminRefusal::ALL) {
+            let sample = format!("tidegate_admin_refused_total{{reason=\"{}\"}} {count}\n", reason.label());
             assert!(page.contains(&sample), "{sample} is not in\n{page}");
         }
     }

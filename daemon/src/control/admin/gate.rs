@@ -2,10 +2,12 @@
 //!
 //! Collects the facts for `access.rs`, which decides; reads the token file for those that bring a token.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
@@ -16,6 +18,8 @@ use axum::response::{IntoResponse, Response};
 use super::access::{Asked, From, Token, decide};
 use super::problem::HttpError;
 use super::{limits, token};
+use crate::telemetry::metrics::{AdminMeters, AdminRefusal};
+use crate::telemetry::occasional::Occasional;
 
 /// Where a connection comes from; each of its requests carries it.
 #[derive(Clone, Copy, Debug)]
@@ -26,23 +30,53 @@ pub enum Peer {
     Tcp(SocketAddr),
 }
 
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Socket => f.write_str("socket"),
+            Peer::Tcp(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Between two warnings of refused requests with the same reason: whoever tries tokens, or a program without one, tries often.
+const REFUSAL_SAID: Duration = Duration::from_secs(60);
+
+/// Characters of a refused request's path that are logged: its sender decides how long it is.
+const PATH_SAID: usize = 100;
+
 /// Where a proxy says whom it speaks for.
 const FORWARDED: [HeaderName; 4] =
     [header::FORWARDED, header::VIA, HeaderName::from_static("x-forwarded-for"), HeaderName::from_static("x-real-ip")];
 
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The daemon's token.
+/// The daemon's token, and what is said of those that are refused.
 pub struct Gate {
     token_file: Option<Arc<Path>>,
     /// The token file was of no use when it was last read; that was said.
     useless: AtomicBool,
+    meters: AdminMeters,
+    /// By [`AdminRefusal`].
+    said: [Occasional; AdminRefusal::ALL.len()],
 }
 
 impl Gate {
     /// The gate whose token is in this file.
-    pub fn new(token_file: Option<&Path>) -> Gate {
-        Gate { token_file: token_file.map(Arc::from), useless: AtomicBool::new(false) }
+    pub fn new(token_file: Option<&Path>, meters: AdminMeters) -> Gate {
+        let said = AdminRefusal::ALL.map(|_| Occasional::every(REFUSAL_SAID));
+        Gate { token_file: token_file.map(Arc::from), useless: AtomicBool::new(false), meters, said }
+    }
+
+    /// Counts a request that may not, and says so now and then.
+    fn refused(&self, peer: Peer, request: &Parts, error: &HttpError) {
+        let Some(reason) = reason(error) else { return };
+        self.meters.refused(reason);
+        if let Some(unsaid) = self.said[reason as usize].due() {
+            let path: String = request.uri.path().chars().take(PATH_SAID).collect();
+            let (method, reason) = (&request.method, reason.label());
+            tracing::warn!(%peer, %method, path, reason, unsaid, "a request was refused");
+        }
     }
 
     /// What the request brings, held against the file as it is now.
@@ -98,6 +132,18 @@ impl Gate {
     }
 }
 
+/// Why a request may not; none where something else is in its way.
+fn reason(error: &HttpError) -> Option<AdminRefusal> {
+    match error {
+        HttpError::WrongToken => Some(AdminRefusal::WrongToken),
+        HttpError::TokenMissing => Some(AdminRefusal::TokenMissing),
+        HttpError::ReadOnly | HttpError::OnlyLocal => Some(AdminRefusal::NoToken),
+        HttpError::CrossSite => Some(AdminRefusal::CrossSite),
+        HttpError::StrangeHost => Some(AdminRefusal::Host),
+        _ => None,
+    }
+}
+
 /// A header's value; empty, which no header that is looked at here may be, where there are several or it is no text.
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
@@ -117,7 +163,10 @@ pub async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -
         let (parts, body) = request.into_parts();
         match gate.admit(peer, &parts).await {
             Ok(()) => next.run(Request::from_parts(parts, body)).await,
-            Err(refused) => refused.into_response(),
+            Err(error) => {
+                gate.refused(peer, &parts, &error);
+                error.into_response()
+            }
         }
     };
     let mut response = match tokio::time::timeout(limits::REQUEST_TIME, answer).await {

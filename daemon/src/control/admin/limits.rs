@@ -10,12 +10,16 @@ pub const TCP_CONNECTIONS: usize = 256;
 /// Connections at the same time on the Unix socket, which TCP clients cannot use up.
 pub const SOCKET_CONNECTIONS: usize = 64;
 
-/// Streams (`received/stream`, `trace`) at the same time, of both together; further ones are refused with status 503.
+/// Streams (`received/stream`, `trace`) at the same time on the Unix socket, of both together, and as many over TCP; further
+/// ones are refused with status 503.
 pub const STREAMS: usize = 32;
 
-/// Lists of received messages that are read at the same time; the next ones wait. Each holds what it tells for as long as its
-/// client takes: up to `recv-bytes`.
-pub const LISTS: usize = 16;
+/// Lists of received messages that are read at the same time on the Unix socket, and as many over TCP; the next ones wait. Each
+/// holds what it tells for as long as its client takes: up to `recv-bytes`.
+pub const LISTS: usize = 8;
+
+/// For a list to be taken, from its first piece: shorter than [`REQUEST_TIME`], so that whoever waits for its end gets a turn.
+pub const LIST_TIME: Duration = Duration::from_secs(45);
 
 /// Bytes of a list that are made at once, or one message: a long one neither keeps a thread from the messages nor waits in
 /// memory for a slow client as a whole.

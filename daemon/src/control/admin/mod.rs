@@ -11,6 +11,7 @@ pub mod api;
 mod extract;
 mod gate;
 pub mod limits;
+mod pace;
 mod pages;
 mod problem;
 pub mod received;
@@ -20,7 +21,7 @@ mod socket;
 mod stall;
 #[cfg(test)]
 mod tests;
-mod token;
+pub(in crate::control) mod token;
 
 use std::io;
 use std::net::SocketAddr;
@@ -66,7 +67,7 @@ pub enum AdminError {
 pub struct Admin {
     socket: AdminSocket,
     tcp: Option<(TcpListener, SocketAddr)>,
-    gate: Gate,
+    token_file: Option<PathBuf>,
 }
 
 impl Admin {
@@ -86,7 +87,7 @@ impl Admin {
                 Some((listener, bound))
             }
         };
-        Ok(Admin { socket, tcp, gate: Gate::new(config.token_file.as_deref()) })
+        Ok(Admin { socket, tcp, token_file: config.token_file.clone() })
     }
 
     /// The bound TCP address, with the port that the system chose where port 0 was asked for.
@@ -96,7 +97,8 @@ impl Admin {
 
     /// Serves until `stop`, then finishes the requests that it has begun.
     pub async fn serve(self, pages: Pages, api: Api, stop: CancellationToken) {
-        let app = gated(pages.routes().merge(api.routes()), self.gate);
+        let gate = Gate::new(self.token_file.as_deref(), pages.metrics.admin());
+        let app = gated(pages.routes().merge(api.routes()), gate);
         Server::new(app, stop).serve(self.socket, self.tcp.map(|(listener, _)| listener)).await;
     }
 }

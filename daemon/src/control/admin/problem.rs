@@ -96,7 +96,7 @@ pub enum HttpError {
     Malformed(&'static str, String),
     /// The body is JSON, and not what is asked for.
     Body(String),
-    /// As many streams are open as may be.
+    /// As many streams are open as may be on the way that the request came.
     Streams,
     /// No answer was found in time.
     TooSlow,
@@ -139,11 +139,13 @@ impl HttpError {
             ),
             HttpError::WrongToken => (
                 "the token of the Authorization header is not the one in the daemon's admin.token-file",
-                "send \"Authorization: Bearer TOKEN\" with the text of that file, or use the Unix socket",
+                "send \"Authorization: Bearer TOKEN\" with the text of that file (the commands: --token-file FILE), or use the \
+                 Unix socket",
             ),
             HttpError::TokenMissing => (
                 "over TCP only reading from this machine needs no token",
-                "send \"Authorization: Bearer TOKEN\" with the text of admin.token-file, or use the Unix socket",
+                "send \"Authorization: Bearer TOKEN\" with the text of admin.token-file (the commands: --token-file FILE), or \
+                 use the Unix socket",
             ),
             HttpError::ReadOnly => (
                 "changes over TCP need a token, and admin.token-file is not set",
@@ -155,7 +157,7 @@ impl HttpError {
             ),
             HttpError::StrangeHost => (
                 "without a token the Host must be an IP address or localhost, so that no web page can lead a browser here",
-                "use the daemon's IP address, or send a token",
+                "use the daemon's IP address, or send a token (the commands: --token-file FILE)",
             ),
             HttpError::TokenFile => {
                 return (
@@ -187,7 +189,7 @@ impl HttpError {
             }
             HttpError::Streams => {
                 return (
-                    format!("{} streams are open, as many as may be", limits::STREAMS),
+                    format!("{} streams are open, as many as may be on the socket, or over TCP", limits::STREAMS),
                     "end one, or try again later".to_owned(),
                 );
             }

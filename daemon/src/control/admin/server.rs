@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use super::gate::Peer;
 use super::limits;
+use super::pace::Pace;
 use super::socket::AdminSocket;
 use super::stall::Stalling;
 
@@ -113,8 +114,11 @@ impl Server {
     /// Serves one connection.
     async fn connection(&self, stream: Stream, peer: Peer) {
         let app = TowerToHyperService::new(self.app.clone());
+        let pace = Pace::new();
+        let answers = pace.clone();
         let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(answers.clone());
             app.call(request)
         });
         let stream = TokioIo::new(Stalling::new(stream, limits::STALL_TIME));
@@ -124,11 +128,20 @@ impl Server {
             .max_buf_size(limits::HEADER_BYTES)
             .serve_connection(stream, service);
         let mut connection = std::pin::pin!(connection);
+        let serving = async {
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = self.stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
+        };
         let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+            ended = serving => ended,
+            () = pace.overrun() => {
+                tracing::debug!(?peer, "a client of the admin plane takes its answer too slowly");
+                return;
             }
         };
         if let Err(error) = ended {

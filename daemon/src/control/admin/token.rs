@@ -15,7 +15,7 @@ use crate::control::config::secret::{Secret, regular_file, without_newline};
 pub const LEAST: usize = 16;
 
 /// Most characters.
-const MOST: usize = 4096;
+pub const MOST: usize = 4096;
 
 /// Why the token file opens nothing.
 #[derive(Debug, thiserror::Error)]

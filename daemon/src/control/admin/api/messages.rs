@@ -3,16 +3,19 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
+use axum::{Extension, Json};
 use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Api, Failed};
+use super::{Api, Failed, unknown};
 use crate::control::admin::extract::{Body, Query};
+use crate::control::admin::gate::Peer;
+use crate::control::admin::limits;
+use crate::control::admin::pace::Pace;
 use crate::control::admin::received::pieces;
 use crate::control::admin::resource::{Publication, Published, ReceivedList};
 use crate::control::live::{Refusal, RefusalKind};
@@ -27,8 +30,8 @@ use crate::topic::{TopicFilter, TopicName};
 /// There is no such broker, or the filter is none.
 pub(super) fn wanted(api: &Api, broker: Option<&str>, topic: Option<&str>) -> Result<Wanted, Failed> {
     let broker = broker.map(|name| {
-        let unknown = || Refusal::new(RefusalKind::NotFound, format!("there is no broker {name:?}"), "see brokers");
-        api.0.names.find(name).ok_or_else(unknown)
+        let none = || unknown("broker", name, api.operations().brokers().iter().map(|broker| broker.name.as_str()));
+        api.0.names.find(name).ok_or_else(none)
     });
     let topic = topic.map(|text| {
         let invalid =
@@ -56,13 +59,16 @@ pub(super) struct Listing {
 #[utoipa::path(get, path = "/api/v1/received", params(Listing), responses((status = 200, body = ReceivedList)))]
 pub(super) async fn list_received(
     State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    Extension(pace): Extension<Pace>,
     Query(listing): Query<Listing>,
 ) -> Result<impl IntoResponse, Failed> {
     let wanted = wanted(&api, listing.broker.as_deref(), listing.topic.as_deref())?;
-    let permit = Arc::clone(&api.0.lists).acquire_owned().await.expect("it is never closed");
+    let permit = Arc::clone(&api.shares(peer).lists).acquire_owned().await.expect("it is never closed");
     let listed = api.0.received.list(&wanted, listing.last).await;
+    let held = (permit, pace.within(limits::LIST_TIME));
     let pieces = stream::iter(pieces(listed, api.0.names.clone())).map(move |piece| {
-        let _held = &permit;
+        let _held = &held;
         Ok::<_, Infallible>(piece)
     });
     Ok(([(header::CONTENT_TYPE, "application/json")], axum::body::Body::from_stream(pieces)))

@@ -30,6 +30,7 @@ use utoipa_axum::routes;
 #[cfg(test)]
 pub use self::operations::Answer;
 pub use self::operations::{Keys, Operations};
+use super::gate::Peer;
 use super::limits;
 use super::problem::{HttpError, Problem};
 use crate::brokers::BrokerNames;
@@ -52,10 +53,23 @@ struct Parts {
     received: ReceivedRing,
     tracer: Tracer,
     names: BrokerNames,
-    streams: Arc<Semaphore>,
-    lists: Arc<Semaphore>,
+    socket: Shares,
+    tcp: Shares,
     /// Ends the streams, which would not end by themselves.
     stop: CancellationToken,
+}
+
+/// What the clients of one way in may have at the same time.
+struct Shares {
+    streams: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
+}
+
+impl Shares {
+    fn new() -> Shares {
+        let [streams, lists] = [limits::STREAMS, limits::LISTS].map(|most| Arc::new(Semaphore::new(most)));
+        Shares { streams, lists }
+    }
 }
 
 impl Api {
@@ -67,8 +81,8 @@ impl Api {
         names: BrokerNames,
         stop: CancellationToken,
     ) -> Api {
-        let [streams, lists] = [limits::STREAMS, limits::LISTS].map(|most| Arc::new(Semaphore::new(most)));
-        Api(Arc::new(Parts { operations, received, tracer, names, streams, lists, stop }))
+        let (socket, tcp) = (Shares::new(), Shares::new());
+        Api(Arc::new(Parts { operations, received, tracer, names, socket, tcp, stop }))
     }
 
     /// Its routes.
@@ -81,6 +95,15 @@ impl Api {
 
     fn operations(&self) -> &dyn Operations {
         &*self.0.operations
+    }
+
+    /// What this client has a share in. Whoever may open the socket is never kept out by those who come over TCP, many of whom
+    /// need no token.
+    fn shares(&self, peer: Peer) -> &Shares {
+        match peer {
+            Peer::Socket => &self.0.socket,
+            Peer::Tcp(_) => &self.0.tcp,
+        }
     }
 }
 
@@ -119,14 +142,21 @@ type Failed = Problem;
 
 /// The object with this name, or the refusal that says that there is none.
 fn named<T>(objects: Vec<T>, kind: &str, name: &str, of: impl Fn(&T) -> &str) -> Result<T, Failed> {
-    let known = || {
-        let names: Vec<&str> = objects.iter().map(&of).collect();
-        if names.is_empty() { format!("there is no {kind} at all") } else { format!("use one of {}", names.join(", ")) }
-    };
     match objects.iter().position(|object| of(object) == name) {
         Some(place) => Ok(objects.into_iter().nth(place).expect("was found there")),
-        None => Err(Refusal::new(RefusalKind::NotFound, format!("there is no {kind} {name:?}"), known()).into()),
+        None => Err(unknown(kind, name, objects.iter().map(of)).into()),
     }
+}
+
+/// There is no object with this name, but these.
+fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Refusal {
+    let names: Vec<&str> = known.collect();
+    let remedy = if names.is_empty() {
+        format!("there is no {kind} at all")
+    } else {
+        format!("use one of {}", names.join(", "))
+    };
+    Refusal::new(RefusalKind::NotFound, format!("there is no {kind} {name:?}"), remedy)
 }
 
 /// The answer to what was added: it, and where it is now.

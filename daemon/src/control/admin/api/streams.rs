@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -16,6 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::messages::wanted;
 use super::{Api, Failed};
 use crate::control::admin::extract::Query;
+use crate::control::admin::gate::Peer;
 use crate::control::admin::limits;
 use crate::control::admin::problem::HttpError;
 use crate::control::admin::received::received;
@@ -57,6 +59,7 @@ pub(super) struct Choice {
 )]
 pub(super) async fn follow_received(
     State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
     Query(choice): Query<Choice>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Failed> {
@@ -68,7 +71,7 @@ pub(super) async fn follow_received(
             Some(id.ok_or_else(|| HttpError::Malformed("header Last-Event-ID", "not a number".to_owned()))?)
         }
     };
-    let permit = permit(&api)?;
+    let permit = permit(&api, peer)?;
     let names = api.0.names.clone();
     let follower = api.0.received.follow(from.map(|last| last.saturating_add(1)), wanted);
     let events = stream::unfold(follower, move |mut follower| {
@@ -109,10 +112,11 @@ pub(super) struct Traced {
 )]
 pub(super) async fn trace(
     State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
     Query(traced): Query<Traced>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Failed> {
     let wanted = wanted(&api, traced.broker.as_deref(), traced.topic.as_deref())?;
-    let permit = permit(&api)?;
+    let permit = permit(&api, peer)?;
     let watch = api.0.tracer.watch(wanted, traced.count);
     let events = stream::unfold(watch, |mut watch| async move {
         let event = match watch.next().await? {
@@ -125,8 +129,8 @@ pub(super) async fn trace(
 }
 
 /// The right to one more stream.
-fn permit(api: &Api) -> Result<OwnedSemaphorePermit, Failed> {
-    api.0.streams.clone().try_acquire_owned().map_err(|_| HttpError::Streams.into())
+fn permit(api: &Api, peer: Peer) -> Result<OwnedSemaphorePermit, Failed> {
+    api.shares(peer).streams.clone().try_acquire_owned().map_err(|_| HttpError::Streams.into())
 }
 
 fn missed(count: u64) -> Event {

@@ -95,6 +95,35 @@ async fn the_token_file_is_read_anew() {
     assert_eq!(plane.ask(change()).await.status, 200, "the socket needs none");
 }
 
+/// Each refusal is counted once, by its reason; what is let in is not, nor what fails for another reason.
+#[tokio::test]
+async fn who_is_refused_is_counted() {
+    let (open, closed) = (Plane::start().await, Plane::with_token(TOKEN).await);
+    let bearer = |request: Request, token: &str| request.header("authorization", &format!("Bearer {token}"));
+    let read = || get("/api/v1/status");
+    assert_eq!(closed.ask_tcp(bearer(read(), "fedcba9876543210")).await.status, 401);
+    assert_eq!(closed.ask_tcp(bearer(change(), "fedcba9876543210")).await.status, 401);
+    assert_eq!(closed.ask_tcp(change()).await.status, 401);
+    assert_eq!(open.ask_tcp(change()).await.status, 403);
+    assert_eq!(open.ask_tcp(read().header("via", "1.1 proxy")).await.status, 403);
+    assert_eq!(open.ask_tcp(read().header("host", "gateway.example")).await.status, 421);
+    assert_eq!(open.ask(read().header("origin", "http://evil.example")).await.status, 403);
+    assert_eq!(open.ask_tcp(read()).await.status, 200);
+    assert_eq!(open.ask(change()).await.status, 404);
+    let counts = async |plane: &Plane| {
+        let page = plane.ask(get("/metrics")).await.body;
+        let page = String::from_utf8(page).expect("text");
+        let prefix = "tidegate_admin_refused_total{reason=";
+        page.lines().filter_map(|line| line.strip_prefix(prefix)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let expected =
+        [r#""cross_site"} 1"#, r#""host"} 1"#, r#""no_token"} 2"#, r#""token_missing"} 0"#, r#""wrong_token"} 0"#];
+    assert_eq!(counts(&open).await, expected);
+    let expected =
+        [r#""cross_site"} 0"#, r#""host"} 0"#, r#""no_token"} 0"#, r#""token_missing"} 1"#, r#""wrong_token"} 2"#];
+    assert_eq!(counts(&closed).await, expected);
+}
+
 #[tokio::test]
 async fn no_web_page_gets_in() {
     let plane = Plane::start().await;

@@ -29,7 +29,26 @@ impl Plane {
 
     /// Opens a stream, past its header.
     async fn stream(&self, target: &str, headers: &str) -> Stream {
-        let mut stream = UnixStream::connect(&self.socket).await.expect("is served");
+        Stream::open(UnixStream::connect(&self.socket).await.expect("is served"), target, headers).await
+    }
+
+    /// As that, over TCP.
+    async fn stream_tcp(&self, target: &str) -> Stream {
+        Stream::open(TcpStream::connect(self.address).await.expect("is served"), target, "").await
+    }
+}
+
+trait Connection: AsyncRead + AsyncWrite + Unpin {}
+impl<C: AsyncRead + AsyncWrite + Unpin> Connection for C {}
+
+struct Stream {
+    head: Vec<String>,
+    lines: Lines<BufReader<Box<dyn Connection>>>,
+}
+
+impl Stream {
+    async fn open(stream: impl Connection + 'static, target: &str, headers: &str) -> Stream {
+        let mut stream: Box<dyn Connection> = Box::new(stream);
         let text = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n");
         stream.write_all(text.as_bytes()).await.expect("is read");
         let mut lines = BufReader::new(stream).lines();
@@ -43,14 +62,7 @@ impl Plane {
         }
         Stream { head, lines }
     }
-}
 
-struct Stream {
-    head: Vec<String>,
-    lines: Lines<BufReader<UnixStream>>,
-}
-
-impl Stream {
     /// The next line that belongs to an event; none at the stream's end. Sizes of chunks and empty lines are left out.
     async fn next(&mut self) -> Option<String> {
         loop {
@@ -96,7 +108,10 @@ async fn received_messages_are_listed_filtered_and_forgotten() {
     assert_eq!(list("?topic=a/%2B").await.0, json!(["x", "z"]));
     assert_eq!(list("?topic=a/%2B&last=1&broker=plant").await.0, json!(["z"]));
     assert_eq!(list("?last=0").await.0, json!([]));
-    assert_eq!(plane.ask(get("/api/v1/received?broker=other")).await.problem(), (404, "not-found".into()));
+    plane.gateway.memory().brokers.extend(["plant".into(), "lab".into()]);
+    let unknown = plane.ask(get("/api/v1/received?broker=other")).await;
+    assert_eq!(unknown.problem(), (404, "not-found".into()));
+    assert_eq!(unknown.json()["remedy"], "use one of plant, lab");
     assert_eq!(plane.ask(get("/api/v1/received?topic=a/%23/b")).await.problem(), (422, "invalid".into()));
     assert_eq!(plane.ask(request("DELETE", "/api/v1/received")).await.json(), json!({ "messages": 3 }));
     assert_eq!(list("").await, (json!([]), json!(3)));
@@ -190,6 +205,8 @@ async fn only_so_many_streams_are_open() {
     }
     assert_eq!(plane.ask(get("/api/v1/trace")).await.problem(), (503, "streams".into()));
     assert_eq!(plane.ask(get("/api/v1/status")).await.status, 200, "other requests have their own");
+    let (one, other) = (plane.stream_tcp("/api/v1/trace").await, plane.stream_tcp("/api/v1/received/stream").await);
+    assert!(one.head[0].contains(" 200 ") && other.head[0].contains(" 200 "), "TCP has a share of its own");
     drop(streams.pop());
     // The server sees the end of the connection a moment later.
     let again = async {

@@ -1,13 +1,14 @@
 //! `[admin]`: where the admin plane is reached, and with which token.
 //!
-//! Rules: an address that others reach needs a token, a Unix socket's path has little room. What is in the token file is
-//! looked at by the admin plane itself, at each request.
+//! Rules: an address that others reach needs a token, a Unix socket's path has little room. What is in the token file
+//! counts at each request, and is read there; here it is only warned of.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::path;
+use crate::control::admin::token::{self, TokenFileError};
 use crate::control::config::model::Admin;
 use crate::control::config::reader::{Table, Value};
 
@@ -35,7 +36,7 @@ fn keys(table: &Table<'_>, state_dir: &Path) -> Admin {
     Admin {
         socket: table.get("socket").and_then(|value| socket(&value)).unwrap_or_else(|| state_dir.join(SOCKET)),
         listen: listens.and_then(|value| listen(&value, token_file.is_some())),
-        token_file: token_file.and_then(|value| token(&value)),
+        token_file: token_file.and_then(|value| token_path(&value)),
     }
 }
 
@@ -52,18 +53,22 @@ fn socket(value: &Value<'_>) -> Option<PathBuf> {
     Some(path)
 }
 
-fn token(value: &Value<'_>) -> Option<PathBuf> {
+fn token_path(value: &Value<'_>) -> Option<PathBuf> {
     let path = path(value)?;
-    match path.metadata() {
-        // It may be written later: it is read at each request.
-        Err(_) => value.warn(
-            "cannot be read: no token opens the admin plane",
-            "write a token of at least 16 characters into it, readable for the daemon",
-        ),
-        Ok(metadata) if metadata.permissions().mode() & OTHERS != 0 => {
-            value.warn("others than its owner may read or change it", "make it private (chmod 600)")
-        }
+    // No errors: the right content may be written later, since it is read at each request.
+    match token::read(&path) {
         Ok(_) => {}
+        Err(TokenFileError::Unreadable(_)) => value.warn(
+            "cannot be read: no token opens the admin plane",
+            format!("write a token of at least {} characters into it, readable for the daemon", token::LEAST),
+        ),
+        Err(TokenFileError::NoToken) => value.warn(
+            "holds no token: none opens the admin plane",
+            format!("write one line of {} to {} visible ASCII characters into it", token::LEAST, token::MOST),
+        ),
+    }
+    if path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & OTHERS != 0) {
+        value.warn("others than its owner may read or change it", "make it private (chmod 600)");
     }
     Some(path)
 }

@@ -241,6 +241,14 @@ fn admin_token_file() {
     );
     private(&file, "0123456789abcdef");
     check(listen, "");
+    for content in ["", "\n", "0123456789abcde\n", "0123456789abcdef\nfedcba9876543210\n", "0123456789 abcdef"] {
+        private(&file, content);
+        check(
+            listen,
+            "holds no token: none opens the admin plane; write one line of 16 to 4096 visible ASCII characters into it",
+        );
+    }
+    private(&file, "0123456789abcdef\n");
     check("", "nothing asks for a token: the socket needs none; remove it, or add listen");
     for mode in [0o640, 0o604, 0o620] {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("is ours");

@@ -11,7 +11,7 @@ const MINIMAL: &str = include_str!("../../../../../config/minimal.toml");
 fn load_reference(text: &str) -> Result<Loaded, Problems> {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("reference.password"), "hunter2\n").expect("writes");
-    private(&folder.path().join("reference.token"), "at least 16 characters\n");
+    private(&folder.path().join("reference.token"), "of-16-characters-or-more\n");
     let key = rcgen::KeyPair::generate().expect("a key");
     let parameters = rcgen::CertificateParams::new(vec!["gateway".to_owned()]).expect("a host name");
     let certificate = parameters.self_signed(&key).expect("signs").pem();
