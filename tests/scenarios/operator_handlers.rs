@@ -41,9 +41,11 @@ fn a_handler_comes_works_and_goes_while_messages_flow() {
     daemon.settle("plant", 2);
     let list = daemon.done(&["handlers", "list"]);
     assert!(
-        list.lines().any(|line| line.starts_with("echo ") && line.contains("elsewhere")),
+        list.lines().any(|line| line.starts_with("echo ") && line.contains("the handler rejected the message")),
         "its failure is told: {list}"
     );
+    let whole = daemon.done(&["handlers", "list", "echo"]);
+    assert!(whole.contains("elsewhere"), "and all of it with its name: {whole}");
 
     let said = daemon.refused(&["handlers", "remove", "echo"]);
     assert!(said.contains("plant:in/#"), "{said}");
