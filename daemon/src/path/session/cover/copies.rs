@@ -30,7 +30,7 @@ pub struct WireCopy<'a> {
     named: SmallVec<[usize; 4]>,
     /// Only filters that serve no subscription any more brought it: no other copy may come.
     orphan: bool,
-    /// It runs whatever it names.
+    /// It runs whatever it names: `changes.rs` tells why.
     exempt: bool,
     again: bool,
 }
@@ -38,13 +38,16 @@ pub struct WireCopy<'a> {
 impl Machine {
     /// Takes note of a copy, and says what it tells.
     pub(in crate::path::session) fn arrived(&mut self, copy: &Copied<'_>) -> WireCopy<'_> {
-        // An unknown identifier was given by a daemon that left no record.
+        // An unknown identifier is that of a filter that was given back, or of a daemon that left no record.
         let known = copy.identifiers.iter().filter_map(|identifier| self.place_of(*identifier));
         let named: SmallVec<[usize; 4]> = known.filter(|at| self.known[*at].filter.matches(copy.topic)).collect();
         let orphan = named.iter().all(|at| !self.known[*at].wire);
-        // Another copy of the first message may have been acknowledged and left to this one by other rules.
-        let exempt = self.unlike && self.first && copy.acknowledged;
-        self.first &= !copy.acknowledged;
+        if self.fresh {
+            self.changes.forget();
+        }
+        let before = self.changes.standing();
+        let exempt = copy.acknowledged && self.changes.judge(copy.topic, copy.again);
+        self.dirty |= before != self.changes.standing();
         self.named(&named);
         WireCopy { machine: self, silent: copy.identifiers.is_empty(), named, orphan, exempt, again: copy.again }
     }

@@ -8,11 +8,13 @@
 
 mod plan;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use sha2::{Digest, Sha256};
 
-use super::record::{Certainty, Entry, Identity, Presence, Record, VERSION};
+use self::plan::{first_identifier, identifier_after};
+use super::changes::Changes;
+use super::record::{Certainty, Change, Entry, Identity, Presence, Record, VERSION};
 use super::set::Wanted;
 use crate::control::config::model::Protocol;
 use crate::message::Qos;
@@ -72,6 +74,9 @@ pub(super) enum Step {
     /// The broker has answered for every subscription, and nothing is left to give back.
     Done,
 }
+
+/// How many identifiers a daemon skips at most when it takes a record over.
+const GAP: u32 = 1_024;
 
 /// How many filters go into one packet.
 #[derive(Clone, Copy, Debug)]
@@ -138,8 +143,9 @@ pub(super) struct Machine {
     session: Option<Identity>,
     /// By place.
     wanted: Vec<Wanted>,
-    salt: u64,
-    /// In the order of first use; never reordered while connected.
+    /// The identifier that is given next, unless it is in use: they rise, and begin anew at 1 after the largest.
+    next_identifier: u32,
+    /// In the order of first use; what the session neither has nor is to have is left out with each plan.
     pub(super) known: Vec<Known>,
     by_filter: HashMap<TopicFilter, usize>,
     /// Identifiers and their filters, ascending.
@@ -156,11 +162,9 @@ pub(super) struct Machine {
     connecting: bool,
     offer: Option<Offer>,
     /// The session began with this connection and no message has come: nothing can be queued.
-    fresh: bool,
-    /// Other subscriptions decided which copy counts when copies of the first message to come were dropped, perhaps.
-    pub(super) unlike: bool,
-    /// No message with QoS ≥ 1 has come on this connection.
-    pub(super) first: bool,
+    pub(super) fresh: bool,
+    /// By which of them a copy counts that others may have been left to.
+    pub(super) changes: Changes,
     to_ask: VecDeque<usize>,
     to_leave: VecDeque<usize>,
     /// Filters that the broker owes an answer for.
@@ -170,7 +174,7 @@ pub(super) struct Machine {
     /// The record must be written before a packet is sent.
     intent: bool,
     /// The record is not what was written last.
-    dirty: bool,
+    pub(super) dirty: bool,
     /// The record could not be written on this connection.
     unwritable: bool,
     news: Vec<News>,
@@ -184,7 +188,7 @@ impl Machine {
             protocol,
             session,
             wanted,
-            salt,
+            next_identifier: first_identifier(salt),
             known: Vec::new(),
             by_filter: HashMap::new(),
             by_identifier: Vec::new(),
@@ -195,8 +199,7 @@ impl Machine {
             connecting: false,
             offer: None,
             fresh: false,
-            unlike: false,
-            first: true,
+            changes: Changes::default(),
             to_ask: VecDeque::new(),
             to_leave: VecDeque::new(),
             open: 0,
@@ -207,6 +210,7 @@ impl Machine {
             news: Vec::new(),
         };
         machine.plan();
+        machine.changes.forget();
         machine
     }
 
@@ -217,20 +221,22 @@ impl Machine {
         }
         self.forget();
         self.began = true;
-        self.unlike = record.subscriptions != digest(&self.wanted);
-        for entry in &record.filters {
+        if let Some(next) = record.next_identifier {
+            // Where the file system did not take the last record in time, this one may be older than what was given last.
+            self.next_identifier = identifier_after(next, self.next_identifier % GAP);
+        }
+        for entry in record.filters.iter().filter(|entry| entry.presence != Presence::Removed) {
             let Ok(filter) = TopicFilter::new(entry.filter.as_str()) else { continue };
-            let current = self.by_filter.get(&filter).copied();
-            let at = self.add(filter.clone(), entry.identifier);
-            if let Some(current) = current.filter(|_| entry.presence == Presence::Removed) {
-                self.by_filter.insert(filter, current);
-            }
+            let at = self.add(filter, entry.identifier);
             let (presence, certainty) = match entry.presence {
                 Presence::Granted if record.connecting => (Presence::Asked, Certainty::Unsure),
                 presence if record.connecting => (presence, Certainty::Unsure),
                 presence => (presence, entry.certainty),
             };
             let known = &mut self.known[at];
+            if entry.certainty != Certainty::Unsure {
+                self.changes.sure(entry.identifier);
+            }
             known.qos = Qos::from_number(entry.qos).unwrap_or(Qos::AtMostOnce);
             (known.presence, known.certainty) = (Some(presence), certainty);
             // What was asked for twice may have been granted in between.
@@ -241,18 +247,26 @@ impl Machine {
         }
         self.connecting = record.connecting;
         self.plan();
+        let same = record.subscriptions == digest(&self.wanted);
+        // What was on the wire beside a filter that covers it has decided, too.
+        let unlike = self.known.iter().filter(|known| !known.wire).map(|known| known.filter.clone()).collect();
+        self.changes.restore(if same { record.change } else { Change::Unseen }, unlike);
         true
     }
 
     /// Other subscriptions are wanted from now on. Places count anew.
     pub(super) fn want(&mut self, wanted: Vec<Wanted>) {
         if self.wanted == wanted {
-            // Which copy counts is decided as before: no message must run twice for this.
             return;
         }
-        self.wanted = wanted;
-        self.unlike = true;
-        self.first = true;
+        let before = std::mem::replace(&mut self.wanted, wanted);
+        let before: HashSet<&TopicFilter> = before.iter().map(|one| &one.filter).collect();
+        for one in self.wanted.iter().filter(|one| !before.contains(&one.filter)) {
+            // The broker may grant now what it refused when it was wanted before.
+            if let Some(at) = self.by_filter.get(&one.filter).copied().filter(|at| self.is_refused(*at)) {
+                self.known[at].answer = Answer::Unasked;
+            }
+        }
         self.dirty = true;
         self.stand_alone();
         self.plan();
@@ -288,7 +302,7 @@ impl Machine {
         self.began = self.session.is_some();
         self.offer = Some(offer);
         self.fresh = !offer.session_present;
-        self.first = true;
+        self.changes.connected();
         self.unwritable = false;
         self.open = 0;
         self.dirty |= begun != Begun::Resumed || self.connecting;
@@ -358,6 +372,7 @@ impl Machine {
                         known.certainty = Certainty::Unsure;
                     } else if self.fresh {
                         known.certainty = Certainty::Always;
+                        self.changes.sure(known.identifier);
                     }
                     if qos < known.sent {
                         self.news.push(News::Lowered(filter.clone(), known.sent, qos));
@@ -400,6 +415,7 @@ impl Machine {
             let has = matches!(known.presence, Some(Presence::Asked | Presence::Granted));
             if known.certainty == Certainty::Unsure && has {
                 known.certainty = Certainty::Named;
+                self.changes.sure(known.identifier);
                 self.dirty = true;
             }
         }
@@ -417,15 +433,23 @@ impl Machine {
                     filter: known.filter.as_str().to_owned(),
                     identifier: known.identifier,
                     qos: known.qos as u8,
-                    presence: known.presence?,
+                    presence: known.presence.filter(|presence| *presence != Presence::Removed)?,
                     certainty: known.certainty,
                 })
             })
             .collect();
         filters.sort_unstable_by(|a, b| (&a.filter, a.identifier).cmp(&(&b.filter, b.identifier)));
         let served = self.served.iter().map(|filter| filter.as_str().to_owned()).collect();
-        let (connecting, subscriptions) = (self.connecting, digest(&self.wanted));
-        Some(Record { version: VERSION, session, connecting, subscriptions, served, filters })
+        Some(Record {
+            version: VERSION,
+            session,
+            connecting: self.connecting,
+            subscriptions: digest(&self.wanted),
+            change: if self.fresh { Change::None } else { self.changes.standing() },
+            next_identifier: Some(self.next_identifier),
+            served,
+            filters,
+        })
     }
 
     /// The record that was handed out could not be written.
@@ -510,7 +534,7 @@ impl Machine {
         self.by_filter.clear();
         self.by_identifier.clear();
         self.served.clear();
-        self.unlike = false;
+        self.changes.forget();
     }
 
     fn refuse(&mut self, at: usize, reason: &'static str) {
@@ -599,11 +623,13 @@ impl Machine {
 
 /// What decides which copy of a message counts, in short.
 fn digest(wanted: &[Wanted]) -> String {
+    let mut deciding: BTreeMap<&TopicFilter, bool> = BTreeMap::new();
+    wanted.iter().for_each(|one| *deciding.entry(&one.filter).or_default() |= one.acts);
     let mut hash = Sha256::new();
-    for one in wanted {
-        hash.update(one.filter.as_str().as_bytes());
+    for (filter, acts) in deciding {
+        hash.update(filter.as_str().as_bytes());
         // No filter holds U+0000.
-        hash.update([0, one.qos as u8, u8::from(one.acts)]);
+        hash.update([0, u8::from(acts)]);
     }
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

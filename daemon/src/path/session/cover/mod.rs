@@ -4,6 +4,7 @@
 //! on disk (`record.rs`, `store.rs`), and what is said about both. Fed by the session's owner (other routes), the poller (CONNACK, SUBACK, UNSUBACK, arriving copies); the feeder takes the next step from it and sends
 //! the packets; the router reads what a copy tells (`copies.rs`). It sends nothing itself.
 
+mod changes;
 mod copies;
 mod machine;
 #[cfg(test)]
@@ -11,6 +12,8 @@ mod model;
 mod record;
 mod set;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::Path;

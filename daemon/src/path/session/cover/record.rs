@@ -12,8 +12,11 @@ use crate::control::config::model::Broker;
 use crate::message::Qos;
 use crate::topic::TopicFilter;
 
-/// The version of the form below.
-pub(super) const VERSION: u32 = 1;
+/// The version of the form below. Of version 1, which is read too, filters that were given back stayed in the record so that
+/// their identifiers were known, and there was neither `change` nor `next-identifier`.
+pub(super) const VERSION: u32 = 2;
+
+const OLDEST_VERSION: u32 = 1;
 
 /// Largest subscription identifier (MQTT 5 §3.8.2.1.2).
 pub(super) const MAX_IDENTIFIER: u32 = 268_435_455;
@@ -48,7 +51,8 @@ pub(super) enum Presence {
     Granted,
     /// It was given back, or refused when it was asked for again, and it is not known whether the broker still has it.
     Leaving,
-    /// It was given back; messages that were queued before may still name its identifier.
+    /// It was given back: of no use, and not recorded any more. Messages that were queued before may still name its
+    /// identifier; it tells nothing about them, so they go by their topic.
     Removed,
 }
 
@@ -71,12 +75,26 @@ pub(super) struct Entry {
     /// As on the wire, with its share.
     pub(super) filter: String,
     /// Its subscription identifier. While the session lasts, it is given neither to another filter nor, once the broker
-    /// may have dropped this one, to the same again: it stands for an unbroken time of being subscribed.
+    /// may have dropped this one, to the same again: it stands for an unbroken time of being subscribed. All are rising, so
+    /// that this needs no memory of what was given back.
     pub(super) identifier: u32,
     /// As asked for: 0 or 1.
     pub(super) qos: u8,
     pub(super) presence: Presence,
     pub(super) certainty: Certainty,
+}
+
+/// Whether a message may be under way of which one copy was left to another one by what does not decide any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Change {
+    /// No.
+    #[default]
+    None,
+    /// Another decision was made after the change; what was decided before may come again.
+    Seen,
+    /// The next one may be that.
+    Unseen,
 }
 
 /// What is remembered of one session.
@@ -91,6 +109,12 @@ pub(super) struct Record {
     pub(super) connecting: bool,
     /// A digest of the subscriptions that decide which copy of a message counts.
     pub(super) subscriptions: String,
+    /// Whether other ones decided shortly before.
+    #[serde(default)]
+    pub(super) change: Change,
+    /// The smallest identifier that was not given yet; begins anew at 1 after the largest. None in version 1.
+    #[serde(default)]
+    pub(super) next_identifier: Option<u32>,
     /// Filters of subscriptions whose retained messages the session has had.
     pub(super) served: Vec<String>,
     /// By text.
@@ -122,10 +146,13 @@ impl Record {
             version: u32,
         }
         let Versioned { version } = serde_json::from_slice(text)?;
-        if version != VERSION {
+        if !(OLDEST_VERSION..=VERSION).contains(&version) {
             return Err(RecordError::Version(version));
         }
         let record: Record = serde_json::from_slice(text)?;
+        if record.next_identifier.is_some_and(|next| !(1..=MAX_IDENTIFIER).contains(&next)) {
+            return Err(RecordError::Rule("the next identifier is out of range".to_owned()));
+        }
         let (mut filters, mut identifiers) = (HashSet::new(), HashSet::new());
         for entry in &record.filters {
             let Entry { filter, identifier, qos, .. } = entry;
@@ -167,11 +194,12 @@ mod tests {
             session: Identity { address: "::1".to_owned(), port: 1883, client_id: "gateway \"1\"".to_owned() },
             connecting: false,
             subscriptions: "00".to_owned(),
+            change: Change::Seen,
+            next_identifier: Some(4),
             served: vec!["a/+".to_owned()],
             filters: vec![
                 entry("$share/g/a", MAX_IDENTIFIER, Presence::Leaving),
                 entry("a/+", 1, Presence::Granted),
-                entry("a/+", 3, Presence::Removed),
                 entry("é", 2, Presence::Asked),
             ],
         }
@@ -192,12 +220,26 @@ mod tests {
         };
         assert!(error("").contains("EOF"), "{}", error(""));
         assert!(error(&text[..text.len() / 2]).contains("EOF"));
-        assert_eq!(damaged("\"version\": 1", "\"version\": 2"), "it has version 2, this daemon writes 1");
+        assert_eq!(damaged("\"version\": 2", "\"version\": 3"), "it has version 3, this daemon writes 2");
+        assert!(damaged("\"next-identifier\": 4", "\"next-identifier\": 0").contains("next identifier"));
+        assert!(damaged("\"seen\"", "\"sen\"").contains("unknown variant"));
         assert!(damaged("\"identifier\": 1,", "\"identifier\": 0,").contains("out of range"));
         assert!(damaged("\"identifier\": 1,", "\"identifier\": 2,").contains("twice"));
         assert!(damaged("\"filter\": \"é\"", "\"filter\": \"a/+\"").contains("twice"));
         assert!(damaged("\"filter\": \"é\"", "\"filter\": \"a/#/b\"").contains("a/#/b"));
         assert!(damaged("\"granted\"", "\"sure\"").contains("unknown variant"));
         assert!(damaged("\"served\"", "\"servd\"").contains("field"));
+    }
+
+    #[test]
+    fn a_record_of_version_1_is_read() {
+        let text = r#"{
+            "version": 1, "address": "::1", "port": 1883, "client-id": "c", "connecting": false, "subscriptions": "00",
+            "served": [], "filters": [
+                {"filter": "a/+", "identifier": 1, "qos": 1, "presence": "granted", "certainty": "always"},
+                {"filter": "a/+", "identifier": 3, "qos": 1, "presence": "removed", "certainty": "unsure"}
+            ]}"#;
+        let record = Record::parse(text.as_bytes()).expect("is good");
+        assert_eq!((record.filters.len(), record.change, record.next_identifier), (2, Change::None, None));
     }
 }
