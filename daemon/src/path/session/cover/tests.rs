@@ -112,6 +112,15 @@ fn what_was_refused_is_asked_for_when_it_is_wanted_again() {
     session.want(&["a", "c", "b"]);
     assert_eq!(session.machine.standings().nth(2), Some(Standing::Granted(Qos::AtLeastOnce)));
     assert_eq!(session.sent, ["+a", "+b", "+c", "+b"]);
+
+    // Also where the session had it, and it was never given back in between.
+    session.refused = &["b"];
+    session.connect(true);
+    assert_eq!(session.machine.standings().nth(2), Some(Standing::Refused("not authorised")));
+    session.refused = &[];
+    session.machine.want(wanted(&["a", "c"]));
+    session.want(&["a", "c", "b"]);
+    assert_eq!(session.machine.standings().nth(2), Some(Standing::Granted(Qos::AtLeastOnce)));
 }
 
 #[test]
