@@ -7,7 +7,7 @@
 //! (MQTT 5 §4.4, §4.6). Told by `machine/plan.rs` what decides, by `copies.rs` of each copy that is to be acknowledged. It
 //! decides nothing about topics that no changed filter matches.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::record::Change;
 use crate::topic::{TopicFilter, TopicName};
@@ -15,7 +15,8 @@ use crate::topic::{TopicFilter, TopicName};
 /// More changed filters count as every filter.
 const MOST: usize = 256;
 
-/// The filter of each subscription that runs something, and the identifier of the one on the wire that serves it.
+/// The filter of each subscription that runs something, and the identifier of the one on the wire that serves it. Shared
+/// ones are not among them: no copy of theirs is left to another.
 pub(super) type Deciding = HashMap<TopicFilter, u32>;
 
 /// Topics, by filters that match them.
@@ -53,6 +54,9 @@ pub(super) struct Changes {
     deciding: Deciding,
     /// What decided when the last copy came, if that was something else.
     judged: Option<Deciding>,
+    /// Identifiers of which it was sure, at any time, that each message comes in a copy that names them: to these alone are
+    /// copies left. Those that the session has no more are forgotten.
+    sure: HashSet<u32>,
     /// Changed since the last copy came, beside what `judged` tells: an earlier daemon took that copy.
     recent: Topics,
     /// Changed before the last copy came: the message that both judged may come again.
@@ -62,8 +66,8 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// This decides from now on.
-    pub(super) fn decide(&mut self, deciding: Deciding) {
+    /// This decides from now on. `known`: whether the session has an identifier, or is to have it.
+    pub(super) fn decide(&mut self, deciding: Deciding, known: impl Fn(u32) -> bool) {
         if deciding == self.deciding {
             return;
         }
@@ -71,6 +75,13 @@ impl Changes {
         let judged = self.judged.take().unwrap_or(before);
         // What was taken back before a copy came has judged none.
         self.judged = Some(judged).filter(|judged| *judged != self.deciding);
+        let judged: HashSet<u32> = self.judged.iter().flat_map(HashMap::values).copied().collect();
+        self.sure.retain(|identifier| known(*identifier) || judged.contains(identifier));
+    }
+
+    /// From now on each message that this identifier's filter brings comes in a copy that names it.
+    pub(super) fn sure(&mut self, identifier: u32) {
+        self.sure.insert(identifier);
     }
 
     /// No copy that may be under way was judged yet.
@@ -106,16 +117,26 @@ impl Changes {
         }
         let mut recent = std::mem::take(&mut self.recent);
         if let Some(judged) = self.judged.take() {
-            recent.add(Topics { filters: unlike(&judged, &self.deciding), every: false });
+            recent.add(Topics { filters: self.unlike(&judged), every: false });
         }
         let exempt = recent.has(topic) || first && self.earlier.has(topic);
         self.earlier.add(recent);
         exempt
     }
 
+    /// The filters whose copies were or are left to others otherwise than by what decided then.
+    fn unlike(&self, judged: &Deciding) -> BTreeSet<TopicFilter> {
+        let differs =
+            |other: &Deciding, filter: &TopicFilter, by: &u32| self.sure.contains(by) && other.get(filter) != Some(by);
+        let before = judged.iter().filter(|(filter, by)| differs(&self.deciding, filter, by));
+        let now = self.deciding.iter().filter(|(filter, by)| differs(judged, filter, by));
+        before.chain(now).map(|(filter, _)| filter.clone()).collect()
+    }
+
     /// What a later daemon has to know.
     pub(super) fn standing(&self) -> Change {
-        if self.judged.is_some() || !self.recent.is_empty() {
+        let changed = self.judged.as_ref().is_some_and(|judged| !self.unlike(judged).is_empty());
+        if changed || !self.recent.is_empty() {
             Change::Unseen
         } else if !self.earlier.is_empty() {
             Change::Seen
@@ -123,14 +144,6 @@ impl Changes {
             Change::None
         }
     }
-}
-
-/// The filters that one of them lacks, or has served by another filter.
-fn unlike(one: &Deciding, other: &Deciding) -> BTreeSet<TopicFilter> {
-    let differs = |(filter, by): &(&TopicFilter, &u32)| other.get(*filter) != Some(by);
-    let mut unlike: BTreeSet<TopicFilter> = one.iter().filter(differs).map(|(filter, _)| filter.clone()).collect();
-    unlike.extend(other.keys().filter(|filter| !one.contains_key(*filter)).cloned());
-    unlike
 }
 
 #[cfg(test)]
@@ -142,11 +155,18 @@ mod tests {
         served.iter().map(|(text, by)| (filter(text), *by)).collect()
     }
 
+    impl Changes {
+        fn change(&mut self, served: &[(&str, u32)]) {
+            self.decide(deciding(served), |identifier| identifier <= 3);
+        }
+    }
+
     /// After the first copy, with `a/b` alone.
     fn steady() -> Changes {
         let mut changes = Changes::default();
-        changes.decide(deciding(&[("a/b", 1)]));
+        changes.change(&[("a/b", 1)]);
         changes.forget();
+        changes.sure(1);
         changes.connected();
         assert!(!changes.judge(&name("a/b"), false));
         changes
@@ -172,23 +192,36 @@ mod tests {
     #[test]
     fn the_first_copy_after_a_change_that_concerns_it_runs() {
         let mut changes = steady();
-        changes.decide(deciding(&[("a/b", 2), ("a/#", 2)]));
+        changes.change(&[("a/b", 2), ("a/#", 2)]);
+        changes.sure(2);
         assert_eq!(changes.standing(), Change::Unseen);
         check(&mut changes, &[("a/b", false), ("a/b", false)], &[true, false]);
-        changes.decide(deciding(&[("a/b", 2)]));
+        changes.change(&[("a/b", 2)]);
         check(&mut changes, &[("b", false), ("a/b", false)], &[false, false]);
         // What is another filter's business does not count, nor what was taken back.
-        changes.decide(deciding(&[("a/b", 2), ("z", 3)]));
+        changes.change(&[("a/b", 2), ("z", 3)]);
         check(&mut changes, &[("a/b", false)], &[false]);
-        changes.decide(deciding(&[("a/b", 3), ("z", 3)]));
-        changes.decide(deciding(&[("a/b", 2), ("z", 3)]));
+        changes.change(&[("a/b", 3), ("z", 3)]);
+        changes.change(&[("a/b", 2), ("z", 3)]);
         check(&mut changes, &[("a/b", false)], &[false]);
+    }
+
+    #[test]
+    fn a_filter_that_no_copy_was_left_to_changes_nothing() {
+        let mut changes = steady();
+        changes.change(&[("a/b", 1), ("a/+", 2)]);
+        check(&mut changes, &[("a/b", false)], &[false]);
+        changes.change(&[("a/b", 1), ("a/+", 3)]);
+        check(&mut changes, &[("a/b", false)], &[false]);
+        changes.sure(3);
+        changes.change(&[("a/b", 1)]);
+        check(&mut changes, &[("a/b", false)], &[true]);
     }
 
     #[test]
     fn what_comes_again_runs_until_a_connection_begins_without() {
         let mut changes = steady();
-        changes.decide(deciding(&[("a/b", 2)]));
+        changes.change(&[("a/b", 2)]);
         check(
             &mut changes,
             &[("|", false), ("a/b", false), ("|", false), ("a/b", true), ("a/b", true)],
@@ -215,7 +248,7 @@ mod tests {
     fn many_changes_take_bounded_room_and_count_as_every_topic() {
         let mut changes = steady();
         for number in 0..1_000 {
-            changes.decide(deciding(&[("a/b", 1), (&format!("z/{number}"), 2)]));
+            changes.change(&[("a/b", 1), (&format!("z/{number}"), 1)]);
             assert!(!changes.judge(&name("a/b"), false));
             assert!(changes.earlier.filters.len() <= MOST);
         }

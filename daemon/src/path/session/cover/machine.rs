@@ -234,6 +234,9 @@ impl Machine {
                 presence => (presence, entry.certainty),
             };
             let known = &mut self.known[at];
+            if entry.certainty != Certainty::Unsure {
+                self.changes.sure(entry.identifier);
+            }
             known.qos = Qos::from_number(entry.qos).unwrap_or(Qos::AtMostOnce);
             (known.presence, known.certainty) = (Some(presence), certainty);
             // What was asked for twice may have been granted in between.
@@ -369,6 +372,7 @@ impl Machine {
                         known.certainty = Certainty::Unsure;
                     } else if self.fresh {
                         known.certainty = Certainty::Always;
+                        self.changes.sure(known.identifier);
                     }
                     if qos < known.sent {
                         self.news.push(News::Lowered(filter.clone(), known.sent, qos));
@@ -411,6 +415,7 @@ impl Machine {
             let has = matches!(known.presence, Some(Presence::Asked | Presence::Granted));
             if known.certainty == Certainty::Unsure && has {
                 known.certainty = Certainty::Named;
+                self.changes.sure(known.identifier);
                 self.dirty = true;
             }
         }

@@ -553,7 +553,12 @@ fn history() -> impl Strategy<Value = History> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        // As many as PROPTEST_CASES asks for, but never fewer.
+        cases: ProptestConfig::default().cases.max(1_000),
+        max_shrink_iters: 20_000,
+        ..ProptestConfig::default()
+    })]
 
     /// Whatever happens, no granted topic has a gap while it is wanted, no message that is due is missed; and once the
     /// connection is quiet the session has exactly what it needs, and each message is handled once, whatever else changes.

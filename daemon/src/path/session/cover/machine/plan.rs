@@ -73,8 +73,11 @@ impl Machine {
             .zip(own)
             .map(|(wire, own)| wire.map_or_else(|| self.place(&own), |wire| places[wire]))
             .collect();
-        let served = self.wanted.iter().zip(&self.serving).filter(|(wanted, _)| wanted.acts);
-        self.changes.decide(served.map(|(own, at)| (own.filter.clone(), self.known[*at].identifier)).collect());
+        let chosen = |wanted: &Wanted| wanted.acts && wanted.filter.share().is_none();
+        let served = self.wanted.iter().zip(&self.serving).filter(|(wanted, _)| chosen(wanted));
+        let deciding = served.map(|(own, at)| (own.filter.clone(), self.known[*at].identifier)).collect();
+        let known = |identifier| self.by_identifier.binary_search_by_key(&identifier, |(one, _)| *one).is_ok();
+        self.changes.decide(deciding, known);
     }
 
     /// Leaves out what was given back, and what is neither wanted nor was ever the session's.
