@@ -790,7 +790,11 @@ mod tests {
 
         /// Whatever came before it, and however its connections fare.
         #[test]
-        fn a_visit_leaves_no_trace(auto: bool, events in prop::collection::vec(event(), 0..30), fails in prop::collection::vec(any::<bool>(), 0..6)) {
+        fn a_visit_leaves_no_trace(
+            auto: bool,
+            events in prop::collection::vec(event(), 0..30),
+            fails in prop::collection::vec(any::<bool>(), 0..6),
+        ) {
             let mut intent = new(auto);
             let mut facts = CALM;
             for event in events {
