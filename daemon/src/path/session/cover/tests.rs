@@ -54,7 +54,7 @@ impl Session {
                     let refused = self.refused.contains(&filter.filter.as_str());
                     let answer = if refused { Err("not authorised") } else { Ok(filter.qos) };
                     self.identifiers.push(filter.identifier);
-                    self.machine.subscribed(&[filter.filter.clone()], &[answer]);
+                    self.machine.subscribed(std::slice::from_ref(&filter.filter), &[answer]);
                 }
                 Step::Unsubscribe(filters) => {
                     self.sent.push(format!("-{}", filters[0]));
