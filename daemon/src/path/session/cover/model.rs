@@ -496,6 +496,23 @@ impl World {
         }
     }
 
+    /// Of a message's copies one is acknowledged before a change, and the others come after it: it is not missed.
+    fn check_changes_between_copies(&mut self, changes: Vec<(Vec<(usize, Qos)>, bool)>) {
+        for (filters, reconnects) in changes {
+            self.check_handled(|times| times >= 1);
+            self.publish("a/b", false);
+            while self.open.is_empty() && self.daemon_takes() {}
+            self.acknowledge();
+            self.broker_takes();
+            self.apply(Op::Want(filters));
+            if reconnects {
+                self.quiet_connection();
+            }
+            self.calm();
+            self.check_none_missed();
+        }
+    }
+
     /// How often a message of each topic is handled in each domain from now on.
     fn check_handled(&mut self, right: fn(usize) -> bool) {
         let from = self.messages.len();
@@ -536,8 +553,9 @@ fn op(most: usize) -> impl Strategy<Value = Op> {
     ]
 }
 
-/// The broker's protocol, policy, window and whether a refusal drops; the first subscriptions; and what happens.
-type History = (Protocol, Policy, usize, bool, Vec<(usize, Qos)>, Vec<Op>);
+/// The broker's protocol, policy, window and whether a refusal drops; the first subscriptions; what happens; and changes
+/// after that, with or without a reconnect.
+type History = (Protocol, Policy, usize, bool, Vec<(usize, Qos)>, Vec<Op>, Vec<(Vec<(usize, Qos)>, bool)>);
 
 fn history() -> impl Strategy<Value = History> {
     let kinds = prop::sample::select(vec![
@@ -548,7 +566,8 @@ fn history() -> impl Strategy<Value = History> {
     ]);
     kinds.prop_flat_map(|(protocol, policy, most)| {
         let ops = prop::collection::vec(op(most), 0..120);
-        (Just(protocol), Just(policy), 1..4_usize, any::<bool>(), filters(most), ops)
+        let changes = prop::collection::vec((filters(most), any::<bool>()), 0..4);
+        (Just(protocol), Just(policy), 1..4_usize, any::<bool>(), filters(most), ops, changes)
     })
 }
 
@@ -563,7 +582,7 @@ proptest! {
     /// Whatever happens, no granted topic has a gap while it is wanted, no message that is due is missed; and once the
     /// connection is quiet the session has exactly what it needs, and each message is handled once, whatever else changes.
     #[test]
-    fn every_history_ends_well((protocol, policy, window, drops, first, ops) in history()) {
+    fn every_history_ends_well((protocol, policy, window, drops, first, ops, changes) in history()) {
         let broker = Broker { policy, window, session: None, refused: BTreeSet::new(), drops };
         let mut world = World::new(protocol, broker, first);
         ops.into_iter().for_each(|op| world.apply(op));
@@ -574,5 +593,6 @@ proptest! {
         world.check_session(false);
         world.check_steady();
         world.check_unrelated_changes();
+        world.check_changes_between_copies(changes);
     }
 }
