@@ -70,7 +70,7 @@ pub fn runtime(data: &[u8]) {
     let as_is = RuntimeFile::parse(loaded.sources.runtime()).expect("it was loaded").text();
     let again =
         loaded.sources.with_runtime(as_is.clone(), &loaded.names).unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!(again.sources.export(), loaded.sources.export());
+    assert_eq!(again.shown.export, loaded.shown.export);
     let (objects, origins) = (&loaded.config, &loaded.origins);
     let brokers = objects.brokers.iter().zip(&origins.brokers);
     let brokers = brokers.map(|(broker, origins)| (Section::Brokers, &*broker.name, origins.object.runtime));
@@ -97,8 +97,8 @@ fn judge(loaded: Result<Loaded, Problems>) -> Result<Loaded, Problems> {
     match &loaded {
         Ok(loaded) => {
             loaded.warnings.iter().for_each(|problem| line(&problem.to_string()));
-            loaded.sources.settings().iter().for_each(|setting| line(&setting.key));
-            let export = loaded.sources.export();
+            loaded.shown.settings.iter().for_each(|setting| line(&setting.key));
+            let export = &loaded.shown.export;
             assert!(export.parse::<toml::Table>().is_ok(), "{export}");
         }
         Err(problems) => {

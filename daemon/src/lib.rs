@@ -7,6 +7,7 @@
 #[doc(hidden)]
 pub mod benchmarks;
 mod brokers;
+mod causes;
 mod cli;
 mod control;
 #[cfg(feature = "demo")]

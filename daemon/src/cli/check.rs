@@ -16,6 +16,7 @@ use serde::Serialize;
 use self::connect::{Connection, Findings};
 use super::{NO, configuration_file, output};
 use crate::brokers::BrokerNames;
+use crate::causes::with_causes;
 use crate::control::config::model::Handler;
 use crate::control::config::{self, HandlerOrigins, Problem, Problems};
 use crate::path::handler::wasm::{Host, Instance, LoadError, WasmEngine};
@@ -113,12 +114,12 @@ fn plugin_problems(
                     // What can be done about the others, their sentences say.
                     _ => String::new(),
                 };
-                return Some(origins.plugin.problem(output::with_causes(&error), remedy));
+                return Some(origins.plugin.problem(with_causes(&error), remedy));
             }
         };
         let host = Arc::new(Host::new(&handler, names.clone()));
         let error = runtime.block_on(Instance::start(&plugin, host)).err()?;
-        Some(origins.plugin.problem(output::with_causes(&error), ""))
+        Some(origins.plugin.problem(with_causes(&error), ""))
     };
     Ok(handlers.into_iter().filter_map(problem).collect())
 }

@@ -61,14 +61,14 @@ pub struct Stages {
     /// The configuration file.
     file: PathBuf,
     /// What runs.
-    loaded: Loaded,
+    loaded: Arc<Loaded>,
     brokers: HashMap<Arc<str>, BrokerStage>,
     handlers: HashMap<Arc<str>, RunningHandler>,
 }
 
 /// A configuration that can run: everything that may fail has been done for it.
 pub struct Prepared {
-    loaded: Loaded,
+    loaded: Arc<Loaded>,
     difference: Difference,
     ready: HashMap<Arc<str>, ReadyHandler>,
 }
@@ -81,14 +81,15 @@ impl Stages {
     pub async fn start(shared: Shared, file: PathBuf, loaded: Loaded) -> Result<Stages, GatewayError> {
         let difference = Difference::between(None, &loaded);
         let ready = ready(&shared, &loaded, &difference).await?;
+        let loaded = Arc::new(loaded);
         let mut stages =
-            Stages { shared, file, loaded: loaded.clone(), brokers: HashMap::new(), handlers: HashMap::new() };
+            Stages { shared, file, loaded: Arc::clone(&loaded), brokers: HashMap::new(), handlers: HashMap::new() };
         stages.make(Prepared { loaded, difference, ready }).await;
         Ok(stages)
     }
 
     /// The configuration that runs.
-    pub fn loaded(&self) -> &Loaded {
+    pub fn loaded(&self) -> &Arc<Loaded> {
         &self.loaded
     }
 
@@ -113,8 +114,7 @@ impl Stages {
         };
         Running {
             file: self.file.clone(),
-            interpolated: self.loaded.sources.interpolated(),
-            loaded: self.loaded.clone(),
+            loaded: Arc::clone(&self.loaded),
             brokers: brokers.map(running).collect(),
             handlers: handlers.map(RunningHandler::view).collect(),
         }
@@ -128,7 +128,7 @@ impl Stages {
     pub async fn prepare(&self, loaded: Loaded) -> Result<Prepared, GatewayError> {
         let difference = Difference::between(Some(&self.loaded), &loaded);
         match ready(&self.shared, &loaded, &difference).await {
-            Ok(ready) => Ok(Prepared { loaded, difference, ready }),
+            Ok(ready) => Ok(Prepared { loaded: Arc::new(loaded), difference, ready }),
             Err(error) => {
                 self.forget_added(&difference);
                 Err(error)

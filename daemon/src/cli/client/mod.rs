@@ -267,7 +267,7 @@ fn unreachable(at: impl ToString, reason: impl Into<String>, remedy: &str) -> Fa
 }
 
 fn broken(error: &hyper::Error) -> String {
-    format!("the connection broke: {}", crate::cli::output::with_causes(error))
+    format!("the connection broke: {}", crate::causes::with_causes(error))
 }
 
 fn not_understood(at: &str, error: &dyn std::error::Error) -> Failure {

@@ -22,7 +22,6 @@ mod source;
 mod suggest;
 pub mod template;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,7 +29,7 @@ use std::sync::Arc;
 pub use problem::{Origin, Problem};
 pub use raw::Definition;
 pub use scalar::{format_duration, format_size};
-pub use show::Setting;
+pub use show::{Setting, Shown};
 
 use toml::de::DeTable;
 
@@ -62,6 +61,8 @@ pub struct Loaded {
     pub origins: Origins,
     /// The numbers of the brokers' names, those of an earlier configuration included.
     pub names: BrokerNames,
+    /// It as people read it.
+    pub shown: Shown,
     /// The texts that it was made of.
     pub sources: Sources,
 }
@@ -95,32 +96,6 @@ impl Sources {
     pub fn with_runtime(&self, text: String, names: &BrokerNames) -> Result<Loaded, Problems> {
         let runtime = SourceFile::runtime(self.runtime.path(), text);
         assemble(&self.files, |_| Ok(runtime), &Environment::of_process(), names)
-    }
-
-    /// Every key as it is written, with its place; secrets masked.
-    pub fn settings(&self) -> Vec<Setting> {
-        let files: Vec<&SourceFile> = self.all().collect();
-        let tables: Vec<DeTable<'_>> = files.iter().map(|file| file.parse().0).collect();
-        show::settings(&files.iter().copied().zip(&tables).collect::<Vec<_>>())
-    }
-
-    /// The texts that are interpolated, as they are written, by their keys: what they stand for may be a secret.
-    pub fn interpolated(&self) -> HashMap<String, String> {
-        let texts = self.settings().into_iter().filter_map(|one| match one.value {
-            serde_json::Value::String(text) if text.replace("$${", "").contains("${") => Some((one.key, text)),
-            _ => None,
-        });
-        texts.collect()
-    }
-
-    /// One file that says what all of them say; secrets masked, and named in its first lines.
-    pub fn export(&self) -> String {
-        let tables: Vec<DeTable<'_>> = self.all().map(|file| file.parse().0).collect();
-        show::export(&tables.iter().collect::<Vec<_>>())
-    }
-
-    fn all(&self) -> impl Iterator<Item = &SourceFile> {
-        self.files.iter().chain([&self.runtime])
     }
 }
 
@@ -284,7 +259,8 @@ fn assemble(
     let config = Config { state_dir, log, shutdown_grace, received, admin, brokers, subscriptions, handlers };
     let origins = Origins { brokers: broker_origins, subscriptions: subscription_origins, handlers: handler_origins };
     let sources = Sources { files: files.to_vec(), runtime: runtime.clone() };
-    Ok(Loaded { config, warnings, origins, names, sources })
+    let texts: Vec<_> = files.iter().zip(&tables).chain([(&runtime, &runtime_table)]).collect();
+    Ok(Loaded { config, warnings, origins, names, shown: Shown::of(&texts), sources })
 }
 
 fn tables_of<'a>(

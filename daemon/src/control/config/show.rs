@@ -3,6 +3,8 @@
 //! Pure: texts in, texts out. Secrets are masked here, before anything leaves: passwords, and the texts that are given to
 //! handlers. What interpolations stand for is never looked at.
 
+use std::collections::HashMap;
+
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Value};
 
@@ -21,8 +23,34 @@ pub struct Setting {
     pub place: Place,
 }
 
+/// A configuration as it may be shown.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Every key as it is written, with its place; secrets masked.
+    pub settings: Vec<Setting>,
+    /// The texts that are interpolated, as they are written, by their keys: what they stand for may be a secret.
+    pub interpolated: HashMap<String, String>,
+    /// One file that says what all of them say; secrets left out, and named in its first lines.
+    pub export: String,
+}
+
+impl Shown {
+    /// Of the texts of all files, in their order.
+    pub(super) fn of(files: &[(&SourceFile, &DeTable<'_>)]) -> Shown {
+        let settings = settings(files);
+        let interpolated = settings.iter().filter_map(|one| match &one.value {
+            serde_json::Value::String(text) if text.replace("$${", "").contains("${") => {
+                Some((one.key.clone(), text.clone()))
+            }
+            _ => None,
+        });
+        let tables: Vec<&DeTable<'_>> = files.iter().map(|(_, table)| *table).collect();
+        Shown { interpolated: interpolated.collect(), export: export(&tables), settings }
+    }
+}
+
 /// Every key of all files, in their order.
-pub(super) fn settings(files: &[(&SourceFile, &DeTable<'_>)]) -> Vec<Setting> {
+fn settings(files: &[(&SourceFile, &DeTable<'_>)]) -> Vec<Setting> {
     let mut settings = Vec::new();
     let mut subscriptions = 0;
     for (file, table) in files {
@@ -72,7 +100,7 @@ impl Walk<'_> {
 
 /// One file that says what all files say together, without secrets: its first lines name what is to be written again. Relative
 /// paths stay as written.
-pub(super) fn export(files: &[&DeTable<'_>]) -> String {
+fn export(files: &[&DeTable<'_>]) -> String {
     let mut merged = toml::Table::new();
     for file in files {
         merge(&mut merged, raw::plain_table(file));

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::edit::refused;
 use super::{Edit, Live, Refusal, RefusalKind, Running, WAITING_CHANGES};
+use crate::causes::with_causes;
 use crate::control::config::runtime::Section;
 use crate::durable;
 use crate::gateway::{GatewayError, Stages};
@@ -76,9 +77,9 @@ pub async fn run(
 }
 
 async fn change(stages: &mut Stages, edit: &Edit) -> Result<(), Refusal> {
-    let loaded = stages.loaded().clone();
+    let loaded = Arc::clone(stages.loaded());
     let text = {
-        let (loaded, edit) = (loaded.clone(), edit.clone());
+        let (loaded, edit) = (Arc::clone(&loaded), edit.clone());
         blocking(move || edit.applied(&loaded)).await??
     };
     if text.len() > LARGEST {
@@ -127,7 +128,7 @@ fn not_prepared(error: &GatewayError) -> Refusal {
         GatewayError::Load { .. } | GatewayError::Start { .. } => RefusalKind::Plugin,
         _ => RefusalKind::Storage,
     };
-    Refusal::new(kind, crate::cli::output::with_causes(error), "")
+    Refusal::new(kind, with_causes(error), "")
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {

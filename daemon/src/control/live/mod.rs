@@ -12,7 +12,6 @@ mod operate;
 mod refusal;
 mod view;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -41,9 +40,7 @@ pub struct Running {
     /// The configuration file.
     pub file: PathBuf,
     /// The configuration, where its objects stand, and its texts.
-    pub loaded: Loaded,
-    /// Texts that are interpolated, as they are written, by their keys.
-    pub interpolated: HashMap<String, String>,
+    pub loaded: Arc<Loaded>,
     /// In the order of the configuration.
     pub brokers: Vec<RunningBroker>,
     /// In the order of the configuration.

@@ -22,7 +22,7 @@ impl Running {
     /// A text as it may be shown: as it is written, where that is an interpolation. Addresses, names, topics and paths of files are no
     /// secrets, and show in logs too.
     fn written(&self, key: &str, text: &str) -> String {
-        self.interpolated.get(key).map_or_else(|| text.to_owned(), String::clone)
+        self.loaded.shown.interpolated.get(key).map_or_else(|| text.to_owned(), String::clone)
     }
 }
 
@@ -70,14 +70,14 @@ impl Live {
     pub fn settings(&self) -> Vec<Setting> {
         let running = self.running();
         let added = running.loaded.sources.runtime_path().to_string_lossy().into_owned();
-        let settings = running.loaded.sources.settings().into_iter();
-        let setting = |one: crate::control::config::Setting| Setting {
-            key: one.key,
-            value: one.value,
+        let settings = running.loaded.shown.settings.iter();
+        let setting = |one: &crate::control::config::Setting| Setting {
+            key: one.key.clone(),
+            value: one.value.clone(),
             origin: Origin {
                 source: if one.place.file == added { Source::Runtime } else { Source::File },
                 line: one.place.position.map_or(1, |position| position.line),
-                file: one.place.file,
+                file: one.place.file.clone(),
             },
         };
         settings.map(setting).collect()

@@ -29,7 +29,7 @@ impl Operations for Live {
     }
 
     fn export(&self) -> String {
-        self.running().loaded.sources.export()
+        self.running().loaded.shown.export.clone()
     }
 
     fn explain(&self, broker: Option<&str>, topic: &TopicName, facts: Facts<'_>) -> Result<Vec<Explanation>, Refusal> {

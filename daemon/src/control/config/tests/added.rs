@@ -73,7 +73,7 @@ fn what_is_interpolated_is_told_as_it_is_written() {
     let text = "[brokers.plant]\naddress = \"mqtt.example\"\nusername = \"${env:SITE}\"\nclient-id = \"a$${b}\"\n\
         will = { topic = \"t\", message = \"at ${env:SITE}\" }\n\
         [[subscriptions]]\nbroker = \"plant\"\ntopic = \"t\"\non-message = { log = \"x\" }\nwhen = { payload = '${env:SITE}' }\n";
-    let found = good(text).sources.interpolated();
+    let found = good(text).shown.interpolated;
     let expected = [
         ("brokers.plant.username", "${env:SITE}"),
         ("brokers.plant.will.message", "at ${env:SITE}"),
