@@ -124,8 +124,8 @@ pub const PROMISES: &[Promise] = &[
             old: "if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {\n            self.receipt.conclude(",
             new: "if self.open.swap(0, Ordering::AcqRel) > 0 {\n            self.receipt.conclude(",
         }],
-        row: "dispatch_all::a_message_is_acknowledged_when_every_call_is_final_and_one_failure_shows::on_5",
-        red: "the message reaches its end",
+        row: "dispatch_all::no_acknowledgement_leaves_before_the_last_call_is_final::on_5",
+        red: "before the output of slow came PubAck",
     },
     Promise {
         name: "leave-what-failed-unacknowledged",
@@ -146,8 +146,8 @@ pub const PROMISES: &[Promise] = &[
             old: "!matches!(self, Outcome::Returned | Outcome::DroppedShutdown)",
             new: "!matches!(self, Outcome::Returned)",
         }],
-        row: "control_stop::a_stop_ends_with_the_grace_period",
-        red: "it comes again",
+        row: "control_stop::a_stop_finishes_what_is_in_progress_and_leaves_the_rest_to_the_broker::on_5",
+        red: "messages: not within",
     },
     Promise {
         name: "drop-when-the-outbox-is-full",
@@ -172,7 +172,7 @@ pub const PROMISES: &[Promise] = &[
             new: "if place.delivery == Delivery::Droppable || place.delivery == Delivery::Kept {",
         }],
         row: "handler_overload::messages_with_qos_1_wait_beyond_the_queue::on_5",
-        red: "messages",
+        red: "300 messages: not within",
     },
     Promise {
         name: "dispatch-a-copy-twice",
@@ -183,7 +183,7 @@ pub const PROMISES: &[Promise] = &[
             new: "domains.retain(|places| counts(places) || true);",
         }],
         row: "broker_overlap::partly_overlapping_filters_run_one_handler_once_but_on_3_1_1::on_mosquitto_5",
-        red: "assertion",
+        red: "each is handled once",
     },
     Promise {
         name: "forget-the-unstarted-of-a-lost-connection",
@@ -216,7 +216,7 @@ pub const PROMISES: &[Promise] = &[
             new: "entry.tried = true;",
         }],
         row: "outbox_bridges::a_target_broker_that_restarts_gets_everything_in_order::on_5",
-        red: "messages from plant reach their end",
+        red: "the missing messages",
     },
     Promise {
         name: "publish-in-another-order",
@@ -237,8 +237,8 @@ pub const PROMISES: &[Promise] = &[
                 new: "Some((EntryId(self.first + place as u64), Arc::clone",
             },
         ],
-        row: "outbox_bridges::a_target_broker_that_restarts_gets_everything_in_order::on_5",
-        red: "first occurrences in order",
+        row: "outbox_bridges::more_publishes_than_the_outbox_holds_wait_and_leave_in_order",
+        red: "each once, in order",
     },
     Promise {
         name: "publish-twice",
