@@ -253,32 +253,43 @@ impl InstanceParts {
             let (handler, message) = (Arc::clone(&self.handler.name), Arc::clone(&job.message));
             Sighting::Called { handler, message, result: outcome, took }
         });
-        let Job { message, subscription, part, .. } = job;
         match result {
-            Ok(publishes) => {
-                let cause = self.outboxes.cause(&message, &publishes);
-                let completion = Completion { part, cause, arrived: message.arrived, meters: Arc::clone(&self.meters) };
-                if let Some(mut room) = self.outboxes.submit(publishes, completion) {
-                    tokio::select! {
-                        biased;
-                        () = room.admitted() => {}
-                        () = self.ending.hand_off.cancelled() => room.leave(),
-                    }
-                }
-            }
-            Err(error) => {
-                *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastFailure::now(&error));
-                if let Some(unsaid) = self.failures.due() {
-                    tracing::warn!(
-                        handler = %self.handler.name, subscription = %subscription.name, topic = %message.topic,
-                        result = outcome.label(), %error, unsaid,
-                        "the call failed, its message is dropped",
-                    );
-                }
-                self.meters.end_to_end.observe(message.arrived.elapsed().as_secs_f64());
-                part.end(Outcome::DroppedFailed);
+            Ok(publishes) => self.publish(job, publishes).await,
+            Err(error) => self.failed(job, &error),
+        }
+    }
+
+    /// Hands a call's publishes to the outboxes, and waits until they have room for them.
+    async fn publish(&self, job: Job, publishes: Vec<Publish>) {
+        let Job { message, part, .. } = job;
+        let cause = self.outboxes.cause(&message, &publishes);
+        let completion = Completion { part, cause, arrived: message.arrived, meters: Arc::clone(&self.meters) };
+        if let Some(mut room) = self.outboxes.submit(publishes, completion) {
+            tokio::select! {
+                biased;
+                () = room.admitted() => {}
+                () = self.ending.hand_off.cancelled() => room.leave(),
             }
         }
+    }
+
+    /// A call did not return ok.
+    fn failed(&self, job: Job, error: &CallError) {
+        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastFailure::now(error));
+        if let Some(unsaid) = self.failures.due() {
+            tracing::warn!(
+                handler = %self.handler.name, subscription = %job.subscription.name, topic = %job.message.topic,
+                result = error.result().label(), %error, unsaid,
+                "the call failed, its message is dropped",
+            );
+        }
+        self.give_up(job);
+    }
+
+    /// The message's calls have failed for good.
+    fn give_up(&self, job: Job) {
+        self.meters.end_to_end.observe(job.message.arrived.elapsed().as_secs_f64());
+        job.part.end(Outcome::DroppedFailed);
     }
 }
 
