@@ -38,6 +38,7 @@ mod handler_isolation;
 mod handler_limits;
 mod handler_log;
 mod handler_overload;
+mod handler_retry;
 mod handler_samples;
 
 mod outbox_acknowledgement;
