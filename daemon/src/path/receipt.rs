@@ -26,17 +26,25 @@ pub enum Outcome {
     Logged,
     /// The call returned ok and its publishes are safe.
     Handled,
+    /// The call failed for good, and the dead letter that tells of it is safe.
+    DeadLetter,
     /// Its topic is no topic name.
     DroppedInvalid,
     /// QoS 0, and the handler's queue was full.
     DroppedOverload,
+    /// It went through too many handlers: it goes in a circle.
+    DroppedLoop,
+    /// A publish was older than its outbox keeps any.
+    DroppedExpired,
+    /// A publish made way for a newer one in a full outbox.
+    DroppedOutboxFull,
     /// The broker that a publish was meant for was removed, or the handler that it waited for.
     DroppedPurged,
     /// A publish was refused for good by the broker that it was meant for.
     DroppedRefused,
     /// The broker that a publish was meant for ended one connection after the other over it.
     DroppedPoisoned,
-    /// The call failed.
+    /// The call failed for good, and there is no dead letter of it.
     DroppedFailed,
     /// Left to the broker, which sends it again: its connection was lost before the call began.
     Returned,
@@ -46,14 +54,18 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes, in order of severity.
-    pub const ALL: [Outcome; 13] = [
+    pub const ALL: [Outcome; 17] = [
         Outcome::Unmatched,
         Outcome::Copy,
         Outcome::Filtered,
         Outcome::Logged,
         Outcome::Handled,
+        Outcome::DeadLetter,
         Outcome::DroppedInvalid,
         Outcome::DroppedOverload,
+        Outcome::DroppedLoop,
+        Outcome::DroppedExpired,
+        Outcome::DroppedOutboxFull,
         Outcome::DroppedPurged,
         Outcome::DroppedRefused,
         Outcome::DroppedPoisoned,
@@ -70,9 +82,13 @@ impl Outcome {
             Outcome::Filtered => "filtered",
             Outcome::Logged => "logged",
             Outcome::Handled => "handled",
+            Outcome::DeadLetter => "dead_letter",
             Outcome::Returned => "returned",
             Outcome::DroppedInvalid => "dropped_invalid",
             Outcome::DroppedOverload => "dropped_overload",
+            Outcome::DroppedLoop => "dropped_loop",
+            Outcome::DroppedExpired => "dropped_expired",
+            Outcome::DroppedOutboxFull => "dropped_outbox_full",
             Outcome::DroppedPurged => "dropped_purged",
             Outcome::DroppedRefused => "dropped_refused",
             Outcome::DroppedPoisoned => "dropped_poisoned",
