@@ -146,8 +146,8 @@ pub const PROMISES: &[Promise] = &[
             old: "!matches!(self, Outcome::Returned | Outcome::DroppedShutdown)",
             new: "!matches!(self, Outcome::Returned)",
         }],
-        row: "control_stop::a_stop_finishes_what_is_in_progress_and_leaves_the_rest_to_the_broker::on_5",
-        red: "messages: not within",
+        row: "control_stop::what_comes_during_a_stop_stays_with_the_broker::on_5",
+        red: "what came before the stop is acknowledged, and only that",
     },
     Promise {
         name: "drop-when-the-outbox-is-full",
