@@ -8,12 +8,14 @@ mod promises;
 mod row;
 mod tree;
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Args;
 
-use self::promises::{PROMISES, Promise};
+use self::promises::{PROMISES, Promise, Row};
 use self::row::{Ran, Rows};
 use self::tree::Tree;
 use crate::plugins;
@@ -28,9 +30,19 @@ const SHOWN: usize = 110;
 pub struct Options {
     /// Break only these promises; without names, each in turn.
     names: Vec<String>,
+    /// Leave out the rows of the fault bench, which take two to three minutes each when they are red.
+    #[arg(long)]
+    quick: bool,
     /// Name the promises, and what must notice that they are broken.
     #[arg(long)]
     list: bool,
+}
+
+/// A row that ran against a daemon with a broken promise.
+struct Shown {
+    promise: &'static str,
+    row: &'static str,
+    verdict: Verdict,
 }
 
 /// What a row said of a broken promise.
@@ -45,38 +57,66 @@ enum Verdict {
     Unknown(String),
 }
 
-/// Breaks each promise that is asked for, and shows that its row notices.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Red(line) => write!(f, "red: {line}"),
+            Verdict::Beside(line) => write!(f, "RED FOR ANOTHER REASON: {line}"),
+            Verdict::Green => write!(f, "STILL GREEN"),
+            Verdict::Unknown(error) => write!(f, "NOT SHOWN: {error}"),
+        }
+    }
+}
+
+/// Breaks each promise that is asked for, and shows that each of its rows notices.
 ///
 /// # Errors
 /// A name is none; what a scenario needs is missing; a row is red without a broken promise, or not red with one.
 pub fn run(options: &Options) -> Result<()> {
     let chosen = chosen(&options.names)?;
     if options.list {
-        chosen.iter().for_each(|promise| say!("{}\n  {}\n  {}", promise.name, promise.sentence, promise.row));
+        for promise in &chosen {
+            say!("{}\n  breaks: {}", promise.name, promise.sentence);
+            rows_of(promise, options).for_each(|row| say!("  red: {}", row.test));
+        }
         return Ok(());
     }
     setup::ensure_for_scenarios(false)?;
     let plugins = plugins::build()?;
     let rows = Rows::build(plugins)?;
-    let tree = Tree::new(target_dir().join("sabotage"));
+    let tree = Tree::new(target_dir().join("sabotage"))?;
     let start = Instant::now();
 
     say!("\nthe daemon as it is: some minutes the first time");
     let daemon = tree.build(&[])?;
-    for row in distinct(&chosen) {
-        match rows.run(row, &daemon)? {
-            Ran::Green => say!("  green  {row}"),
+    let tests: BTreeSet<&str> =
+        chosen.iter().flat_map(|promise| rows_of(promise, options)).map(|row| row.test).collect();
+    for test in tests {
+        match rows.run(test, &daemon)? {
+            Ran::Green => say!("  green  {test}"),
             Ran::Red(panics) => {
-                bail!("{row} is red although nothing is broken, so it can show nothing: {}", panics.first_line())
+                bail!("{test} is red although nothing is broken, so it can show nothing: {}", panics.first_line())
             }
         }
     }
-    let verdicts: Vec<(&Promise, Verdict)> =
-        chosen.iter().map(|promise| (*promise, broken(promise, &tree, &rows))).collect();
-    table(&verdicts);
-    let noticed = verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Red(_))).count();
-    say!("\n{noticed} of {} broken promises were noticed, in {} s", verdicts.len(), start.elapsed().as_secs());
-    if noticed < verdicts.len() {
+    let mut shown = Vec::new();
+    for promise in &chosen {
+        say!("\n{}: not any more: {}", promise.name, promise.sentence);
+        let daemon = tree.build(promise.edits);
+        for row in rows_of(promise, options) {
+            let verdict = match &daemon {
+                Ok(daemon) => verdict(row, rows.run(row.test, daemon)),
+                Err(error) => Verdict::Unknown(format!("{error:#}")),
+            };
+            say!("  {}  {}", row.test, verdict);
+            shown.push(Shown { promise: promise.name, row: row.test, verdict });
+        }
+    }
+    table(&shown);
+    let noticed = shown.iter().filter(|shown| matches!(shown.verdict, Verdict::Red(_))).count();
+    let (promises, all, seconds) = (chosen.len(), shown.len(), start.elapsed().as_secs());
+    say!("\n{promises} promises broken, {noticed} of {all} rows red over it, in {seconds} s");
+    if noticed < all {
         bail!("what is not noticed is not held: mend the row, or the sabotage in xtask/src/sabotage/promises.rs");
     }
     Ok(())
@@ -92,57 +132,54 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Promise>> {
     Ok(PROMISES.iter().filter(wanted).collect())
 }
 
-/// Each row once.
-fn distinct(promises: &[&'static Promise]) -> Vec<&'static str> {
-    let mut rows: Vec<&str> = promises.iter().map(|promise| promise.row).collect();
-    rows.sort_unstable();
-    rows.dedup();
-    rows
+/// The rows of a promise that are asked for.
+fn rows_of(promise: &'static Promise, options: &Options) -> impl Iterator<Item = &'static Row> {
+    let quick = options.quick;
+    promise.rows.iter().filter(move |row| !(quick && row.is_long()))
 }
 
-/// Breaks one promise and runs its row.
-fn broken(promise: &Promise, tree: &Tree, rows: &Rows) -> Verdict {
-    say!("\n{}: {}", promise.name, promise.sentence);
-    let verdict = match tree.build(promise.edits).and_then(|daemon| rows.run(promise.row, &daemon)) {
+/// What a row that ran against a broken daemon says.
+fn verdict(row: &Row, ran: Result<Ran>) -> Verdict {
+    match ran {
         Ok(Ran::Green) => Verdict::Green,
-        Ok(Ran::Red(panics)) => match panics.about(promise.red) {
+        Ok(Ran::Red(panics)) => match panics.about(row.red) {
             Some(line) => Verdict::Red(line),
             None => Verdict::Beside(panics.first_line()),
         },
         Err(error) => Verdict::Unknown(format!("{error:#}")),
-    };
-    let (word, detail) = shown(&verdict);
-    say!("  {word}  {}  {detail}", promise.row);
-    verdict
-}
-
-fn shown(verdict: &Verdict) -> (&'static str, &str) {
-    match verdict {
-        Verdict::Red(line) => ("red", line),
-        Verdict::Beside(line) => ("RED FOR ANOTHER REASON", line),
-        Verdict::Green => ("STILL GREEN", ""),
-        Verdict::Unknown(error) => ("NOT SHOWN", error),
     }
 }
 
-fn table(verdicts: &[(&Promise, Verdict)]) {
-    let width =
-        |column: fn(&Promise) -> &str| verdicts.iter().map(|(promise, _)| column(promise).len()).max().unwrap_or(0);
-    let (names, rows) = (width(|promise| promise.name).max("promise broken".len()), width(|promise| promise.row));
+/// A line for each row, of no more than a terminal shows well.
+fn table(shown: &[Shown]) {
+    let width = |column: fn(&Shown) -> &str| shown.iter().map(|line| column(line).len()).max().unwrap_or(0);
+    let (names, rows) = (width(|line| line.promise).max("promise broken".len()), width(|line| line.row));
     say!("\n{:names$}  {:rows$}  red because", "promise broken", "row");
-    for (promise, verdict) in verdicts {
-        let because = match (verdict, shown(verdict)) {
-            (Verdict::Red(_), (_, line)) => line.to_owned(),
-            (_, (word, detail)) => format!("{word} {detail}"),
+    for Shown { promise, row, verdict } in shown {
+        let because: String = match verdict {
+            Verdict::Red(line) => line.chars().take(SHOWN).collect(),
+            other => other.to_string(),
         };
-        let because = because.chars().take(SHOWN).collect::<String>();
-        say!("{:names$}  {:rows$}  {because}", promise.name, promise.row);
+        say!("{promise:names$}  {row:rows$}  {because}");
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use anyhow::anyhow;
+
     use super::*;
+    use crate::sabotage::row::Panics;
+
+    #[test]
+    fn a_row_is_red_only_over_its_promise() {
+        let row = Row { test: "a::b", red: "in order" };
+        let red = |panic: &str| verdict(&row, Ok(Ran::Red(Panics::of(&[panic]))));
+        assert!(matches!(red("each once, in order\n left: 1"), Verdict::Red(line) if line == "each once, in order"));
+        assert!(matches!(red("no mosquitto\nfound"), Verdict::Beside(line) if line == "no mosquitto"));
+        assert!(matches!(verdict(&row, Ok(Ran::Green)), Verdict::Green));
+        assert!(matches!(verdict(&row, Err(anyhow!("not run"))), Verdict::Unknown(_)));
+    }
 
     #[test]
     fn promises_are_chosen_by_name() {

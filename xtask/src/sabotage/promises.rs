@@ -1,4 +1,4 @@
-//! What the daemon promises of delivery, how each promise is broken, and which scenario must notice.
+//! What the daemon promises of delivery, how each promise is broken, and which scenarios must notice.
 //!
 //! Data alone, fed to the rest of `sabotage`. A promise of `docs/delivery.md` belongs here when a scenario claims to hold it. An
 //! edit is the smallest that breaks its promise and nothing else; a test below finds those that the sources have left behind.
@@ -11,10 +11,23 @@ pub struct Promise {
     pub sentence: &'static str,
     /// How.
     pub edits: &'static [Edit],
-    /// The scenario that must fail.
-    pub row: &'static str,
+    /// The scenarios that must fail, each of them.
+    pub rows: &'static [Row],
+}
+
+/// A scenario that must notice.
+pub struct Row {
+    /// Its name.
+    pub test: &'static str,
     /// Words of its failure: it must fail over this and nothing else.
     pub red: &'static str,
+}
+
+impl Row {
+    /// Whether it is of the fault bench, where what is lost shows only once nothing has come for two minutes.
+    pub fn is_long(&self) -> bool {
+        self.test.starts_with("fault_")
+    }
 }
 
 /// A change of one file.
@@ -30,7 +43,9 @@ pub struct Edit {
 
 const ACK: &str = "daemon/src/path/session/ack.rs";
 const ADMISSION: &str = "daemon/src/path/outbox/admission.rs";
+const CALLS: &str = "daemon/src/path/handler/instance.rs";
 const FEEDER: &str = "daemon/src/path/session/feeder.rs";
+const HELD: &str = "daemon/src/path/dispatch/held.rs";
 const INSTANCE: &str = "daemon/src/path/handler/wasm/instance.rs";
 const LANES: &str = "daemon/src/path/dispatch/lanes.rs";
 const OUTBOX: &str = "daemon/src/path/outbox/queue.rs";
@@ -51,8 +66,7 @@ pub const PROMISES: &[Promise] = &[
             old: "let token = Some(AckToken::new(right, hand));",
             new: "let token = AckToken::new(right, hand);\n        token.settle();\n        let token = Some(token);",
         }],
-        row: "outbox_acknowledgement::a_daemon_killed_in_mid_stream_loses_nothing_and_keeps_the_order::on_5",
-        red: "the missing messages",
+        rows: &[Row { test: "outbox_acknowledgement::a_daemon_killed_in_mid_stream_loses_nothing_and_keeps_the_order::on_5", red: "the missing messages" }, Row { test: "fault_daemon_killed::nothing_is_lost_and_each_topic_stays_in_order::on_5", red: "missing:" }],
     },
     Promise {
         name: "acknowledge-out-of-order",
@@ -83,8 +97,7 @@ pub const PROMISES: &[Promise] = &[
         Some(received)",
             },
         ],
-        row: "session_acknowledgements::acknowledgements_leave_in_the_order_of_arrival::on_5",
-        red: "acknowledged in the order of arrival",
+        rows: &[Row { test: "session_acknowledgements::acknowledgements_leave_in_the_order_of_arrival::on_5", red: "acknowledged in the order of arrival" }, Row { test: "fault_daemon_killed::nothing_is_lost_and_each_topic_stays_in_order::on_5", red: "which came first" }],
     },
     Promise {
         name: "acknowledge-before-the-targets-puback",
@@ -95,8 +108,7 @@ pub const PROMISES: &[Promise] = &[
             new: "completion.end(End::Delivered);
         match self.offer(publishes, Owner::Command(oneshot::channel().0)) {",
         }],
-        row: "outbox_acknowledgement::an_input_stays_unacknowledged_while_the_target_broker_is_down::on_5",
-        red: "nothing is final",
+        rows: &[Row { test: "outbox_acknowledgement::an_input_stays_unacknowledged_while_the_target_broker_is_down::on_5", red: "nothing is final" }, Row { test: "fault_daemon_killed::nothing_is_lost_and_each_topic_stays_in_order::on_3_1_1", red: "missing:" }],
     },
     Promise {
         name: "acknowledge-once-the-target-was-sent-it",
@@ -113,8 +125,7 @@ pub const PROMISES: &[Promise] = &[
             Err(NoRoom) => {
                 core.outboxes.put_back",
         }],
-        row: "session_acknowledgements::no_acknowledgement_leaves_before_that_of_the_output_came::on_3_1_1",
-        red: "the daemon sent",
+        rows: &[Row { test: "session_acknowledgements::no_acknowledgement_leaves_before_that_of_the_output_came::on_3_1_1", red: "the daemon sent" }, Row { test: "fault_connection_cut::nothing_is_lost_and_each_topic_stays_in_order::on_3_1_1", red: "missing:" }],
     },
     Promise {
         name: "acknowledge-with-the-first-of-several-calls",
@@ -124,8 +135,7 @@ pub const PROMISES: &[Promise] = &[
             old: "if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {\n            self.receipt.conclude(",
             new: "if self.open.swap(0, Ordering::AcqRel) > 0 {\n            self.receipt.conclude(",
         }],
-        row: "dispatch_all::no_acknowledgement_leaves_before_the_last_call_is_final::on_5",
-        red: "before the output of slow came PubAck",
+        rows: &[Row { test: "dispatch_all::no_acknowledgement_leaves_before_the_last_call_is_final::on_5", red: "before the output of slow came PubAck" }],
     },
     Promise {
         name: "leave-what-failed-unacknowledged",
@@ -135,8 +145,7 @@ pub const PROMISES: &[Promise] = &[
             old: "!matches!(self, Outcome::Returned | Outcome::DroppedShutdown)",
             new: "!matches!(self, Outcome::Returned | Outcome::DroppedShutdown | Outcome::DroppedFailed)",
         }],
-        row: "outbox_acknowledgement::what_failed_is_acknowledged_and_does_not_come_again::on_5",
-        red: "messages received from plant",
+        rows: &[Row { test: "outbox_acknowledgement::what_failed_is_acknowledged_and_does_not_come_again::on_5", red: "messages received from plant" }],
     },
     Promise {
         name: "acknowledge-what-a-stop-leaves",
@@ -146,8 +155,7 @@ pub const PROMISES: &[Promise] = &[
             old: "!matches!(self, Outcome::Returned | Outcome::DroppedShutdown)",
             new: "!matches!(self, Outcome::Returned)",
         }],
-        row: "control_stop::what_comes_during_a_stop_stays_with_the_broker::on_5",
-        red: "what came before the stop is acknowledged, and only that",
+        rows: &[Row { test: "control_stop::what_comes_during_a_stop_stays_with_the_broker::on_5", red: "what came before the stop is acknowledged, and only that" }, Row { test: "fault_daemon_stopped::nothing_is_lost_and_nothing_runs_twice::on_5", red: "missing:" }],
     },
     Promise {
         name: "drop-when-the-outbox-is-full",
@@ -160,8 +168,7 @@ pub const PROMISES: &[Promise] = &[
         }
         if self.waiting.iter().any(|earlier| earlier.demand.meets(&demand)) || !self.fits(&demand) {",
         }],
-        row: "outbox_bridges::more_publishes_than_the_outbox_holds_wait_and_leave_in_order",
-        red: "the last message",
+        rows: &[Row { test: "outbox_bridges::more_publishes_than_the_outbox_holds_wait_and_leave_in_order", red: "the last message" }],
     },
     Promise {
         name: "drop-when-the-queue-is-full",
@@ -171,8 +178,7 @@ pub const PROMISES: &[Promise] = &[
             old: "if place.delivery == Delivery::Droppable {",
             new: "if place.delivery == Delivery::Droppable || place.delivery == Delivery::Kept {",
         }],
-        row: "handler_overload::messages_with_qos_1_wait_beyond_the_queue::on_5",
-        red: "300 messages: not within",
+        rows: &[Row { test: "handler_overload::messages_with_qos_1_wait_beyond_the_queue::on_5", red: "300 messages: not within" }],
     },
     Promise {
         name: "dispatch-a-copy-twice",
@@ -182,8 +188,7 @@ pub const PROMISES: &[Promise] = &[
             old: "domains.retain(|places| counts(places));",
             new: "domains.retain(|places| counts(places) || true);",
         }],
-        row: "broker_overlap::partly_overlapping_filters_run_one_handler_once_but_on_3_1_1::on_mosquitto_5",
-        red: "each is handled once",
+        rows: &[Row { test: "broker_overlap::partly_overlapping_filters_run_one_handler_once_but_on_3_1_1::on_mosquitto_5", red: "each is handled once" }],
     },
     Promise {
         name: "forget-the-unstarted-of-a-lost-connection",
@@ -193,8 +198,7 @@ pub const PROMISES: &[Promise] = &[
             old: "let fate = if session_present { Fate::Returned } else { Fate::Open };",
             new: "let fate = if session_present { Fate::Returned } else { Fate::Returned };",
         }],
-        row: "session_acknowledgements::a_message_that_was_not_started_is_handled_when_the_session_is_gone::on_5",
-        red: "the daemon sends a packet",
+        rows: &[Row { test: "session_acknowledgements::a_message_that_was_not_started_is_handled_when_the_session_is_gone::on_5", red: "the daemon sends a packet" }, Row { test: "fault_session_lost::what_was_delivered_has_its_output_once::on_5", red: "missing:" }],
     },
     Promise {
         name: "run-the-unstarted-that-come-again",
@@ -204,8 +208,7 @@ pub const PROMISES: &[Promise] = &[
             old: "let fate = if session_present { Fate::Returned } else { Fate::Open };",
             new: "let fate = if session_present { Fate::Open } else { Fate::Open };",
         }],
-        row: "session_acknowledgements::a_message_that_was_not_started_is_left_to_a_resumed_session::on_5",
-        red: "what was begun is published twice, what was not is published once",
+        rows: &[Row { test: "session_acknowledgements::a_message_that_was_not_started_is_left_to_a_resumed_session::on_5", red: "what was begun is published twice, what was not is published once" }],
     },
     Promise {
         name: "forget-what-a-lost-target-was-sent",
@@ -215,8 +218,7 @@ pub const PROMISES: &[Promise] = &[
             old: "(entry.state, entry.tried) = (State::Unsent, true);",
             new: "entry.tried = true;",
         }],
-        row: "outbox_bridges::a_target_broker_that_restarts_gets_everything_in_order::on_5",
-        red: "the missing messages",
+        rows: &[Row { test: "outbox_bridges::a_target_broker_that_restarts_gets_everything_in_order::on_5", red: "the missing messages" }],
     },
     Promise {
         name: "publish-in-another-order",
@@ -237,8 +239,7 @@ pub const PROMISES: &[Promise] = &[
                 new: "Some((EntryId(self.first + place as u64), Arc::clone",
             },
         ],
-        row: "outbox_bridges::more_publishes_than_the_outbox_holds_wait_and_leave_in_order",
-        red: "each once, in order",
+        rows: &[Row { test: "outbox_bridges::more_publishes_than_the_outbox_holds_wait_and_leave_in_order", red: "each once, in order" }],
     },
     Promise {
         name: "publish-twice",
@@ -252,8 +253,7 @@ pub const PROMISES: &[Promise] = &[
             .collect();
         self.batches.insert(id, Batch { open: publishes.len(), worst, tag });",
         }],
-        row: "outbox_bridges::bridges_in_both_directions_do_not_wait_for_each_other::on_5",
-        red: "each once, in order",
+        rows: &[Row { test: "outbox_bridges::bridges_in_both_directions_do_not_wait_for_each_other::on_5", red: "each once, in order" }],
     },
     Promise {
         name: "spread-a-topic-over-instances",
@@ -263,8 +263,34 @@ pub const PROMISES: &[Promise] = &[
             old: "(message.broker, &message.topic).hash(&mut hasher);",
             new: "(message.broker, &message.topic, &message.payload).hash(&mut hasher);",
         }],
-        row: "dispatch_order_per_topic::each_topic_stays_in_order_under_load_with_several_instances::on_5",
-        red: "each once, in order",
+        rows: &[Row { test: "dispatch_order_per_topic::each_topic_stays_in_order_under_load_with_several_instances::on_5", red: "each once, in order" }],
+    },
+    Promise {
+        name: "give-up-at-the-first-failure",
+        sentence: "a call that failed is made again, as often as retry says",
+        edits: &[Edit {
+            file: CALLS,
+            old: "self.say_failed(&job, error, again",
+            new: "let again: Option<Instant> = again.filter(|_| false);
+        self.say_failed(&job, error, again",
+        }],
+        rows: &[Row {
+            test: "handler_retry::a_message_is_handled_again_and_only_its_topic_waits::on_5",
+            red: "4 messages: not within",
+        }],
+    },
+    Promise {
+        name: "pass-a-message-that-is-called-again",
+        sentence: "the later messages of a topic wait for one that is to be called again",
+        edits: &[Edit {
+            file: HELD,
+            old: "if self.topics.is_empty() { None }",
+            new: "if true { None }",
+        }],
+        rows: &[Row {
+            test: "handler_retry::a_message_is_handled_again_and_only_its_topic_waits::on_5",
+            red: "right: [\"free\", \"bad\", \"behind\", \"last\"]",
+        }],
     },
     Promise {
         name: "publish-what-a-failed-call-held-back",
@@ -274,8 +300,7 @@ pub const PROMISES: &[Promise] = &[
             old: "            Ok(Err(failure)) => Err(returned_error(&self.host, failure)),",
             new: "            Ok(Err(_)) => Ok(publishes),",
         }],
-        row: "handler_limits::a_call_over_max_publishes_publishes_nothing",
-        red: "left: 4",
+        rows: &[Row { test: "handler_limits::a_call_over_max_publishes_publishes_nothing", red: "left: 4" }],
     },
 ];
 
@@ -303,21 +328,22 @@ mod tests {
 
     #[test]
     fn each_row_is_a_scenario() {
-        for promise in PROMISES {
-            let mut path = promise.row.split("::");
+        for Row { test: path, red } in PROMISES.iter().flat_map(|promise| promise.rows) {
+            let mut path = path.split("::");
             let file = root()
                 .join("tests/scenarios")
                 .join(path.next().expect("splits into one at least"))
                 .with_extension("rs");
             let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
             let test = path.next().expect("a test of the file");
-            assert!(text.contains(&format!("fn {test}(")), "{}: {test}", promise.name);
-            assert!(!promise.red.is_empty(), "{}", promise.name);
+            assert!(text.contains(&format!("fn {test}(")), "{}: {test}", file.display());
+            assert!(!red.is_empty(), "{test}");
         }
     }
 
     #[test]
-    fn each_promise_has_a_name_of_its_own() {
+    fn each_promise_has_a_name_of_its_own_and_a_row_that_is_quick() {
+        assert!(PROMISES.iter().all(|promise| promise.rows.iter().any(|row| !row.is_long())), "for --quick");
         let names: BTreeSet<_> = PROMISES.iter().map(|promise| promise.name).collect();
         assert_eq!(names.len(), PROMISES.len());
     }

@@ -28,6 +28,12 @@ pub enum Ran {
 pub struct Panics(Vec<String>);
 
 impl Panics {
+    /// Of these texts.
+    #[cfg(test)]
+    pub fn of(texts: &[&str]) -> Panics {
+        Panics(texts.iter().map(|text| (*text).to_owned()).collect())
+    }
+
     /// The line with these words, of the first panic that has them.
     pub fn about(&self, words: &str) -> Option<String> {
         self.0

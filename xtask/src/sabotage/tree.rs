@@ -4,7 +4,8 @@
 //! that nothing of an earlier sabotage stays. A file that need not change is not written, so that cargo builds only what an
 //! edit concerns; one that is taken back is written anew, so that cargo sees it.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,14 +16,19 @@ use crate::shell::{Program, cargo, root};
 
 /// The copy, and the folder that it is built in.
 pub struct Tree {
-    sources: PathBuf,
+    copy: PathBuf,
     target: PathBuf,
+    /// The sources as they were at the beginning: whoever goes on working meanwhile breaks nothing here.
+    sources: BTreeMap<PathBuf, Vec<u8>>,
 }
 
 impl Tree {
-    /// In this folder, which nothing else may use.
-    pub fn new(folder: PathBuf) -> Tree {
-        Tree { sources: folder.join("tree"), target: folder.join("target") }
+    /// Of the sources as they are, in this folder, which nothing else may use.
+    ///
+    /// # Errors
+    /// The sources cannot be read.
+    pub fn new(folder: PathBuf) -> Result<Tree> {
+        Ok(Tree { copy: folder.join("tree"), target: folder.join("target"), sources: sources()? })
     }
 
     /// Builds the daemon with these edits; where it is. The next build replaces it.
@@ -34,7 +40,7 @@ impl Tree {
         // As the scenarios' own daemon is built, with the features of all packages together.
         let build = cargo()
             .args(["build", "--locked", "--quiet", "--workspace", "--bin", "tidegate", "--manifest-path"])
-            .arg(self.sources.join("Cargo.toml"))
+            .arg(self.copy.join("Cargo.toml"))
             .arg("--target-dir")
             .arg(&self.target);
         let done = build.output()?;
@@ -49,27 +55,26 @@ impl Tree {
 
     /// Makes the copy what the sources are with these edits.
     fn lay_out(&self, edits: &[Edit]) -> Result<()> {
-        let files = files()?;
-        for file in &files {
-            let source = root().join(file);
-            let mut content = fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
+        if let Some(edit) = edits.iter().find(|edit| !self.sources.contains_key(Path::new(edit.file))) {
+            bail!("there is no file {} to edit", edit.file);
+        }
+        for (file, content) in &self.sources {
+            let mut content = Cow::Borrowed(content);
             for edit in edits.iter().filter(|edit| Path::new(edit.file) == file) {
-                content = edit.apply(&String::from_utf8_lossy(&content))?.into_bytes();
+                let text = String::from_utf8_lossy(&content);
+                content = Cow::Owned(edit.apply(&text)?.into_bytes());
             }
-            let place = self.sources.join(file);
-            if fs::read(&place).is_ok_and(|old| old == content) {
+            let place = self.copy.join(file);
+            if fs::read(&place).is_ok_and(|old| old == *content) {
                 continue;
             }
             let write = || {
-                fs::create_dir_all(place.parent().unwrap_or(&self.sources))?;
-                fs::write(&place, &content)
+                fs::create_dir_all(place.parent().unwrap_or(&self.copy))?;
+                fs::write(&place, &*content)
             };
             write().with_context(|| format!("cannot write {}", place.display()))?;
         }
-        if let Some(edit) = edits.iter().find(|edit| !files.contains(Path::new(edit.file))) {
-            bail!("there is no file {} to edit", edit.file);
-        }
-        remove_others(&self.sources, Path::new(""), &files)
+        remove_others(&self.copy, Path::new(""), &self.sources)
     }
 }
 
@@ -86,27 +91,28 @@ impl Edit {
     }
 }
 
-/// The project's files as they are in the working tree, committed or not, without what is built; relative to the top.
-fn files() -> Result<BTreeSet<PathBuf>> {
+/// The project's files as they are in the working tree, committed or not, without what is built; by their path from the top.
+fn sources() -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let listed = Program::new("git").args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).read()?;
     let files = listed.split('\0').filter(|file| !file.is_empty()).map(PathBuf::from);
+    let mut sources = BTreeMap::new();
     // What was removed and not committed is still listed.
-    let files: BTreeSet<PathBuf> = files.filter(|file| root().join(file).is_file()).collect();
-    if files.is_empty() {
-        bail!("git lists no files in {}", root().display());
+    for file in files.filter(|file| root().join(file).is_file()) {
+        let content = fs::read(root().join(&file)).with_context(|| format!("cannot read {}", file.display()))?;
+        sources.insert(file, content);
     }
-    Ok(files)
+    Ok(sources)
 }
 
 /// Removes from the copy what is no file of the project any more: cargo would find a module or a test that was renamed.
-fn remove_others(copy: &Path, folder: &Path, files: &BTreeSet<PathBuf>) -> Result<()> {
+fn remove_others(copy: &Path, folder: &Path, sources: &BTreeMap<PathBuf, Vec<u8>>) -> Result<()> {
     let shown = copy.join(folder);
     for entry in fs::read_dir(&shown).with_context(|| format!("cannot list {}", shown.display()))? {
         let entry = entry?;
         let path = folder.join(entry.file_name());
         if entry.file_type()?.is_dir() {
-            remove_others(copy, &path, files)?;
-        } else if !files.contains(&path) {
+            remove_others(copy, &path, sources)?;
+        } else if !sources.contains_key(&path) {
             fs::remove_file(entry.path()).with_context(|| format!("cannot remove {}", entry.path().display()))?;
         }
     }
@@ -128,17 +134,17 @@ mod tests {
     #[test]
     fn the_copy_is_the_sources_with_the_edits_and_nothing_else() {
         let folder = std::env::temp_dir().join(format!("tidegate-sabotage-{}", std::process::id()));
-        let tree = Tree::new(folder.clone());
+        let tree = Tree::new(folder.clone()).expect("the sources can be read");
         let edit = Edit { file: "LICENSE", old: "Version 2.0, January 2004", new: "broken" };
-        let copied = || fs::read_to_string(tree.sources.join("LICENSE")).expect("it is copied");
+        let copied = || fs::read_to_string(tree.copy.join("LICENSE")).expect("it is copied");
         tree.lay_out(&[edit]).expect("it fits");
         assert!(copied().contains("broken"));
-        assert!(tree.sources.join("daemon/src/main.rs").is_file() && !tree.sources.join("target").exists());
+        assert!(tree.copy.join("daemon/src/main.rs").is_file() && !tree.copy.join("target").exists());
 
-        let stray = tree.sources.join("daemon/src/stray.rs");
+        let stray = tree.copy.join("daemon/src/stray.rs");
         fs::write(&stray, "").expect("the folder is ours");
         let written =
-            |file: &str| fs::metadata(tree.sources.join(file)).and_then(|meta| meta.modified()).expect("is there");
+            |file: &str| fs::metadata(tree.copy.join(file)).and_then(|meta| meta.modified()).expect("is there");
         let before = (written("LICENSE"), written("README.md"));
         tree.lay_out(&[]).expect("there is nothing to fit");
         assert!(!copied().contains("broken"), "the edit is taken back");
