@@ -12,6 +12,7 @@ on_both_protocols!(
     a_stop_finishes_what_is_in_progress_and_leaves_the_rest_to_the_broker,
     a_stop_finishes_qos_0_messages_too,
     what_comes_during_a_stop_stays_with_the_broker,
+    what_its_target_does_not_take_in_time_comes_again,
 );
 
 fn slow(broker: &Mosquitto, protocol: Protocol, ms: u32) -> Daemon {
@@ -92,6 +93,31 @@ fn what_comes_during_a_stop_stays_with_the_broker(protocol: Protocol) {
     );
     drop(peer);
     assert_eq!(daemon.ended().code(), Some(0));
+}
+
+fn what_its_target_does_not_take_in_time_comes_again(protocol: Protocol) {
+    let (plant, cloud) = (Mosquitto::start(), ScriptedBroker::listen(protocol));
+    let relay = "allow = { publish = [\"cloud:up/#\"] }\nconfig = { broker = \"cloud\", topic = \"up/{topic}\" }";
+    let config = Config::new()
+        .top("shutdown-grace = \"300ms\"")
+        .broker("plant", plant.port(), protocol, "")
+        .broker("cloud", cloud.port(), protocol, "")
+        .handler("relay", "relay.wasm", relay)
+        .subscription("plant", "in/#", 1, "relay", "");
+    let mut daemon = Daemon::launch(&config);
+    let mut target = cloud.accept(false);
+    daemon.wait_broker("plant");
+    plant.client(protocol).publish(&Message::new("in/a", "x"));
+    let Request::Publish(..) = target.request() else { panic!("the output comes") };
+    daemon.terminate();
+    drop(target);
+
+    daemon.launch_again();
+    let mut target = cloud.accept(false);
+    let Request::Publish(again, id) = target.request() else { panic!("the output comes again") };
+    assert_eq!(again.topic, "up/in/a");
+    target.acknowledge(id);
+    daemon.settle("plant", 1);
 }
 
 #[test]

@@ -97,7 +97,7 @@ pub const PROMISES: &[Promise] = &[
         Some(received)",
             },
         ],
-        rows: &[Row { test: "session_acknowledgements::acknowledgements_leave_in_the_order_of_arrival::on_5", red: "acknowledged in the order of arrival" }, Row { test: "fault_daemon_killed::nothing_is_lost_and_each_topic_stays_in_order::on_5", red: "which came first" }],
+        rows: &[Row { test: "session_acknowledgements::acknowledgements_leave_in_the_order_of_arrival::on_5", red: "acknowledged in the order of arrival" }, Row { test: "fault_daemon_stopped::nothing_is_lost_and_nothing_runs_twice::on_5", red: "which came first" }],
     },
     Promise {
         name: "acknowledge-before-the-targets-puback",
