@@ -44,7 +44,11 @@ mod handler_samples;
 mod outbox_acknowledgement;
 mod outbox_bridges;
 
+mod fault_broker_killed;
+mod fault_connection_cut;
 mod fault_daemon_killed;
+mod fault_daemon_stopped;
+mod fault_session_lost;
 
 mod admin_limits;
 mod admin_schemathesis;
