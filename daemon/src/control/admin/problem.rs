@@ -59,6 +59,8 @@ pub fn refusal_row(kind: RefusalKind) -> Row {
         RefusalKind::NoAnswer => row("no-answer", StatusCode::GATEWAY_TIMEOUT, "the broker has not answered in time"),
         RefusalKind::Changed => row("changed", StatusCode::CONFLICT, "it was changed or removed meanwhile"),
         RefusalKind::Busy => row("busy", StatusCode::SERVICE_UNAVAILABLE, "too much waits already"),
+        RefusalKind::OutboxFull => row("outbox-full", StatusCode::SERVICE_UNAVAILABLE, "the broker's outbox is full"),
+        RefusalKind::Dropped => row("dropped", StatusCode::SERVICE_UNAVAILABLE, "it was dropped before the broker had it"),
         RefusalKind::Plugin => row("plugin", StatusCode::UNPROCESSABLE_ENTITY, "the plugin does not load or start"),
         RefusalKind::Storage => row("storage", StatusCode::INTERNAL_SERVER_ERROR, "it cannot be kept"),
         RefusalKind::Stopping => row("stopping", StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping"),

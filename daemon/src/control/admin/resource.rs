@@ -409,6 +409,12 @@ pub enum Step {
     },
     /// An outbox has no room for what the call published: it waits, all of it.
     WaitsForRoom { publishes: u64 },
+    /// An outbox has no room for what the call published, and rejects it: the call counts as one that asks for a retry.
+    NoRoom {
+        publishes: u64,
+        /// Whose outbox, and which limit is reached.
+        reason: String,
+    },
     /// What the call published is in the outboxes.
     Admitted { publishes: u64 },
     /// A publish has reached its end.
@@ -440,6 +446,10 @@ pub enum PublishResult {
     Poisoned,
     /// The broker was removed before it had it.
     Purged,
+    /// It was in the outbox for longer than `max-age`.
+    Expired,
+    /// It made way for a newer one in a full outbox.
+    Displaced,
 }
 
 /// A message to publish.

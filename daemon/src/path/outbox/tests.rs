@@ -34,8 +34,8 @@ impl World {
     fn new() -> World {
         let metrics = Metrics::new().expect("well formed");
         let outboxes = Arc::new(Outboxes::new());
-        outboxes.add(PLANT, metrics.broker("plant"));
-        outboxes.add(CLOUD, metrics.broker("cloud"));
+        outboxes.add(PLANT, "plant".into(), OutboxLimits::default(), metrics.broker("plant"));
+        outboxes.add(CLOUD, "cloud".into(), OutboxLimits::default(), metrics.broker("cloud"));
         World { outboxes, source: metrics.broker("source"), metrics, progress: Arc::default() }
     }
 
@@ -49,12 +49,17 @@ impl World {
         let receipt = receipt.traced(trace);
         let part = receipt.split(1).next().expect("one part");
         let meters = self.metrics.handler("celsius");
-        self.outboxes.submit(publishes, Completion { part, cause: None, arrived: Instant::now(), meters })
+        let completion = Completion { part, cause: None, arrived: Instant::now(), meters };
+        match self.outboxes.submit(publishes, completion, || {}) {
+            Submitted::Waits(room) => Some(room),
+            Submitted::Done => None,
+            Submitted::Rejected(_, full) => panic!("{full}"),
+        }
     }
 
     /// Fills the outbox of a broker; how many publishes that took.
     fn fill(&self, broker: BrokerId) -> usize {
-        (0..CAPACITY.messages).filter(|_| self.call(vec![publish(broker)]).is_none()).count()
+        (0..capacity()).filter(|_| self.call(vec![publish(broker)]).is_none()).count()
     }
 
     fn finished(&self, outcome: Outcome) -> u64 {
@@ -65,6 +70,11 @@ impl World {
         let (entry, message) = self.outboxes.take_next(broker).expect("something is unsent");
         self.outboxes.delivered(broker, entry, message.qos);
     }
+}
+
+/// Messages that an outbox takes by default.
+fn capacity() -> usize {
+    OutboxLimits::default().messages
 }
 
 fn publish(broker: BrokerId) -> Publish {
@@ -89,7 +99,7 @@ async fn in_time<T>(future: impl Future<Output = T>) -> T {
 #[test]
 fn a_command_is_told_what_was_sent_or_why_it_is_refused() {
     let world = World::new();
-    let mut commands = [(); 2].map(|()| world.outboxes.publish(publish(PLANT)));
+    let mut commands = [(); 2].map(|()| world.outboxes.publish(publish(PLANT)).expect("is not rejected"));
     assert_eq!(now(commands[0].end()), None);
     let [(first, _), (second, _)] = [(); 2].map(|()| world.outboxes.take_next(PLANT).expect("is unsent"));
     world.outboxes.delivered(PLANT, first, Qos::AtLeastOnce);
@@ -103,7 +113,7 @@ fn a_command_is_told_what_was_sent_or_why_it_is_refused() {
 #[test]
 fn a_command_that_is_postponed_goes_on_waiting() {
     let world = World::new();
-    let mut command = world.outboxes.publish(publish(PLANT));
+    let mut command = world.outboxes.publish(publish(PLANT)).expect("is not rejected");
     let (entry, _) = world.outboxes.take_next(PLANT).expect("is unsent");
     assert!(world.outboxes.postponed(PLANT, entry));
     assert_eq!(now(command.end()), None);
@@ -114,7 +124,7 @@ fn a_command_that_is_postponed_goes_on_waiting() {
 #[test]
 fn a_command_takes_back_what_was_not_sent_alone() {
     let world = World::new();
-    let mut command = world.outboxes.publish(publish(PLANT));
+    let mut command = world.outboxes.publish(publish(PLANT)).expect("is not rejected");
     let taken = world.outboxes.take_next(PLANT).expect("is unsent");
     assert!(!command.take_back(), "it is on its way");
     world.outboxes.put_back(PLANT, taken.0);
@@ -123,7 +133,7 @@ fn a_command_takes_back_what_was_not_sent_alone() {
     assert_eq!(now(command.end()), Some(PublishEnd::Purged));
     assert!(world.outboxes.take_next(PLANT).is_none());
 
-    let mut command = world.outboxes.publish(publish(PLANT));
+    let mut command = world.outboxes.publish(publish(PLANT)).expect("is not rejected");
     world.outboxes.take_next(PLANT).expect("is unsent");
     world.outboxes.connection_lost(PLANT, None);
     assert!(!command.take_back(), "the broker may have it");
@@ -134,15 +144,15 @@ fn a_command_takes_back_what_was_not_sent_alone() {
 #[test]
 fn a_command_that_goes_away_withdraws_what_waits_for_room_and_nothing_else() {
     let world = World::new();
-    let inside = world.outboxes.publish(publish(PLANT));
+    let inside = world.outboxes.publish(publish(PLANT)).expect("is not rejected");
     let filled = world.fill(PLANT);
-    assert_eq!(filled, CAPACITY.messages - 1);
-    let mut outside = world.outboxes.publish(publish(PLANT));
+    assert_eq!(filled, capacity() - 1);
+    let mut outside = world.outboxes.publish(publish(PLANT)).expect("is not rejected");
     drop(inside);
-    assert_eq!(world.outboxes.usage(PLANT).0, CAPACITY.messages, "what is in stays");
-    let last = world.outboxes.publish(publish(PLANT));
+    assert_eq!(world.outboxes.usage(PLANT).0, capacity(), "what is in stays");
+    let last = world.outboxes.publish(publish(PLANT)).expect("is not rejected");
     drop(last);
-    (0..CAPACITY.messages).for_each(|_| world.deliver(PLANT));
+    (0..capacity()).for_each(|_| world.deliver(PLANT));
     assert_eq!(world.outboxes.usage(PLANT).0, 1, "the one that waited, and not the one that went away");
     world.deliver(PLANT);
     assert_eq!(now(outside.end()), Some(PublishEnd::Delivered(Qos::ExactlyOnce)));
@@ -153,7 +163,7 @@ fn a_removed_broker_ends_what_waits_as_purged_and_every_message_ends_once() {
     let world = World::new();
     let filled = world.fill(PLANT);
     let mut room = world.call(vec![publish(PLANT), publish(CLOUD)]).expect("there is no room");
-    let mut command = world.outboxes.publish(publish(PLANT));
+    let mut command = world.outboxes.publish(publish(PLANT)).expect("is not rejected");
     assert_eq!(now(room.admitted()), None);
 
     assert_eq!(world.outboxes.remove(PLANT), filled + 2);
@@ -165,8 +175,8 @@ fn a_removed_broker_ends_what_waits_as_purged_and_every_message_ends_once() {
     assert_eq!(world.finished(Outcome::DroppedPurged), filled as u64 + 1, "with the worst of its ends");
 
     assert!(world.call(vec![publish(PLANT)]).is_none(), "nothing waits for a broker that is gone");
-    assert_eq!(now(world.outboxes.publish(publish(PLANT)).end()), Some(PublishEnd::Purged));
-    assert!(!world.outboxes.publish(publish(BrokerId(99))).take_back());
+    assert_eq!(now(world.outboxes.publish(publish(PLANT)).expect("is not rejected").end()), Some(PublishEnd::Purged));
+    assert!(!world.outboxes.publish(publish(BrokerId(99))).expect("is not rejected").take_back());
     assert_eq!(world.outboxes.remove(PLANT), 0);
     let counts = world.source.counts();
     let finished: u64 = counts.finished.iter().map(|(_, count)| count).sum();
@@ -183,7 +193,7 @@ fn a_broker_that_is_added_again_starts_empty_and_forgets_what_its_name_owed() {
     world.outboxes.remove(PLANT);
     world.metrics.forget_broker("plant");
     let meters = world.metrics.broker("plant");
-    world.outboxes.add(PLANT, Arc::clone(&meters));
+    world.outboxes.add(PLANT, "plant".into(), OutboxLimits::default(), Arc::clone(&meters));
     world.call(vec![publish(PLANT)]);
     world.outboxes.delivered(PLANT, old, Qos::AtLeastOnce);
     assert_eq!((world.outboxes.usage(PLANT).0, meters.outbox_messages.get()), (1, 1), "it was the old one's");
@@ -254,7 +264,7 @@ async fn who_waits_for_a_removed_broker_goes_on_once_it_is_there_again() {
     world.call(vec![publish(PLANT)]);
     tokio::task::yield_now().await;
     assert!(!ready.is_finished());
-    world.outboxes.add(PLANT, world.metrics.broker("plant"));
+    world.outboxes.add(PLANT, "plant".into(), OutboxLimits::default(), world.metrics.broker("plant"));
     world.call(vec![publish(PLANT)]);
     in_time(ready).await.expect("ends");
 }
