@@ -191,7 +191,9 @@ impl Outbox {
         let completion = Completion { part, cause: None, arrived: Instant::now(), meters: Arc::clone(&self.handler) };
         match self.outboxes.submit(vec![self.publish.clone()], completion, || {}) {
             Submitted::Done => Ok(()),
-            Submitted::Waits(_) | Submitted::Rejected(..) => Err(anyhow!("the outbox is full: pass fewer calls at a time")),
+            Submitted::Waits(_) | Submitted::Rejected(..) => {
+                Err(anyhow!("the outbox is full: pass fewer calls at a time"))
+            }
         }
     }
 }

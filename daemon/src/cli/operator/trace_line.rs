@@ -55,7 +55,9 @@ fn what(step: &Step) -> String {
                     format!("given up: {broker} ends one connection after the other over {topic}{reason}")
                 }
                 PublishResult::Purged => format!("dropped: {broker} was removed before it had {topic}"),
-                PublishResult::Expired => format!("dropped: in the outbox of {broker} for longer than max-age: {topic}"),
+                PublishResult::Expired => {
+                    format!("dropped: in the outbox of {broker} for longer than max-age: {topic}")
+                }
                 PublishResult::Displaced => format!("dropped: made way for a newer one to {broker}: {topic}"),
             }
         }

@@ -315,7 +315,9 @@ fn delivered(broker: &RunningBroker, end: Result<PublishEnd, Unfinished>) -> Res
 fn was_dropped(broker: &RunningBroker, dropped: Dropped) -> Refusal {
     let name = &broker.config.name;
     let (why, remedy) = match dropped.reason {
-        Reason::Expired => ("it was in the outbox for longer than max-age", "see with tidegate status why it was not sent"),
+        Reason::Expired => {
+            ("it was in the outbox for longer than max-age", "see with tidegate status why it was not sent")
+        }
         Reason::Displaced => {
             ("the outbox is full, and it made way for a newer one", "see with tidegate status why it was not sent")
         }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{NoRoom, Outboxes, Standing};
 use super::admission::{BatchId, Dropped, Reason};
 use super::owner::Owner;
 use super::queue::End;
+use super::{NoRoom, Outboxes, Standing};
 use crate::message::{BrokerId, Qos};
 use crate::path::handler::Publish;
 

@@ -23,14 +23,14 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-pub use self::admission::{BatchId, Dropped, Reason};
 use self::admission::Change;
+pub use self::admission::{BatchId, Dropped, Reason};
 pub use self::command::{Command, PublishEnd};
 pub use self::condemned::Cause;
 use self::condemned::Condemned;
 pub use self::expiry::expire;
-use self::news::{News, Voice};
 pub use self::news::NoRoom;
+use self::news::{News, Voice};
 pub use self::owner::Completion;
 use self::owner::Owner;
 use self::queue::End;

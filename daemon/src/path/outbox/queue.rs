@@ -363,7 +363,8 @@ mod tests {
     #[test]
     fn a_guilty_entry_is_tried_alone_and_what_follows_it_goes_on() {
         let mut outbox = Outbox::default();
-        let ids: Vec<EntryId> = (0..3).map(|number| outbox.push(message(number), BatchId(number as u64), None)).collect();
+        let ids: Vec<EntryId> =
+            (0..3).map(|number| outbox.push(message(number), BatchId(number as u64), None)).collect();
         let send_all = |outbox: &mut Outbox| std::iter::from_fn(|| outbox.take_next().map(|(id, _)| id)).count();
         for loss in 1..=3 {
             assert_eq!(send_all(&mut outbox), 3);
@@ -400,7 +401,8 @@ mod tests {
     #[test]
     fn a_postponed_entry_comes_again_before_those_behind_it_alone() {
         let mut outbox = Outbox::default();
-        let ids: Vec<EntryId> = (0..3).map(|number| outbox.push(message(number), BatchId(number as u64), None)).collect();
+        let ids: Vec<EntryId> =
+            (0..3).map(|number| outbox.push(message(number), BatchId(number as u64), None)).collect();
         let take = |outbox: &mut Outbox| outbox.take_next().map(|(id, _)| id);
         assert_eq!((take(&mut outbox), take(&mut outbox)), (Some(ids[0]), Some(ids[1])));
         assert_eq!((outbox.postpone(ids[0]), outbox.postpone(ids[1])), (1, 2));

@@ -95,7 +95,8 @@ pub(super) fn hold_a_call(
     };
     for named in brokers.iter().filter(granted) {
         let Some((broker, _)) = &named.item else { continue };
-        let limits = [(MESSAGES, max_publishes, broker.outbox.messages), (BYTES, max_publish_bytes, broker.outbox.bytes)];
+        let limits =
+            [(MESSAGES, max_publishes, broker.outbox.messages), (BYTES, max_publish_bytes, broker.outbox.bytes)];
         for (pair, call, holds) in limits {
             let holds = holds as u64;
             if call > holds {

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use super::*;
+use crate::control::config::model::OutboxLimits;
 use crate::control::config::model::Subscription;
 use crate::message::{BrokerId, Message, Outgoing, Qos};
 use crate::path::dispatch::{Job, ParallelLimit};
 use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, TestHandler, component, handler, load};
 use crate::path::handler::{CallResult, Publish};
-use crate::control::config::model::OutboxLimits;
 use crate::path::receipt::{Outcome, Progress, Receipt};
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
 use crate::topic::{TopicFilter, TopicName};

@@ -418,7 +418,11 @@ fn what_is_too_old_goes_and_makes_room() {
     assert_eq!((bench.dropped(), bench.admitted()), ((vec!["1".to_owned()], vec![(1, End::Expired)]), vec![fifth]));
     bench.pass(SECOND * 5);
     assert_eq!((bench.dropped().0, bench.ends()), (["2", "3", "4"].map(str::to_owned).to_vec(), vec![]));
-    assert_eq!(bench.admission.first_expiry(), Some(bench.now + SECOND * 5), "the fifth is as old as its stay in the outbox");
+    assert_eq!(
+        bench.admission.first_expiry(),
+        Some(bench.now + SECOND * 5),
+        "the fifth is as old as its stay in the outbox"
+    );
     assert_eq!(bench.drain(1), ["2", "3", "4"], "elsewhere nothing ages");
 }
 
@@ -720,7 +724,8 @@ impl World {
                     assert!(inside > 0, "an empty outbox is never full");
                 }
                 Change::Dropped { broker, message, dropped, .. } => {
-                    let number: usize = std::str::from_utf8(&message.payload).expect("UTF-8").parse().expect("a number");
+                    let number: usize =
+                        std::str::from_utf8(&message.payload).expect("UTF-8").parse().expect("a number");
                     let inside = &mut self.inside[broker.index()];
                     let place = inside.iter().position(|inside| !inside.sent).expect("something is unsent");
                     let gone = inside.remove(place);
