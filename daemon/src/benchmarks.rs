@@ -126,6 +126,7 @@ fn message(topic: TopicName, payload: &[u8]) -> Message {
         received: SystemTime::now(),
         arrived: Instant::now(),
         properties: None,
+        hops: 0,
     }
 }
 
@@ -152,6 +153,7 @@ impl Outbox {
             qos: Qos::AtLeastOnce,
             retain: false,
             properties: None,
+            hops: None,
         };
         let outboxes = Outboxes::new();
         outboxes.add(BROKER, Arc::from("local"), OutboxLimits::default(), Arc::clone(&broker));

@@ -203,6 +203,11 @@ impl Trace {
         self.tell(Step::CallEnded { handler, result, error, took: micros(took), publishes });
     }
 
+    /// The call failed, and is made again after so long.
+    pub fn waits_for_retry(&self, handler: &str, wait: Duration) {
+        self.tell(Step::WaitsForRetry { handler: handler.to_owned(), wait: micros(wait) });
+    }
+
     /// What a call published waits for room.
     pub fn waits_for_room(&self, publishes: usize) {
         self.tell(Step::WaitsForRoom { publishes: publishes as u64 });

@@ -42,6 +42,7 @@ fn what(step: &Step) -> String {
             let error = error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
             format!("call of {handler} ended after {}: {result}{error} ({publishes} published)", milliseconds(*took))
         }
+        Step::WaitsForRetry { handler, wait } => format!("{handler} is called again in {}", milliseconds(*wait)),
         Step::WaitsForRoom { publishes } => format!("waits for room in an outbox ({publishes} to publish)"),
         Step::NoRoom { publishes, reason } => format!("no room ({publishes} to publish): {reason}"),
         Step::Admitted { publishes } => format!("in the outboxes ({publishes} to publish)"),
@@ -148,6 +149,7 @@ mod tests {
             Step::CallEnded { handler: h(), result: text("reject"), error: Some(text("no")), took: 7, publishes: 0 },
             "call of h ended after 0.007 ms: reject: no (0 published)",
         );
+        check(Step::WaitsForRetry { handler: h(), wait: 150_000 }, "h is called again in 150.000 ms");
         check(Step::WaitsForRoom { publishes: 2 }, "waits for room in an outbox (2 to publish)");
         check(Step::Admitted { publishes: 2 }, "in the outboxes (2 to publish)");
         let published = |result, qos, reason: Option<&str>| Step::Published {

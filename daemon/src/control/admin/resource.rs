@@ -231,6 +231,7 @@ pub struct Handler {
     pub queue: usize,
     pub queue_bytes: String,
     pub overload: String,
+    pub retry: Retry,
     pub max_publishes: usize,
     pub max_publish_bytes: String,
     /// `BROKER:FILTER`.
@@ -242,7 +243,20 @@ pub struct Handler {
     pub calls: BTreeMap<String, u64>,
     /// Messages that wait for it.
     pub waiting: u64,
+    /// Those among them whose call failed and is made again.
+    pub retrying: u64,
     pub last_failure: Option<CallFailure>,
+}
+
+/// When a handler's call that failed is made again.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Retry {
+    /// Further calls for one message.
+    pub max: u32,
+    /// The shortest and the longest wait, such as `100ms..10s`.
+    pub backoff: String,
+    pub max_time: String,
 }
 
 /// A handler's call that failed.
@@ -425,6 +439,12 @@ pub enum Step {
         took: u64,
         /// What it published.
         publishes: u64,
+    },
+    /// The call failed, and is made again.
+    WaitsForRetry {
+        handler: String,
+        /// Microseconds until then.
+        wait: u64,
     },
     /// An outbox has no room for what the call published: it waits, all of it.
     WaitsForRoom { publishes: u64 },

@@ -383,7 +383,7 @@ pub fn outgoing(publication: &Publication) -> Result<Outgoing, Refusal> {
         })?,
         (None, None) => Bytes::new(),
     };
-    Ok(Outgoing { topic, payload, qos, retain: publication.retain, properties: None })
+    Ok(Outgoing { topic, payload, qos, retain: publication.retain, properties: None, hops: None })
 }
 
 /// How it stands with a subscription that somebody waits for.

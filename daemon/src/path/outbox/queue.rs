@@ -272,6 +272,7 @@ mod tests {
             qos: Qos::AtLeastOnce,
             retain: false,
             properties: None,
+            hops: None,
         })
     }
 

@@ -303,6 +303,7 @@ impl World {
             qos: Qos::AtLeastOnce,
             retain: false,
             properties: None,
+            hops: None,
         };
         let submitted = self.outboxes.submit(vec![Publish { broker: PLANT, message }], completion, || {});
         assert!(matches!(submitted, Submitted::Done), "there is room");

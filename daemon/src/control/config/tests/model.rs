@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::model::{
-    DispatchMode, Isolation, LogFormat, OnMessage, Otherwise, OutboxLimits, Overload, Protocol, WhenFull,
+    DispatchMode, Isolation, LogFormat, OnMessage, Otherwise, OutboxLimits, Overload, Protocol, Retry, WhenFull,
 };
 use super::super::secret::PasswordSource;
 use super::*;
@@ -98,6 +98,7 @@ max-memory = "4GiB"
 queue = 1
 queue-bytes = "2KB"
 overload = "drop-oldest"
+retry = { max = 5, backoff = "1s..1m", max-time = "10m" }
 max-publishes = 0
 max-publish-bytes = "64MiB"
 allow = { publish = ["plant:a/${env:SITE}/#", "lab:b:c"] }
@@ -117,6 +118,8 @@ address = "lab"
     assert_eq!(handler.call_deadline, Duration::from_millis(250));
     assert_eq!(handler.max_memory as u64, 4 << 30);
     assert_eq!((handler.queue, handler.queue_bytes, handler.overload), (1, 2_000, Overload::DropOldest));
+    let second = Duration::from_secs(1);
+    assert_eq!(handler.retry, Retry { max: 5, backoff: second..=60 * second, max_time: 600 * second });
     assert_eq!((handler.max_publishes, handler.max_publish_bytes), (0, 64 << 20));
     let grants: Vec<_> =
         handler.allow.publish.iter().map(|grant| (grant.broker.index(), grant.filter.as_str())).collect();
