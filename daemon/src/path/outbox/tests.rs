@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::*;
 use crate::brokers::BrokerNames;
 use crate::control::admin::resource::{PublishResult, Step};
+use crate::control::config::model::WhenFull;
 use crate::message::Outgoing;
 use crate::path::receipt::{Outcome, Progress, Receipt};
 use crate::telemetry::metrics::Metrics;
@@ -343,4 +344,123 @@ fn who_watches_a_message_is_told_that_it_waits_for_room() {
     world.deliver(CLOUD);
     let delivered = published("cloud", PublishResult::Delivered, Some(2), None);
     assert_eq!(steps(&mut watch), [delivered, ended("dropped_purged")]);
+}
+
+/// Limits of one message.
+const ONE: OutboxLimits = OutboxLimits { messages: 1, bytes: 1024, max_age: None, when_full: WhenFull::Block };
+
+fn dropped(reason: Reason, tried: bool) -> PublishEnd {
+    PublishEnd::Dropped(Dropped { reason, tried })
+}
+
+#[test]
+fn what_is_rejected_comes_back_and_has_left_no_trace_of_itself() {
+    let world = World::new();
+    world.outboxes.limit(PLANT, OutboxLimits { when_full: WhenFull::Reject, ..ONE });
+    assert!(world.call(vec![publish(PLANT)]).is_none());
+    let (tracer, mut watch) = watched();
+    let receipt = Receipt::new(Arc::clone(&world.source), Arc::clone(&world.progress), Qos::AtMostOnce, None);
+    let receipt = receipt.traced(tracer.begin(1, &message("t", 1)));
+    let part = receipt.split(1).next().expect("one part");
+    let meters = world.metrics.handler("celsius");
+    let completion = Completion { part, cause: None, arrived: Instant::now(), meters };
+    let accepted = || panic!("it is rejected");
+    let submitted = world.outboxes.submit(vec![publish(CLOUD), publish(PLANT)], completion, accepted);
+    let Submitted::Rejected(completion, full) = submitted else { panic!("it is not rejected") };
+    let sentence = "the outbox of plant is full (brokers.plant.outbox: max-messages = 1, when-full = \"reject\")";
+    assert_eq!(full.to_string(), sentence);
+    assert_eq!(steps(&mut watch), [Step::NoRoom { publishes: 2, reason: sentence.to_owned() }]);
+    assert_eq!((world.outboxes.usage(CLOUD).0, world.outboxes.waiting(PLANT)), (0, 0));
+    assert_eq!(world.progress.open(), 2, "the message is in hand, beside the first");
+    completion.part.end(Outcome::DroppedFailed);
+    assert_eq!(world.finished(Outcome::DroppedFailed), 1);
+    let refused = world.outboxes.publish(publish(PLANT)).err();
+    assert_eq!(refused.map(|full| full.to_string()).as_deref(), Some(sentence));
+}
+
+#[test]
+fn what_is_not_rejected_is_told_before_its_message_can_end() {
+    let world = World::new();
+    for publishes in [vec![], vec![publish(PLANT)], vec![publish(BrokerId(99))]] {
+        let receipt = Receipt::new(Arc::clone(&world.source), Arc::clone(&world.progress), Qos::AtMostOnce, None);
+        let part = receipt.split(1).next().expect("one part");
+        let completion = Completion { part, cause: None, arrived: Instant::now(), meters: world.metrics.handler("h") };
+        let mut told = None;
+        let submitted = world.outboxes.submit(publishes, completion, || told = Some(world.progress.open()));
+        assert!(matches!(submitted, Submitted::Done));
+        assert_eq!(told, Some(1), "with its message in hand");
+        world.outboxes.remove(PLANT);
+        world.outboxes.add(PLANT, "plant".into(), OutboxLimits::default(), world.metrics.broker("plant"));
+        assert_eq!(world.progress.open(), 0);
+    }
+}
+
+#[test]
+fn who_made_way_is_told_so_also_where_another_publish_made_room() {
+    let world = World::new();
+    world.outboxes.limit(PLANT, OutboxLimits { messages: 2, when_full: WhenFull::DropOldest, ..ONE });
+    let mut commands = [(); 2].map(|()| world.outboxes.publish(publish(PLANT)).expect("is not rejected"));
+    assert!(world.call(vec![publish(PLANT)]).is_none());
+    assert_eq!(now(commands[0].end()), Some(dropped(Reason::Displaced, false)));
+    assert_eq!(now(commands[1].end()), None);
+    // Both are on their way, so that the next one waits; the end of one lets it in, and the loss of the other the one behind.
+    let first = world.outboxes.take_next(PLANT).expect("is unsent").0;
+    world.outboxes.take_next(PLANT).expect("is unsent");
+    let mut waits = [(); 2].map(|()| world.outboxes.publish(publish(PLANT)).expect("is not rejected"));
+    assert_eq!(world.outboxes.waiting(PLANT), 2);
+    world.outboxes.delivered(PLANT, first, Qos::AtLeastOnce);
+    assert_eq!(now(commands[1].end()), Some(PublishEnd::Delivered(Qos::AtLeastOnce)));
+    assert_eq!(now(waits[0].end()), Some(dropped(Reason::Displaced, false)), "and is displaced by it at once");
+    world.outboxes.connection_lost(PLANT, None);
+    assert!(world.call(vec![publish(PLANT)]).is_none());
+    assert_eq!(world.finished(Outcome::DroppedOutboxFull), 1, "the one that was on its way");
+    assert_eq!(now(waits[1].end()), None);
+    let page = String::from_utf8(world.metrics.render().expect("renders")).expect("UTF-8");
+    assert!(page.contains("tidegate_outbox_dropped_total{broker=\"plant\",reason=\"displaced\"} 3\n"), "{page}");
+    assert!(page.contains("tidegate_outbox_max_messages{broker=\"plant\"} 2\n"), "{page}");
+}
+
+#[tokio::test]
+async fn what_is_too_old_goes_by_itself_and_the_soonest_first() {
+    let world = World::new();
+    let _expiry = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(expire(Arc::clone(&world.outboxes))));
+    let aged = |age| OutboxLimits { max_age: Some(age), ..OutboxLimits::default() };
+    // The task sleeps by now for as long as nothing ages, and then for an hour.
+    tokio::task::yield_now().await;
+    world.outboxes.limit(CLOUD, aged(Duration::from_secs(3600)));
+    let mut long = world.outboxes.publish(publish(CLOUD)).expect("is not rejected");
+    tokio::task::yield_now().await;
+    world.outboxes.limit(PLANT, aged(Duration::from_millis(20)));
+    let (begun, mut short) = (Instant::now(), world.outboxes.publish(publish(PLANT)).expect("is not rejected"));
+    assert_eq!(in_time(short.end()).await, dropped(Reason::Expired, false));
+    assert!(begun.elapsed() >= Duration::from_millis(20));
+    // What was on its way expires once it is not any more.
+    let mut tried = world.outboxes.publish(publish(PLANT)).expect("is not rejected");
+    world.outboxes.take_next(PLANT).expect("is unsent");
+    // A look for what must not come.
+    tokio::time::sleep(Duration::from_millis(40)).await;
+    assert_eq!(now(tried.end()), None);
+    world.outboxes.connection_lost(PLANT, None);
+    assert_eq!(in_time(tried.end()).await, dropped(Reason::Expired, true));
+    assert_eq!(now(long.end()), None);
+}
+
+#[test]
+fn who_watches_a_message_is_told_that_an_outbox_dropped_its_publishes() {
+    let (world, (tracer, mut watch)) = (World::new(), watched());
+    world.outboxes.limit(PLANT, OutboxLimits { messages: 2, when_full: WhenFull::DropOldest, ..ONE });
+    let traced = |publishes| world.traced_call(publishes, tracer.begin(1, &message("t", 1)));
+    assert!(traced(vec![publish(PLANT), publish(PLANT), publish(CLOUD)]).is_none());
+    assert!(world.call(vec![publish(PLANT), publish(PLANT)]).is_none());
+    world.deliver(CLOUD);
+    let gone = || published("plant", PublishResult::Displaced, None, None);
+    let there = published("cloud", PublishResult::Delivered, Some(2), None);
+    assert_eq!(
+        steps(&mut watch),
+        [Step::Admitted { publishes: 3 }, gone(), gone(), there, ended("dropped_outbox_full")]
+    );
+    // Its end comes with the last publish that it loses.
+    assert!(traced(vec![publish(PLANT), publish(PLANT)]).is_none());
+    assert!(world.call(vec![publish(PLANT), publish(PLANT)]).is_none());
+    assert_eq!(steps(&mut watch), [Step::Admitted { publishes: 2 }, gone(), gone(), ended("dropped_outbox_full")]);
 }
