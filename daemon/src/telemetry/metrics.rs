@@ -14,6 +14,7 @@ use prometheus::{
 };
 
 use crate::message::Qos;
+use crate::path::dead_letter::Reason;
 use crate::path::handler::CallResult;
 use crate::path::receipt::Outcome;
 use crate::path::session::Holder;
@@ -41,6 +42,8 @@ pub struct Metrics {
     end_to_end: HistogramVec,
     handler_queue: IntGaugeVec,
     handler_instances: IntGaugeVec,
+    dead_letters: IntCounterVec,
+    dead_letters_dropped: IntCounterVec,
     outbox_messages: IntGaugeVec,
     outbox_bytes: IntGaugeVec,
     certificate_expiry: GaugeVec,
@@ -116,6 +119,16 @@ impl Metrics {
                 &["handler"],
             )?,
             handler_instances: families.gauge("handler_instances", "Instances ready to be called.", &["handler"])?,
+            dead_letters: families.counter(
+                "dead_letters_total",
+                "Messages that failed for good and whose dead letter its broker has, by reason.",
+                &["handler", "reason"],
+            )?,
+            dead_letters_dropped: families.counter(
+                "dead_letters_dropped_total",
+                "Messages that failed for good and whose dead letter could not be kept.",
+                &["handler"],
+            )?,
             outbox_messages: families.gauge("outbox_messages", "Messages waiting to be delivered.", &["broker"])?,
             outbox_bytes: families.gauge("outbox_bytes", "Bytes waiting to be delivered.", &["broker"])?,
             certificate_expiry: families.seconds(
@@ -176,6 +189,8 @@ impl Metrics {
             end_to_end: self.end_to_end.with_label_values(&[name]),
             queue: self.handler_queue.with_label_values(&[name]),
             instances: self.handler_instances.with_label_values(&[name]),
+            dead_letters: Reason::ALL.map(|reason| self.dead_letters.with_label_values(&[name, reason.label()])),
+            dead_letters_dropped: self.dead_letters_dropped.with_label_values(&[name]),
         })
     }
 
@@ -209,6 +224,8 @@ impl Metrics {
     /// Removes the children of a handler, once its runners have ended.
     pub fn forget_handler(&self, name: &str) {
         CallResult::ALL.iter().for_each(|result| forget(&self.handler_calls, &[name, result.label()]));
+        Reason::ALL.iter().for_each(|reason| forget(&self.dead_letters, &[name, reason.label()]));
+        forget(&self.dead_letters_dropped, &[name]);
         for family in [&self.handler_duration, &self.end_to_end] {
             forget(family, &[name]);
         }
@@ -490,12 +507,36 @@ pub struct HandlerMeters {
     pub queue: IntGauge,
     /// Instances ready to be called.
     pub instances: IntGauge,
+    /// By [`Reason`].
+    dead_letters: [IntCounter; Reason::ALL.len()],
+    /// Those that could not be kept.
+    dead_letters_dropped: IntCounter,
 }
 
 impl HandlerMeters {
     /// Counts a call.
     pub fn call(&self, result: CallResult) {
         self.calls[result as usize].inc();
+    }
+
+    /// Counts a dead letter that its broker has.
+    pub fn dead_letter(&self, reason: Reason) {
+        self.dead_letters[reason as usize].inc();
+    }
+
+    /// Counts a dead letter that could not be kept.
+    pub fn dead_letter_dropped(&self) {
+        self.dead_letters_dropped.inc();
+    }
+
+    /// Dead letters so far by reason, in the order of [`Reason::ALL`].
+    pub fn dead_letters(&self) -> [(Reason, u64); Reason::ALL.len()] {
+        Reason::ALL.map(|reason| (reason, self.dead_letters[reason as usize].get()))
+    }
+
+    /// Dead letters so far that could not be kept.
+    pub fn dead_letters_dropped(&self) -> u64 {
+        self.dead_letters_dropped.get()
     }
 
     /// Calls so far by result, in the order of [`CallResult::ALL`].
@@ -573,6 +614,7 @@ mod tests {
             .chain(ConnectResult::ALL.iter().map(|result| result.label()))
             .chain(DisconnectReason::ALL.iter().map(|reason| reason.label()))
             .chain(CallResult::ALL.iter().map(|result| result.label()))
+            .chain(Reason::ALL.iter().map(|reason| reason.label()))
             .chain(AdminRefusal::ALL.iter().map(|reason| reason.label()));
         let missing: Vec<_> = names.chain(values).filter(|name| !page.contains(&format!("`{name}`"))).collect();
         assert_eq!(missing, [""; 0], "not in docs/metrics.md");
@@ -586,6 +628,15 @@ mod tests {
         let page = String::from_utf8(metrics.render().expect("renders")).expect("UTF-8");
         for reason in DisconnectReason::ALL {
             let sample = format!("disconnects_total{{broker=\"plant\",reason=\"{}\"}} 1\n", reason.label());
+            assert!(page.contains(&sample), "{sample} is not in\n{page}");
+        }
+        let celsius = metrics.handler("celsius");
+        for (count, reason) in (1..).zip(Reason::ALL) {
+            (0..count).for_each(|_| celsius.dead_letter(reason));
+        }
+        let page = String::from_utf8(metrics.render().expect("renders")).expect("UTF-8");
+        for (count, reason) in (1..).zip(Reason::ALL) {
+            let sample = format!("dead_letters_total{{handler=\"celsius\",reason=\"{}\"}} {count}\n", reason.label());
             assert!(page.contains(&sample), "{sample} is not in\n{page}");
         }
         let admin = metrics.admin();

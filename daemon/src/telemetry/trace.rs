@@ -20,6 +20,7 @@ use crate::path::handler::{CallError, CallResult, Publish};
 use crate::path::outbox::PublishEnd;
 use crate::path::receipt::Outcome;
 use crate::path::router::explain::Explanation;
+use crate::topic::TopicName;
 
 /// Steps that wait for one who watches; past it steps are missed.
 const CAPACITY: usize = 1024;
@@ -201,6 +202,12 @@ impl Trace {
         };
         let (handler, result) = (handler.to_owned(), label.label().to_owned());
         self.tell(Step::CallEnded { handler, result, error, took: micros(took), publishes });
+    }
+
+    /// Its dead letter is to be published. To be told before it waits for room.
+    pub fn dead_letter(&self, handler: &str, broker: BrokerId, topic: &TopicName, reason: &str) {
+        let (broker, topic) = (self.name(broker), cut(topic.as_str()));
+        self.tell(Step::DeadLetter { handler: handler.to_owned(), broker, topic, reason: reason.to_owned() });
     }
 
     /// What a call published waits for room.

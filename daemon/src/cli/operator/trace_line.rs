@@ -42,6 +42,9 @@ fn what(step: &Step) -> String {
             let error = error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
             format!("call of {handler} ended after {}: {result}{error} ({publishes} published)", milliseconds(*took))
         }
+        Step::DeadLetter { handler, broker, topic, reason } => {
+            format!("becomes a dead letter of {handler} ({reason}) on {broker}: {topic}")
+        }
         Step::WaitsForRoom { publishes } => format!("waits for room in an outbox ({publishes} to publish)"),
         Step::Admitted { publishes } => format!("in the outboxes ({publishes} to publish)"),
         Step::Published { broker, topic, result, qos, reason } => {
@@ -142,6 +145,10 @@ mod tests {
         check(
             Step::CallEnded { handler: h(), result: text("reject"), error: Some(text("no")), took: 7, publishes: 0 },
             "call of h ended after 0.007 ms: reject: no (0 published)",
+        );
+        check(
+            Step::DeadLetter { handler: h(), broker: b(), topic: t(), reason: text("reject") },
+            "becomes a dead letter of h (reject) on b: t",
         );
         check(Step::WaitsForRoom { publishes: 2 }, "waits for room in an outbox (2 to publish)");
         check(Step::Admitted { publishes: 2 }, "in the outboxes (2 to publish)");

@@ -214,6 +214,8 @@ pub struct Handler {
     pub overload: String,
     pub max_publishes: usize,
     pub max_publish_bytes: String,
+    /// Where messages go whose calls have failed for good; null drops them.
+    pub dead_letter: Option<DeadLetterTopic>,
     /// `BROKER:FILTER`.
     pub allow_publish: Vec<String>,
     /// With `***` in place of every text.
@@ -221,9 +223,21 @@ pub struct Handler {
     pub config: serde_json::Map<String, serde_json::Value>,
     /// Calls by result.
     pub calls: BTreeMap<String, u64>,
+    /// Dead letters that their broker has, by reason; those that are zero are left out.
+    pub dead_letters: BTreeMap<String, u64>,
+    /// Dead letters that could not be kept.
+    pub dead_letters_dropped: u64,
     /// Messages that wait for it.
     pub waiting: u64,
     pub last_failure: Option<CallFailure>,
+}
+
+/// A handler's dead-letter topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct DeadLetterTopic {
+    pub broker: String,
+    pub topic: String,
 }
 
 /// A handler's call that failed.
@@ -406,6 +420,14 @@ pub enum Step {
         took: u64,
         /// What it published.
         publishes: u64,
+    },
+    /// It failed for good: its dead letter is to be published.
+    DeadLetter {
+        handler: String,
+        broker: String,
+        topic: String,
+        /// As the metric's label: `reject`, `publish_refused`, …
+        reason: String,
     },
     /// An outbox has no room for what the call published: it waits, all of it.
     WaitsForRoom { publishes: u64 },

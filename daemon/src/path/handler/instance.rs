@@ -16,8 +16,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::wasm::{Call, Host, Instance, Plugin, StartError};
 use super::{CallError, CallResult, Publish};
 use crate::control::config::model::{Handler, Isolation};
+use crate::path::dead_letter::{DeadLetters, Input};
 use crate::path::dispatch::{HandlerQueue, Job, Permit, Turn, Work};
-use crate::path::outbox::{Completion, Outboxes};
+use crate::path::outbox::{Completion, Outboxes, Room};
 use crate::path::receipt::Outcome;
 use crate::telemetry::metrics::HandlerMeters;
 use crate::telemetry::occasional::Occasional;
@@ -52,6 +53,8 @@ pub(super) struct InstanceParts {
     pub(super) outboxes: Arc<Outboxes>,
     /// The handler's meters.
     pub(super) meters: Arc<HandlerMeters>,
+    /// Where messages go that failed for good; none where the handler has no dead-letter topic.
+    pub(super) dead_letters: Option<Arc<DeadLetters>>,
     /// Limits how often failures are said.
     pub(super) failures: Occasional,
     /// Where calls are reported.
@@ -255,42 +258,60 @@ impl InstanceParts {
         });
         match result {
             Ok(publishes) => self.publish(job, publishes).await,
-            Err(error) => self.failed(job, &error),
+            Err(error) => self.failed(job, &error).await,
         }
     }
 
     /// Hands a call's publishes to the outboxes, and waits until they have room for them.
     async fn publish(&self, job: Job, mut publishes: Vec<Publish>) {
-        let Job { message, part, .. } = job;
+        let Job { message, subscription, part, .. } = job;
         publishes.iter_mut().for_each(|publish| publish.message.hops = Some(message.next_hop()));
         let cause = self.outboxes.cause(&message, &publishes);
-        let completion = Completion { part, cause, arrived: message.arrived, meters: Arc::clone(&self.meters) };
-        if let Some(mut room) = self.outboxes.submit(publishes, completion) {
-            tokio::select! {
-                biased;
-                () = room.admitted() => {}
-                () = self.ending.hand_off.cancelled() => room.leave(),
-            }
+        let arrived = message.arrived;
+        let input = Input { message, subscription, attempts: FIRST_ATTEMPT };
+        let kept = self.dead_letters.as_ref().map(|letters| letters.keep(input));
+        let completion = Completion { part, cause, kept, arrived, meters: Arc::clone(&self.meters) };
+        self.admitted(self.outboxes.submit(publishes, completion)).await;
+    }
+
+    /// Waits until what was offered is in the outboxes, or is to be left to them.
+    async fn admitted(&self, room: Option<Room<'_>>) {
+        let Some(mut room) = room else { return };
+        tokio::select! {
+            biased;
+            () = room.admitted() => {}
+            () = self.ending.hand_off.cancelled() => room.leave(),
         }
     }
 
     /// A call did not return ok.
-    fn failed(&self, job: Job, error: &CallError) {
+    async fn failed(&self, job: Job, error: &CallError) {
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastFailure::now(error));
         if let Some(unsaid) = self.failures.due() {
-            tracing::warn!(
-                handler = %self.handler.name, subscription = %job.subscription.name, topic = %job.message.topic,
-                result = error.result().label(), %error, unsaid,
-                "the call failed, its message is dropped",
-            );
+            let (handler, subscription, topic) = (&self.handler.name, &job.subscription.name, &job.message.topic);
+            let result = error.result().label();
+            if self.dead_letters.is_some() {
+                tracing::warn!(%handler, %subscription, %topic, result, %error, unsaid,
+                    "the call failed, its message becomes a dead letter");
+            } else {
+                tracing::warn!(%handler, %subscription, %topic, result, %error, unsaid,
+                    "the call failed, its message is dropped");
+            }
         }
-        self.give_up(job);
+        self.give_up(job, error, FIRST_ATTEMPT).await;
     }
 
-    /// The message's calls have failed for good.
-    fn give_up(&self, job: Job) {
-        self.meters.end_to_end.observe(job.message.arrived.elapsed().as_secs_f64());
-        job.part.end(Outcome::DroppedFailed);
+    /// The message's calls have failed for good, so many and the last one with this error.
+    async fn give_up(&self, job: Job, error: &CallError, attempts: u32) {
+        let Job { message, subscription, part, .. } = job;
+        let Some(letters) = &self.dead_letters else {
+            self.meters.end_to_end.observe(message.arrived.elapsed().as_secs_f64());
+            return part.end(Outcome::DroppedFailed);
+        };
+        let input = Input { message, subscription, attempts };
+        if let Some(letter) = letters.of_call(input, part, error) {
+            self.admitted(self.outboxes.submit_letter(letter)).await;
+        }
     }
 }
 

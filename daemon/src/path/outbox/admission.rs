@@ -209,6 +209,12 @@ impl<T> Admission<T> {
         self.batches.get(&batch).map(|batch| &batch.tag)
     }
 
+    /// The same, to write what becomes of it.
+    pub fn tag_mut(&mut self, broker: BrokerId, entry: EntryId) -> Option<&mut T> {
+        let batch = self.slots.get(broker.index())?.outbox.batch(entry)?;
+        self.batches.get_mut(&batch).map(|batch| &mut batch.tag)
+    }
+
     /// A batch in the outboxes: its publishes that have not reached their end, and what it was offered with.
     pub fn batch(&self, id: BatchId) -> Option<(usize, &T)> {
         self.batches.get(&id).map(|batch| (batch.open, &batch.tag))

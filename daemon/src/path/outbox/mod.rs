@@ -8,6 +8,7 @@
 mod admission;
 mod command;
 mod condemned;
+mod dead_letter;
 mod owner;
 mod queue;
 mod state;
@@ -157,7 +158,7 @@ impl Outboxes {
     /// every publish is safe; at once when there is none.
     pub fn submit(&self, publishes: Vec<Publish>, completion: Completion) -> Option<Room<'_>> {
         if publishes.is_empty() {
-            completion.end(End::Delivered);
+            self.finish(Owner::Call(completion), End::Delivered, &PublishEnd::Delivered(Qos::AtMostOnce));
             return None;
         }
         match self.offer(publishes, Owner::Call(completion)) {
@@ -188,7 +189,7 @@ impl Outboxes {
             }
             Offered::Purged(owner) => {
                 drop(state);
-                owner.end(End::Purged, &PublishEnd::Purged);
+                self.finish(owner, End::Purged, &PublishEnd::Purged);
                 Standing::Ended
             }
         }
@@ -273,6 +274,7 @@ impl Outboxes {
         {
             let mut state = self.lock();
             state.tell_end(broker, entry, end);
+            state.blame(broker, entry, end);
             state.admission.ended(broker, entry, end.kind(), &mut changes);
             state.apply(&changes);
         }
@@ -294,6 +296,12 @@ impl Outboxes {
     }
 
     fn withdraw(&self, batch: BatchId) {
+        // A dropped owner ends its part, which reaches into the session.
+        drop(self.recall(batch));
+    }
+
+    /// Takes back what waits for room: whose it is, unless it is in or has ended.
+    fn recall(&self, batch: BatchId) -> Option<Owner> {
         let mut changes = Vec::new();
         let withdrawn = {
             let mut state = self.lock();
@@ -302,9 +310,8 @@ impl Outboxes {
             state.apply(&changes);
             withdrawn
         };
-        // Outside the lock: a dropped completion ends its part, which reaches into the session.
-        drop(withdrawn);
         self.end_batches(changes, &PublishEnd::Purged);
+        withdrawn
     }
 
     /// Messages end outside the lock, since their acknowledgement reaches into the session. `last` is the end of the
@@ -312,8 +319,15 @@ impl Outboxes {
     fn end_batches(&self, changes: Vec<Change<Owner>>, last: &PublishEnd) {
         for change in changes {
             if let Change::Ended { tag, worst } = change {
-                tag.end(worst, last);
+                self.finish(tag, worst, last);
             }
+        }
+    }
+
+    /// Tells an owner the end of what it offered, which may make a dead letter of its message. Outside the lock.
+    fn finish(&self, owner: Owner, worst: End, last: &PublishEnd) {
+        if let Some(letter) = owner.end(worst, last) {
+            self.post(letter);
         }
     }
 

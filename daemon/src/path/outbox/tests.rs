@@ -49,7 +49,7 @@ impl World {
         let receipt = receipt.traced(trace);
         let part = receipt.split(1).next().expect("one part");
         let meters = self.metrics.handler("celsius");
-        self.outboxes.submit(publishes, Completion { part, cause: None, arrived: Instant::now(), meters })
+        self.outboxes.submit(publishes, Completion { part, cause: None, kept: None, arrived: Instant::now(), meters })
     }
 
     /// Fills the outbox of a broker; how many publishes that took.

@@ -94,6 +94,7 @@ queue-bytes = "2KB"
 overload = "drop-oldest"
 max-publishes = 0
 max-publish-bytes = "64MiB"
+dead-letter = { broker = "lab", topic = "dead/${env:SITE}" }
 allow = { publish = ["plant:a/${env:SITE}/#", "lab:b:c"] }
 [handlers.celsius.config]
 unit = "${env:SITE}"
@@ -112,6 +113,8 @@ address = "lab"
     assert_eq!(handler.max_memory as u64, 4 << 30);
     assert_eq!((handler.queue, handler.queue_bytes, handler.overload), (1, 2_000, Overload::DropOldest));
     assert_eq!((handler.max_publishes, handler.max_publish_bytes), (0, 64 << 20));
+    let dead_letter = handler.dead_letter.as_ref().map(|place| (place.broker.index(), place.topic.as_str()));
+    assert_eq!(dead_letter, Some((1, "dead/north")));
     let grants: Vec<_> =
         handler.allow.publish.iter().map(|grant| (grant.broker.index(), grant.filter.as_str())).collect();
     assert_eq!(grants, [(0, "a/north/#"), (1, "b:c")]);
@@ -124,7 +127,7 @@ address = "lab"
 fn keys_of_a_subscription() {
     let when = "when = { payload = \"a+\", min-bytes = 3, retained = false, otherwise = \"next\" }";
     let loaded = good(&format!(
-        "{BROKER_AND_HANDLER}{}{}",
+        "{BROKER_AND_HANDLER}dead-letter = {{ broker = \"plant\", topic = \"dead\" }}\n{}{}",
         subscription_text("a/+", &format!("name = \"first\"\nqos = 2\non-message = \"celsius\"\n{when}")),
         subscription_text("b/#", "on-message = { log = \"{topic}\" }"),
     ));

@@ -57,6 +57,7 @@ pub(in crate::path::handler) fn handler() -> TestHandler {
             overload: Overload::DropNewest,
             max_publishes: 64,
             max_publish_bytes: 1 << 20,
+            dead_letter: None,
             allow: Allow::default(),
             config: serde_json::Map::new(),
             secrets: Vec::new(),
