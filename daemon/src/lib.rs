@@ -8,6 +8,7 @@
 pub mod benchmarks;
 mod brokers;
 mod causes;
+mod chance;
 mod cli;
 mod control;
 #[cfg(feature = "demo")]

@@ -11,8 +11,8 @@ pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 
 /// Why a message was not handled.
 ///
-/// The daemon logs and counts it and drops the publishes of the call. It does not try a message again yet: after either
-/// error the message ends as `dropped_failed`. Tell them apart all the same, since the log and the metrics do.
+/// The daemon logs and counts it and drops the publishes of the call. A message that asks for a retry is handled again, as the
+/// handler's `retry` says, and so is one whose call panicked; later messages of its topic wait for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// This message will never work, however often it is tried.

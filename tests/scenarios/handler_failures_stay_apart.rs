@@ -40,7 +40,8 @@ fn a_handler_that_asks_for_a_retry_is_called_again() {
 fn check(mode: &str, result: &str, words: &str) {
     // Short only where it is to be missed.
     let deadline = if result == "deadline" { "200ms" } else { "30s" };
-    let limits = format!("instances = 1\ncall-deadline = \"{deadline}\"\nmax-memory = \"16MiB\"");
+    let limits =
+        format!("instances = 1\ncall-deadline = \"{deadline}\"\nmax-memory = \"16MiB\"\nretry = {{ max = 0 }}");
     let broker = Mosquitto::start();
     let config = Config::new()
         .broker("plant", broker.port(), Protocol::V5, "")

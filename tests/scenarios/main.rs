@@ -38,10 +38,13 @@ mod handler_isolation;
 mod handler_limits;
 mod handler_log;
 mod handler_overload;
+mod handler_retry;
 mod handler_samples;
 
 mod outbox_acknowledgement;
 mod outbox_bridges;
+
+mod fault_daemon_killed;
 
 mod admin_limits;
 mod admin_schemathesis;

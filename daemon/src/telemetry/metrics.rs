@@ -41,6 +41,8 @@ pub struct Metrics {
     handler_duration: HistogramVec,
     end_to_end: HistogramVec,
     handler_queue: IntGaugeVec,
+    handler_retries: IntCounterVec,
+    handler_retrying: IntGaugeVec,
     handler_instances: IntGaugeVec,
     dead_letters: IntCounterVec,
     dead_letters_dropped: IntCounterVec,
@@ -118,6 +120,16 @@ impl Metrics {
                 "Messages waiting for the handler.",
                 &["handler"],
             )?,
+            handler_retries: families.counter(
+                "handler_retries_total",
+                "Calls that failed and are made again.",
+                &["handler"],
+            )?,
+            handler_retrying: families.gauge(
+                "handler_retrying_messages",
+                "Messages whose call failed and that wait for the next one.",
+                &["handler"],
+            )?,
             handler_instances: families.gauge("handler_instances", "Instances ready to be called.", &["handler"])?,
             dead_letters: families.counter(
                 "dead_letters_total",
@@ -188,6 +200,8 @@ impl Metrics {
             duration: self.handler_duration.with_label_values(&[name]),
             end_to_end: self.end_to_end.with_label_values(&[name]),
             queue: self.handler_queue.with_label_values(&[name]),
+            retries: self.handler_retries.with_label_values(&[name]),
+            retrying: self.handler_retrying.with_label_values(&[name]),
             instances: self.handler_instances.with_label_values(&[name]),
             dead_letters: Reason::ALL.map(|reason| self.dead_letters.with_label_values(&[name, reason.label()])),
             dead_letters_dropped: self.dead_letters_dropped.with_label_values(&[name]),
@@ -229,7 +243,8 @@ impl Metrics {
         for family in [&self.handler_duration, &self.end_to_end] {
             forget(family, &[name]);
         }
-        for family in [&self.handler_queue, &self.handler_instances] {
+        forget(&self.handler_retries, &[name]);
+        for family in [&self.handler_queue, &self.handler_retrying, &self.handler_instances] {
             forget(family, &[name]);
         }
     }
@@ -505,6 +520,10 @@ pub struct HandlerMeters {
     pub end_to_end: Histogram,
     /// Messages waiting.
     pub queue: IntGauge,
+    /// Calls that failed and are made again.
+    pub retries: IntCounter,
+    /// Messages waiting for that.
+    pub retrying: IntGauge,
     /// Instances ready to be called.
     pub instances: IntGauge,
     /// By [`Reason`].

@@ -204,6 +204,11 @@ impl Trace {
         self.tell(Step::CallEnded { handler, result, error, took: micros(took), publishes });
     }
 
+    /// The call failed, and is made again after so long.
+    pub fn waits_for_retry(&self, handler: &str, wait: Duration) {
+        self.tell(Step::WaitsForRetry { handler: handler.to_owned(), wait: micros(wait) });
+    }
+
     /// Its dead letter is to be published. To be told before it waits for room.
     pub fn dead_letter(&self, handler: &str, broker: BrokerId, topic: &TopicName, reason: &str) {
         let (broker, topic) = (self.name(broker), cut(topic.as_str()));

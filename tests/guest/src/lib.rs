@@ -16,6 +16,8 @@ struct Config {
     mode: Mode,
     /// It goes wrong only for payloads that contain this text; other messages are echoed.
     trigger: Option<String>,
+    /// It goes wrong only in the first so many attempts at a message, which is then echoed.
+    attempts: Option<u32>,
     /// `slow`, `hold` and `interval`: how long a call takes. `retry`: the least delay that is asked for. Milliseconds.
     #[serde(default)]
     ms: u64,
@@ -91,7 +93,9 @@ fn init() -> Result {
 
 fn handle(message: &Message) -> Result {
     let config: &Config = config()?;
-    let spared = config.trigger.as_deref().is_some_and(|trigger| !contains(&message.payload, trigger.as_bytes()));
+    let recovered = config.attempts.is_some_and(|attempts| message.attempt > attempts);
+    let spared =
+        recovered || config.trigger.as_deref().is_some_and(|trigger| !contains(&message.payload, trigger.as_bytes()));
     if spared { echo(message) } else { misbehave(config, message) }
 }
 

@@ -47,6 +47,27 @@ impl Resource for HandlerKeys {
                 "MODE",
                 "Which QoS 0 message is dropped when there is no room [default: drop-newest]",
             ),
+            key(
+                "retry-max",
+                &["retry", "max"],
+                Integer,
+                "COUNT",
+                "Further calls for a message whose call failed [default: 3]",
+            ),
+            key(
+                "retry-backoff",
+                &["retry", "backoff"],
+                Text,
+                "SHORTEST..LONGEST",
+                "The wait before a further call [default: 100ms..10s]",
+            ),
+            key(
+                "retry-max-time",
+                &["retry", "max-time"],
+                Text,
+                "DURATION",
+                "From the first call of a message to its last, at most [default: 30s]",
+            ),
             key("max-publishes", &["max-publishes"], Integer, "COUNT", "Publishes of one call [default: 64]"),
             key(
                 "max-publish-bytes",
@@ -222,11 +243,13 @@ mod tests {
         check("handlers add h --plugin p.wasm", add, json!({"name": "h", "plugin": "p.wasm"}));
         check(
             "handlers add h --plugin p.wasm --instances 2 --isolation per-message --call-deadline 1s --max-memory 1MiB \
-             --queue 3 --queue-bytes 1KiB --overload drop-oldest --max-publishes 0 --max-publish-bytes 1B \
+             --queue 3 --queue-bytes 1KiB --overload drop-oldest --retry-max 5 --retry-backoff 1s..1m \
+             --retry-max-time 10m --max-publishes 0 --max-publish-bytes 1B \
              --dead-letter-broker a --dead-letter-topic dead/h --allow-publish a:x/# --allow-publish b:y,z --config unit=F --config limit=3",
             add,
             json!({"name": "h", "plugin": "p.wasm", "instances": 2, "isolation": "per-message", "call-deadline": "1s",
-                "max-memory": "1MiB", "queue": 3, "queue-bytes": "1KiB", "overload": "drop-oldest", "max-publishes": 0,
+                "max-memory": "1MiB", "queue": 3, "queue-bytes": "1KiB", "overload": "drop-oldest",
+                "retry": {"max": 5, "backoff": "1s..1m", "max-time": "10m"}, "max-publishes": 0,
                 "max-publish-bytes": "1B", "dead-letter": {"broker": "a", "topic": "dead/h"}, "allow": {"publish": ["a:x/#", "b:y,z"]},
                 "config": {"unit": "F", "limit": 3}}),
         );
@@ -251,6 +274,7 @@ mod tests {
             "name": "celsius", "origin": {"source": "file", "file": "t.toml", "line": 7}, "plugin": "plugins/c.wasm",
             "version": "0123456789abcdef", "instances": 2, "isolation": "reuse", "call-deadline": "1s",
             "max-memory": "64MiB", "queue": 1024, "queue-bytes": "16MiB", "overload": "drop-newest",
+            "retry": {"max": 3, "backoff": "100ms..10s", "max-time": "30s"}, "retrying": 1,
             "max-publishes": 64, "max-publish-bytes": "1MiB", "dead-letter": {"broker": "b", "topic": "dead"},
             "allow-publish": ["b:x/#"], "config": {"unit": "***"}, "calls": {"ok": 5, "reject": 1, "trap": 2},
             "dead-letters": {"reject": 1, "trap": 1}, "dead-letters-dropped": 1, "waiting": 4,

@@ -42,6 +42,7 @@ fn what(step: &Step) -> String {
             let error = error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
             format!("call of {handler} ended after {}: {result}{error} ({publishes} published)", milliseconds(*took))
         }
+        Step::WaitsForRetry { handler, wait } => format!("{handler} is called again in {}", milliseconds(*wait)),
         Step::DeadLetter { handler, broker, topic, reason } => {
             format!("becomes a dead letter of {handler} ({reason}) on {broker}: {topic}")
         }
@@ -146,6 +147,7 @@ mod tests {
             Step::CallEnded { handler: h(), result: text("reject"), error: Some(text("no")), took: 7, publishes: 0 },
             "call of h ended after 0.007 ms: reject: no (0 published)",
         );
+        check(Step::WaitsForRetry { handler: h(), wait: 150_000 }, "h is called again in 150.000 ms");
         check(
             Step::DeadLetter { handler: h(), broker: b(), topic: t(), reason: text("reject") },
             "becomes a dead letter of h (reject) on b: t",

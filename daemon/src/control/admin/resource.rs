@@ -212,6 +212,7 @@ pub struct Handler {
     pub queue: usize,
     pub queue_bytes: String,
     pub overload: String,
+    pub retry: Retry,
     pub max_publishes: usize,
     pub max_publish_bytes: String,
     /// Where messages go whose calls have failed for good; null drops them.
@@ -229,6 +230,8 @@ pub struct Handler {
     pub dead_letters_dropped: u64,
     /// Messages that wait for it.
     pub waiting: u64,
+    /// Those among them whose call failed and is made again.
+    pub retrying: u64,
     pub last_failure: Option<CallFailure>,
 }
 
@@ -238,6 +241,17 @@ pub struct Handler {
 pub struct DeadLetterTopic {
     pub broker: String,
     pub topic: String,
+}
+
+/// When a handler's call that failed is made again.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Retry {
+    /// Further calls for one message.
+    pub max: u32,
+    /// The shortest and the longest wait, such as `100ms..10s`.
+    pub backoff: String,
+    pub max_time: String,
 }
 
 /// A handler's call that failed.
@@ -428,6 +442,12 @@ pub enum Step {
         topic: String,
         /// As the metric's label: `reject`, `publish_refused`, …
         reason: String,
+    },
+    /// The call failed, and is made again.
+    WaitsForRetry {
+        handler: String,
+        /// Microseconds until then.
+        wait: u64,
     },
     /// An outbox has no room for what the call published: it waits, all of it.
     WaitsForRoom { publishes: u64 },

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 pub use problem::{Origin, Problem};
 pub use raw::Definition;
-pub use scalar::{format_duration, format_size};
+pub use scalar::{format_duration, format_durations, format_size};
 pub use show::{Setting, Shown};
 
 use toml::de::DeTable;

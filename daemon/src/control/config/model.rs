@@ -6,6 +6,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroUsize};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -256,6 +257,17 @@ pub enum Overload {
     DropOldest,
 }
 
+/// `retry = {…}`: when a call that failed is made again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Further calls for one message, after the first.
+    pub max: u32,
+    /// The shortest and the longest wait before one, unless the handler says how long.
+    pub backoff: RangeInclusive<Duration>,
+    /// From the beginning of the first call to that of the last, at most.
+    pub max_time: Duration,
+}
+
 /// `[handlers.NAME]`.
 pub struct Handler {
     /// Its name everywhere.
@@ -276,6 +288,8 @@ pub struct Handler {
     pub queue_bytes: usize,
     /// Which QoS 0 message goes when the queue is full.
     pub overload: Overload,
+    /// When a call that failed is made again.
+    pub retry: Retry,
     /// Publishes of one call.
     pub max_publishes: usize,
     /// Topic, payload and property bytes of one call's publishes.
@@ -303,6 +317,7 @@ impl fmt::Debug for Handler {
             .field("queue", &self.queue)
             .field("queue_bytes", &self.queue_bytes)
             .field("overload", &self.overload)
+            .field("retry", &self.retry)
             .field("max_publishes", &self.max_publishes)
             .field("max_publish_bytes", &self.max_publish_bytes)
             .field("dead_letter", &self.dead_letter)

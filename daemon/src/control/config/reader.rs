@@ -15,7 +15,7 @@ use super::ObjectOrigin;
 use super::interpolate::{Environment, Text, expand};
 use super::problem::{MASK, Origin, Place, Problem, shown};
 use super::raw::Definition;
-use super::scalar::{format_duration, format_size, parse_duration, parse_size};
+use super::scalar::{format_duration, format_durations, format_size, parse_duration, parse_size};
 use super::source::SourceFile;
 use super::suggest::{either, nearest};
 use crate::brokers::BrokerNames;
@@ -361,6 +361,34 @@ impl<'a> Value<'a> {
         let nearest = if value < *range.start() { &low } else { &high };
         self.error(format!("must be {low} to {high}"), format!("use \"{nearest}\""));
         None
+    }
+
+    /// Two durations within a range, the shorter one first: `"100ms..10s"`. One alone stands for both.
+    pub(super) fn durations(&self, range: RangeInclusive<Duration>) -> Option<RangeInclusive<Duration>> {
+        let Some(written) = self.as_written() else {
+            self.wrong_type("two durations", "use \"SHORTEST..LONGEST\", such as \"100ms..10s\"");
+            return None;
+        };
+        let Some((_, _)) = written.split_once("..") else {
+            return self.duration(range).map(|both| both..=both);
+        };
+        let text = self.text()?;
+        let (shortest, longest) = text.value.split_once("..").unwrap_or((&text.value, &text.value));
+        let read = |part: &str| self.told_of(&text, parse_duration(part.trim()));
+        let (shortest, longest) = (read(shortest)?, read(longest)?);
+        let written = |(shortest, longest): (Duration, Duration)| format_durations(&(shortest..=longest));
+        if longest < shortest {
+            self.error("the shortest comes first", format!("use \"{}\"", written((longest, shortest))));
+            return None;
+        }
+        let (low, high) = (*range.start(), *range.end());
+        let within = (shortest.clamp(low, high), longest.clamp(low, high));
+        if within != (shortest, longest) {
+            let bounds = format!("both must be {} to {}", format_duration(low), format_duration(high));
+            self.error(bounds, format!("use \"{}\"", written(within)));
+            return None;
+        }
+        Some(shortest..=longest)
     }
 
     /// A size within a range, in bytes.

@@ -1,5 +1,6 @@
 //! Durations (`"250ms"`) and sizes (`"64KiB"`): from text, and back for remedies.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Units of sizes, in bytes, with the largest first within each family.
@@ -41,6 +42,11 @@ pub fn format_duration(duration: Duration) -> String {
         }
     }
     if text.is_empty() { "0s".to_owned() } else { text }
+}
+
+/// Two durations as the configuration writes them.
+pub fn format_durations(both: &RangeInclusive<Duration>) -> String {
+    format!("{}..{}", format_duration(*both.start()), format_duration(*both.end()))
 }
 
 /// Reads a size such as `64KiB`: a whole number of B, KB, MB, GB, KiB, MiB or GiB. Gives bytes.

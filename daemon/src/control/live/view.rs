@@ -11,11 +11,11 @@ use serde_json::{Map, Value};
 use super::{Live, Running, RunningBroker};
 use crate::control::admin::resource::{
     Broker, BrokerState, BrokerSummary, CallFailure, DeadLetterTopic, Handler, HandlerSummary, MASK, Messages,
-    OnMessage, Origin, Outbox, Setting, Source, Status, StatusMessage, Subscription, SubscriptionState, Tls, Transport,
-    When,
+    OnMessage, Origin, Outbox, Retry, Setting, Source, Status, StatusMessage, Subscription, SubscriptionState, Tls,
+    Transport, When,
 };
 use crate::control::config::secret::PasswordSource;
-use crate::control::config::{BrokerOrigins, ObjectOrigin, format_duration, format_size, model};
+use crate::control::config::{BrokerOrigins, ObjectOrigin, format_duration, format_durations, format_size, model};
 use crate::path::handler::{CallResult, HandlerView};
 use crate::path::session::{SessionState, SessionStatus, Standing};
 
@@ -271,6 +271,11 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
             model::Overload::DropNewest => "drop-newest".to_owned(),
             model::Overload::DropOldest => "drop-oldest".to_owned(),
         },
+        retry: Retry {
+            max: config.retry.max,
+            backoff: format_durations(&config.retry.backoff),
+            max_time: format_duration(config.retry.max_time),
+        },
         max_publishes: config.max_publishes,
         max_publish_bytes: format_size(config.max_publish_bytes as u64),
         dead_letter: config.dead_letter.as_ref().map(|place| DeadLetterTopic {
@@ -288,6 +293,7 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
             .collect(),
         dead_letters_dropped: view.meters().dead_letters_dropped(),
         waiting: view.queue().waiting() as u64,
+        retrying: view.queue().retrying() as u64,
         last_failure: last_failure(view),
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::crew::Crew;
 use super::lanes::{Delivery, Lanes, Limits, Place, Verdict};
 use super::parallel::{ParallelLimit, Permit};
+use super::retry::Tries;
 use crate::control::config::model::{Handler, Subscription};
 use crate::message::{BrokerId, Message, Qos};
 use crate::path::receipt::{Outcome, Part};
@@ -33,6 +34,8 @@ pub struct Job {
     pub part: Part,
     /// How many calls may run for messages of its broker.
     pub limit: Arc<ParallelLimit>,
+    /// The calls so far.
+    pub tries: Tries,
 }
 
 /// The queue of one handler, bounded by its `queue` and `queue-bytes`; QoS ≥ 1 messages wait beyond these, bounded by their
@@ -50,16 +53,25 @@ pub struct HandlerQueue {
 struct State {
     lanes: Lanes<Job>,
     crew: Crew,
-    /// The messages that the gauge tells of this queue: one that takes its place shares the gauge.
-    told: usize,
+    /// What the gauges tell of this queue: one that takes its place shares them.
+    told: Told,
     /// Set once, by whoever ends the handler or replaces it.
     closed: Option<Closed>,
 }
 
+/// What the gauges tell: messages that wait, and those among them that come again.
+#[derive(Clone, Copy, Default)]
+struct Told {
+    waiting: usize,
+    put_off: usize,
+}
+
 /// What becomes of jobs that come to a closed queue, from a router that had not heard of it.
 enum Closed {
-    /// They are dropped: the handler is removed.
+    /// They are dropped: the handler is removed. What was called already may be called again.
     Removed,
+    /// They are dropped, and so is what was called and comes again.
+    Purged,
     /// They go where the others went.
     Replaced(Arc<HandlerQueue>),
 }
@@ -75,7 +87,8 @@ pub enum Work {
 /// What a look found.
 enum Found {
     Call(usize, Job, Permit),
-    Nothing,
+    /// Nothing yet; something may start then.
+    Nothing(Option<Instant>),
     End,
 }
 
@@ -96,6 +109,12 @@ impl Turn {
         };
         self.queue.call(called);
     }
+
+    /// The call of this turn's job failed: the job is called again, not before `due`, and what comes after it in its topic
+    /// waits behind it. Whoever takes the place of the handler meanwhile calls it at once.
+    pub fn again(&self, job: Job, due: Instant) {
+        self.queue.put_off(self.shard, job, due);
+    }
 }
 
 impl Drop for Turn {
@@ -109,7 +128,8 @@ impl HandlerQueue {
     pub fn new(handler: Arc<Handler>, meters: Arc<HandlerMeters>) -> HandlerQueue {
         let shards = handler.instances.get();
         let bounds = Limits { messages: handler.queue, bytes: handler.queue_bytes, overload: handler.overload };
-        let state = State { lanes: Lanes::new(shards, bounds), crew: Crew::new(shards), told: 0, closed: None };
+        let state =
+            State { lanes: Lanes::new(shards, bounds), crew: Crew::new(shards), told: Told::default(), closed: None };
         HandlerQueue {
             state: Mutex::new(state),
             shards,
@@ -132,7 +152,7 @@ impl HandlerQueue {
                     drop(state);
                     return successor.push(job);
                 }
-                Some(Closed::Removed) => {
+                Some(Closed::Removed | Closed::Purged) => {
                     drop(state);
                     return job.part.end(Outcome::DroppedPurged);
                 }
@@ -161,8 +181,54 @@ impl HandlerQueue {
                 Found::Call(shard, job, permit) => {
                     return Work::Call(Turn { queue: Arc::clone(self), runner, shard }, job, permit);
                 }
-                Found::Nothing => self.door.notified().await,
+                Found::Nothing(None) => self.door.notified().await,
+                Found::Nothing(Some(due)) => {
+                    // Either way there may be something to start.
+                    let _ = tokio::time::timeout_at(due.into(), self.door.notified()).await;
+                }
                 Found::End => return Work::End,
+            }
+        }
+    }
+
+    /// A job that was called comes again: into this queue, or first into the one that took its place.
+    fn put_off(&self, shard: usize, job: Job, due: Instant) {
+        let mut state = self.lock();
+        match &state.closed {
+            None | Some(Closed::Removed) => {
+                state.lanes.put_off(shard, job, due);
+                self.tell(&mut state);
+            }
+            Some(Closed::Replaced(successor)) => {
+                let successor = Arc::clone(successor);
+                drop(state);
+                successor.put_first(job);
+            }
+            Some(Closed::Purged) => {
+                drop(state);
+                job.part.end(Outcome::DroppedPurged);
+            }
+        }
+    }
+
+    /// Puts a job before all that wait, here or in the queue that took this one's place.
+    fn put_first(&self, job: Job) {
+        let mut state = self.lock();
+        match &state.closed {
+            None => {
+                state.lanes.prepend(std::iter::once((self.place(&job), job)));
+                self.tell(&mut state);
+                drop(state);
+                self.door.notify_one();
+            }
+            Some(Closed::Replaced(successor)) => {
+                let successor = Arc::clone(successor);
+                drop(state);
+                successor.put_first(job);
+            }
+            Some(Closed::Removed | Closed::Purged) => {
+                drop(state);
+                job.part.end(Outcome::DroppedPurged);
             }
         }
     }
@@ -180,7 +246,8 @@ impl HandlerQueue {
         self.door.notify_one();
     }
 
-    /// Nothing comes any more: what waits is done, and then the runners end. A job that comes all the same is purged.
+    /// Nothing comes any more: what waits is done, that which comes again included, and then the runners end. A job that
+    /// comes all the same is purged.
     pub fn close(&self) {
         self.lock().closed.get_or_insert(Closed::Removed);
         self.door.notify_one();
@@ -209,6 +276,7 @@ impl HandlerQueue {
     /// Ends what waits as purged, and acknowledges it: left open, it would hold up the acknowledgements of all that follows
     /// on its connection. How many messages that were.
     pub fn purge(&self) -> usize {
+        self.lock().closed = Some(Closed::Purged);
         let purged = self.take_all();
         let count = purged.len();
         purged.into_iter().for_each(|job| job.part.end(Outcome::DroppedPurged));
@@ -221,9 +289,14 @@ impl HandlerQueue {
         drop(self.take_all());
     }
 
-    /// Messages that wait.
+    /// Messages that wait, those that come again included.
     pub fn waiting(&self) -> usize {
         self.lock().lanes.len()
+    }
+
+    /// Messages that wait to be called again.
+    pub fn retrying(&self) -> usize {
+        self.lock().lanes.put_off_count()
     }
 
     fn take_all(&self) -> Vec<Job> {
@@ -236,7 +309,7 @@ impl HandlerQueue {
     fn try_next(&self, runner: usize) -> Found {
         let mut permit = None;
         let mut discarded = Vec::new();
-        let (found, ended) = {
+        let (found, ended, due) = {
             let mut state = self.lock();
             let State { lanes, crew, closed, .. } = &mut *state;
             let mut verdict = |job: &Job| match job.part.fate() {
@@ -247,15 +320,18 @@ impl HandlerQueue {
                     if permit.is_some() { Verdict::Run } else { Verdict::Hold }
                 }
             };
-            crew.looks(runner, Instant::now());
-            let found = crew.free().find_map(|shard| Some((shard, lanes.take(shard, &mut verdict, &mut discarded)?)));
+            let now = Instant::now();
+            crew.looks(runner, now);
+            let take = |shard| Some((shard, lanes.take(shard, now, &mut verdict, &mut discarded)?));
+            let found = crew.free().find_map(take);
             match &found {
                 Some((shard, _)) => crew.takes(*shard),
                 None => crew.rests(runner),
             }
             let ended = found.is_none() && closed.is_some() && lanes.len() == 0;
+            let due = if found.is_none() { lanes.next_due(now) } else { None };
             self.tell(&mut state);
-            (found, ended)
+            (found, ended, due)
         };
         discarded.into_iter().for_each(|job| job.part.end(Outcome::Returned));
         if ended {
@@ -265,15 +341,18 @@ impl HandlerQueue {
         }
         match found {
             Some((shard, job)) => Found::Call(shard, job, permit.expect("the verdict is to run only with a permit")),
-            None => Found::Nothing,
+            None => Found::Nothing(due),
         }
     }
 
-    /// Tells the gauge what changed.
+    /// Tells the gauges what changed.
     fn tell(&self, state: &mut State) {
-        let waiting = state.lanes.len();
-        self.meters.queue.add(waiting as i64 - state.told as i64);
-        state.told = waiting;
+        let now = Told { waiting: state.lanes.len(), put_off: state.lanes.put_off_count() };
+        let told = std::mem::replace(&mut state.told, now);
+        self.meters.queue.add(now.waiting as i64 - told.waiting as i64);
+        if now.put_off != told.put_off {
+            self.meters.retrying.add(now.put_off as i64 - told.put_off as i64);
+        }
     }
 
     fn call(&self, called: bool) {
@@ -286,9 +365,10 @@ impl HandlerQueue {
         let message = &job.message;
         let mut hasher = DefaultHasher::new();
         (message.broker, &message.topic).hash(&mut hasher);
-        let shard = (hasher.finish() % self.shards as u64) as usize;
+        let topic = hasher.finish();
+        let shard = (topic % self.shards as u64) as usize;
         let delivery = if message.qos == Qos::AtMostOnce { Delivery::Droppable } else { Delivery::Kept };
-        Place { shard, broker: message.broker, delivery, weight: message.weight() }
+        Place { shard, broker: message.broker, topic, delivery, weight: message.weight() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

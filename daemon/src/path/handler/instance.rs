@@ -15,6 +15,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::wasm::{Call, Host, Instance, Plugin, StartError};
 use super::{CallError, CallResult, Publish};
+use crate::chance;
+use crate::control::config::format_duration;
 use crate::control::config::model::{Handler, Isolation};
 use crate::path::dead_letter::{DeadLetters, Input};
 use crate::path::dispatch::{HandlerQueue, Job, Permit, Turn, Work};
@@ -32,9 +34,6 @@ const TURN: Duration = Duration::from_micros(500);
 
 /// How often a failing handler's calls are said, at most.
 const FAILURE_SAID: Duration = Duration::from_millis(100);
-
-/// Of a message that comes again, the daemon does not know how often it came.
-const FIRST_ATTEMPT: u32 = 1;
 
 /// Bytes kept of what went wrong in the last call that failed.
 const LAST_ERROR_BYTES: usize = 1024;
@@ -55,8 +54,8 @@ pub(super) struct InstanceParts {
     pub(super) meters: Arc<HandlerMeters>,
     /// Where messages go that failed for good; none where the handler has no dead-letter topic.
     pub(super) dead_letters: Option<Arc<DeadLetters>>,
-    /// Limits how often failures are said.
-    pub(super) failures: Occasional,
+    /// Limit how often failures are said: those of calls that are made again, and those that are final.
+    pub(super) failures: [Occasional; 2],
     /// Where calls are reported.
     pub(super) tap: Tap,
     /// An instance for each shard.
@@ -136,9 +135,9 @@ impl Drop for Counted {
 }
 
 impl InstanceParts {
-    /// A limit for the failures of one handler.
-    pub(super) fn failures() -> Occasional {
-        Occasional::every(FAILURE_SAID)
+    /// Limits for the failures of one handler.
+    pub(super) fn failures() -> [Occasional; 2] {
+        [Occasional::every(FAILURE_SAID), Occasional::every(FAILURE_SAID)]
     }
 
     /// An instance, ready to be called.
@@ -166,7 +165,7 @@ pub(super) async fn serve(parts: Arc<InstanceParts>, runner: usize) {
 async fn call_until_the_end(parts: Arc<InstanceParts>, runner: usize) {
     let (mut calls, mut spent) = (0, Duration::ZERO);
     while let Work::Call(turn, job, permit) = parts.queue.next(runner).await {
-        let took = watched(&turn, parts.run(turn.shard, job, permit)).await;
+        let took = watched(&turn, parts.run(&turn, job, permit)).await;
         drop(turn);
         (calls, spent) = (calls + 1, spent + took);
         if calls >= CALLS_A_TURN || spent >= TURN {
@@ -200,15 +199,17 @@ fn not_started(error: StartError) -> CallError {
 
 impl InstanceParts {
     /// One job from its call to the hand-over of what it published; how long the call took.
-    async fn run(&self, shard: usize, job: Job, permit: Permit) -> Duration {
+    async fn run(&self, turn: &Turn, mut job: Job, permit: Permit) -> Duration {
+        let started = Instant::now();
+        // Of a message that the broker sends again, the daemon does not know how often it came.
+        let attempt = job.tries.begin(started);
         if let Some(trace) = job.part.trace() {
             let version = self.plugin.hash().to_string();
-            trace.call_begins(&self.handler.name, &job.subscription.name, version, FIRST_ATTEMPT);
+            trace.call_begins(&self.handler.name, &job.subscription.name, version, attempt);
         }
-        let started = Instant::now();
         let result = tokio::select! {
             biased;
-            result = self.call(shard, &job) => Some(result),
+            result = self.call(turn.shard, &job, attempt) => Some(result),
             () = self.ending.cut.cancelled() => None,
         };
         let took = started.elapsed();
@@ -217,7 +218,7 @@ impl InstanceParts {
         }
         drop(permit);
         match result {
-            Some(result) => self.finish(job, result, took).await,
+            Some(result) => self.finish(turn, job, result, took).await,
             None => {
                 self.ending.given_up.fetch_add(1, Ordering::Relaxed);
                 job.part.end(Outcome::DroppedPurged);
@@ -227,7 +228,7 @@ impl InstanceParts {
     }
 
     /// Calls the shard's instance, which is made anew where it was used up. A call that is dropped in the middle uses it up.
-    async fn call(&self, shard: usize, job: &Job) -> Result<Vec<Publish>, CallError> {
+    async fn call(&self, shard: usize, job: &Job, attempt: u32) -> Result<Vec<Publish>, CallError> {
         let mut counted = match self.instances.take(shard) {
             Some(counted) => counted,
             None => self.start().await.map_err(not_started)?,
@@ -237,7 +238,7 @@ impl InstanceParts {
             message: &job.message,
             subscription: &job.subscription.name,
             captures: &captures,
-            attempt: FIRST_ATTEMPT,
+            attempt,
             trace: job.part.trace(),
         };
         let result = counted.instance.call(call).await;
@@ -248,7 +249,7 @@ impl InstanceParts {
         result
     }
 
-    async fn finish(&self, job: Job, result: Result<Vec<Publish>, CallError>, took: Duration) {
+    async fn finish(&self, turn: &Turn, job: Job, result: Result<Vec<Publish>, CallError>, took: Duration) {
         let outcome = result.as_ref().map_or_else(CallError::result, |_| CallResult::Ok);
         self.meters.call(outcome);
         self.meters.duration.observe(took.as_secs_f64());
@@ -258,17 +259,17 @@ impl InstanceParts {
         });
         match result {
             Ok(publishes) => self.publish(job, publishes).await,
-            Err(error) => self.failed(job, &error).await,
+            Err(error) => self.failed(turn, job, &error).await,
         }
     }
 
     /// Hands a call's publishes to the outboxes, and waits until they have room for them.
     async fn publish(&self, job: Job, mut publishes: Vec<Publish>) {
-        let Job { message, subscription, part, .. } = job;
+        let Job { message, subscription, part, tries, .. } = job;
         publishes.iter_mut().for_each(|publish| publish.message.hops = Some(message.next_hop()));
         let cause = self.outboxes.cause(&message, &publishes);
         let arrived = message.arrived;
-        let input = Input { message, subscription, attempts: FIRST_ATTEMPT };
+        let input = Input { message, subscription, attempts: tries.begun() };
         let kept = self.dead_letters.as_ref().map(|letters| letters.keep(input));
         let completion = Completion { part, cause, kept, arrived, meters: Arc::clone(&self.meters) };
         self.admitted(self.outboxes.submit(publishes, completion)).await;
@@ -284,31 +285,57 @@ impl InstanceParts {
         }
     }
 
-    /// A call did not return ok.
-    async fn failed(&self, job: Job, error: &CallError) {
+    /// A call did not return ok: it is made again later, unless that is no use.
+    async fn failed(&self, turn: &Turn, job: Job, error: &CallError) {
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastFailure::now(error));
-        if let Some(unsaid) = self.failures.due() {
-            let (handler, subscription, topic) = (&self.handler.name, &job.subscription.name, &job.message.topic);
-            let result = error.result().label();
-            if self.dead_letters.is_some() {
-                tracing::warn!(%handler, %subscription, %topic, result, %error, unsaid,
-                    "the call failed, its message becomes a dead letter");
-            } else {
-                tracing::warn!(%handler, %subscription, %topic, result, %error, unsaid,
-                    "the call failed, its message is dropped");
+        let now = Instant::now();
+        let again = match error {
+            CallError::Reject(_) => None,
+            CallError::Retry { after, .. } => job.tries.again(&self.handler.retry, now, *after, chance::random()),
+            CallError::Trap(_) | CallError::Deadline(_) | CallError::Memory(_) => {
+                job.tries.again(&self.handler.retry, now, None, chance::random())
             }
+        };
+        self.say_failed(&job, error, again.map(|again| again.saturating_duration_since(now)));
+        match again {
+            Some(due) => {
+                self.meters.retries.inc();
+                turn.again(job, due);
+            }
+            None => self.give_up(job, error).await,
         }
-        self.give_up(job, error, FIRST_ATTEMPT).await;
     }
 
-    /// The message's calls have failed for good, so many and the last one with this error.
-    async fn give_up(&self, job: Job, error: &CallError, attempts: u32) {
-        let Job { message, subscription, part, .. } = job;
+    fn say_failed(&self, job: &Job, error: &CallError, wait: Option<Duration>) {
+        if let (Some(trace), Some(wait)) = (job.part.trace(), wait) {
+            trace.waits_for_retry(&self.handler.name, wait);
+        }
+        let Some(unsaid) = self.failures[usize::from(wait.is_none())].due() else { return };
+        let (handler, topic, result) = (&self.handler.name, &job.message.topic, error.result().label());
+        let (subscription, attempt) = (&job.subscription.name, job.tries.begun());
+        match wait {
+            Some(wait) => {
+                let wait = format_duration(wait);
+                tracing::warn!(%handler, %subscription, %topic, result, %error, attempt, wait, unsaid,
+                    "the call failed, it is made again");
+            }
+            None if self.dead_letters.is_some() => {
+                tracing::warn!(%handler, %subscription, %topic, result, %error, attempt, unsaid,
+                    "the call failed, its message becomes a dead letter");
+            }
+            None => tracing::warn!(%handler, %subscription, %topic, result, %error, attempt, unsaid,
+                "the call failed, its message is dropped"),
+        }
+    }
+
+    /// The message's calls have failed for good, the last one with this error.
+    async fn give_up(&self, job: Job, error: &CallError) {
+        let Job { message, subscription, part, tries, .. } = job;
         let Some(letters) = &self.dead_letters else {
             self.meters.end_to_end.observe(message.arrived.elapsed().as_secs_f64());
             return part.end(Outcome::DroppedFailed);
         };
-        let input = Input { message, subscription, attempts };
+        let input = Input { message, subscription, attempts: tries.begun() };
         if let Some(letter) = letters.of_call(input, part, error) {
             self.admitted(self.outboxes.submit_letter(letter)).await;
         }

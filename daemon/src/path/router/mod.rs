@@ -19,7 +19,7 @@ use self::select::{Facts, Places, Selected, domains, select_all};
 pub use self::table::RouteTable;
 use crate::control::config::model::{OnMessage, Subscription};
 use crate::message::{BrokerId, HOP_LIMIT, Message, Qos};
-use crate::path::dispatch::{HandlerQueue, Job, ParallelLimit};
+use crate::path::dispatch::{HandlerQueue, Job, ParallelLimit, Tries};
 use crate::path::receipt::{Outcome, Progress, Receipt};
 use crate::path::session::{AckToken, WireCopy};
 use crate::telemetry::metrics::BrokerMeters;
@@ -135,7 +135,8 @@ impl BrokerRoutes {
                         trace.queued(&handler.name, &subscription.name);
                     }
                     let (message, subscription) = (Arc::clone(message), Arc::clone(subscription));
-                    queue.push(Job { message, subscription, part, limit: Arc::clone(&self.limit) });
+                    let (limit, tries) = (Arc::clone(&self.limit), Tries::default());
+                    queue.push(Job { message, subscription, part, limit, tries });
                 }
                 (Some(OnMessage::Log(template)), _) => {
                     let line = template.render(message, &self.table.broker.name, &subscription.name);

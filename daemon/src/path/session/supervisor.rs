@@ -24,6 +24,7 @@ use super::opening::{DISCONNECT_DEADLINE, Open, clear_up, open, outcome};
 use super::report::Report;
 use super::steering::{ResetError, Steering};
 use super::transport::Transport;
+use crate::chance;
 use crate::message::Qos;
 use crate::telemetry::metrics::{ConnectResult, DisconnectReason};
 
@@ -283,7 +284,7 @@ impl Supervisor {
         if failure == Failure::Closed && up.is_some_and(|up| up < SOON) {
             failure = Failure::ClosedSoon(self.core.broker.client_id.clone());
         }
-        let delay = self.backoff.delay(failure.pace(), random());
+        let delay = self.backoff.delay(failure.pace(), chance::random());
         let retries = self.core.steering.retries(self.facts().await);
         self.report.failed(&failure, up, retries.then_some(delay));
         (self.retry, self.last_error) = (Some(Instant::now() + delay), Some(failure.to_string()));
@@ -295,11 +296,4 @@ impl Supervisor {
             (status.state, status.last_error) = (state, self.last_error.clone());
         });
     }
-}
-
-/// Uniform in 0..1.
-fn random() -> f64 {
-    // Without randomness the delays lose their jitter, nothing else.
-    let bits = getrandom::u64().unwrap_or(u64::MAX / 2);
-    (bits >> 11) as f64 / (1_u64 << 53) as f64
 }

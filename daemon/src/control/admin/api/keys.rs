@@ -199,6 +199,7 @@ pub(super) struct HandlerKeys {
     /// Such as `16MiB`.
     queue_bytes: Option<String>,
     overload: Option<Overload>,
+    retry: Option<RetryKeys>,
     #[schema(minimum = 1)]
     max_publishes: Option<u32>,
     /// Such as `1MiB`.
@@ -230,6 +231,17 @@ struct DeadLetterKeys {
     broker: Option<String>,
     /// A topic name, without wildcards.
     topic: Option<String>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RetryKeys {
+    #[schema(minimum = 0, maximum = 1000)]
+    max: Option<u32>,
+    /// Such as `100ms..10s`.
+    backoff: Option<String>,
+    /// Such as `30s`.
+    max_time: Option<String>,
 }
 
 #[derive(Deserialize, ToSchema)]

@@ -1,6 +1,7 @@
 //! `[handlers.NAME]`.
 
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +9,9 @@ use std::time::Duration;
 use super::{Named, addressable, broker, choose, filter, json, named, resolve, topic_name};
 use crate::control::config::HandlerOrigins;
 use crate::control::config::Origin;
-use crate::control::config::model::{Allow, DeadLetterTopic, Handler, Isolation, Overload, PublishGrant};
+use crate::control::config::model::{Allow, DeadLetterTopic, Handler, Isolation, Overload, PublishGrant, Retry};
 use crate::control::config::reader::{Table, Value};
+use crate::control::config::scalar::format_duration;
 use crate::control::config::suggest::either;
 use crate::path::outbox::CAPACITY;
 
@@ -17,6 +19,9 @@ const CALL_DEADLINE: Duration = Duration::from_secs(1);
 const MAX_MEMORY: u64 = 64 * MIB;
 const QUEUE: u64 = 1024;
 const QUEUE_BYTES: u64 = 16 * MIB;
+const RETRY_MAX: u32 = 3;
+const RETRY_BACKOFF: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10);
+const RETRY_MAX_TIME: Duration = Duration::from_secs(30);
 const MAX_PUBLISHES: u64 = 64;
 const MAX_PUBLISH_BYTES: u64 = MIB;
 
@@ -26,6 +31,12 @@ const GIB: u64 = 1 << 30;
 
 /// More instances than any machine has use for; each has a memory of its own.
 const MAX_INSTANCES: u64 = 256;
+
+/// More calls for one message than that show nothing new.
+const MOST_RETRIES: u64 = 1_000;
+
+/// A message holds back those behind it for no longer.
+const LONGEST_RETRY: Duration = Duration::from_secs(3_600);
 
 /// What an outbox holds: a call that publishes more could never be taken in.
 const OUTBOX_MESSAGES: u64 = CAPACITY.messages as u64;
@@ -80,6 +91,7 @@ fn handler(
         queue: addressable(table.get("queue").and_then(|value| value.integer(1..=1_000_000, "")).unwrap_or(QUEUE)),
         queue_bytes: addressable(size("queue-bytes", KIB..=GIB, QUEUE_BYTES)),
         overload: table.get("overload").and_then(|value| value.choice(&OVERLOADS)).unwrap_or(Overload::DropNewest),
+        retry: retry(table),
         max_publishes: addressable(
             table
                 .get("max-publishes")
@@ -100,6 +112,35 @@ fn handler(
 fn max_publish_bytes(table: &Table<'_>) -> u64 {
     let Some(value) = table.get("max-publish-bytes") else { return MAX_PUBLISH_BYTES };
     value.size(1..=OUTBOX_BYTES).unwrap_or(MAX_PUBLISH_BYTES)
+}
+
+/// `retry = { max = 3, backoff = "100ms..10s", max-time = "30s" }`.
+fn retry(table: &Table<'_>) -> Retry {
+    let read = |table: &Table<'_>| {
+        let max = table.get("max").and_then(|value| u32::try_from(value.integer(0..=MOST_RETRIES, "")?).ok());
+        let backoff = table.get("backoff").and_then(|value| value.durations(Duration::from_millis(1)..=LONGEST_RETRY));
+        let max_time = table.get("max-time").and_then(|value| value.duration(Duration::ZERO..=LONGEST_RETRY));
+        (max, backoff, max_time)
+    };
+    let shape = "{ max = 3, backoff = \"100ms..10s\", max-time = \"30s\" }";
+    let given = table.get("retry");
+    let (max, backoff, max_time) = given.as_ref().and_then(|value| value.table(shape, read)).unwrap_or_default();
+    let retry = Retry {
+        max: max.unwrap_or(RETRY_MAX),
+        backoff: backoff.unwrap_or(RETRY_BACKOFF),
+        max_time: max_time.unwrap_or(RETRY_MAX_TIME),
+    };
+    if let Some(value) = given
+        && retry.max > 0
+        && *retry.backoff.start() > retry.max_time
+    {
+        let shortest = format_duration(*retry.backoff.start());
+        value.warn(
+            format!("the shortest wait, {shortest}, is longer than max-time: no call is made again"),
+            format!("use a max-time of more than {shortest}, or max = 0"),
+        );
+    }
+    retry
 }
 
 /// A file name in `plugins-dir`, of a WebAssembly component.

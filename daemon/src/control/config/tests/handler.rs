@@ -3,7 +3,7 @@
 use super::{assemble_text, check, check_warnings, good, handler, lines, plugin};
 
 /// What an unknown key may have been.
-const HANDLER_KEYS: &str = "allow, call-deadline, config, dead-letter, instances, isolation, max-memory, max-publish-bytes, max-publishes, overload, plugin, queue, queue-bytes";
+const HANDLER_KEYS: &str = "allow, call-deadline, config, dead-letter, instances, isolation, max-memory, max-publish-bytes, max-publishes, overload, plugin, queue, queue-bytes, retry";
 
 #[test]
 fn instances() {
@@ -141,6 +141,54 @@ fn max_publish_bytes() {
 }
 
 #[test]
+fn retry() {
+    handler(
+        r#"retry = 3"#,
+        &[
+            r#"tidegate.toml:5:9: handlers.celsius.retry = 3: expected a table, got an integer; use { max = 3, backoff = "100ms..10s", max-time = "30s" }"#,
+        ],
+    );
+    handler(
+        "retry = { max = 1001 }",
+        &["tidegate.toml:5:17: handlers.celsius.retry.max = 1001: must be 0 to 1000; use 1000"],
+    );
+    handler(
+        r#"retry = { backoff = 100 }"#,
+        &[
+            r#"tidegate.toml:5:21: handlers.celsius.retry.backoff = 100: expected two durations, got an integer; use "SHORTEST..LONGEST", such as "100ms..10s""#,
+        ],
+    );
+    handler(
+        r#"retry = { backoff = "10s..100ms" }"#,
+        &[
+            r#"tidegate.toml:5:21: handlers.celsius.retry.backoff = "10s..100ms": the shortest comes first; use "100ms..10s""#,
+        ],
+    );
+    handler(
+        r#"retry = { backoff = "0s..2h" }"#,
+        &[r#"tidegate.toml:5:21: handlers.celsius.retry.backoff = "0s..2h": both must be 1ms to 1h; use "1ms..1h""#],
+    );
+    handler(
+        r#"retry = { backoff = "100..10s" }"#,
+        &[
+            r#"tidegate.toml:5:21: handlers.celsius.retry.backoff = "100..10s": a duration needs a unit; use "100ms", "100s" or "100m""#,
+        ],
+    );
+    handler(
+        r#"retry = { backoff = "2h" }"#,
+        &[r#"tidegate.toml:5:21: handlers.celsius.retry.backoff = "2h": must be 1ms to 1h; use "1h""#],
+    );
+    handler(
+        r#"retry = { max-time = "61m" }"#,
+        &[r#"tidegate.toml:5:22: handlers.celsius.retry.max-time = "61m": must be 0s to 1h; use "1h""#],
+    );
+    handler(
+        r#"retry = { times = 3 }"#,
+        &["tidegate.toml:5:11: handlers.celsius.retry.times: unknown key; known here: backoff, max, max-time"],
+    );
+}
+
+#[test]
 fn allow() {
     handler(
         r#"allow = "plant:a/#""#,
@@ -249,8 +297,8 @@ fn config() {
 #[test]
 fn unknown_keys() {
     handler(
-        "retry = { max = 3 }",
-        &[&format!("tidegate.toml:5:1: handlers.celsius.retry: unknown key; known here: {HANDLER_KEYS}")],
+        "quarantine = { after = 3 }",
+        &[&format!("tidegate.toml:5:1: handlers.celsius.quarantine: unknown key; known here: {HANDLER_KEYS}")],
     );
     handler(
         "reload = {}",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::model::{DispatchMode, Isolation, LogFormat, OnMessage, Otherwise, Overload, Protocol};
+use super::super::model::{DispatchMode, Isolation, LogFormat, OnMessage, Otherwise, Overload, Protocol, Retry};
 use super::super::secret::PasswordSource;
 use super::*;
 use crate::message::Qos;
@@ -92,6 +92,7 @@ max-memory = "4GiB"
 queue = 1
 queue-bytes = "2KB"
 overload = "drop-oldest"
+retry = { max = 5, backoff = "1s..1m", max-time = "10m" }
 max-publishes = 0
 max-publish-bytes = "64MiB"
 dead-letter = { broker = "lab", topic = "dead/${env:SITE}" }
@@ -112,6 +113,8 @@ address = "lab"
     assert_eq!(handler.call_deadline, Duration::from_millis(250));
     assert_eq!(handler.max_memory as u64, 4 << 30);
     assert_eq!((handler.queue, handler.queue_bytes, handler.overload), (1, 2_000, Overload::DropOldest));
+    let second = Duration::from_secs(1);
+    assert_eq!(handler.retry, Retry { max: 5, backoff: second..=60 * second, max_time: 600 * second });
     assert_eq!((handler.max_publishes, handler.max_publish_bytes), (0, 64 << 20));
     let dead_letter = handler.dead_letter.as_ref().map(|place| (place.broker.index(), place.topic.as_str()));
     assert_eq!(dead_letter, Some((1, "dead/north")));

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::*;
 use crate::control::config::model::Subscription;
 use crate::message::{BrokerId, Message, Outgoing, Qos};
-use crate::path::dispatch::{Job, ParallelLimit};
+use crate::path::dispatch::{Job, ParallelLimit, Tries};
 use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, TestHandler, component, handler, load};
 use crate::path::handler::{CallResult, Publish};
 use crate::path::outbox::CAPACITY;
@@ -32,6 +32,22 @@ static ECHO: LazyLock<Plugin> = LazyLock::new(|| {
 });
 static LOOPS: LazyLock<Plugin> =
     LazyLock::new(|| plugin("(func $handle (param i32) (result i32) (loop $for-ever (br $for-ever)) (unreachable))"));
+
+/// Traps where the payload begins with "b", up to the second attempt; otherwise it echoes.
+static FAILS_TWICE: LazyLock<Plugin> = LazyLock::new(|| {
+    plugin(&format!(
+        "{PUBLISH}
+        (func $handle (param $message i32) (result i32)
+            (local $payload i32)
+            (local.set $payload (i32.load offset=24 (local.get $message)))
+            (if (i32.and
+                    (i32.eq (i32.load8_u (local.get $payload)) (i32.const 98))
+                    (i32.lt_u (i32.load offset=48 (local.get $message)) (i32.const 3)))
+                (then unreachable))
+            (drop (call $publish-bytes (local.get $payload) (i32.load offset=28 (local.get $message))))
+            (i32.const {RESULT}))"
+    ))
+});
 
 fn plugin(body: &str) -> Plugin {
     load(&component(body)).expect("is a handler")
@@ -103,7 +119,7 @@ impl World {
         let receipt = Receipt::new(Arc::clone(&self.plant), Arc::clone(&self.progress), message.qos, None);
         let part = receipt.split(1).next().expect("one part");
         let (subscription, limit) = (Arc::clone(&self.subscription), Arc::clone(&self.limit));
-        queue.push(Job { message: Arc::new(message), subscription, part, limit });
+        queue.push(Job { message: Arc::new(message), subscription, part, limit, tries: Tries::default() });
     }
 
     fn finished(&self, outcome: Outcome) -> u64 {
@@ -302,6 +318,77 @@ async fn no_message_is_lost_doubled_or_overtaken_while_handlers_follow_one_anoth
     assert_eq!(count, ROUNDS * MESSAGES);
     assert_eq!(world.finished(Outcome::Handled), (ROUNDS * MESSAGES) as u64);
     assert_eq!(world.metrics.handler("celsius").queue.get(), 0);
+}
+
+const MILLI: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn a_call_that_failed_is_made_again_before_its_topic_goes_on_and_others_pass() {
+    let world = World::new();
+    let running = world.ready(&FAILS_TWICE, handler().retry(2, 20 * MILLI)).await.serve();
+    for (topic, payload) in [("t", "bad"), ("t", "second"), ("u", "other"), ("t", "b3")] {
+        world.push(running.queue(), topic, payload);
+    }
+    let mut came = Vec::new();
+    until(|| {
+        came.extend(world.delivered());
+        came.len() == 4
+    })
+    .await;
+    assert_eq!(came, ["other", "bad", "second", "b3"]);
+    let meters = world.metrics.handler("celsius");
+    assert_eq!((world.calls(CallResult::Ok), world.calls(CallResult::Trap), meters.retries.get()), (4, 4, 4));
+    assert_eq!((world.finished(Outcome::Handled), world.progress.open()), (4, 0));
+    assert_eq!((meters.retrying.get(), meters.queue.get()), (0, 0));
+    in_time(running.stop()).await;
+}
+
+#[tokio::test]
+async fn a_message_whose_calls_all_fail_is_given_up_and_its_topic_goes_on() {
+    let world = World::new();
+    let running = world.ready(&FAILS_TWICE, handler().retry(1, MILLI)).await.serve();
+    world.push(running.queue(), "t", "bad");
+    world.push(running.queue(), "t", "second");
+    until(|| world.progress.open() == 1 && world.delivered().as_deref() == Some("second")).await;
+    assert_eq!((world.finished(Outcome::DroppedFailed), world.finished(Outcome::Handled)), (1, 1));
+    assert_eq!((world.calls(CallResult::Trap), world.metrics.handler("celsius").retries.get()), (2, 1));
+    in_time(running.stop()).await;
+}
+
+/// So that whoever mends a handler need not wait for what its broken version had put off.
+#[tokio::test]
+async fn a_successor_calls_at_once_what_was_to_be_called_again_and_in_order() {
+    let world = World::new();
+    let old = world.ready(&FAILS_TWICE, handler().retry(2, HOUR)).await.serve();
+    let view = old.view();
+    world.push(old.queue(), "t", "bad");
+    world.push(old.queue(), "t", "second");
+    until(|| view.queue().retrying() == 1).await;
+    assert_eq!(world.metrics.handler("celsius").retrying.get(), 1);
+    let new = world.ready(&ECHO, handler()).await;
+    let new = in_time(new.succeed(old, CancellationToken::new())).await;
+    for expected in ["bad", "second"] {
+        in_time(world.outboxes.ready(PLANT)).await;
+        assert_eq!(world.delivered().as_deref(), Some(expected));
+    }
+    assert_eq!(world.metrics.handler("celsius").retrying.get(), 0);
+    in_time(new.stop()).await;
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_what_is_called_again_and_purges_what_comes_too_late() {
+    let world = World::new();
+    let running = world.ready(&FAILS_TWICE, handler().retry(2, 20 * MILLI)).await.serve();
+    world.push(running.queue(), "t", "bad");
+    assert_eq!(in_time(running.drain(soon())).await, 0);
+    assert_eq!((world.finished(Outcome::Handled), world.delivered().as_deref()), (0, Some("bad")));
+
+    let running = world.ready(&FAILS_TWICE, handler().retry(2, HOUR)).await.serve();
+    world.push(running.queue(), "t", "bad");
+    until(|| running.queue().retrying() == 1).await;
+    assert_eq!(in_time(running.drain(Instant::now())).await, 1);
+    assert_eq!((world.finished(Outcome::DroppedPurged), world.progress.open()), (1, 0));
 }
 
 #[tokio::test]

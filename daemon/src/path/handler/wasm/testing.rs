@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Host, LoadError, Plugin, WasmEngine};
 use crate::brokers::BrokerNames;
-use crate::control::config::model::{Allow, Handler, Isolation, Overload, PublishGrant};
+use crate::control::config::model::{Allow, Handler, Isolation, Overload, PublishGrant, Retry};
 use crate::message::BrokerId;
 use crate::topic::TopicFilter;
 
@@ -55,6 +55,7 @@ pub(in crate::path::handler) fn handler() -> TestHandler {
             queue: 1,
             queue_bytes: 1 << 20,
             overload: Overload::DropNewest,
+            retry: Retry { max: 0, backoff: Duration::ZERO..=Duration::ZERO, max_time: Duration::ZERO },
             max_publishes: 64,
             max_publish_bytes: 1 << 20,
             dead_letter: None,
@@ -66,6 +67,12 @@ pub(in crate::path::handler) fn handler() -> TestHandler {
 }
 
 impl TestHandler {
+    /// Calls that fail are made again so many times, after so long each.
+    pub(in crate::path::handler) fn retry(mut self, max: u32, wait: Duration) -> TestHandler {
+        self.handler.retry = Retry { max, backoff: wait..=wait, max_time: 10 * wait };
+        self
+    }
+
     /// Grants as `BROKER-ID:FILTER`.
     pub(in crate::path::handler) fn allow(mut self, grants: &[&str]) -> TestHandler {
         let grant = |text: &&str| {
