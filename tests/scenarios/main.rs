@@ -27,6 +27,7 @@ mod broker_traffic;
 mod dispatch_all;
 mod dispatch_best_match;
 mod dispatch_log_action;
+mod dispatch_loop;
 mod dispatch_order_per_topic;
 mod dispatch_parallel_limit;
 mod dispatch_share;
@@ -40,6 +41,8 @@ mod handler_log;
 mod handler_overload;
 mod handler_retry;
 mod handler_samples;
+
+mod dead_letters;
 
 mod outbox_acknowledgement;
 mod outbox_bridges;
