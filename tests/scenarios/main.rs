@@ -42,7 +42,9 @@ mod handler_retry;
 mod handler_samples;
 
 mod outbox_acknowledgement;
+mod outbox_backpressure;
 mod outbox_bridges;
+mod outbox_limits;
 
 mod fault_daemon_killed;
 

@@ -10,6 +10,7 @@ on_both_protocols!(
     a_target_broker_that_restarts_gets_everything_in_order,
     bridges_in_both_directions_do_not_wait_for_each_other,
     a_broker_on_demand_is_connected_for_a_publish,
+    a_broker_that_was_disconnected_by_hand_is_connected_for_a_publish,
 );
 
 /// Copies `TOPIC/#` of one broker to the same topics of another.
@@ -106,6 +107,22 @@ fn a_broker_on_demand_is_connected_for_a_publish(protocol: Protocol) {
 
     assert_eq!(collector.collect(1)[0].text(), "x");
     assert_eq!(daemon.settle("plant", 1).connects("cloud", "accepted"), 1.0);
+}
+
+fn a_broker_that_was_disconnected_by_hand_is_connected_for_a_publish(protocol: Protocol) {
+    let (plant, cloud) = (Mosquitto::start(), Mosquitto::start());
+    let config = Config::new().broker("plant", plant.port(), protocol, "").broker("cloud", cloud.port(), protocol, "");
+    let daemon = Daemon::start(&bridge(config, "plant", "cloud", "up"));
+    let collector = cloud.client(protocol);
+    collector.subscribe("up/#", 1);
+    daemon.done(&["brokers", "disconnect", "cloud"]);
+    daemon.wait_shown("cloud", "is disconnected by hand", |shown| shown["state"] == "disconnected");
+
+    plant.client(protocol).publish(&Message::new("up/a", "x"));
+
+    assert_eq!(collector.collect(1)[0].text(), "x");
+    assert_eq!(daemon.settle("plant", 1).connects("cloud", "accepted"), 2.0);
+    daemon.wait_connected("cloud", true);
 }
 
 /// 10,000 messages are kept for a broker that is away; further calls wait with theirs, and nothing is dropped.
