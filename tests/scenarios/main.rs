@@ -46,7 +46,11 @@ mod outbox_backpressure;
 mod outbox_bridges;
 mod outbox_limits;
 
+mod fault_broker_killed;
+mod fault_connection_cut;
 mod fault_daemon_killed;
+mod fault_daemon_stopped;
+mod fault_session_lost;
 
 mod admin_limits;
 mod admin_schemathesis;
