@@ -50,6 +50,7 @@ mod fault_broker_killed;
 mod fault_connection_cut;
 mod fault_daemon_killed;
 mod fault_daemon_stopped;
+mod fault_overload;
 mod fault_session_lost;
 
 mod admin_limits;

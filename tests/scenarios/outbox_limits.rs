@@ -3,6 +3,8 @@
 
 use tidegate_tests::metrics::Metrics;
 use tidegate_tests::operator::freeze;
+use tidegate_tests::script::{Limits, Request, ScriptedBroker};
+use tidegate_tests::wait::PATIENCE;
 use tidegate_tests::{Client, Config, Daemon, Home, Message, Mosquitto, Protocol, on_both_protocols};
 
 on_both_protocols!(
@@ -193,26 +195,32 @@ fn what_is_too_old_goes_while_its_broker_is_away(protocol: Protocol) {
     daemon.settle("plant", 1);
 }
 
+/// The broker lets one publish be on its way, and does not acknowledge it.
 #[test]
 fn a_command_is_told_that_its_message_was_dropped() {
-    let world = World::new(Protocol::V5);
-    let daemon = Daemon::start(&world.config("when-full = \"drop-oldest\", max-age = \"500ms\"", ""));
-    // What is on its way leaves room for one.
-    freeze(world.cloud.id(), true);
-    let publish = |text: &str| {
-        ["publish", "--broker", "cloud", "--topic", "up/b", "--qos", "1", "--message", text].map(str::to_owned)
-    };
-    let mut waiting: Vec<_> = (0..MOST)
-        .map(|n| {
-            let arguments = publish(&n.to_string());
-            daemon.begin(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
-        })
-        .collect();
-    daemon.wait_metrics("they are in the outbox", |metrics| outbox(metrics, "messages") == MOST as f64);
-    freeze(world.cloud.id(), false);
-    for process in &mut waiting {
-        assert_eq!(process.wait(tidegate_tests::wait::PATIENCE).code(), Some(0), "{:?}", process.lines());
-    }
+    let broker = ScriptedBroker::listen(Protocol::V5);
+    let keys = "outbox = { max-messages = 2, when-full = \"drop-oldest\", max-age = \"1s\" }";
+    let daemon = Daemon::launch(&Config::new().broker("cloud", broker.port(), Protocol::V5, keys));
+    let mut peer = broker.accept_with(false, &Limits { receive_maximum: Some(1), ..Limits::default() });
+    let publish =
+        |text| daemon.begin(&["publish", "--broker", "cloud", "--topic", "t", "--qos", "1", "--message", text]);
+    let holds = |count: f64| move |metrics: &Metrics| outbox(metrics, "messages") == count;
+    let mut first = publish("first");
+    let Request::Publish(_, id) = peer.request() else { panic!("the first comes") };
+    let mut second = publish("second");
+    daemon.wait_metrics("the second waits", holds(2.0));
+    let mut third = publish("third");
+    assert_eq!(second.wait(PATIENCE).code(), Some(4));
+    let said = second.lines().join("\n");
+    assert!(said.contains("cloud is dropped: the outbox is full, and it made way for a newer one"), "{said}");
+    assert_eq!(third.wait(PATIENCE).code(), Some(4));
+    let said = third.lines().join("\n");
+    assert!(said.contains("cloud is dropped: it was in the outbox for longer than max-age"), "{said}");
+    assert!(first.ended().is_none(), "what is on its way is not too old: {:?}", first.lines());
+    peer.acknowledge(id);
+    assert_eq!(first.wait(PATIENCE).code(), Some(0), "{:?}", first.lines());
+    let metrics = daemon.metrics();
+    assert_eq!((dropped(&metrics, "displaced"), dropped(&metrics, "expired")), (1.0, 1.0));
 }
 
 /// The daemon has nothing but what commands gave it.
@@ -299,7 +307,8 @@ fn an_outbox_that_holds_less_than_a_call_may_publish_is_refused_at_both_places()
             "tidegate.toml",
             format!(
                 "plugins-dir = \"plugins\"\n[brokers.cloud]\naddress = \"a\"\n{outbox}\n[handlers.relay]\nplugin = \"relay.wasm\"\n\
-                 {handler}\nallow = {{ publish = [\"cloud:up/#\"] }}\nconfig = {{ broker = \"cloud\", topic = \"up\" }}\n"
+                 {handler}\nallow = {{ publish = [\"cloud:up/#\"] }}\nconfig = {{ broker = \"cloud\", topic = \"up\" }}\n\
+                 [[subscriptions]]\nbroker = \"cloud\"\ntopic = \"t\"\non-message = \"relay\"\n"
             ),
         );
         let ran = home.run(&["check"]);
