@@ -45,12 +45,15 @@ mod handler_samples;
 mod dead_letters;
 
 mod outbox_acknowledgement;
+mod outbox_backpressure;
 mod outbox_bridges;
+mod outbox_limits;
 
 mod fault_broker_killed;
 mod fault_connection_cut;
 mod fault_daemon_killed;
 mod fault_daemon_stopped;
+mod fault_overload;
 mod fault_session_lost;
 
 mod admin_limits;
