@@ -44,6 +44,8 @@ mod handler_samples;
 mod outbox_acknowledgement;
 mod outbox_bridges;
 
+mod fault_daemon_killed;
+
 mod admin_limits;
 mod admin_schemathesis;
 mod admin_socket;

@@ -13,6 +13,7 @@ pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod embedded;
+pub mod fault;
 pub mod http;
 pub mod metrics;
 pub mod mosquitto;

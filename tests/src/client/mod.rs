@@ -4,6 +4,7 @@
 //! [`Client`] is one connection with a thread that reads; [`stream`] publishes through outages of the broker.
 
 pub(crate) mod codec;
+mod endurance;
 pub mod message;
 pub mod stream;
 

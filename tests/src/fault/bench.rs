@@ -1,0 +1,145 @@
+//! What most rows stand on: a source broker `plant`, a target broker `cloud`, a proxy before each, and between them a daemon
+//! whose handler copies `in/#` of the one to `out/` of the other.
+//!
+//! The sender and the collector are not proxied: what breaks is the daemon's. A row that needs other handlers gives its own
+//! tables with [`Setup::tables`].
+
+use std::sync::Arc;
+
+use super::{Collector, Flow, Ledger, Pace, Proxy, Row, Sender, Verdict};
+use crate::client::Protocol;
+use crate::mosquitto::Options;
+use crate::{Config, Daemon, Mosquitto};
+
+/// Messages of a row in its smallest size.
+const MESSAGES: usize = 20_000;
+
+/// Topics of a row.
+const TOPICS: usize = 16;
+
+/// Messages that are on their way at the same time, at most: more than the daemon's window, so that it is always full.
+const AHEAD: usize = 600;
+
+/// A row's set-up that is not started yet.
+pub struct Setup {
+    protocol: Protocol,
+    flow: Flow,
+    top: String,
+    plant: String,
+    cloud: String,
+    tables: Option<Box<dyn FnOnce(Config) -> Config>>,
+    pace: Option<u32>,
+}
+
+impl Setup {
+    /// 20,000 messages, times the row's size, over 16 topics.
+    pub fn new(row: &Row, protocol: Protocol) -> Setup {
+        let flow = Flow::new("in", TOPICS, row.scaled(MESSAGES));
+        let (top, plant, cloud) = (String::new(), String::new(), String::new());
+        Setup { protocol, flow, top, plant, cloud, tables: None, pace: None }
+    }
+
+    /// With these keys before the first table of the configuration.
+    pub fn top(self, keys: &str) -> Setup {
+        Setup { top: keys.to_owned(), ..self }
+    }
+
+    /// With these keys of the source broker.
+    pub fn plant(self, keys: &str) -> Setup {
+        Setup { plant: keys.to_owned(), ..self }
+    }
+
+    /// With these keys of the target broker.
+    pub fn cloud(self, keys: &str) -> Setup {
+        Setup { cloud: keys.to_owned(), ..self }
+    }
+
+    /// With other handlers and subscriptions than the relay, added to a configuration that has both brokers. What comes out must
+    /// be at `cloud`, at `out/` and the input's topic, with its payload.
+    pub fn tables(self, tables: impl FnOnce(Config) -> Config + 'static) -> Setup {
+        Setup { tables: Some(Box::new(tables)), ..self }
+    }
+
+    /// Sent at this rate, in messages a second, rather than as fast as they come out.
+    pub fn rate(self, per_second: u32) -> Setup {
+        Setup { pace: Some(per_second), ..self }
+    }
+
+    /// Starts all of it, the daemon first, and begins to send once it is ready.
+    #[track_caller]
+    pub fn start(self) -> Bench {
+        let Setup { protocol, flow, top, plant: plant_keys, cloud: cloud_keys, tables, pace } = self;
+        let start = || Mosquitto::with(Options { persistent: true, ..Options::default() });
+        let (plant, cloud) = (start(), start());
+        let (to_plant, to_cloud) = (Proxy::start(plant.port(), protocol), Proxy::start(cloud.port(), protocol));
+        let config = Config::new().top(&top).broker("plant", to_plant.port(), protocol, &plant_keys).broker(
+            "cloud",
+            to_cloud.port(),
+            protocol,
+            &cloud_keys,
+        );
+        let config = match tables {
+            Some(tables) => tables(config),
+            None => relay(config),
+        };
+        let ledger = Ledger::new(&flow, "out/");
+        let collector = Collector::start(cloud.port(), protocol, &ledger);
+        let daemon = Daemon::start(&config);
+        let pace = pace.map_or_else(|| Pace::Ahead(Arc::clone(&ledger), AHEAD), Pace::PerSecond);
+        let sender = Sender::start(&flow, plant.port(), protocol, pace);
+        Bench { sender, collector, daemon, to_plant, to_cloud, plant, cloud, ledger }
+    }
+}
+
+/// Copies `in/#` of `plant` to `out/` of `cloud`.
+fn relay(config: Config) -> Config {
+    let keys = "allow = { publish = [\"cloud:out/#\"] }\nconfig = { broker = \"cloud\", topic = \"out/{topic}\" }\n\
+                instances = 2";
+    config.handler("relay", "relay.wasm", keys).subscription("plant", "in/#", 1, "relay", "")
+}
+
+/// A row's set-up at work. Its parts are dropped in this order.
+pub struct Bench {
+    /// Sends to `plant`.
+    pub sender: Sender,
+    /// Collects from `cloud`.
+    pub collector: Collector,
+    /// The daemon.
+    pub daemon: Daemon,
+    /// Between the daemon and `plant`.
+    pub to_plant: Proxy,
+    /// Between the daemon and `cloud`.
+    pub to_cloud: Proxy,
+    /// The source broker.
+    pub plant: Mosquitto,
+    /// The target broker.
+    pub cloud: Mosquitto,
+    /// What came out.
+    pub ledger: Arc<Ledger>,
+}
+
+impl Bench {
+    /// Waits until everything has come out, and holds that the daemon kept its word: each input has its output, in order;
+    /// acknowledgements left in order; its counters balance. Reports, with what was broken in a few words.
+    #[track_caller]
+    pub fn finish(self, row: &Row, broken: &str) -> Verdict {
+        self.ledger.wait_distinct(self.ledger.flow().count());
+        self.sender.finish();
+        self.daemon.wait_metrics("everything reaches its end", |metrics| metrics.in_progress("plant") == 0.0);
+        self.daemon.balance();
+        // What was published and did not come yet is a duplicate.
+        self.daemon.wait_metrics("the outbox is empty", |metrics| {
+            metrics.sum("tidegate_outbox_messages", &[("broker", "cloud")]) == 0.0
+        });
+        self.collector.drain();
+        self.collector.finish();
+        let verdict = self.ledger.verdict();
+        row.report(&verdict, broken);
+        verdict.hold();
+        let violations = [self.to_plant.violations(), self.to_cloud.violations()].concat();
+        assert!(violations.is_empty(), "{} violations of the protocol: {violations:#?}", violations.len());
+        let panics = self.daemon.log_lines(&["panicked"]);
+        assert!(panics.is_empty(), "the daemon panicked: {panics:#?}");
+        verdict
+    }
+}

@@ -1,0 +1,307 @@
+//! The checker: what came out, against what went in.
+//!
+//! Fed by a [`Collector`](super::Collector) with every message that came out, in order. It knows the flow that went in, shares
+//! no code with the daemon and asks it nothing. [`Ledger::verdict`] judges.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use super::{Flow, STUCK};
+use crate::client::message::Message;
+
+/// How many examples of one fault a verdict tells.
+const EXAMPLES: usize = 10;
+
+/// What of a flow came out.
+pub struct Ledger {
+    flow: Flow,
+    /// What an output's topic has before its input's.
+    prefix: String,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// Written by the collector.
+struct State {
+    /// How often each place of the flow came.
+    times: Vec<u32>,
+    /// For each topic the highest place that came.
+    highest: Vec<Option<usize>>,
+    /// Places of which at least one came.
+    distinct: usize,
+    /// All that came.
+    came: usize,
+    disorder: Vec<String>,
+    foreign: Vec<String>,
+    since: Instant,
+    /// When something last came for the first time.
+    moved: Instant,
+}
+
+impl Ledger {
+    /// For a flow whose outputs have the topics of their inputs behind `prefix`, such as `out/`, and their payloads.
+    pub fn new(flow: &Flow, prefix: &str) -> Arc<Ledger> {
+        let now = Instant::now();
+        let state = State {
+            times: vec![0; flow.count()],
+            highest: vec![None; flow.topics()],
+            distinct: 0,
+            came: 0,
+            disorder: Vec::new(),
+            foreign: Vec::new(),
+            since: now,
+            moved: now,
+        };
+        let (flow, prefix) = (flow.clone(), prefix.to_owned());
+        Arc::new(Ledger { flow, prefix, state: Mutex::new(state), changed: Condvar::new() })
+    }
+
+    /// The flow that goes in.
+    pub fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// The topic filter of what comes out.
+    pub fn filter(&self) -> String {
+        format!("{}{}", self.prefix, self.flow.filter())
+    }
+
+    /// Takes what came next.
+    pub fn take(&self, message: &Message) {
+        let place = message.topic.strip_prefix(&self.prefix).and_then(|topic| self.flow.place(topic, &message.payload));
+        self.lock().take(message, place);
+        self.changed.notify_all();
+    }
+
+    /// How many inputs have an output.
+    pub fn distinct(&self) -> usize {
+        self.lock().distinct
+    }
+
+    /// How many outputs came beyond the first of each input.
+    pub fn duplicates(&self) -> usize {
+        self.lock().duplicates()
+    }
+
+    /// How many inputs have no output yet.
+    pub fn missing(&self) -> usize {
+        self.flow.count() - self.distinct()
+    }
+
+    /// Waits until so many inputs have an output.
+    ///
+    /// # Panics
+    /// None came for the first time for [`STUCK`].
+    #[track_caller]
+    pub fn wait_distinct(&self, count: usize) {
+        let mut state = self.lock();
+        let mut moved = Instant::now();
+        while state.distinct < count {
+            moved = moved.max(state.moved);
+            let Some(left) = STUCK.checked_sub(moved.elapsed()) else {
+                let missing = state.missing(0..self.flow.count(), &self.flow);
+                panic!(
+                    "{count} outputs: nothing new for {STUCK:?} after {}; missing: {}",
+                    state.distinct,
+                    shown(&missing)
+                );
+            };
+            state = self.changed.wait_timeout(state, left).expect("no thread panics with the lock").0;
+        }
+    }
+
+    /// Waits until there may be room for this place: fewer than `ahead` inputs before it have no output yet. False when
+    /// `limit` has passed.
+    pub(super) fn wait_room(&self, place: usize, ahead: usize, limit: Duration) -> bool {
+        let full = |state: &mut State| place >= state.distinct + ahead;
+        let (_state, waited) =
+            self.changed.wait_timeout_while(self.lock(), limit, full).expect("no thread panics with the lock");
+        !waited.timed_out()
+    }
+
+    /// Judges what came so far, for inputs of which each must have an output.
+    pub fn verdict(&self) -> Verdict {
+        let state = self.lock();
+        Verdict {
+            inputs: self.flow.count(),
+            came: state.came,
+            distinct: state.distinct,
+            duplicates: state.duplicates(),
+            missing: state.missing(0..self.flow.count(), &self.flow),
+            disorder: state.disorder.clone(),
+            foreign: state.foreign.clone(),
+            took: state.moved - state.since,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no thread panics with the lock")
+    }
+}
+
+impl State {
+    fn take(&mut self, message: &Message, place: Option<(usize, usize)>) {
+        self.came += 1;
+        let Some((topic, place)) = place else {
+            self.foreign.push(format!("{message:?}"));
+            return;
+        };
+        self.times[place] += 1;
+        if self.times[place] > 1 {
+            return;
+        }
+        self.distinct += 1;
+        self.moved = Instant::now();
+        // First occurrences alone: what was sent twice may come again after anything.
+        if let Some(before) = self.highest[topic].filter(|highest| *highest > place) {
+            let (number, before) = (place / self.highest.len(), before / self.highest.len());
+            self.disorder.push(format!("{}: {number} came for the first time after {before}", message.topic));
+        }
+        self.highest[topic] = self.highest[topic].max(Some(place));
+    }
+
+    fn duplicates(&self) -> usize {
+        self.came - self.distinct - self.foreign.len()
+    }
+
+    fn missing(&self, places: impl Iterator<Item = usize>, flow: &Flow) -> Vec<String> {
+        let missing = places.filter(|place| self.times[*place] == 0);
+        missing
+            .map(|place| format!("{}/{} number {}", flow.name(), place % flow.topics(), place / flow.topics()))
+            .collect()
+    }
+}
+
+/// What the checker found.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Messages that were sent.
+    pub inputs: usize,
+    /// Messages that came out.
+    pub came: usize,
+    /// Inputs that have an output.
+    pub distinct: usize,
+    /// Outputs beyond the first of each input.
+    pub duplicates: usize,
+    /// Inputs without an output.
+    pub missing: Vec<String>,
+    /// First occurrences out of order.
+    pub disorder: Vec<String>,
+    /// Outputs that no input has.
+    pub foreign: Vec<String>,
+    /// From the start of the ledger until the last new output.
+    pub took: Duration,
+}
+
+impl Verdict {
+    /// What is wrong; empty when each input has its output, in the order of its topic, and nothing else came.
+    pub fn faults(&self) -> Vec<String> {
+        let lists =
+            [("without an output", &self.missing), ("out of order", &self.disorder), ("never sent", &self.foreign)];
+        let found = lists.into_iter().filter(|(_, list)| !list.is_empty());
+        found.map(|(what, list)| format!("{} {what}: {}", list.len(), shown(list))).collect()
+    }
+
+    /// Holds that nothing is wrong.
+    ///
+    /// # Panics
+    /// Something is.
+    #[track_caller]
+    pub fn hold(&self) {
+        let faults = self.faults();
+        assert!(faults.is_empty(), "{self}; {}", faults.join("; "));
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Verdict { inputs, distinct, duplicates, .. } = self;
+        let seconds = self.took.as_secs_f64();
+        let rate = if seconds > 0.0 { *distinct as f64 / seconds } else { 0.0 };
+        write!(f, "{inputs} in, {distinct} out, {duplicates} duplicates, {seconds:.1} s, {rate:.0} msg/s")
+    }
+}
+
+fn shown(list: &[String]) -> String {
+    let more = list.len().saturating_sub(EXAMPLES);
+    let examples = list[..list.len() - more].join(", ");
+    if more > 0 { format!("{examples} and {more} more") } else { examples }
+}
+
+/// The checker checked: each fault that it looks for, made by hand.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(place: usize) -> Message {
+        let message = flow().message(place);
+        Message { topic: format!("out/{}", message.topic), ..message }
+    }
+
+    fn flow() -> Flow {
+        Flow::new("in", 3, 9)
+    }
+
+    #[track_caller]
+    fn check(came: &[Message], expected: &[&str]) -> Verdict {
+        let ledger = Ledger::new(&flow(), "out/");
+        came.iter().for_each(|message| ledger.take(message));
+        assert_eq!(ledger.distinct() + ledger.missing(), 9);
+        let verdict = ledger.verdict();
+        assert_eq!(verdict.faults(), expected);
+        verdict
+    }
+
+    #[test]
+    fn everything_in_order_is_right() {
+        let verdict = check(&(0..9).map(output).collect::<Vec<_>>(), &[]);
+        assert_eq!((verdict.came, verdict.duplicates), (9, 0));
+        verdict.hold();
+    }
+
+    #[test]
+    fn topics_may_pass_each_other() {
+        check(&[0, 3, 6, 2, 5, 8, 1, 4, 7].map(output), &[]).hold();
+    }
+
+    #[test]
+    fn a_lost_message_is_found() {
+        check(&[0, 1, 2, 3, 5, 6, 7, 8].map(output), &["1 without an output: in/1 number 1"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "1 without an output: in/2 number 2")]
+    fn a_lost_last_message_fails_a_row() {
+        check(&(0..8).map(output).collect::<Vec<_>>(), &["1 without an output: in/2 number 2"]).hold();
+    }
+
+    #[test]
+    fn two_swapped_messages_of_a_topic_are_found() {
+        let swapped = [0, 1, 2, 6, 3, 4, 5, 7, 8].map(output);
+        check(&swapped, &["1 out of order: out/in/0: 1 came for the first time after 2"]);
+    }
+
+    #[test]
+    fn duplicates_are_counted_and_no_fault_wherever_they_come() {
+        let verdict = check(&[0, 1, 2, 3, 0, 0, 4, 5, 6, 7, 8, 1].map(output), &[]);
+        assert_eq!((verdict.came, verdict.distinct, verdict.duplicates), (12, 9, 3));
+    }
+
+    #[test]
+    fn a_duplicate_does_not_stand_for_a_lost_message() {
+        check(&[0, 1, 2, 3, 4, 5, 6, 7, 7].map(output), &["1 without an output: in/2 number 2"]);
+    }
+
+    #[test]
+    fn what_was_never_sent_or_is_damaged_is_found() {
+        let mut came: Vec<_> = (0..9).map(output).collect();
+        came.push(Message::new("out/in/0", "3 "));
+        came[8].payload.push(b'!');
+        let verdict = check(
+            &came,
+            &["1 without an output: in/2 number 2", &format!("2 never sent: {:?}, {:?}", came[8], came[9])],
+        );
+        assert_eq!(verdict.duplicates, 0);
+    }
+}
