@@ -125,6 +125,7 @@ fn message(topic: TopicName, payload: &[u8]) -> Message {
         received: SystemTime::now(),
         arrived: Instant::now(),
         properties: None,
+        hops: 0,
     }
 }
 
@@ -151,6 +152,7 @@ impl Outbox {
             qos: Qos::AtLeastOnce,
             retain: false,
             properties: None,
+            hops: None,
         };
         let outboxes = Outboxes::new();
         outboxes.add(BROKER, Arc::clone(&broker));

@@ -65,6 +65,12 @@ impl fmt::Display for Qos {
     }
 }
 
+/// The user property (MQTT 5 §3.3.2.3.7) with the number of handlers' calls that led to a message, one after the other.
+pub const HOPS: &str = "tidegate-hops";
+
+/// A message that comes from so many calls, one after the other, goes in a circle: no handler is called for it.
+pub const HOP_LIMIT: u8 = 16;
+
 /// The MQTT 5 properties of an application message (MQTT 5 §3.3.2.3). A 3.1.1 session has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Properties {
@@ -123,9 +129,16 @@ pub struct Message {
     pub arrived: Instant,
     /// Present on protocol 5 when the message carries any.
     pub properties: Option<Box<Properties>>,
+    /// Calls that it came from, one after the other, as far as protocol 5 carried their number (`tidegate-hops`).
+    pub hops: u8,
 }
 
 impl Message {
+    /// The number of hops of what a call for this message publishes.
+    pub fn next_hop(&self) -> u8 {
+        self.hops.saturating_add(1)
+    }
+
     /// Bytes that this message counts in limits: topic, payload and properties.
     pub fn weight(&self) -> usize {
         weight(&self.topic, &self.payload, self.properties.as_deref())
@@ -145,6 +158,8 @@ pub struct Outgoing {
     pub retain: bool,
     /// Sent on protocol 5 only.
     pub properties: Option<Box<Properties>>,
+    /// Sent on protocol 5 only: the number of calls that led to it, where one did.
+    pub hops: Option<u8>,
 }
 
 impl Outgoing {

@@ -244,6 +244,7 @@ mod tests {
             received: SystemTime::UNIX_EPOCH,
             arrived: Instant::now(),
             properties: None,
+            hops: 0,
         }))
     }
 
@@ -259,6 +260,7 @@ mod tests {
             qos: Qos::AtLeastOnce,
             retain: false,
             properties: None,
+            hops: None,
         };
         Sighting::Published(BrokerId(1), Arc::new(message))
     }

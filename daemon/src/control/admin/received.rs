@@ -82,6 +82,7 @@ mod tests {
             received: UNIX_EPOCH + Duration::from_nanos(1_700_000_000_120_999_999),
             arrived: Instant::now(),
             properties: None,
+            hops: 0,
         })
     }
 

@@ -169,6 +169,7 @@ mod tests {
             received: SystemTime::UNIX_EPOCH,
             arrived: Instant::now(),
             properties: None,
+            hops: 0,
         }
     }
 

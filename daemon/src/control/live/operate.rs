@@ -352,7 +352,7 @@ pub fn outgoing(publication: &Publication) -> Result<Outgoing, Refusal> {
         })?,
         (None, None) => Bytes::new(),
     };
-    let message = Outgoing { topic, payload, qos, retain: publication.retain, properties: None };
+    let message = Outgoing { topic, payload, qos, retain: publication.retain, properties: None, hops: None };
     if message.weight() > CAPACITY.bytes {
         let detail =
             format!("the message has {} bytes, more than an outbox holds ({})", message.weight(), CAPACITY.bytes);

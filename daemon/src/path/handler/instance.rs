@@ -261,8 +261,9 @@ impl InstanceParts {
     }
 
     /// Hands a call's publishes to the outboxes, and waits until they have room for them.
-    async fn publish(&self, job: Job, publishes: Vec<Publish>) {
+    async fn publish(&self, job: Job, mut publishes: Vec<Publish>) {
         let Job { message, part, .. } = job;
+        publishes.iter_mut().for_each(|publish| publish.message.hops = Some(message.next_hop()));
         let cause = self.outboxes.cause(&message, &publishes);
         let completion = Completion { part, cause, arrived: message.arrived, meters: Arc::clone(&self.meters) };
         if let Some(mut room) = self.outboxes.submit(publishes, completion) {

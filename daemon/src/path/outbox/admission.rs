@@ -345,7 +345,7 @@ mod tests {
     fn publish(broker: u32, payload: &str) -> Publish {
         let topic = TopicName::new("t").expect("valid");
         let payload = Bytes::copy_from_slice(payload.as_bytes());
-        let message = Outgoing { topic, payload, qos: Qos::AtLeastOnce, retain: false, properties: None };
+        let message = Outgoing { topic, payload, qos: Qos::AtLeastOnce, retain: false, properties: None, hops: None };
         Publish { broker: BrokerId(broker), message }
     }
 

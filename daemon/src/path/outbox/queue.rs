@@ -239,6 +239,7 @@ mod tests {
             qos: Qos::AtLeastOnce,
             retain: false,
             properties: None,
+            hops: None,
         })
     }
 

@@ -70,7 +70,10 @@ impl World {
 fn publish(broker: BrokerId) -> Publish {
     let topic = TopicName::new("t").expect("valid");
     let payload = Bytes::from_static(b"x");
-    Publish { broker, message: Outgoing { topic, payload, qos: Qos::ExactlyOnce, retain: false, properties: None } }
+    Publish {
+        broker,
+        message: Outgoing { topic, payload, qos: Qos::ExactlyOnce, retain: false, properties: None, hops: None },
+    }
 }
 
 /// What a future says when it is asked once.

@@ -213,6 +213,7 @@ impl Feeder {
             qos: own.qos,
             retain: own.retain,
             properties: None,
+            hops: None,
         });
         let qos = wire_qos(own.qos, broker.clean_session, &self.welcome);
         if let Some(size) = self.too_large(&message, qos) {

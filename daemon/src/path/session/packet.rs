@@ -51,6 +51,8 @@ pub(super) struct Arrival {
     /// 0 at QoS 0.
     pub(super) packet: u16,
     pub(super) properties: Option<Box<Properties>>,
+    /// See [`Message::hops`](crate::message::Message::hops); always 0 on 3.1.1.
+    pub(super) hops: u8,
     pub(super) identifiers: SmallVec<[u32; 4]>,
 }
 

@@ -215,6 +215,7 @@ impl Poller {
             received: SystemTime::now(),
             arrived: now,
             properties: arrival.properties,
+            hops: arrival.hops,
         };
         let topic = message.topic.clone();
         let copy = Copied {

@@ -303,6 +303,7 @@ impl World {
             qos: Qos::AtLeastOnce,
             retain: false,
             properties: None,
+            hops: None,
         };
         let waits = self.outboxes.submit(vec![Publish { broker: PLANT, message }], completion);
         assert!(waits.is_none(), "there is room");

@@ -65,6 +65,7 @@ fn incoming(packet: Packet) -> Result<Incoming, Failure> {
             dup: publish.dup,
             packet: publish.pkid,
             properties: None,
+            hops: 0,
             identifiers: SmallVec::new(),
         }),
         Packet::SubAck(suback) => {

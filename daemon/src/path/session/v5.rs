@@ -17,7 +17,7 @@ use super::failure::{Failure, shortened};
 use super::packet::{Arrival, Incoming, LARGEST_PACKET, Refusal, Welcome};
 use crate::control::config::model::Broker;
 use crate::control::config::secret::Secret;
-use crate::message::{Outgoing, Properties, Qos};
+use crate::message::{HOPS, Outgoing, Properties, Qos};
 use crate::topic::{TopicFilter, TopicName};
 
 /// Takes the next packet out of the buffer.
@@ -133,14 +133,14 @@ pub(super) fn publish(message: &Outgoing, sending: Sending, bytes: &mut BytesMut
         topic: Bytes::copy_from_slice(message.topic.as_str().as_bytes()),
         pkid: sending.packet,
         payload: message.payload.clone(),
-        properties: message.properties.as_deref().map(wire_properties),
+        properties: wire_properties(message),
     };
     written(publish.write(bytes));
 }
 
 /// Bytes of a PUBLISH (MQTT 5 §3.3).
 pub(super) fn publish_size(message: &Outgoing, qos: Qos) -> usize {
-    let properties = message.properties.as_deref().map(wire_properties);
+    let properties = wire_properties(message);
     // The payload is left out of the copy and added: only the length of the lengths can differ, by at most three bytes.
     let mut publish = Publish::new(message.topic.as_str(), wire_qos(qos), Bytes::new(), properties);
     publish.pkid = 1;
@@ -224,7 +224,7 @@ fn arrival(publish: Publish) -> Arrival {
         Ok(topic) => TopicName::new(topic).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
-    let (properties, identifiers) = publish.properties.map_or((None, SmallVec::new()), own_properties);
+    let (properties, identifiers, hops) = publish.properties.map_or((None, SmallVec::new(), 0), own_properties);
     Arrival {
         topic,
         payload: Bytes::copy_from_slice(&publish.payload),
@@ -233,12 +233,14 @@ fn arrival(publish: Publish) -> Arrival {
         dup: publish.dup,
         packet: publish.pkid,
         properties,
+        hops,
         identifiers,
     }
 }
 
-/// The properties for handlers, if there are any, and the subscription identifiers.
-fn own_properties(wire: PublishProperties) -> (Option<Box<Properties>>, SmallVec<[u32; 4]>) {
+/// The properties for handlers, if there are any, the subscription identifiers, and the number of hops.
+fn own_properties(mut wire: PublishProperties) -> (Option<Box<Properties>>, SmallVec<[u32; 4]>, u8) {
+    let hops = take_hops(&mut wire.user_properties);
     let identifiers = wire.subscription_identifiers.iter().filter_map(|id| u32::try_from(*id).ok()).collect();
     let properties = Properties {
         content_type: wire.content_type,
@@ -249,10 +251,36 @@ fn own_properties(wire: PublishProperties) -> (Option<Box<Properties>>, SmallVec
         user: wire.user_properties,
     };
     let properties = (properties != Properties::default()).then(|| Box::new(properties));
-    (properties, identifiers)
+    (properties, identifiers, hops)
 }
 
-fn wire_properties(own: &Properties) -> PublishProperties {
+/// Takes the number of hops out of the user properties (MQTT 5 §3.3.2.3.7), so that a handler that copies these copies no
+/// count. Without one that can be read it is 0, of several it is the greatest.
+fn take_hops(user: &mut Vec<(String, String)>) -> u8 {
+    let mut hops = 0;
+    user.retain(|(key, value)| {
+        if key != HOPS {
+            return true;
+        }
+        // A number beyond the type's is one beyond every limit.
+        let count = value.parse::<u64>().map_or(0, |count| u8::try_from(count).unwrap_or(u8::MAX));
+        hops = hops.max(count);
+        false
+    });
+    hops
+}
+
+/// The properties of a publish, with the number of hops in place of any that its user properties name.
+fn wire_properties(message: &Outgoing) -> Option<PublishProperties> {
+    let own = message.properties.as_deref().map(carried_over);
+    let Some(hops) = message.hops else { return own };
+    let mut properties = own.unwrap_or_default();
+    properties.user_properties.retain(|(key, _)| key != HOPS);
+    properties.user_properties.push((HOPS.to_owned(), hops.to_string()));
+    Some(properties)
+}
+
+fn carried_over(own: &Properties) -> PublishProperties {
     PublishProperties {
         payload_format_indicator: own.utf8_payload.then_some(1),
         message_expiry_interval: own.message_expiry,
@@ -404,6 +432,52 @@ mod tests {
         check(&[0x90, 0x02, 0x00, 0x01], false, "a packet that ends early");
         check(&[0x90, 0x04, 0x00, 0x01], false, "more");
         check(&[0x90, 0x04, 0x00, 0x01, 0x00, 0x01], false, "Subscribed");
+    }
+
+    fn user(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn hops_are_read_and_taken_out() {
+        let check = |pairs: &[(&str, &str)], expected, left: &[(&str, &str)]| {
+            let mut pairs = user(pairs);
+            assert_eq!(take_hops(&mut pairs), expected);
+            assert_eq!(pairs, user(left));
+        };
+        check(&[("a", "1"), ("b", "2")], 0, &[("a", "1"), ("b", "2")]);
+        check(&[("a", "1"), (HOPS, "3"), ("a", "1")], 3, &[("a", "1"), ("a", "1")]);
+        check(&[(HOPS, "15"), (HOPS, "2")], 15, &[]);
+        check(&[(HOPS, "256")], 255, &[]);
+        check(&[(HOPS, "18446744073709551615")], 255, &[]);
+        for unreadable in ["", "x", "-1", "1.5", "18446744073709551616"] {
+            check(&[(HOPS, unreadable), ("a", "1")], 0, &[("a", "1")]);
+        }
+    }
+
+    #[test]
+    fn hops_are_sent_once_and_counted_in_the_size() {
+        let outgoing = |user: Vec<(String, String)>, hops| Outgoing {
+            topic: TopicName::new("a/b").expect("is a name"),
+            payload: Bytes::from_static(b"payload"),
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            properties: (!user.is_empty()).then(|| Box::new(Properties { user, ..Properties::default() })),
+            hops,
+        };
+        let check = |pairs: &[(&str, &str)], hops, expected: Option<&[(&str, &str)]>| {
+            let message = outgoing(user(pairs), hops);
+            let sent = wire_properties(&message).map(|properties| properties.user_properties);
+            assert_eq!(sent, expected.map(user));
+            let mut bytes = BytesMut::new();
+            publish(&message, Sending { packet: 1, qos: Qos::AtLeastOnce, retain: false }, &mut bytes);
+            let size = publish_size(&message, Qos::AtLeastOnce);
+            assert!((bytes.len()..=bytes.len() + 3).contains(&size), "{size} for {}", bytes.len());
+        };
+        check(&[], None, None);
+        check(&[("a", "1")], None, Some(&[("a", "1")]));
+        check(&[], Some(1), Some(&[(HOPS, "1")]));
+        check(&[(HOPS, "0"), ("a", "1"), (HOPS, "x")], Some(255), Some(&[("a", "1"), (HOPS, "255")]));
     }
 
     #[test]

@@ -219,6 +219,7 @@ pub(crate) mod testing {
             received: UNIX_EPOCH,
             arrived: Instant::now(),
             properties: None,
+            hops: 0,
         })
     }
 }

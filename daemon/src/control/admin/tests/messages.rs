@@ -22,6 +22,7 @@ impl Plane {
             received: SystemTime::now(),
             arrived: Instant::now(),
             properties: None,
+            hops: 0,
         });
         self.received.push(&message);
         message

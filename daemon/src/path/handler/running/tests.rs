@@ -113,6 +113,7 @@ impl World {
             received: SystemTime::now(),
             arrived: Instant::now(),
             properties: None,
+            hops: 0,
         };
         let receipt = Receipt::new(Arc::clone(&self.plant), Arc::clone(&self.progress), message.qos, None);
         let part = receipt.split(1).next().expect("one part");
@@ -215,7 +216,7 @@ async fn what_waits_for_room_at_the_deadline_is_published_all_the_same() {
     let topic = TopicName::new("t").expect("is a name");
     for _ in 0..CAPACITY.messages {
         let (topic, payload) = (topic.clone(), Bytes::from_static(b"other"));
-        let message = Outgoing { topic, payload, qos: Qos::AtMostOnce, retain: false, properties: None };
+        let message = Outgoing { topic, payload, qos: Qos::AtMostOnce, retain: false, properties: None, hops: None };
         drop(world.outboxes.publish(Publish { broker: PLANT, message }));
     }
     let running = world.ready(&ECHO, handler()).await.serve();

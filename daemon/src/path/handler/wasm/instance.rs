@@ -217,6 +217,7 @@ mod tests {
             received: std::time::UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789),
             arrived: Instant::now(),
             properties: None,
+            hops: 0,
         }
     }
 

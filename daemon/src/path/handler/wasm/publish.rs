@@ -74,6 +74,7 @@ impl Host {
             qos: convert::qos_from_guest(outgoing.qos),
             retain: outgoing.retain,
             properties,
+            hops: None,
         };
         if message.weight() > self.max_publish_bytes {
             return Err(PublishError::TooLarge);
