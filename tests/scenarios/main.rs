@@ -45,6 +45,8 @@ mod outbox_acknowledgement;
 mod outbox_bridges;
 
 mod fault_daemon_killed;
+mod fault_handler_fails;
+mod fault_target_down;
 
 mod admin_limits;
 mod admin_schemathesis;
