@@ -19,11 +19,6 @@ fn nothing_is_lost_and_each_topic_stays_in_order(protocol: Protocol) {
         bench.daemon.restart();
     }
     let interrupted = bench.to_plant.counts().interrupted;
-    eprintln!("{:?} {:?}", bench.to_plant.counts(), bench.to_cloud.counts());
-    // What is unacknowledged at one of two brokers alone is rare, and a kill between two messages too.
-    assert!(interrupted >= kills * 9 / 10, "only {interrupted} of {kills} kills hit messages in flight");
-    let verdict = bench.finish(&row, &format!("{kills} kills"));
-    // At most what the daemon had taken in comes again.
-    let most = kills * 64;
-    assert!(verdict.duplicates <= most, "{} duplicates of {most} that {kills} kills explain", verdict.duplicates);
+    assert_eq!(interrupted, kills, "a kill between two messages shows nothing");
+    bench.finish(&row, &format!("{kills} kills"), 0);
 }

@@ -44,8 +44,12 @@ mod handler_samples;
 mod outbox_acknowledgement;
 mod outbox_bridges;
 
+mod fault_broker_killed;
+mod fault_connection_cut;
 mod fault_daemon_killed;
+mod fault_daemon_stopped;
 mod fault_handler_fails;
+mod fault_session_lost;
 mod fault_target_down;
 
 mod admin_limits;

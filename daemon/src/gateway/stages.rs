@@ -195,7 +195,7 @@ impl Stages {
     fn add(&mut self, broker: &Arc<Broker>, queues: &HashMap<Arc<str>, Arc<HandlerQueue>>) {
         let meters = self.shared.metrics.broker(&broker.name);
         let limit = ParallelLimit::new(broker.parallel_limit.map(usize::from));
-        self.shared.outboxes.add(broker.id, Arc::clone(&meters));
+        self.shared.outboxes.add(broker.id, Arc::clone(&broker.name), broker.outbox, Arc::clone(&meters));
         let routes = self.routes(broker, &meters, &limit, queues);
         let session = self.session(broker, routes, &meters, Wish::default());
         let stage = BrokerStage { config: Arc::clone(broker), session, meters, limit };
@@ -208,6 +208,7 @@ impl Stages {
         let Some(mut stage) = self.brokers.remove(&broker.name) else { return };
         let wish = self.end(&stage.session).await;
         stage.limit.set_most(broker.parallel_limit.map(usize::from));
+        self.shared.outboxes.limit(broker.id, broker.outbox);
         let routes = self.routes(broker, &stage.meters, &stage.limit, queues);
         stage.session = self.session(broker, routes, &stage.meters, wish);
         stage.config = Arc::clone(broker);
@@ -217,6 +218,7 @@ impl Stages {
     fn adjust(&mut self, broker: &Arc<Broker>, queues: &HashMap<Arc<str>, Arc<HandlerQueue>>) {
         if let Some(stage) = self.brokers.get_mut(&broker.name) {
             stage.limit.set_most(broker.parallel_limit.map(usize::from));
+            self.shared.outboxes.limit(broker.id, broker.outbox);
             stage.session.auto_connect(broker.auto_connect);
             stage.config = Arc::clone(broker);
         }

@@ -15,6 +15,7 @@ use prometheus::{
 
 use crate::message::Qos;
 use crate::path::handler::CallResult;
+use crate::path::outbox::Reason;
 use crate::path::receipt::Outcome;
 use crate::path::session::Holder;
 
@@ -45,6 +46,10 @@ pub struct Metrics {
     handler_instances: IntGaugeVec,
     outbox_messages: IntGaugeVec,
     outbox_bytes: IntGaugeVec,
+    outbox_max_messages: IntGaugeVec,
+    outbox_max_bytes: IntGaugeVec,
+    outbox_waiting: IntGaugeVec,
+    outbox_dropped: IntCounterVec,
     certificate_expiry: GaugeVec,
     admin_refused: IntCounterVec,
 }
@@ -130,6 +135,18 @@ impl Metrics {
             handler_instances: families.gauge("handler_instances", "Instances ready to be called.", &["handler"])?,
             outbox_messages: families.gauge("outbox_messages", "Messages waiting to be delivered.", &["broker"])?,
             outbox_bytes: families.gauge("outbox_bytes", "Bytes waiting to be delivered.", &["broker"])?,
+            outbox_max_messages: families.gauge("outbox_max_messages", "Messages that may wait.", &["broker"])?,
+            outbox_max_bytes: families.gauge("outbox_max_bytes", "Bytes that may wait.", &["broker"])?,
+            outbox_waiting: families.gauge(
+                "outbox_waiting_calls",
+                "Calls and commands that wait for room for what they publish.",
+                &["broker"],
+            )?,
+            outbox_dropped: families.counter(
+                "outbox_dropped_total",
+                "Messages that the outbox dropped, by reason.",
+                &["broker", "reason"],
+            )?,
             certificate_expiry: families.seconds(
                 "tls_certificate_expiry_timestamp_seconds",
                 "When a certificate of the latest TLS connection expires, in Unix time.",
@@ -165,6 +182,10 @@ impl Metrics {
             published: qos(&self.published),
             outbox_messages: self.outbox_messages.with_label_values(&[name]),
             outbox_bytes: self.outbox_bytes.with_label_values(&[name]),
+            outbox_max_messages: self.outbox_max_messages.with_label_values(&[name]),
+            outbox_max_bytes: self.outbox_max_bytes.with_label_values(&[name]),
+            outbox_waiting: self.outbox_waiting.with_label_values(&[name]),
+            outbox_dropped: Reason::ALL.map(|reason| self.outbox_dropped.with_label_values(&[name, reason.label()])),
             certificate_expiry: self.certificate_expiry.clone(),
             name: name.to_owned(),
         })
@@ -207,7 +228,11 @@ impl Metrics {
             forget(&self.published, &[name, qos.label()]);
         });
         Outcome::ALL.iter().for_each(|outcome| forget(&self.finished, &[name, outcome.label()]));
+        Reason::ALL.iter().for_each(|reason| forget(&self.outbox_dropped, &[name, reason.label()]));
         for family in [&self.broker_connected, &self.in_progress, &self.outbox_messages, &self.outbox_bytes] {
+            forget(family, &[name]);
+        }
+        for family in [&self.outbox_max_messages, &self.outbox_max_bytes, &self.outbox_waiting] {
             forget(family, &[name]);
         }
         forget(&self.broker_ack_stalled, &[name]);
@@ -427,6 +452,12 @@ pub struct BrokerMeters {
     pub outbox_messages: IntGauge,
     /// Bytes in the outbox.
     pub outbox_bytes: IntGauge,
+    outbox_max_messages: IntGauge,
+    outbox_max_bytes: IntGauge,
+    /// Calls and commands that wait for room in the outbox.
+    pub outbox_waiting: IntGauge,
+    /// By [`Reason`].
+    outbox_dropped: [IntCounter; Reason::ALL.len()],
     /// The whole family: only brokers with TLS have children, by what their connections show.
     certificate_expiry: GaugeVec,
     name: String,
@@ -467,6 +498,17 @@ impl BrokerMeters {
     /// Counts a delivered publish.
     pub fn published(&self, qos: Qos) {
         self.published[qos as usize].inc();
+    }
+
+    /// Notes what the outbox may hold.
+    pub fn outbox_limits(&self, messages: usize, bytes: usize) {
+        self.outbox_max_messages.set(messages as i64);
+        self.outbox_max_bytes.set(bytes as i64);
+    }
+
+    /// Counts publishes that the outbox dropped.
+    pub fn outbox_dropped(&self, reason: Reason, publishes: u64) {
+        self.outbox_dropped[reason as usize].inc_by(publishes);
     }
 
     /// What was counted so far. While messages flow the numbers may be of slightly different times.
@@ -592,6 +634,7 @@ mod tests {
             .chain(ConnectResult::ALL.iter().map(|result| result.label()))
             .chain(DisconnectReason::ALL.iter().map(|reason| reason.label()))
             .chain(CallResult::ALL.iter().map(|result| result.label()))
+            .chain(Reason::ALL.iter().map(|reason| reason.label()))
             .chain(AdminRefusal::ALL.iter().map(|reason| reason.label()));
         let missing: Vec<_> = names.chain(values).filter(|name| !page.contains(&format!("`{name}`"))).collect();
         assert_eq!(missing, [""; 0], "not in docs/metrics.md");

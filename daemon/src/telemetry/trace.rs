@@ -17,7 +17,7 @@ use crate::brokers::BrokerNames;
 use crate::control::admin::resource::{PublishResult, Step, TraceStep};
 use crate::message::{BrokerId, Message, Outgoing};
 use crate::path::handler::{CallError, CallResult, Publish};
-use crate::path::outbox::PublishEnd;
+use crate::path::outbox::{Dropped, NoRoom, PublishEnd, Reason};
 use crate::path::receipt::Outcome;
 use crate::path::router::explain::Explanation;
 
@@ -213,6 +213,11 @@ impl Trace {
         self.tell(Step::WaitsForRoom { publishes: publishes as u64 });
     }
 
+    /// An outbox has no room for what a call published, and rejects it.
+    pub fn no_room(&self, publishes: usize, full: &NoRoom) {
+        self.tell(Step::NoRoom { publishes: publishes as u64, reason: cut(&full.to_string()) });
+    }
+
     /// What a call published is in the outboxes. To be told before any of it can leave.
     pub fn admitted(&self, publishes: usize) {
         self.tell(Step::Admitted { publishes: publishes as u64 });
@@ -225,6 +230,8 @@ impl Trace {
             PublishEnd::Refused(reason) => (PublishResult::Refused, None, Some(cut(reason))),
             PublishEnd::Poisoned => (PublishResult::Poisoned, None, None),
             PublishEnd::Purged => (PublishResult::Purged, None, None),
+            PublishEnd::Dropped(Dropped { reason: Reason::Expired, .. }) => (PublishResult::Expired, None, None),
+            PublishEnd::Dropped(Dropped { reason: Reason::Displaced, .. }) => (PublishResult::Displaced, None, None),
         };
         let (broker, topic) = (self.name(broker), cut(message.topic.as_str()));
         self.tell(Step::Published { broker, topic, result, qos, reason });

@@ -17,8 +17,8 @@ const MESSAGES: usize = 20_000;
 /// Topics of a row.
 const TOPICS: usize = 16;
 
-/// Messages that are on their way at the same time, at most: more than the daemon's window, so that it is always full.
-const AHEAD: usize = 600;
+/// Messages of a row that are on their way at the same time, at most: more than the daemon's window, so that it is always full.
+pub const AHEAD: usize = 600;
 
 /// A row's set-up that is not started yet.
 pub struct Setup {
@@ -91,8 +91,8 @@ impl Setup {
     }
 }
 
-/// Copies `in/#` of `plant` to `out/` of `cloud`.
-fn relay(config: Config) -> Config {
+/// Adds the relay to a configuration that has both brokers: copies `in/#` of `plant` to `out/` of `cloud`.
+pub fn relay(config: Config) -> Config {
     let keys = "allow = { publish = [\"cloud:out/#\"] }\nconfig = { broker = \"cloud\", topic = \"out/{topic}\" }\n\
                 instances = 2";
     config.handler("relay", "relay.wasm", keys).subscription("plant", "in/#", 1, "relay", "")
@@ -120,11 +120,13 @@ pub struct Bench {
 
 impl Bench {
     /// Waits until everything has come out, and holds that the daemon kept its word: each input has its output, in order;
-    /// acknowledgements left in order; its counters balance. Reports, with what was broken in a few words.
+    /// acknowledgements left in order; its counters balance; nothing came twice but what was sent without an acknowledgement when
+    /// a connection ended, what the sender sent again, and `forgiven` more, for what a broker has forgotten. Reports, with what
+    /// was broken in a few words.
     #[track_caller]
-    pub fn finish(self, row: &Row, broken: &str) -> Verdict {
+    pub fn finish(self, row: &Row, broken: &str, forgiven: usize) -> Verdict {
         self.ledger.wait_distinct(self.ledger.flow().count());
-        self.sender.finish();
+        let again = self.sender.finish();
         self.daemon.wait_metrics("everything reaches its end", |metrics| metrics.in_progress("plant") == 0.0);
         self.daemon.balance();
         // What was published and did not come yet is a duplicate.
@@ -136,6 +138,13 @@ impl Bench {
         let verdict = self.ledger.verdict();
         row.report(&verdict, broken);
         verdict.hold();
+        let (source, target) = (self.to_plant.counts(), self.to_cloud.counts());
+        let explained = source.unacknowledged + target.unacknowledged + again + forgiven;
+        assert!(
+            verdict.duplicates <= explained,
+            "{} duplicates, but only {explained} messages may have come again",
+            verdict.duplicates
+        );
         let violations = [self.to_plant.violations(), self.to_cloud.violations()].concat();
         assert!(violations.is_empty(), "{} violations of the protocol: {violations:#?}", violations.len());
         // As the standard library says it; a handler's own panic is a trap.

@@ -10,6 +10,7 @@
 //! `cargo xtask soak`.
 
 mod bench;
+mod bystander;
 mod collector;
 mod flow;
 mod ledger;
@@ -20,7 +21,8 @@ mod row;
 mod sender;
 mod tap;
 
-pub use bench::{Bench, Setup};
+pub use bench::{AHEAD, Bench, Setup, relay};
+pub use bystander::Bystander;
 pub use collector::Collector;
 pub use flow::Flow;
 pub use ledger::{Ledger, Verdict};

@@ -34,9 +34,10 @@ pub enum Cut {
 }
 
 /// What becomes of the bytes of a direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// They pass.
+    #[default]
     Pass,
     /// They are neither read nor passed on, so that the windows of TCP fill. At most one buffer was read before.
     Stall,
@@ -57,6 +58,9 @@ pub struct Counts {
     pub cuts: usize,
     /// Connections that ended, for whatever reason, with a message sent and not acknowledged, in either direction.
     pub interrupted: usize,
+    /// Messages, of either direction, that were sent and not acknowledged when their connections had ended: what may rightly
+    /// come again, beside that whose acknowledgement was on its way.
+    pub unacknowledged: usize,
     /// Acknowledgements of the daemon.
     pub acknowledged: usize,
 }
@@ -143,6 +147,15 @@ impl Proxy {
         })
     }
 
+    /// Waits until no connection stands: everything that came in has been passed on, or had nowhere to go.
+    #[track_caller]
+    pub fn wait_ended(&self, limit: Duration) {
+        wait::until_within(limit, "every connection has ended", || match self.connected() {
+            0 => Ok(()),
+            standing => Err(format!("{standing} stand")),
+        });
+    }
+
     /// The QoS 1 messages that were passed on to the daemon, all of each, in order and with repetitions. None of those of a
     /// connection that is still being written to is missing once [`Proxy::connected`] is 0.
     pub fn delivered(&self) -> Vec<Message> {
@@ -196,12 +209,6 @@ struct State {
     violations: Vec<String>,
 }
 
-impl Default for Mode {
-    fn default() -> Mode {
-        Mode::Pass
-    }
-}
-
 /// A cut at a certain byte.
 #[derive(Clone, Copy)]
 struct Planned {
@@ -252,11 +259,15 @@ impl Shared {
 
     /// Both directions of a connection have ended.
     pub(super) fn ended(&self, connection: &Arc<Connection>) {
-        let acknowledged = connection.tap().acknowledged();
+        let (acknowledged, open) = {
+            let tap = connection.tap();
+            (tap.acknowledged(), tap.open())
+        };
         let violations = connection.violations();
         let mut state = self.lock();
         state.standing.retain(|standing| !Arc::ptr_eq(standing, connection));
         state.counts.acknowledged += acknowledged;
+        state.counts.unacknowledged += open;
         state.violations.extend(violations);
     }
 }

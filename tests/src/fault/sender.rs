@@ -112,12 +112,12 @@ impl Sender {
         self.change(|state| (state.rewind, state.hold) = (Some(place), false));
     }
 
-    /// Waits until the broker has acknowledged everything.
+    /// Waits until the broker has acknowledged everything; returns [`Sender::again`].
     ///
     /// # Panics
     /// It does not within [`STUCK`].
     #[track_caller]
-    pub fn finish(mut self) {
+    pub fn finish(mut self) -> usize {
         self.change(|state| state.finishing = true);
         let thread = self.thread.take().expect("it is taken here alone");
         wait::until_within(STUCK, "everything is sent", || match thread.is_finished() {
@@ -125,6 +125,7 @@ impl Sender {
             false => Err(format!("{} are acknowledged", self.acknowledged())),
         });
         thread.join().expect("the sender does not panic");
+        self.again()
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {

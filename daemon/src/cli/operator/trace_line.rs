@@ -44,6 +44,7 @@ fn what(step: &Step) -> String {
         }
         Step::WaitsForRetry { handler, wait } => format!("{handler} is called again in {}", milliseconds(*wait)),
         Step::WaitsForRoom { publishes } => format!("waits for room in an outbox ({publishes} to publish)"),
+        Step::NoRoom { publishes, reason } => format!("no room ({publishes} to publish): {reason}"),
         Step::Admitted { publishes } => format!("in the outboxes ({publishes} to publish)"),
         Step::Published { broker, topic, result, qos, reason } => {
             let qos = qos.map(|qos| format!(" with QoS {qos}")).unwrap_or_default();
@@ -55,6 +56,10 @@ fn what(step: &Step) -> String {
                     format!("given up: {broker} ends one connection after the other over {topic}{reason}")
                 }
                 PublishResult::Purged => format!("dropped: {broker} was removed before it had {topic}"),
+                PublishResult::Expired => {
+                    format!("dropped: in the outbox of {broker} for longer than max-age: {topic}")
+                }
+                PublishResult::Displaced => format!("dropped: made way for a newer one to {broker}: {topic}"),
             }
         }
         Step::Ended { outcome } => format!("ended: {outcome}"),
@@ -159,6 +164,9 @@ mod tests {
         let poisoned = "given up: b ends one connection after the other over t";
         check(published(PublishResult::Poisoned, None, None), poisoned);
         check(published(PublishResult::Purged, None, None), "dropped: b was removed before it had t");
+        let expired = "dropped: in the outbox of b for longer than max-age: t";
+        check(published(PublishResult::Expired, None, None), expired);
+        check(published(PublishResult::Displaced, None, None), "dropped: made way for a newer one to b: t");
         check(Step::Ended { outcome: text("handled") }, "ended: handled");
     }
 }

@@ -79,7 +79,7 @@ pub struct Broker {
     pub reason: Option<String>,
     /// Seconds until the next attempt.
     pub retry_in: Option<f64>,
-    pub outbox: Outbox,
+    pub outbox: BrokerOutbox,
 }
 
 /// How a broker's session stands.
@@ -104,6 +104,25 @@ pub enum BrokerState {
 pub struct Outbox {
     pub messages: u64,
     pub bytes: u64,
+}
+
+/// What waits to be published to a broker, and what may: `outbox` of a broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct BrokerOutbox {
+    pub messages: u64,
+    pub bytes: u64,
+    /// Calls and commands that wait for room.
+    pub waiting: u64,
+    /// `memory`.
+    pub store: String,
+    pub max_messages: u64,
+    /// Such as `64MiB`.
+    pub max_bytes: String,
+    /// Such as `10m`; null is off.
+    pub max_age: Option<String>,
+    /// `block`, `drop-oldest` or `reject`.
+    pub when_full: String,
 }
 
 /// `tls` of a broker.
@@ -429,6 +448,12 @@ pub enum Step {
     },
     /// An outbox has no room for what the call published: it waits, all of it.
     WaitsForRoom { publishes: u64 },
+    /// An outbox has no room for what the call published, and rejects it: the call counts as one that asks for a retry.
+    NoRoom {
+        publishes: u64,
+        /// Whose outbox, and which limit is reached.
+        reason: String,
+    },
     /// What the call published is in the outboxes.
     Admitted { publishes: u64 },
     /// A publish has reached its end.
@@ -460,6 +485,10 @@ pub enum PublishResult {
     Poisoned,
     /// The broker was removed before it had it.
     Purged,
+    /// It was in the outbox for longer than `max-age`.
+    Expired,
+    /// It made way for a newer one in a full outbox.
+    Displaced,
 }
 
 /// A message to publish.

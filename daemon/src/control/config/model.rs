@@ -95,6 +95,37 @@ pub enum DispatchMode {
     All,
 }
 
+/// What an outbox does with what it has no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It waits.
+    #[default]
+    Block,
+    /// The oldest publishes that are not on their way are dropped for it.
+    DropOldest,
+    /// The call has failed, and is retried.
+    Reject,
+}
+
+/// `outbox = {…}` of a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboxLimits {
+    /// Messages that may wait to be delivered.
+    pub messages: usize,
+    /// Bytes of their topics, payloads and properties.
+    pub bytes: usize,
+    /// How old one may become that is not on its way; none is any age.
+    pub max_age: Option<Duration>,
+    /// What happens when there is no room.
+    pub when_full: WhenFull,
+}
+
+impl Default for OutboxLimits {
+    fn default() -> OutboxLimits {
+        OutboxLimits { messages: 10_000, bytes: 64 << 20, max_age: None, when_full: WhenFull::default() }
+    }
+}
+
 /// `[brokers.NAME]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Broker {
@@ -134,6 +165,8 @@ pub struct Broker {
     pub parallel_limit: Option<u16>,
     /// Which of the matching subscriptions run.
     pub dispatch: DispatchMode,
+    /// What may wait to be published to it.
+    pub outbox: OutboxLimits,
     /// Published by the broker when the connection is lost.
     pub will: Option<StatusMessage>,
     /// Published after connecting.

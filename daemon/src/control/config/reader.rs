@@ -467,6 +467,13 @@ impl<'a> Value<'a> {
         })
     }
 
+    /// A value inside this one, if this is a table that has the key. It is not known from now on: for what was read before.
+    pub(super) fn within(&self, key: &str) -> Option<Value<'a>> {
+        let DeValue::Table(entries) = self.value.get_ref() else { return None };
+        let value = entries.get(key)?;
+        Some(Value { field: join(&self.field, key), value, ..self.clone() })
+    }
+
     /// The elements of an array. `example` tells how one is written.
     pub(super) fn items(&self, example: &str) -> Option<Vec<Value<'a>>> {
         let DeValue::Array(items) = self.value.get_ref() else {

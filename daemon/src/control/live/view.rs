@@ -10,8 +10,9 @@ use serde_json::{Map, Value};
 
 use super::{Live, Running, RunningBroker};
 use crate::control::admin::resource::{
-    Broker, BrokerState, BrokerSummary, CallFailure, Handler, HandlerSummary, MASK, Messages, OnMessage, Origin,
-    Outbox, Retry, Setting, Source, Status, StatusMessage, Subscription, SubscriptionState, Tls, Transport, When,
+    Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, Handler, HandlerSummary, MASK, Messages, OnMessage,
+    Origin, Outbox, Retry, Setting, Source, Status, StatusMessage, Subscription, SubscriptionState, Tls, Transport,
+    When,
 };
 use crate::control::config::secret::PasswordSource;
 use crate::control::config::{BrokerOrigins, ObjectOrigin, format_duration, format_durations, format_size, model};
@@ -135,7 +136,7 @@ impl Live {
             state: standing.state,
             reason: standing.reason,
             retry_in: standing.retry_in,
-            outbox: self.waiting(config),
+            outbox: self.broker_outbox(config),
         }
     }
 
@@ -154,6 +155,25 @@ impl Live {
             outbox: self.waiting(&running.config),
             subscriptions: status.subscriptions.len(),
             refused: status.refused().map(|(name, _)| name.to_string()).collect(),
+        }
+    }
+
+    fn broker_outbox(&self, broker: &model::Broker) -> BrokerOutbox {
+        let Outbox { messages, bytes } = self.waiting(broker);
+        let limits = broker.outbox;
+        BrokerOutbox {
+            messages,
+            bytes,
+            waiting: self.waiting_calls(broker) as u64,
+            store: "memory".to_owned(),
+            max_messages: limits.messages as u64,
+            max_bytes: format_size(limits.bytes as u64),
+            max_age: limits.max_age.map(format_duration),
+            when_full: match limits.when_full {
+                model::WhenFull::Block => "block".to_owned(),
+                model::WhenFull::DropOldest => "drop-oldest".to_owned(),
+                model::WhenFull::Reject => "reject".to_owned(),
+            },
         }
     }
 

@@ -18,8 +18,9 @@ use super::{CallError, CallResult, Publish};
 use crate::chance;
 use crate::control::config::format_duration;
 use crate::control::config::model::{Handler, Isolation};
+use crate::message::Message;
 use crate::path::dispatch::{HandlerQueue, Job, Permit, Turn, Work};
-use crate::path::outbox::{Completion, Outboxes};
+use crate::path::outbox::{Completion, Outboxes, Submitted};
 use crate::path::receipt::Outcome;
 use crate::telemetry::metrics::HandlerMeters;
 use crate::telemetry::occasional::Occasional;
@@ -247,30 +248,46 @@ impl InstanceParts {
     }
 
     async fn finish(&self, turn: &Turn, job: Job, result: Result<Vec<Publish>, CallError>, took: Duration) {
-        let outcome = result.as_ref().map_or_else(CallError::result, |_| CallResult::Ok);
-        self.meters.call(outcome);
         self.meters.duration.observe(took.as_secs_f64());
-        self.tap.report(|| {
-            let (handler, message) = (Arc::clone(&self.handler.name), Arc::clone(&job.message));
-            Sighting::Called { handler, message, result: outcome, took }
-        });
         match result {
-            Ok(publishes) => self.publish(job, publishes).await,
-            Err(error) => self.failed(turn, job, &error),
+            Ok(publishes) => self.publish(turn, job, publishes, took).await,
+            Err(error) => {
+                self.called(&job.message, error.result(), took);
+                self.failed(turn, job, &error);
+            }
         }
     }
 
-    /// Hands a call's publishes to the outboxes, and waits until they have room for them.
-    async fn publish(&self, job: Job, mut publishes: Vec<Publish>) {
-        let Job { message, part, .. } = job;
+    /// Counts a call.
+    fn called(&self, message: &Arc<Message>, result: CallResult, took: Duration) {
+        self.meters.call(result);
+        self.tap.report(|| {
+            let (handler, message) = (Arc::clone(&self.handler.name), Arc::clone(message));
+            Sighting::Called { handler, message, result, took }
+        });
+    }
+
+    /// Hands a call's publishes to the outboxes, and waits until they have room for them. Where one rejects them, the call has
+    /// failed: it counts as ok only once that is not so.
+    async fn publish(&self, turn: &Turn, job: Job, mut publishes: Vec<Publish>, took: Duration) {
+        let Job { message, subscription, part, limit, tries } = job;
         publishes.iter_mut().for_each(|publish| publish.message.hops = Some(message.next_hop()));
         let cause = self.outboxes.cause(&message, &publishes);
         let completion = Completion { part, cause, arrived: message.arrived, meters: Arc::clone(&self.meters) };
-        if let Some(mut room) = self.outboxes.submit(publishes, completion) {
-            tokio::select! {
-                biased;
-                () = room.admitted() => {}
-                () = self.ending.hand_off.cancelled() => room.leave(),
+        let accepted = || self.called(&message, CallResult::Ok, took);
+        match self.outboxes.submit(publishes, completion, accepted) {
+            Submitted::Done => {}
+            Submitted::Waits(mut room) => {
+                tokio::select! {
+                    biased;
+                    () = room.admitted() => {}
+                    () = self.ending.hand_off.cancelled() => room.leave(),
+                }
+            }
+            Submitted::Rejected(Completion { part, .. }, full) => {
+                let error = CallError::NoRoom(full);
+                self.called(&message, error.result(), took);
+                self.failed(turn, Job { message, subscription, part, limit, tries }, &error);
             }
         }
     }
@@ -282,7 +299,7 @@ impl InstanceParts {
         let again = match error {
             CallError::Reject(_) => None,
             CallError::Retry { after, .. } => job.tries.again(&self.handler.retry, now, *after, chance::random()),
-            CallError::Trap(_) | CallError::Deadline(_) | CallError::Memory(_) => {
+            CallError::NoRoom(_) | CallError::Trap(_) | CallError::Deadline(_) | CallError::Memory(_) => {
                 job.tries.again(&self.handler.retry, now, None, chance::random())
             }
         };

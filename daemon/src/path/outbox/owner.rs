@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use super::admission::Mode;
 use super::command::PublishEnd;
 use super::condemned::Cause;
 use super::queue::End;
@@ -21,6 +22,13 @@ pub(super) enum Owner {
 }
 
 impl Owner {
+    /// What becomes of it where an outbox rejects what finds no room: a call is retried, and an operator asks again.
+    pub(super) fn mode(&self) -> Mode {
+        match self {
+            Owner::Call(_) | Owner::Command(_) => Mode::Rejectable,
+        }
+    }
+
     /// Of a call whose publishes can hold up its own message.
     pub(super) fn cause(&self) -> Option<Cause> {
         match self {
@@ -64,6 +72,8 @@ impl Completion {
         self.meters.end_to_end.observe(self.arrived.elapsed().as_secs_f64());
         self.part.end(match worst {
             End::Delivered => Outcome::Handled,
+            End::Expired => Outcome::DroppedExpired,
+            End::Displaced => Outcome::DroppedOutboxFull,
             End::Purged => Outcome::DroppedPurged,
             End::Refused => Outcome::DroppedRefused,
             End::Poisoned => Outcome::DroppedPoisoned,

@@ -71,7 +71,8 @@ fn broker(name: &str) -> Broker {
         "name": name, "origin": origin(), "address": "mqtt.example", "port": 1883, "protocol": "5", "client-id": "c",
         "keep-alive": 60, "auto-connect": false, "clean-session": false, "receive-maximum": 64, "max-packet": "1MiB",
         "dispatch": "best", "transport": { "kind": "tcp" }, "connected": false, "state": "idle",
-        "outbox": { "messages": 0, "bytes": 0 },
+        "outbox": { "messages": 0, "bytes": 0, "waiting": 0, "store": "memory", "max-messages": 10000,
+            "max-bytes": "64MiB", "when-full": "block" },
     }))
     .expect("is a broker")
 }

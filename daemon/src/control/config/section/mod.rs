@@ -10,6 +10,7 @@ pub(super) mod broker;
 pub(super) mod daemon;
 pub(super) mod handler;
 pub(super) mod json;
+mod outbox;
 pub(super) mod subscription;
 mod transport;
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::model::{DispatchMode, Isolation, LogFormat, OnMessage, Otherwise, Overload, Protocol, Retry};
+use super::super::model::{
+    DispatchMode, Isolation, LogFormat, OnMessage, Otherwise, OutboxLimits, Overload, Protocol, Retry, WhenFull,
+};
 use super::super::secret::PasswordSource;
 use super::*;
 use crate::message::Qos;
@@ -59,6 +61,7 @@ receive-maximum = 65535
 max-packet = "256MiB"
 parallel-limit = 16
 dispatch = "all"
+outbox = { max-messages = 1, max-bytes = "4GiB", max-age = "365d", when-full = "reject" }
 will = { topic = "gw/state", message = "offline", qos = 1, retain = true }
 "#;
     let broker = good(&format!("[brokers.plant]{keys}")).config.brokers.remove(0);
@@ -74,6 +77,9 @@ will = { topic = "gw/state", message = "offline", qos = 1, retain = true }
     assert_eq!(broker.max_packet, 268_435_455);
     assert_eq!(broker.parallel_limit, Some(16));
     assert_eq!(broker.dispatch, DispatchMode::All);
+    let age = Some(Duration::from_secs(365 * 86_400));
+    let outbox = OutboxLimits { messages: 1, bytes: 4 << 30, max_age: age, when_full: WhenFull::Reject };
+    assert_eq!(broker.outbox, outbox);
     let will = broker.will.as_ref().expect("is given");
     assert_eq!(
         (will.topic.as_str(), &*will.message, will.qos, will.retain),

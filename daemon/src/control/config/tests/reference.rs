@@ -44,6 +44,7 @@ fn the_reference_shows_every_key() {
         ("brokers.*", "/brokers/plant", "brokers.plant.x = 1"),
         ("brokers.*.tls", "/brokers/cloud/tls", "brokers.plant.tls.x = 1"),
         ("brokers.*.transport", "/brokers/lab/transport", "brokers.plant.transport.x = 1"),
+        ("brokers.*.outbox", "/brokers/plant/outbox", "brokers.plant.outbox.x = 1"),
         ("brokers.*.will", "/brokers/plant/will", "brokers.plant.will.x = 1"),
         ("brokers.*.birth", "/brokers/plant/birth", "brokers.plant.birth.x = 1"),
         ("brokers.*.close", "/brokers/plant/close", "brokers.plant.close.x = 1"),

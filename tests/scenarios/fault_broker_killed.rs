@@ -1,0 +1,38 @@
+//! The source broker is killed again and again in the middle of a stream: nothing that it remembers is lost, each topic stays in
+//! order.
+//!
+//! mosquitto forgets what happened between its last save and its death, what it had acknowledged included: that is not the
+//! gateway's loss, and the sender sends it again. The outputs go to a broker that stays.
+
+use tidegate_tests::fault::{AHEAD, Row, STUCK, Setup};
+use tidegate_tests::{Protocol, on_both_protocols};
+
+on_both_protocols!(nothing_is_lost_and_each_topic_stays_in_order);
+
+/// In each protocol.
+const KILLS: usize = 5;
+
+/// Outputs between a save and the death after it.
+const FORGOTTEN: std::ops::Range<u64> = 1..1000;
+
+fn nothing_is_lost_and_each_topic_stays_in_order(protocol: Protocol) {
+    let mut row = Row::begin("fault_broker_killed");
+    let kills = row.scaled(KILLS);
+    let mut bench = Setup::new(&row, protocol).start();
+    let messages = bench.ledger.flow().count();
+    for kill in 1..=kills {
+        bench.ledger.wait_distinct(kill * messages / (kills + 1));
+        let saved = bench.sender.hold();
+        bench.plant.save();
+        bench.sender.release();
+        let forgotten = usize::try_from(row.random().below(FORGOTTEN)).expect("it is small");
+        bench.ledger.wait_distinct((saved + forgotten).min(messages - 1));
+        bench.plant.kill();
+        bench.sender.rewind(saved);
+        bench.plant.restart();
+        bench.to_plant.wait(STUCK, "the daemon connects again", |counts| counts.connections == kill + 1);
+    }
+    assert_eq!(bench.to_plant.counts().interrupted, kills, "a kill between two messages shows nothing");
+    // What was on its way at a save, and was acknowledged before the death.
+    bench.finish(&row, &format!("{kills} kills"), kills * AHEAD);
+}

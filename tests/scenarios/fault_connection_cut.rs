@@ -1,0 +1,59 @@
+//! Connections to both brokers are cut at random bytes of either direction, again and again: nothing is lost, each topic stays in
+//! order, and on each connection acknowledgements leave in the order of arrival [MQTT-4.6.0-2].
+
+use tidegate_tests::fault::{Bench, Cut, Direction, Random, Row, STUCK, Setup};
+use tidegate_tests::wait;
+use tidegate_tests::{Protocol, on_both_protocols};
+
+on_both_protocols!(nothing_is_lost_and_each_topic_stays_in_order);
+
+/// In each protocol.
+const CUTS: usize = 50;
+
+fn nothing_is_lost_and_each_topic_stays_in_order(protocol: Protocol) {
+    let mut row = Row::begin("fault_connection_cut");
+    let cuts = row.scaled(CUTS);
+    let bench = Setup::new(&row, protocol).start();
+    for _ in 0..cuts {
+        cut(&bench, row.random());
+    }
+    hurry(&bench);
+    assert!(bench.ledger.missing() > 0, "the last cuts came too late to show anything");
+    let interrupted = bench.to_plant.counts().interrupted + bench.to_cloud.counts().interrupted;
+    assert!(interrupted >= cuts / 2, "only {interrupted} of {cuts} cuts hit messages in flight");
+    bench.finish(&row, &format!("{cuts} cuts, {interrupted} of them with messages in flight"), 0);
+}
+
+/// Cuts a connection to one of the brokers, and has it made again.
+fn cut(bench: &Bench, random: &mut Random) {
+    let (broker, proxy) = random.pick(&[("plant", &bench.to_plant), ("cloud", &bench.to_cloud)]);
+    let direction = random.pick(&[Direction::Up, Direction::Down]);
+    let carries_messages = (broker == "plant") == (direction == Direction::Down);
+    let bytes = match (random.below(0..4), carries_messages) {
+        // In the first packets, often.
+        (0, _) => random.below(1..200),
+        (_, true) => random.below(1..30_000),
+        // Acknowledgements are short.
+        (_, false) => random.below(1..1_200),
+    };
+    let how = random.pick(&[Cut::Close, Cut::Reset]);
+    let before = proxy.counts().cuts;
+    proxy.cut_after(direction, bytes, how);
+    wait::until_within(STUCK, format!("a cut of {broker}, {direction:?}, after {bytes} bytes"), || {
+        if proxy.counts().cuts > before {
+            return Ok(());
+        }
+        hurry(bench);
+        Err("it stands")
+    });
+}
+
+/// Connections that do not last slow the daemon down, up to half a minute between two. An operator is faster.
+fn hurry(bench: &Bench) {
+    for (broker, proxy) in [("plant", &bench.to_plant), ("cloud", &bench.to_cloud)] {
+        if proxy.connected() == 0 {
+            // The answer is that of one attempt, which may be cut in its turn.
+            bench.daemon.ask(&["brokers", "connect", broker]);
+        }
+    }
+}
