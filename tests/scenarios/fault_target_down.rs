@@ -17,9 +17,6 @@ const RATE: u32 = 2500;
 /// What mosquitto has in flight to a client on 3.1.1, unless told otherwise.
 const MOSQUITTO_IN_FLIGHT: usize = 20;
 
-/// What the outbox of the second row holds.
-const SMALL: usize = 10;
-
 fn outputs_wait_for_their_broker_and_inputs_stay_unacknowledged(protocol: Protocol) {
     let row = Row::begin("fault_target_down");
     let setup = Setup::new(&row, protocol);
@@ -27,9 +24,18 @@ fn outputs_wait_for_their_broker_and_inputs_stay_unacknowledged(protocol: Protoc
 }
 
 fn a_full_outbox_holds_the_source_broker_back(protocol: Protocol) {
+    // Less than the source broker has on its way.
+    let small = if protocol == Protocol::V5 { 100 } else { MOSQUITTO_IN_FLIGHT / 2 };
     let row = Row::begin("fault_target_down");
-    let setup = Setup::new(&row, protocol).cloud(&format!("outbox = {{ max-messages = {SMALL} }}"));
-    run(&row, setup, |waiting, in_progress| waiting == SMALL as f64 && in_progress > waiting);
+    let setup = Setup::new(&row, protocol)
+        .plant("receive-maximum = 300")
+        .cloud(&format!("outbox = {{ max-messages = {small} }}"))
+        .tables(|config| {
+            let keys = "allow = { publish = [\"cloud:out/#\"] }\nmax-publishes = 1\n\
+                        config = { broker = \"cloud\", topic = \"out/{topic}\" }\ninstances = 2";
+            config.handler("relay", "relay.wasm", keys).subscription("plant", "in/#", 1, "relay", "")
+        });
+    run(&row, setup, |waiting, in_progress| waiting == small as f64 && in_progress > waiting);
 }
 
 /// `full` is given how many outputs wait and how many inputs are in progress, and tells whether nothing can move.
@@ -72,16 +78,15 @@ fn run(row: &Row, setup: Setup, full: impl Fn(f64, f64) -> bool) {
 /// Holds that nothing more is acknowledged, until so many inputs are sent.
 #[track_caller]
 fn holds_until(bench: &Bench, sent: usize, full: impl Fn(f64, f64) -> bool) {
-    let acknowledged = || bench.to_plant.counts().acknowledged;
     let metrics = bench.daemon.wait_metrics("nothing moves", |metrics| {
-        eprintln!("{} {} {:?}", metrics.finished_all("plant"), acknowledged(), bench.to_plant.counts());
         let waiting = metrics.sum("tidegate_outbox_messages", &[("broker", "cloud")]);
         metrics.sum("tidegate_broker_connected", &[("broker", "cloud")]) == 0.0
             && full(waiting, metrics.in_progress("plant"))
-            && metrics.finished_all("plant") == acknowledged() as f64
     });
     bench.sender.wait_acknowledged(sent);
     let finished = metrics.finished_all("plant");
     assert_eq!(bench.daemon.metrics().finished_all("plant"), finished, "inputs are final whose outputs wait");
-    assert_eq!(acknowledged() as f64, finished, "inputs are acknowledged whose outputs wait");
+    // In the order of arrival: of those that are final, some may be behind one that is not.
+    let acknowledged = bench.to_plant.counts().acknowledged as f64;
+    assert!(acknowledged <= finished, "{acknowledged} inputs are acknowledged, {finished} are final");
 }
