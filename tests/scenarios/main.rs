@@ -53,8 +53,10 @@ mod fault_broker_killed;
 mod fault_connection_cut;
 mod fault_daemon_killed;
 mod fault_daemon_stopped;
+mod fault_handler_fails;
 mod fault_overload;
 mod fault_session_lost;
+mod fault_target_down;
 
 mod admin_limits;
 mod admin_schemathesis;
