@@ -10,6 +10,7 @@ mod session_payloads;
 mod session_poisoned;
 mod session_properties;
 mod session_qos;
+mod session_source_lost;
 mod session_subscriptions;
 mod session_tls;
 mod session_tls_failures;
@@ -79,6 +80,8 @@ mod operator_import;
 mod operator_publish;
 mod operator_recv;
 mod operator_subscriptions;
+
+mod delivery_page;
 
 mod telemetry_certificates;
 mod telemetry_health;
