@@ -48,7 +48,9 @@ mod fault_broker_killed;
 mod fault_connection_cut;
 mod fault_daemon_killed;
 mod fault_daemon_stopped;
+mod fault_direction_dropped;
 mod fault_session_lost;
+mod fault_socket_stalled;
 
 mod admin_limits;
 mod admin_schemathesis;
