@@ -54,9 +54,11 @@ mod fault_broker_killed;
 mod fault_connection_cut;
 mod fault_daemon_killed;
 mod fault_daemon_stopped;
+mod fault_direction_dropped;
 mod fault_handler_fails;
 mod fault_overload;
 mod fault_session_lost;
+mod fault_socket_stalled;
 mod fault_target_down;
 
 mod admin_limits;
