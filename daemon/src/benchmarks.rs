@@ -12,10 +12,11 @@ use bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::control::config;
+use crate::control::config::model::OutboxLimits;
 use crate::message::{BrokerId, Message, Outgoing, Qos};
 use crate::path::handler::Publish;
 use crate::path::handler::wasm::{Call, Host, Instance, WasmEngine};
-use crate::path::outbox::{Completion, Outboxes};
+use crate::path::outbox::{Completion, Outboxes, Submitted};
 use crate::path::receipt::{Progress, Receipt};
 pub use crate::path::session::benchmarks::Acknowledgements;
 use crate::telemetry::metrics::{BrokerMeters, HandlerMeters, Metrics};
@@ -155,7 +156,7 @@ impl Outbox {
             hops: None,
         };
         let outboxes = Outboxes::new();
-        outboxes.add(BROKER, Arc::clone(&broker));
+        outboxes.add(BROKER, Arc::from("local"), OutboxLimits::default(), Arc::clone(&broker));
         Ok(Outbox {
             outboxes,
             handler: metrics.handler("celsius"),
@@ -189,10 +190,13 @@ impl Outbox {
     fn submit(&self) -> Result<()> {
         let receipt = Receipt::new(Arc::clone(&self.broker), Arc::clone(&self.progress), Qos::AtLeastOnce, None);
         let part = receipt.split(1).next().context("a receipt of one part has one")?;
-        let completion = Completion { part, cause: None, arrived: Instant::now(), meters: Arc::clone(&self.handler) };
-        match self.outboxes.submit(vec![self.publish.clone()], completion) {
-            None => Ok(()),
-            Some(_) => Err(anyhow!("the outbox is full: pass fewer calls at a time")),
+        let completion =
+            Completion { part, cause: None, kept: None, arrived: Instant::now(), meters: Arc::clone(&self.handler) };
+        match self.outboxes.submit(vec![self.publish.clone()], completion, || {}) {
+            Submitted::Done => Ok(()),
+            Submitted::Waits(_) | Submitted::Rejected(..) => {
+                Err(anyhow!("the outbox is full: pass fewer calls at a time"))
+            }
         }
     }
 }

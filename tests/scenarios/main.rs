@@ -28,6 +28,7 @@ mod broker_traffic;
 mod dispatch_all;
 mod dispatch_best_match;
 mod dispatch_log_action;
+mod dispatch_loop;
 mod dispatch_order_per_topic;
 mod dispatch_parallel_limit;
 mod dispatch_share;
@@ -42,14 +43,23 @@ mod handler_overload;
 mod handler_retry;
 mod handler_samples;
 
+mod dead_letters;
+
 mod outbox_acknowledgement;
+mod outbox_backpressure;
 mod outbox_bridges;
+mod outbox_limits;
 
 mod fault_broker_killed;
 mod fault_connection_cut;
 mod fault_daemon_killed;
 mod fault_daemon_stopped;
+mod fault_direction_dropped;
+mod fault_handler_fails;
+mod fault_overload;
 mod fault_session_lost;
+mod fault_socket_stalled;
+mod fault_target_down;
 
 mod admin_limits;
 mod admin_schemathesis;

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::stages::Shared;
 pub use self::stages::Stages;
@@ -24,8 +25,9 @@ use crate::control::admin::{Admin, AdminError, Pages};
 use crate::control::config::Loaded;
 use crate::control::config::model::Config;
 use crate::control::live::{self, Live};
+use crate::path::dead_letter::Places;
 use crate::path::handler::wasm::{EngineError, LoadError, StartError, WasmEngine};
-use crate::path::outbox::Outboxes;
+use crate::path::outbox::{self, Outboxes};
 use crate::path::receipt::Progress;
 use crate::path::router::Router;
 use crate::telemetry::metrics::Metrics;
@@ -89,6 +91,8 @@ pub struct Gateway {
     /// Cancelled when the grace period of a stop is over.
     hurry: CancellationToken,
     admin_task: JoinHandle<()>,
+    /// Drops publishes that are too old. Aborted when this goes.
+    expiry: AbortOnDropHandle<()>,
     /// Cancelled when a stop begins: `/readyz` tells.
     stopping: CancellationToken,
     stop_admin: CancellationToken,
@@ -112,12 +116,14 @@ impl Gateway {
             names: loaded.names.clone(),
             metrics: Arc::new(Metrics::new()?),
             outboxes: Arc::new(Outboxes::new()),
+            places: Places::default(),
             router: Arc::new(Router::new(Arc::clone(&progress), received.clone(), tracer.clone(), tap.clone())),
             tap: tap.clone(),
             engine: Arc::new(tokio::task::spawn_blocking(move || WasmEngine::new(Some(&cache))).await??),
             stop_sessions: CancellationToken::new(),
             hurry: CancellationToken::new(),
         };
+        let expiry = AbortOnDropHandle::new(tokio::spawn(outbox::expire(Arc::clone(&shared.outboxes))));
         let stages = Stages::start(shared.clone(), file, loaded).await?;
         let (stopping, stop_changes, stop_admin) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
@@ -139,6 +145,7 @@ impl Gateway {
             stop_changes,
             hurry: shared.hurry,
             admin_task,
+            expiry,
             stopping,
             stop_admin,
             config,
@@ -174,6 +181,8 @@ impl Gateway {
             Ok(stages) => stages.stop().await,
             Err(error) => joined(Some(error), "the task that changes the configuration panicked"),
         }
+        self.expiry.abort();
+        joined(self.expiry.await.err(), "the task that drops publishes which are too old panicked");
         self.stop_admin.cancel();
         // A client that keeps a connection open must not hold up the end.
         if let Ok(ended) = tokio::time::timeout(ADMIN_GRACE, self.admin_task).await {

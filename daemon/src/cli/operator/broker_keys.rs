@@ -23,7 +23,7 @@ const TLS_ON: &[&str] = &["tls", "on"];
 const MAX_PASSWORD: u64 = 65_535;
 
 impl Resource for Broker {
-    const TABLES: &'static [&'static str] = &["tls", "transport", "will", "birth", "close"];
+    const TABLES: &'static [&'static str] = &["tls", "transport", "outbox", "will", "birth", "close"];
     const NEEDED: &'static [&'static str] = &["will-topic", "birth-topic", "close-topic"];
     const KEYS: &'static [Key] = {
         use Kind::{Boolean, Choice, Integer, IntegerOrOff, List, Text};
@@ -159,6 +159,42 @@ impl Resource for Broker {
                 Text,
                 "PATH",
                 "The path of the WebSocket; turns it on [default: /mqtt]",
+            ),
+            key(
+                "outbox-store",
+                &["outbox", "store"],
+                Choice(&["memory"]),
+                "STORE",
+                "Where waits what is to be published [default: memory]",
+            ),
+            key(
+                "outbox-max-messages",
+                &["outbox", "max-messages"],
+                Integer,
+                "COUNT",
+                "Messages that may wait to be published, 1 to 1000000 [default: 10000]",
+            ),
+            key(
+                "outbox-max-bytes",
+                &["outbox", "max-bytes"],
+                Text,
+                "SIZE",
+                "Their bytes, 1KiB to 4GiB [default: 64MiB]",
+            ),
+            key(
+                "outbox-max-age",
+                &["outbox", "max-age"],
+                Text,
+                "DURATION",
+                "How long a message may wait, 100ms to 365d, or off: an older one is dropped [default: off]",
+            ),
+            key(
+                "outbox-when-full",
+                &["outbox", "when-full"],
+                Choice(&["block", "drop-oldest", "reject"]),
+                "POLICY",
+                "What happens when there is no room: calls wait, the oldest messages are dropped, or calls fail and are retried \
+                 [default: block]",
             ),
             key("protocol", &["protocol"], Choice(&["5", "3.1.1"]), "VERSION", "The version of MQTT [default: 5]"),
             key("will-topic", &["will", "topic"], Text, "TOPIC", "Published by the broker when the connection is lost"),

@@ -149,7 +149,7 @@ impl Command {
 }
 
 fn list(look: Look, brokers: Vec<resource::Broker>) -> String {
-    let header = ["NAME", "ADDRESS", "PORT", "TLS", "AUTO-CONNECT", "KEEP-ALIVE", "CONNECTED", "ORIGIN"];
+    let header = ["NAME", "ADDRESS", "PORT", "TLS", "AUTO-CONNECT", "KEEP-ALIVE", "OUTBOX", "CONNECTED", "ORIGIN"];
     let rows = brokers.into_iter().map(|broker| {
         let connected = show::connected(broker.state, broker.reason.as_deref(), broker.retry_in);
         [
@@ -159,6 +159,7 @@ fn list(look: Look, brokers: Vec<resource::Broker>) -> String {
             show::yes_no(broker.tls.is_some()),
             show::yes_no(broker.auto_connect),
             broker.keep_alive.to_string(),
+            format!("{} of {}", broker.outbox.messages, broker.outbox.max_messages),
             connected,
             show::origin(&broker.origin),
         ]

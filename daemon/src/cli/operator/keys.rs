@@ -243,6 +243,7 @@ fn option(key: &Key) -> Arg {
     let mut arg = Arg::new(key.option).long(key.option).value_name(key.value).help(key.help);
     arg = match key.path {
         ["tls", ..] => arg.help_heading("TLS"),
+        ["outbox", ..] => arg.help_heading("Outbox"),
         ["will" | "birth" | "close", ..] => arg.help_heading("Status messages"),
         ["when", ..] => arg.help_heading("Conditions"),
         _ => arg,
@@ -406,6 +407,10 @@ mod tests {
         check("--unset will-message --unset will", json!({"will": null}));
         check("--transport tcp --unset websocket-path", json!({"transport": "tcp"}));
         check("--unset tls --unset ca", json!({"tls": null}));
+        check(
+            "--outbox-max-messages 5 --unset outbox-max-age",
+            json!({"outbox": {"max-messages": 5, "max-age": null}}),
+        );
 
         let refused = |options: &str, reason: &str| check_refused(&format!("brokers set b {options}"), 2, reason);
         let needed = "there is no birth without its topic; use --unset birth, which takes all of it away";
@@ -422,7 +427,7 @@ mod tests {
         let help =
             Unset::<super::super::broker_keys::Broker>::augment_args(Command::new("set")).render_help().to_string();
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(help.contains("; tls, transport, will, birth, close: all of it"), "{help}");
+        assert!(help.contains("; tls, transport, outbox, will, birth, close: all of it"), "{help}");
     }
 
     #[test]

@@ -43,7 +43,11 @@ fn what(step: &Step) -> String {
             format!("call of {handler} ended after {}: {result}{error} ({publishes} published)", milliseconds(*took))
         }
         Step::WaitsForRetry { handler, wait } => format!("{handler} is called again in {}", milliseconds(*wait)),
+        Step::DeadLetter { handler, broker, topic, reason } => {
+            format!("becomes a dead letter of {handler} ({reason}) on {broker}: {topic}")
+        }
         Step::WaitsForRoom { publishes } => format!("waits for room in an outbox ({publishes} to publish)"),
+        Step::NoRoom { publishes, reason } => format!("no room ({publishes} to publish): {reason}"),
         Step::Admitted { publishes } => format!("in the outboxes ({publishes} to publish)"),
         Step::Published { broker, topic, result, qos, reason } => {
             let qos = qos.map(|qos| format!(" with QoS {qos}")).unwrap_or_default();
@@ -55,6 +59,10 @@ fn what(step: &Step) -> String {
                     format!("given up: {broker} ends one connection after the other over {topic}{reason}")
                 }
                 PublishResult::Purged => format!("dropped: {broker} was removed before it had {topic}"),
+                PublishResult::Expired => {
+                    format!("dropped: in the outbox of {broker} for longer than max-age: {topic}")
+                }
+                PublishResult::Displaced => format!("dropped: made way for a newer one to {broker}: {topic}"),
             }
         }
         Step::Ended { outcome } => format!("ended: {outcome}"),
@@ -145,6 +153,10 @@ mod tests {
             "call of h ended after 0.007 ms: reject: no (0 published)",
         );
         check(Step::WaitsForRetry { handler: h(), wait: 150_000 }, "h is called again in 150.000 ms");
+        check(
+            Step::DeadLetter { handler: h(), broker: b(), topic: t(), reason: text("reject") },
+            "becomes a dead letter of h (reject) on b: t",
+        );
         check(Step::WaitsForRoom { publishes: 2 }, "waits for room in an outbox (2 to publish)");
         check(Step::Admitted { publishes: 2 }, "in the outboxes (2 to publish)");
         let published = |result, qos, reason: Option<&str>| Step::Published {
@@ -159,6 +171,9 @@ mod tests {
         let poisoned = "given up: b ends one connection after the other over t";
         check(published(PublishResult::Poisoned, None, None), poisoned);
         check(published(PublishResult::Purged, None, None), "dropped: b was removed before it had t");
+        let expired = "dropped: in the outbox of b for longer than max-age: t";
+        check(published(PublishResult::Expired, None, None), expired);
+        check(published(PublishResult::Displaced, None, None), "dropped: made way for a newer one to b: t");
         check(Step::Ended { outcome: text("handled") }, "ended: handled");
     }
 }

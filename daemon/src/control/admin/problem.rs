@@ -59,6 +59,10 @@ pub fn refusal_row(kind: RefusalKind) -> Row {
         RefusalKind::NoAnswer => row("no-answer", StatusCode::GATEWAY_TIMEOUT, "the broker has not answered in time"),
         RefusalKind::Changed => row("changed", StatusCode::CONFLICT, "it was changed or removed meanwhile"),
         RefusalKind::Busy => row("busy", StatusCode::SERVICE_UNAVAILABLE, "too much waits already"),
+        RefusalKind::OutboxFull => row("outbox-full", StatusCode::SERVICE_UNAVAILABLE, "the broker's outbox is full"),
+        RefusalKind::Dropped => {
+            row("dropped", StatusCode::SERVICE_UNAVAILABLE, "it was dropped before the broker had it")
+        }
         RefusalKind::Plugin => row("plugin", StatusCode::UNPROCESSABLE_ENTITY, "the plugin does not load or start"),
         RefusalKind::Storage => row("storage", StatusCode::INTERNAL_SERVER_ERROR, "it cannot be kept"),
         RefusalKind::Stopping => row("stopping", StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping"),
@@ -253,7 +257,7 @@ mod tests {
 
     use super::*;
 
-    const REFUSALS: [RefusalKind; 15] = [
+    const REFUSALS: [RefusalKind; 17] = [
         RefusalKind::NotFound,
         RefusalKind::Exists,
         RefusalKind::Invalid,
@@ -266,6 +270,8 @@ mod tests {
         RefusalKind::NoAnswer,
         RefusalKind::Changed,
         RefusalKind::Busy,
+        RefusalKind::OutboxFull,
+        RefusalKind::Dropped,
         RefusalKind::Plugin,
         RefusalKind::Storage,
         RefusalKind::Stopping,

@@ -79,7 +79,7 @@ pub struct Broker {
     pub reason: Option<String>,
     /// Seconds until the next attempt.
     pub retry_in: Option<f64>,
-    pub outbox: Outbox,
+    pub outbox: BrokerOutbox,
 }
 
 /// How a broker's session stands.
@@ -104,6 +104,25 @@ pub enum BrokerState {
 pub struct Outbox {
     pub messages: u64,
     pub bytes: u64,
+}
+
+/// What waits to be published to a broker, and what may: `outbox` of a broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct BrokerOutbox {
+    pub messages: u64,
+    pub bytes: u64,
+    /// Calls and commands that wait for room.
+    pub waiting: u64,
+    /// `memory`.
+    pub store: String,
+    pub max_messages: u64,
+    /// Such as `64MiB`.
+    pub max_bytes: String,
+    /// Such as `10m`; null is off.
+    pub max_age: Option<String>,
+    /// `block`, `drop-oldest` or `reject`.
+    pub when_full: String,
 }
 
 /// `tls` of a broker.
@@ -215,6 +234,8 @@ pub struct Handler {
     pub retry: Retry,
     pub max_publishes: usize,
     pub max_publish_bytes: String,
+    /// Where messages go whose calls have failed for good; null drops them.
+    pub dead_letter: Option<DeadLetterTopic>,
     /// `BROKER:FILTER`.
     pub allow_publish: Vec<String>,
     /// With `***` in place of every text.
@@ -222,11 +243,23 @@ pub struct Handler {
     pub config: serde_json::Map<String, serde_json::Value>,
     /// Calls by result.
     pub calls: BTreeMap<String, u64>,
+    /// Dead letters that their broker has, by reason; those that are zero are left out.
+    pub dead_letters: BTreeMap<String, u64>,
+    /// Dead letters that could not be kept.
+    pub dead_letters_dropped: u64,
     /// Messages that wait for it.
     pub waiting: u64,
     /// Those among them whose call failed and is made again.
     pub retrying: u64,
     pub last_failure: Option<CallFailure>,
+}
+
+/// A handler's dead-letter topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct DeadLetterTopic {
+    pub broker: String,
+    pub topic: String,
 }
 
 /// When a handler's call that failed is made again.
@@ -421,6 +454,14 @@ pub enum Step {
         /// What it published.
         publishes: u64,
     },
+    /// It failed for good: its dead letter is to be published.
+    DeadLetter {
+        handler: String,
+        broker: String,
+        topic: String,
+        /// As the metric's label: `reject`, `publish_refused`, …
+        reason: String,
+    },
     /// The call failed, and is made again.
     WaitsForRetry {
         handler: String,
@@ -429,6 +470,12 @@ pub enum Step {
     },
     /// An outbox has no room for what the call published: it waits, all of it.
     WaitsForRoom { publishes: u64 },
+    /// An outbox has no room for what the call published, and rejects it: the call counts as one that asks for a retry.
+    NoRoom {
+        publishes: u64,
+        /// Whose outbox, and which limit is reached.
+        reason: String,
+    },
     /// What the call published is in the outboxes.
     Admitted { publishes: u64 },
     /// A publish has reached its end.
@@ -460,6 +507,10 @@ pub enum PublishResult {
     Poisoned,
     /// The broker was removed before it had it.
     Purged,
+    /// It was in the outbox for longer than `max-age`.
+    Expired,
+    /// It made way for a newer one in a full outbox.
+    Displaced,
 }
 
 /// A message to publish.

@@ -134,8 +134,8 @@ fn handlers(old: &Side<'_>, new: &Side<'_>) -> Vec<(Arc<str>, Change)> {
 
 /// Whether a connection that was made with one may stay with the other.
 fn connects_alike(one: &Broker, other: &Broker) -> bool {
-    let Broker { auto_connect, parallel_limit, dispatch, .. } = *other;
-    Broker { auto_connect, parallel_limit, dispatch, ..one.clone() } == *other
+    let Broker { auto_connect, parallel_limit, dispatch, outbox, .. } = *other;
+    Broker { auto_connect, parallel_limit, dispatch, outbox, ..one.clone() } == *other
 }
 
 #[cfg(test)]
@@ -170,6 +170,7 @@ mod tests {
         check("address = \"x\"", "address = \"z\"", "a Reconnected, routes of a");
         check("address = \"x\"", "address = \"x\"\nauto-connect = false", "a Adjusted, routes of a");
         check("address = \"x\"", "address = \"x\"\nkeep-alive = 60", "a Adjusted, routes of a");
+        check("address = \"x\"", "address = \"x\"\noutbox = { max-messages = 64 }", "a Adjusted, routes of a");
         check("plugin = \"h.wasm\"", "plugin = \"h.wasm\"\nqueue = 5", "h Changed, routes of a");
         check("broker = \"b\"\ntopic = \"t\"", "broker = \"b\"\ntopic = \"u\"", "routes of b");
         check("broker = \"b\"\ntopic = \"t\"", "broker = \"a\"\ntopic = \"u\"", "routes of a, routes of b");

@@ -95,6 +95,37 @@ pub enum DispatchMode {
     All,
 }
 
+/// What an outbox does with what it has no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It waits.
+    #[default]
+    Block,
+    /// The oldest publishes that are not on their way are dropped for it.
+    DropOldest,
+    /// The call has failed, and is retried.
+    Reject,
+}
+
+/// `outbox = {…}` of a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboxLimits {
+    /// Messages that may wait to be delivered.
+    pub messages: usize,
+    /// Bytes of their topics, payloads and properties.
+    pub bytes: usize,
+    /// How old one may become that is not on its way; none is any age.
+    pub max_age: Option<Duration>,
+    /// What happens when there is no room.
+    pub when_full: WhenFull,
+}
+
+impl Default for OutboxLimits {
+    fn default() -> OutboxLimits {
+        OutboxLimits { messages: 10_000, bytes: 64 << 20, max_age: None, when_full: WhenFull::default() }
+    }
+}
+
 /// `[brokers.NAME]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Broker {
@@ -134,6 +165,8 @@ pub struct Broker {
     pub parallel_limit: Option<u16>,
     /// Which of the matching subscriptions run.
     pub dispatch: DispatchMode,
+    /// What may wait to be published to it.
+    pub outbox: OutboxLimits,
     /// Published by the broker when the connection is lost.
     pub will: Option<StatusMessage>,
     /// Published after connecting.
@@ -294,6 +327,8 @@ pub struct Handler {
     pub max_publishes: usize,
     /// Topic, payload and property bytes of one call's publishes.
     pub max_publish_bytes: usize,
+    /// Where messages go whose calls have failed for good; none drops them.
+    pub dead_letter: Option<DeadLetterTopic>,
     /// What it may do.
     pub allow: Allow,
     /// `[handlers.NAME.config]`, given to the handler.
@@ -318,10 +353,20 @@ impl fmt::Debug for Handler {
             .field("retry", &self.retry)
             .field("max_publishes", &self.max_publishes)
             .field("max_publish_bytes", &self.max_publish_bytes)
+            .field("dead_letter", &self.dead_letter)
             .field("allow", &self.allow)
             .field("config", &self.config.keys())
             .finish()
     }
+}
+
+/// `dead-letter = {…}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterTopic {
+    /// On this broker,
+    pub broker: BrokerId,
+    /// under this topic.
+    pub topic: TopicName,
 }
 
 /// `allow = {…}`: nothing unless given.

@@ -450,6 +450,14 @@ impl<'a> Value<'a> {
         self.open(example).map(|table| table.entries()).unwrap_or_default()
     }
 
+    /// The entries of a value that was read as a table; none of any other.
+    pub(super) fn entries_read(&self) -> Vec<(&'a str, Value<'a>)> {
+        match self.raw() {
+            DeValue::Table(_) => self.named_entries(""),
+            _ => Vec::new(),
+        }
+    }
+
     fn open(&self, example: &str) -> Option<Table<'a>> {
         let DeValue::Table(entries) = self.value.get_ref() else {
             self.wrong_type("a table", format!("use {example}"));
@@ -465,6 +473,13 @@ impl<'a> Value<'a> {
             entries,
             known: RefCell::new(Vec::new()),
         })
+    }
+
+    /// A value inside this one, if this is a table that has the key. It is not known from now on: for what was read before.
+    pub(super) fn within(&self, key: &str) -> Option<Value<'a>> {
+        let DeValue::Table(entries) = self.value.get_ref() else { return None };
+        let value = entries.get(key)?;
+        Some(Value { field: join(&self.field, key), value, ..self.clone() })
     }
 
     /// The elements of an array. `example` tells how one is written.

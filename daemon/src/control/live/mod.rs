@@ -101,4 +101,9 @@ impl Live {
     pub fn outbox(&self, broker: &Broker) -> (usize, usize) {
         self.outboxes.usage(broker.id)
     }
+
+    /// Calls and commands that wait for room in its outbox.
+    pub fn waiting_calls(&self, broker: &Broker) -> usize {
+        self.outboxes.waiting(broker.id)
+    }
 }

@@ -17,7 +17,7 @@ use crate::control::admin::resource::{Publication, Published};
 use crate::control::config::runtime::Section;
 use crate::message::{Outgoing, Qos};
 use crate::path::handler::Publish;
-use crate::path::outbox::{CAPACITY, Command, PublishEnd};
+use crate::path::outbox::{Command, DropReason, Dropped, NoRoom, PublishEnd};
 use crate::path::session::{
     ConnectError, Ended, Kept, Opened, ResetError, SessionState, SessionStatus, Standing, Visit, VisitError,
 };
@@ -34,6 +34,17 @@ enum Way {
     Visit(Visit),
     /// It stands, and is not to be made for it.
     Standing,
+}
+
+impl Way {
+    /// There is no room for the publish. Ends a connection that was made for it.
+    async fn refused(self, full: &NoRoom) -> Refusal {
+        if let Way::Visit(visit) = self {
+            visit.leave().await;
+        }
+        let remedy = "try again later, or raise the limit; with when-full = \"block\" a publish waits for room";
+        Refusal::new(RefusalKind::OutboxFull, full.to_string(), remedy)
+    }
 }
 
 /// Why the end of a publish is not known.
@@ -93,10 +104,14 @@ impl Live {
         let topic = message.topic.to_string();
         let way = self.way(broker, publication.force.unwrap_or(true), publication.disconnect_after).await?;
         let offer = || self.outboxes.publish(Publish { broker: broker.config.id, message });
-        let mut command = match way {
+        let offered = match way {
             // The connection may have ended since.
             Way::Standing => broker.session.while_connected(offer).ok_or_else(|| not_connected(broker))?,
             Way::Forced(_) | Way::Visit(_) => offer(),
+        };
+        let mut command = match offered {
+            Ok(command) => command,
+            Err(full) => return Err(way.refused(&full).await),
         };
         let end = end(broker, &mut command, matches!(way, Way::Standing)).await;
         let connected_for_it = matches!(way, Way::Forced(Opened::New) | Way::Visit(_));
@@ -280,6 +295,7 @@ fn delivered(broker: &RunningBroker, end: Result<PublishEnd, Unfinished>) -> Res
             format!("the broker {name} was removed before it acknowledged the message"),
             "publish it to another one",
         )),
+        Ok(PublishEnd::Dropped(dropped)) => Err(was_dropped(broker, dropped)),
         Err(Unfinished::Lost) => Err(Refusal::new(
             RefusalKind::NotConnected,
             format!("the connection to the broker {name} ended before the message was sent, and it is taken back"),
@@ -293,6 +309,21 @@ fn delivered(broker: &RunningBroker, end: Result<PublishEnd, Unfinished>) -> Res
             Err(unanswered(name, detail, "look for it before publishing it again"))
         }
     }
+}
+
+/// The outbox has dropped it.
+fn was_dropped(broker: &RunningBroker, dropped: Dropped) -> Refusal {
+    let name = &broker.config.name;
+    let (why, remedy) = match dropped.reason {
+        DropReason::Expired => {
+            ("it was in the outbox for longer than max-age", "see with tidegate status why it was not sent")
+        }
+        DropReason::Displaced => {
+            ("the outbox is full, and it made way for a newer one", "see with tidegate status why it was not sent")
+        }
+    };
+    let tried = if dropped.tried { "; it was sent on a connection that was lost, and may have come" } else { "" };
+    Refusal::new(RefusalKind::Dropped, format!("the message to the broker {name} is dropped: {why}{tried}"), remedy)
 }
 
 fn unanswered(broker: &str, what: &str, remedy: &str) -> Refusal {
@@ -352,13 +383,7 @@ pub fn outgoing(publication: &Publication) -> Result<Outgoing, Refusal> {
         })?,
         (None, None) => Bytes::new(),
     };
-    let message = Outgoing { topic, payload, qos, retain: publication.retain, properties: None, hops: None };
-    if message.weight() > CAPACITY.bytes {
-        let detail =
-            format!("the message has {} bytes, more than an outbox holds ({})", message.weight(), CAPACITY.bytes);
-        return Err(invalid(detail, "publish less"));
-    }
-    Ok(message)
+    Ok(Outgoing { topic, payload, qos, retain: publication.retain, properties: None, hops: None })
 }
 
 /// How it stands with a subscription that somebody waits for.

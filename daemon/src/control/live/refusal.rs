@@ -31,6 +31,10 @@ pub enum RefusalKind {
     Changed,
     /// A queue of requests is full.
     Busy,
+    /// The outbox of the broker is full, and rejects what comes.
+    OutboxFull,
+    /// It was taken in, and dropped before the broker had it.
+    Dropped,
     /// The plugin does not load or start.
     Plugin,
     /// What must be kept cannot be written.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 pub use self::running::{HandlerError, HandlerParts, HandlerView, ReadyHandler, RunningHandler};
 use crate::message::{BrokerId, Outgoing};
+use crate::path::outbox::NoRoom;
 
 /// A handler's publish, held back until its call has returned ok.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub enum CallResult {
     Ok,
     /// The handler says that this message will never work.
     Reject,
-    /// The handler asks for a later attempt.
+    /// The handler asks for a later attempt, or an outbox has no room for what it published.
     Retry,
     /// The guest trapped: a panic, a bad memory access, a stack overflow.
     Trap,
@@ -76,6 +77,9 @@ pub enum CallError {
         /// Not before this time; none is the handler's backoff.
         after: Option<Duration>,
     },
+    /// It returned ok, and an outbox has no room for what it published: it may have some later.
+    #[error("what the handler publishes has no room: {0}")]
+    NoRoom(NoRoom),
     /// The guest trapped; its instance is gone. In plain words.
     #[error("the handler trapped: {0}")]
     Trap(String),
@@ -92,7 +96,7 @@ impl CallError {
     pub fn result(&self) -> CallResult {
         match self {
             CallError::Reject(_) => CallResult::Reject,
-            CallError::Retry { .. } => CallResult::Retry,
+            CallError::Retry { .. } | CallError::NoRoom(_) => CallResult::Retry,
             CallError::Trap(_) => CallResult::Trap,
             CallError::Deadline(_) => CallResult::Deadline,
             CallError::Memory(_) => CallResult::Memory,
@@ -101,6 +105,6 @@ impl CallError {
 
     /// Whether the instance may be called again.
     pub fn keeps_instance(&self) -> bool {
-        matches!(self, CallError::Reject(_) | CallError::Retry { .. })
+        matches!(self, CallError::Reject(_) | CallError::Retry { .. } | CallError::NoRoom(_))
     }
 }

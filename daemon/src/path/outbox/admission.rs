@@ -3,16 +3,22 @@
 //! Pure: no clock, no I/O, no lock. A call's publishes form a batch that is taken whole or not at all, for every broker
 //! that it names; batches that meet at a full outbox go in the order in which they came. (A permit for each outbox would
 //! deadlock: X holds A and wants B, Y the reverse.) A batch that waits holds back only later batches that share a broker
-//! with it, so that a broker that is down does not hold back calls that publish to others alone. Brokers come and go: what is
-//! for one that is not there ends at once as purged, and the rest of its batch goes on.
+//! with it, so that a broker that is down does not hold back calls that publish to others alone. What a full outbox does with a
+//! newcomer is its broker's `when-full`. Brokers come and go: what is for one that is not there ends at once as purged, and the
+//! rest of its batch goes on.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use super::queue::{End, EntryId, Outbox};
-use crate::message::BrokerId;
+use super::queue::{End, EntryId, Outbox, Suspect};
+use crate::control::config::model::{OutboxLimits, WhenFull};
+use crate::message::{BrokerId, Outgoing};
 use crate::path::handler::Publish;
 
 /// The publishes of one call.
@@ -62,19 +68,35 @@ impl Demand {
         }
         Demand(needs)
     }
-
-    fn meets(&self, other: &Demand) -> bool {
-        self.0.iter().any(|need| other.0.iter().any(|other| need.broker == other.broker))
-    }
 }
 
-/// How much an outbox holds.
+/// What an offer does where an outbox rejects what finds no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capacity {
-    /// Messages.
-    pub messages: usize,
-    /// Bytes of topics and payloads.
-    pub bytes: usize,
+pub enum Mode {
+    /// It is rejected: what is offered can be made again.
+    Rejectable,
+    /// It waits, for nobody could make it again.
+    Patient,
+}
+
+/// Which limit of an outbox is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// `max-messages`, which is so many.
+    Messages(usize),
+    /// `max-bytes`, which is so many.
+    Bytes(usize),
+    /// There may be room, but others wait for it.
+    Others,
+}
+
+/// An outbox that has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// Whose.
+    pub broker: BrokerId,
+    /// Why not.
+    pub limit: Limit,
 }
 
 /// What became of an offered batch.
@@ -86,6 +108,46 @@ pub enum Offered<T> {
     Waits(BatchId),
     /// None of its brokers is there: it has ended as purged. What it was offered with.
     Purged(T),
+    /// An outbox rejects it. What it was offered with.
+    Rejected(T, Full),
+}
+
+/// Why an outbox itself dropped an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// It was older than `max-age`.
+    Expired,
+    /// It made way for a newer one.
+    Displaced,
+}
+
+impl DropReason {
+    /// All reasons, in the order of their declaration.
+    pub const ALL: [DropReason; 2] = [DropReason::Expired, DropReason::Displaced];
+
+    /// The value of the metric label `reason`.
+    pub fn label(self) -> &'static str {
+        match self {
+            DropReason::Expired => "expired",
+            DropReason::Displaced => "displaced",
+        }
+    }
+
+    fn end(self) -> End {
+        match self {
+            DropReason::Expired => End::Expired,
+            DropReason::Displaced => End::Displaced,
+        }
+    }
+}
+
+/// That an outbox itself dropped an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// Why.
+    pub reason: DropReason,
+    /// It was sent on a connection that is gone: its broker may have it.
+    pub tried: bool,
 }
 
 /// What follows from a step.
@@ -93,12 +155,29 @@ pub enum Offered<T> {
 pub enum Change<T> {
     /// A waiting batch waits no more: it is in the outboxes now, or was purged.
     Admitted(BatchId),
+    /// A batch found no room in an outbox that does not make any by itself.
+    Full(Full),
+    /// An outbox dropped an entry. [`Change::Ended`] follows where it was the last of its batch.
+    Dropped {
+        /// Whose outbox.
+        broker: BrokerId,
+        /// Of this batch.
+        batch: BatchId,
+        /// What the entry held.
+        message: Arc<Outgoing>,
+        /// Why.
+        dropped: Dropped,
+    },
     /// Every publish of a batch has reached its end.
     Ended {
+        /// Which.
+        batch: BatchId,
         /// What the batch was offered with.
         tag: T,
         /// The worst end of its publishes.
         worst: End,
+        /// The last of them was dropped by an outbox.
+        dropped: Option<Dropped>,
     },
 }
 
@@ -106,17 +185,51 @@ pub enum Change<T> {
 #[derive(Default)]
 struct Slot {
     outbox: Outbox,
+    limits: OutboxLimits,
     /// The broker is there.
     present: bool,
     /// Batches that named it while it was there.
     offered: u64,
+    /// Batches that wait for room and name it.
+    waiting: usize,
+    /// The newest batch that found no room here and was rejected.
+    rejected: Option<BatchId>,
+}
+
+impl Slot {
+    /// Which limit keeps so much out; none where it fits. An empty outbox takes any one batch: it could wait for ever.
+    fn keeps_out(&self, need: &Need) -> Option<Limit> {
+        let (messages, bytes) = (self.outbox.messages(), self.outbox.bytes());
+        if messages == 0 {
+            None
+        } else if messages + need.messages > self.limits.messages {
+            Some(Limit::Messages(self.limits.messages))
+        } else if bytes + need.bytes > self.limits.bytes {
+            Some(Limit::Bytes(self.limits.bytes))
+        } else {
+            None
+        }
+    }
+
+    /// How many of the oldest unsent entries have to go for so much to fit; none where it has to wait.
+    fn displaced_by(&self, need: &Need) -> Option<usize> {
+        match self.limits.when_full {
+            _ if self.keeps_out(need).is_none() => Some(0),
+            WhenFull::Block | WhenFull::Reject => None,
+            WhenFull::DropOldest => {
+                let messages = self.limits.messages.saturating_sub(need.messages);
+                let bytes = self.limits.bytes.saturating_sub(need.bytes);
+                let too_large = need.messages > self.limits.messages || need.bytes > self.limits.bytes;
+                if too_large { self.outbox.displaced_to(0, 0) } else { self.outbox.displaced_to(messages, bytes) }
+            }
+        }
+    }
 }
 
 /// All outboxes and who waits for them. `T` is what a batch is offered with and given back at its end.
 pub struct Admission<T> {
     /// By broker. A broker that is gone leaves its place, so that numbers of entries are never used again.
     slots: Vec<Slot>,
-    capacity: Capacity,
     batches: HashMap<BatchId, Batch<T>>,
     /// In the order of coming. At most one batch for each instance of a handler, since an instance waits for its batch, and
     /// one for each command.
@@ -124,42 +237,57 @@ pub struct Admission<T> {
     next: u64,
     /// Brokers whose outbox or offers changed since they were last asked for.
     changed: SmallVec<[BrokerId; 4]>,
+    /// Brokers that are there and have a `max-age`.
+    aging: usize,
+    /// The time as it was last told; what comes into an outbox that has a `max-age` is as old as this.
+    now: Option<Instant>,
 }
 
 impl<T> Admission<T> {
-    /// No brokers. Each outbox will have this capacity.
-    pub fn new(capacity: Capacity) -> Admission<T> {
+    /// No brokers.
+    pub fn new() -> Admission<T> {
         Admission {
             slots: Vec::new(),
-            capacity,
             batches: HashMap::new(),
             waiting: VecDeque::new(),
             next: 0,
             changed: SmallVec::new(),
+            aging: 0,
+            now: None,
         }
     }
 
-    /// A broker is there from now on, with an empty outbox; without effect if it was.
-    pub fn add(&mut self, broker: BrokerId) {
-        self.slot(broker).present = true;
+    /// A broker is there from now on, with an empty outbox and these limits; if it was, only its limits are others. What is
+    /// in stays in, also where it is more than they allow. Who waits may come in.
+    pub fn add(&mut self, broker: BrokerId, limits: OutboxLimits, now: Instant, changes: &mut Vec<Change<T>>) {
+        self.tell_time(now);
+        let slot = self.slot(broker);
+        if slot.limits.max_age.is_none() && limits.max_age.is_some() {
+            slot.outbox.begin_aging(now);
+        }
+        (slot.present, slot.limits) = (true, limits);
+        self.count_aging();
         self.touch(broker);
+        self.admit_waiting(changes);
     }
 
     /// A broker is gone. What was to be published there ends as purged; how many publishes that were, those that waited for
     /// room included.
     pub fn remove(&mut self, broker: BrokerId, changes: &mut Vec<Change<T>>) -> usize {
         let slot = self.slot(broker);
-        slot.present = false;
+        (slot.present, slot.waiting, slot.rejected) = (false, 0, None);
         let purged = slot.outbox.purge();
+        self.count_aging();
         let mut count = purged.len();
-        purged.into_iter().for_each(|batch| self.publish_ended(batch, End::Purged, changes));
+        purged.into_iter().for_each(|batch| self.publish_ended(batch, End::Purged, None, changes));
         for mut waiting in std::mem::take(&mut self.waiting) {
             let before = waiting.publishes.len();
             waiting.publishes.retain(|publish| publish.broker != broker);
             count += before - waiting.publishes.len();
             if waiting.publishes.is_empty() {
-                changes.push(Change::Admitted(waiting.id));
-                changes.push(Change::Ended { tag: waiting.tag, worst: waiting.worst.max(End::Purged) });
+                let (batch, worst) = (waiting.id, waiting.worst.max(End::Purged));
+                changes.push(Change::Admitted(batch));
+                changes.push(Change::Ended { batch, tag: waiting.tag, worst, dropped: None });
                 continue;
             }
             if waiting.publishes.len() < before {
@@ -178,7 +306,18 @@ impl<T> Admission<T> {
         &mut self.slot(broker).outbox
     }
 
-    /// Batches that were offered so far and named this broker, those that wait for room included. Never falls.
+    /// What a broker's outbox may hold.
+    pub fn limits(&self, broker: BrokerId) -> OutboxLimits {
+        self.slots.get(broker.index()).map(|slot| slot.limits).unwrap_or_default()
+    }
+
+    /// Batches that wait for room and name this broker.
+    pub fn waiting(&self, broker: BrokerId) -> usize {
+        self.slots.get(broker.index()).map_or(0, |slot| slot.waiting)
+    }
+
+    /// Batches that were offered so far and named this broker, those that wait for room or were rejected for want of it
+    /// included. Never falls.
     pub fn offered(&self, broker: BrokerId) -> u64 {
         self.slots.get(broker.index()).map_or(0, |slot| slot.offered)
     }
@@ -189,13 +328,14 @@ impl<T> Admission<T> {
     }
 
     /// The number of the newest batch of which something is still to be published to this broker, those that wait for room
-    /// included; 0 if there is none.
+    /// included, and those that were rejected because of what is in; 0 if there is none.
     pub fn newest_open(&self, broker: BrokerId) -> u64 {
+        let Some(slot) = self.slots.get(broker.index()) else { return 0 };
         let names = |waiting: &&Waiting<T>| waiting.demand.0.iter().any(|need| need.broker == broker);
         // Batches that share a broker never overtake each other: what waits is newer than what is in.
         let waiting = self.waiting.iter().rev().find(names).map(|waiting| waiting.id);
-        let newest = waiting.or_else(|| self.slots.get(broker.index())?.outbox.newest());
-        newest.map_or(0, |batch| batch.0 + 1)
+        let newest = waiting.or_else(|| slot.outbox.newest());
+        newest.map_or(0, |batch| batch.max(slot.rejected.unwrap_or(batch)).0 + 1)
     }
 
     /// The brokers whose outbox or offers changed since this was last asked, each once.
@@ -209,14 +349,66 @@ impl<T> Admission<T> {
         self.batches.get(&batch).map(|batch| &batch.tag)
     }
 
+    /// The same, to write what becomes of it.
+    pub fn tag_mut(&mut self, broker: BrokerId, entry: EntryId) -> Option<&mut T> {
+        let batch = self.slots.get(broker.index())?.outbox.batch(entry)?;
+        self.batches.get_mut(&batch).map(|batch| &mut batch.tag)
+    }
+
     /// A batch in the outboxes: its publishes that have not reached their end, and what it was offered with.
     pub fn batch(&self, id: BatchId) -> Option<(usize, &T)> {
         self.batches.get(&id).map(|batch| (batch.open, &batch.tag))
     }
 
-    /// Offers the publishes of one call, at least one, in their order. An empty outbox has room for whatever the
-    /// configuration allows one call.
-    pub fn offer(&mut self, mut publishes: Vec<Publish>, tag: T) -> Offered<T> {
+    /// Whether what is offered to one of these brokers ages: then the time is to be told before.
+    pub fn ages(&self, publishes: &[Publish]) -> bool {
+        let ages = |broker: BrokerId| self.slots.get(broker.index()).is_some_and(|slot| slot.limits.max_age.is_some());
+        self.aging > 0 && publishes.iter().any(|publish| ages(publish.broker))
+    }
+
+    /// Whether something that waits for room may age once it is in: then the time is to be told before anything ends.
+    pub fn waiting_may_age(&self) -> bool {
+        self.aging > 0 && !self.waiting.is_empty()
+    }
+
+    /// Tells the time.
+    pub fn tell_time(&mut self, now: Instant) {
+        self.now = Some(self.now.map_or(now, |before| before.max(now)));
+    }
+
+    /// When the first entry of a broker's outbox becomes too old, if none is sent before.
+    pub fn next_expiry(&self, broker: BrokerId) -> Option<Instant> {
+        let slot = self.slots.get(broker.index()).filter(|slot| slot.present)?;
+        Some(slot.outbox.oldest_unsent()?.1? + slot.limits.max_age?)
+    }
+
+    /// When the first entry of all outboxes becomes too old.
+    pub fn first_expiry(&self) -> Option<Instant> {
+        if self.aging == 0 {
+            return None;
+        }
+        (0..self.slots.len() as u32).filter_map(|broker| self.next_expiry(BrokerId(broker))).min()
+    }
+
+    /// Drops what is too old and not on its way. Who waits may come in.
+    pub fn expire(&mut self, now: Instant, changes: &mut Vec<Change<T>>) {
+        self.tell_time(now);
+        for broker in (0..self.slots.len() as u32).map(BrokerId) {
+            while self.next_expiry(broker).is_some_and(|expiry| expiry <= now) {
+                self.drop_oldest(broker, DropReason::Expired, changes);
+            }
+        }
+        self.admit_waiting(changes);
+    }
+
+    /// Offers the publishes of one call, at least one, in their order.
+    pub fn offer(
+        &mut self,
+        mut publishes: Vec<Publish>,
+        tag: T,
+        mode: Mode,
+        changes: &mut Vec<Change<T>>,
+    ) -> Offered<T> {
         debug_assert!(!publishes.is_empty(), "a call without publishes has nothing to wait for");
         let id = BatchId(self.next);
         self.next += 1;
@@ -229,14 +421,23 @@ impl<T> Admission<T> {
             }
         }
         let demand = Demand::of(&publishes);
-        for need in &demand.0 {
-            self.slot(need.broker).offered += 1;
-            self.touch(need.broker);
-        }
-        if self.waiting.iter().any(|earlier| earlier.demand.meets(&demand)) || !self.fits(&demand) {
-            self.waiting.push_back(Waiting { id, demand, publishes, worst, tag });
+        let behind = demand.0.iter().any(|need| self.slots[need.broker.index()].waiting > 0);
+        let room = if behind { None } else { self.room_for(&demand) };
+        let Some(room) = room else {
+            self.tell_full(&demand, changes);
+            if let Some(full) = self.rejects(&demand).filter(|_| mode == Mode::Rejectable) {
+                let slot = self.slot(full.broker);
+                // What is in keeps it out: that is worth a connection.
+                (slot.offered, slot.rejected) = (slot.offered + 1, Some(id));
+                self.touch(full.broker);
+                return Offered::Rejected(tag, full);
+            }
+            self.count_offer(&demand);
+            self.wait(Waiting { id, demand, publishes, worst, tag });
             return Offered::Waits(id);
-        }
+        };
+        self.count_offer(&demand);
+        self.displace(room, changes);
         self.take(id, publishes, worst, tag);
         Offered::Taken(id)
     }
@@ -257,6 +458,7 @@ impl<T> Admission<T> {
     pub fn withdraw(&mut self, id: BatchId, changes: &mut Vec<Change<T>>) -> Option<T> {
         let place = self.waiting.iter().position(|waiting| waiting.id == id)?;
         let waiting = self.waiting.remove(place)?;
+        self.waits_no_more(&waiting.demand);
         self.admit_waiting(changes);
         Some(waiting.tag)
     }
@@ -265,18 +467,51 @@ impl<T> Admission<T> {
     pub fn ended(&mut self, broker: BrokerId, entry: EntryId, end: End, changes: &mut Vec<Change<T>>) {
         let Some(batch) = self.outbox(broker).remove(entry, end) else { return };
         self.touch(broker);
-        self.publish_ended(batch, end, changes);
+        self.publish_ended(batch, end, None, changes);
         self.admit_waiting(changes);
     }
 
-    fn publish_ended(&mut self, id: BatchId, end: End, changes: &mut Vec<Change<T>>) {
+    /// A sent entry was not sent after all: it is the next one again.
+    pub fn put_back(&mut self, broker: BrokerId, entry: EntryId, changes: &mut Vec<Change<T>>) {
+        self.outbox(broker).put_back(entry);
+        self.unsent_again(broker, changes);
+    }
+
+    /// A broker does not take an entry for now. How often in a row that happened, this time included.
+    pub fn postpone(&mut self, broker: BrokerId, entry: EntryId, changes: &mut Vec<Change<T>>) -> u32 {
+        let times = self.outbox(broker).postpone(entry);
+        self.unsent_again(broker, changes);
+        times
+    }
+
+    /// The connection of a broker is gone: see [`Outbox::connection_lost`].
+    pub fn connection_lost(
+        &mut self,
+        broker: BrokerId,
+        blamed: Option<EntryId>,
+        changes: &mut Vec<Change<T>>,
+    ) -> Option<Suspect> {
+        let suspect = self.outbox(broker).connection_lost(blamed);
+        self.unsent_again(broker, changes);
+        suspect
+    }
+
+    /// What is unsent again can make way again, and be too old.
+    fn unsent_again(&mut self, broker: BrokerId, changes: &mut Vec<Change<T>>) {
+        self.touch(broker);
+        if self.slot(broker).limits.when_full == WhenFull::DropOldest {
+            self.admit_waiting(changes);
+        }
+    }
+
+    fn publish_ended(&mut self, id: BatchId, end: End, dropped: Option<Dropped>, changes: &mut Vec<Change<T>>) {
         let Some(batch) = self.batches.get_mut(&id) else { return };
         batch.open -= 1;
         batch.worst = batch.worst.max(end);
         if batch.open == 0
             && let Some(batch) = self.batches.remove(&id)
         {
-            changes.push(Change::Ended { tag: batch.tag, worst: batch.worst });
+            changes.push(Change::Ended { batch: id, tag: batch.tag, worst: batch.worst, dropped });
         }
     }
 
@@ -285,32 +520,98 @@ impl<T> Admission<T> {
             return;
         }
         let mut passed_over: VecDeque<Waiting<T>> = VecDeque::new();
+        let mut held: SmallVec<[BrokerId; 4]> = SmallVec::new();
         for waiting in std::mem::take(&mut self.waiting) {
-            let held_back = passed_over.iter().any(|earlier| earlier.demand.meets(&waiting.demand));
-            if held_back || !self.fits(&waiting.demand) {
+            let behind = waiting.demand.0.iter().any(|need| held.contains(&need.broker));
+            let room = if behind { None } else { self.room_for(&waiting.demand) };
+            let Some(room) = room else {
+                held.extend(waiting.demand.0.iter().map(|need| need.broker));
                 passed_over.push_back(waiting);
-            } else {
-                self.take(waiting.id, waiting.publishes, waiting.worst, waiting.tag);
-                changes.push(Change::Admitted(waiting.id));
-            }
+                continue;
+            };
+            self.waits_no_more(&waiting.demand);
+            self.displace(room, changes);
+            self.take(waiting.id, waiting.publishes, waiting.worst, waiting.tag);
+            changes.push(Change::Admitted(waiting.id));
         }
         self.waiting = passed_over;
     }
 
-    fn fits(&self, demand: &Demand) -> bool {
-        demand.0.iter().all(|need| {
-            let outbox = &self.slots[need.broker.index()].outbox;
-            outbox.messages() + need.messages <= self.capacity.messages
-                && outbox.bytes() + need.bytes <= self.capacity.bytes
+    /// How many of its oldest unsent entries each outbox has to drop so that a batch fits everywhere; none where it has to wait.
+    fn room_for(&self, demand: &Demand) -> Option<SmallVec<[(BrokerId, usize); 2]>> {
+        let room = |need: &Need| Some((need.broker, self.slots[need.broker.index()].displaced_by(need)?));
+        demand.0.iter().map(room).collect()
+    }
+
+    fn displace(&mut self, room: SmallVec<[(BrokerId, usize); 2]>, changes: &mut Vec<Change<T>>) {
+        for (broker, count) in room {
+            (0..count).for_each(|_| self.drop_oldest(broker, DropReason::Displaced, changes));
+        }
+    }
+
+    /// Drops the oldest entry that is not on its way.
+    fn drop_oldest(&mut self, broker: BrokerId, reason: DropReason, changes: &mut Vec<Change<T>>) {
+        let outbox = self.outbox(broker);
+        let Some((entry, _)) = outbox.oldest_unsent() else { return };
+        let Some(message) = outbox.message(entry).map(Arc::clone) else { return };
+        let dropped = Dropped { reason, tried: outbox.is_tried(entry) };
+        let Some(batch) = outbox.remove(entry, reason.end()) else { return };
+        self.touch(broker);
+        changes.push(Change::Dropped { broker, batch, message, dropped });
+        self.publish_ended(batch, reason.end(), Some(dropped), changes);
+    }
+
+    fn tell_full(&self, demand: &Demand, changes: &mut Vec<Change<T>>) {
+        for need in &demand.0 {
+            let slot = &self.slots[need.broker.index()];
+            if let (None, Some(limit)) = (slot.displaced_by(need), slot.keeps_out(need)) {
+                changes.push(Change::Full(Full { broker: need.broker, limit }));
+            }
+        }
+    }
+
+    /// The first outbox that does not let a batch wait, though there is no room for it.
+    fn rejects(&self, demand: &Demand) -> Option<Full> {
+        demand.0.iter().find_map(|need| {
+            let slot = &self.slots[need.broker.index()];
+            let limit = slot.keeps_out(need).or((slot.waiting > 0).then_some(Limit::Others));
+            let limit = limit.filter(|_| slot.limits.when_full == WhenFull::Reject)?;
+            Some(Full { broker: need.broker, limit })
         })
+    }
+
+    fn count_offer(&mut self, demand: &Demand) {
+        for need in &demand.0 {
+            self.slot(need.broker).offered += 1;
+            self.touch(need.broker);
+        }
+    }
+
+    fn wait(&mut self, waiting: Waiting<T>) {
+        waiting.demand.0.iter().for_each(|need| self.slot(need.broker).waiting += 1);
+        self.waiting.push_back(waiting);
+    }
+
+    fn waits_no_more(&mut self, demand: &Demand) {
+        for need in &demand.0 {
+            self.slot(need.broker).waiting -= 1;
+            self.touch(need.broker);
+        }
     }
 
     fn take(&mut self, id: BatchId, publishes: Vec<Publish>, worst: End, tag: T) {
         self.batches.insert(id, Batch { open: publishes.len(), worst, tag });
+        let now = self.now;
         for Publish { broker, message } in publishes {
-            self.outbox(broker).push(Arc::new(message), id);
+            let slot = self.slot(broker);
+            let since = slot.limits.max_age.and(now);
+            slot.outbox.push(Arc::new(message), id, since);
             self.touch(broker);
         }
+    }
+
+    fn count_aging(&mut self) {
+        self.aging = self.slots.iter().filter(|slot| slot.present && slot.limits.max_age.is_some()).count();
     }
 
     fn is_present(&self, broker: BrokerId) -> bool {
@@ -327,331 +628,6 @@ impl<T> Admission<T> {
     fn touch(&mut self, broker: BrokerId) {
         if !self.changed.contains(&broker) {
             self.changed.push(broker);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::message::{Outgoing, Qos};
-    use crate::topic::TopicName;
-
-    const CAPACITY: Capacity = Capacity { messages: 4, bytes: 1000 };
-
-    fn publish(broker: u32, payload: &str) -> Publish {
-        let topic = TopicName::new("t").expect("valid");
-        let payload = Bytes::copy_from_slice(payload.as_bytes());
-        let message = Outgoing { topic, payload, qos: Qos::AtLeastOnce, retain: false, properties: None, hops: None };
-        Publish { broker: BrokerId(broker), message }
-    }
-
-    fn batch(brokers: &[u32], payload: &str) -> Vec<Publish> {
-        brokers.iter().map(|broker| publish(*broker, payload)).collect()
-    }
-
-    fn admission(brokers: u32) -> Admission<u32> {
-        let mut admission = Admission::new(CAPACITY);
-        (0..brokers).for_each(|broker| admission.add(BrokerId(broker)));
-        admission
-    }
-
-    fn send_all(admission: &mut Admission<u32>, broker: u32) -> Vec<EntryId> {
-        std::iter::from_fn(|| admission.outbox(BrokerId(broker)).take_next().map(|(id, _)| id)).collect()
-    }
-
-    #[test]
-    fn a_batch_is_taken_whole_or_not_at_all() {
-        let mut admission = admission(2);
-        assert!(matches!(admission.offer(batch(&[0, 0, 0], "x"), 1), Offered::Taken(_)));
-        assert!(matches!(admission.offer(batch(&[1, 0, 0], "y"), 2), Offered::Waits(_)));
-        assert_eq!(admission.outbox(BrokerId(1)).messages(), 0);
-    }
-
-    #[test]
-    fn a_full_outbox_does_not_hold_back_other_brokers() {
-        let mut admission = admission(2);
-        admission.offer(batch(&[0; 4], "x"), 1);
-        assert!(matches!(admission.offer(batch(&[0], "x"), 2), Offered::Waits(_)));
-        assert!(matches!(admission.offer(batch(&[1], "x"), 3), Offered::Taken(_)));
-    }
-
-    #[test]
-    fn later_batches_do_not_overtake_one_that_waits_for_the_same_broker() {
-        let mut admission = admission(2);
-        admission.offer(batch(&[0; 3], "x"), 1);
-        assert!(matches!(admission.offer(batch(&[0, 0, 1], "x"), 2), Offered::Waits(_)));
-        assert!(matches!(admission.offer(batch(&[0], "x"), 3), Offered::Waits(_)), "there is room for one");
-        assert!(matches!(admission.offer(batch(&[1], "x"), 4), Offered::Waits(_)));
-    }
-
-    #[test]
-    fn a_withdrawn_batch_lets_the_next_in() {
-        let mut admission = admission(1);
-        admission.offer(batch(&[0; 3], "x"), 1);
-        let Offered::Waits(second) = admission.offer(batch(&[0; 2], "x"), 2) else { panic!("there is no room") };
-        let Offered::Waits(third) = admission.offer(batch(&[0], "x"), 3) else { panic!("it would overtake") };
-        let mut changes = Vec::new();
-        assert_eq!(admission.withdraw(second, &mut changes), Some(2));
-        assert_eq!(changes, [Change::Admitted(third)]);
-    }
-
-    #[test]
-    fn a_batch_ends_when_its_last_publish_does_and_remembers_a_refusal() {
-        let mut admission = admission(2);
-        admission.offer(batch(&[0, 1], "x"), 7);
-        let (first, second) = (send_all(&mut admission, 0)[0], send_all(&mut admission, 1)[0]);
-        let mut changes = Vec::new();
-        admission.ended(BrokerId(0), first, End::Refused, &mut changes);
-        assert_eq!(changes, []);
-        admission.ended(BrokerId(1), second, End::Delivered, &mut changes);
-        assert_eq!(changes, [Change::Ended { tag: 7, worst: End::Refused }]);
-    }
-
-    #[test]
-    fn what_is_for_a_broker_that_is_not_there_is_purged_and_the_rest_goes_on() {
-        let mut admission = admission(1);
-        assert_eq!(admission.offer(batch(&[7, 9], "x"), 1), Offered::Purged(1));
-        assert!(matches!(admission.offer(batch(&[7, 0], "x"), 2), Offered::Taken(_)));
-        let entry = send_all(&mut admission, 0)[0];
-        let mut changes = Vec::new();
-        admission.ended(BrokerId(0), entry, End::Delivered, &mut changes);
-        assert_eq!(changes, [Change::Ended { tag: 2, worst: End::Purged }]);
-        assert_eq!((admission.offered(BrokerId(0)), admission.offered(BrokerId(7))), (1, 0));
-    }
-
-    #[test]
-    fn a_removed_broker_takes_along_what_waits_and_frees_others() {
-        let mut admission = admission(2);
-        admission.offer(batch(&[0; 4], "x"), 1);
-        admission.offer(batch(&[1; 3], "x"), 2);
-        let Offered::Waits(third) = admission.offer(batch(&[0, 1], "x"), 3) else { panic!("there is no room") };
-        let Offered::Waits(fourth) = admission.offer(batch(&[0], "x"), 4) else { panic!("there is no room") };
-        let mut changes = Vec::new();
-        assert_eq!(admission.remove(BrokerId(0), &mut changes), 6);
-        let ended = |tag| Change::Ended { tag, worst: End::Purged };
-        assert_eq!(changes, [ended(1), Change::Admitted(fourth), ended(4), Change::Admitted(third)]);
-        let mut changes = Vec::new();
-        for entry in send_all(&mut admission, 1) {
-            admission.ended(BrokerId(1), entry, End::Delivered, &mut changes);
-        }
-        assert_eq!(changes, [Change::Ended { tag: 2, worst: End::Delivered }, ended(3)]);
-    }
-
-    #[test]
-    fn an_entry_of_a_removed_broker_is_none_of_the_new_one() {
-        let mut admission = admission(1);
-        admission.offer(batch(&[0], "x"), 1);
-        let old = send_all(&mut admission, 0)[0];
-        let mut changes = Vec::new();
-        admission.remove(BrokerId(0), &mut changes);
-        admission.add(BrokerId(0));
-        changes.clear();
-        admission.offer(batch(&[0], "y"), 2);
-        admission.ended(BrokerId(0), old, End::Delivered, &mut changes);
-        assert_eq!(changes, []);
-        assert_eq!(admission.outbox(BrokerId(0)).messages(), 1);
-    }
-
-    const BROKERS: u32 = 3;
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Offer(Vec<u32>),
-        Deliver(u32),
-        Lose(u32),
-        WithdrawFirst,
-        Command(u32),
-        TakeBack(prop::sample::Index),
-        Remove(u32),
-        Add(u32),
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![
-            10 => prop::collection::vec(0..BROKERS, 1..=4).prop_map(Step::Offer),
-            12 => (0..BROKERS).prop_map(Step::Deliver),
-            2 => (0..BROKERS).prop_map(Step::Lose),
-            2 => Just(Step::WithdrawFirst),
-            4 => (0..BROKERS).prop_map(Step::Command),
-            2 => any::<prop::sample::Index>().prop_map(Step::TakeBack),
-            1 => (0..BROKERS).prop_map(Step::Remove),
-            3 => (0..BROKERS).prop_map(Step::Add),
-        ];
-        prop::collection::vec(step, 0..150)
-    }
-
-    /// What a naive account knows of one batch.
-    #[derive(Default)]
-    struct Known {
-        /// Publishes to brokers that were there, and have not reached their end.
-        open: Vec<u32>,
-        delivered: usize,
-        publishes: usize,
-        /// Its number while it waits for room.
-        waits: Option<BatchId>,
-        /// Of a command.
-        command: Option<BatchId>,
-        ends: Vec<Option<End>>,
-    }
-
-    struct World {
-        admission: Admission<u32>,
-        known: Vec<Known>,
-        present: [bool; BROKERS as usize],
-        last_left: [u64; BROKERS as usize],
-        offered: [u64; BROKERS as usize],
-        /// As somebody sees the outboxes who looks only at what changed.
-        gauges: [(usize, u64); BROKERS as usize],
-    }
-
-    impl World {
-        fn offer(&mut self, brokers: &[u32], command: bool) {
-            let number = self.known.len();
-            let open: Vec<u32> = brokers.iter().copied().filter(|broker| self.present[*broker as usize]).collect();
-            (0..BROKERS).filter(|broker| open.contains(broker)).for_each(|broker| self.offered[broker as usize] += 1);
-            self.known.push(Known { publishes: brokers.len(), open, ..Known::default() });
-            let (mut waits, mut id) = (None, None);
-            match self.admission.offer(batch(brokers, &number.to_string()), number as u32) {
-                Offered::Taken(taken) => id = Some(taken),
-                Offered::Waits(waiting) => (waits, id) = (Some(waiting), Some(waiting)),
-                Offered::Purged(tag) => {
-                    assert!(self.known[number].open.is_empty());
-                    self.known[tag as usize].ends.push(Some(End::Purged));
-                }
-            }
-            self.known[number].waits = waits;
-            self.known[number].command = id.filter(|_| command);
-        }
-
-        fn deliver(&mut self, broker: u32) {
-            let Some((entry, message)) = self.admission.outbox(BrokerId(broker)).take_next() else { return };
-            let number: usize = std::str::from_utf8(&message.payload).expect("a number").parse().expect("a number");
-            assert!(number as u64 >= self.last_left[broker as usize], "overtaken");
-            self.last_left[broker as usize] = number as u64;
-            let known = &mut self.known[number];
-            known.delivered += 1;
-            let place = known.open.iter().position(|open| *open == broker).expect("is open");
-            known.open.remove(place);
-            let mut changes = Vec::new();
-            self.admission.ended(BrokerId(broker), entry, End::Delivered, &mut changes);
-            self.note(changes);
-        }
-
-        fn withdraw(&mut self, number: usize) {
-            let mut changes = Vec::new();
-            let Some(id) = self.known[number].waits.take() else { return };
-            assert_eq!(self.admission.withdraw(id, &mut changes), Some(number as u32));
-            self.known[number].ends.push(None);
-            self.known[number].open.clear();
-            self.note(changes);
-        }
-
-        fn take_back(&mut self, number: usize) {
-            let Some(id) = self.known[number].command else { return };
-            let Some(broker) = self.known[number].open.first().copied() else { return };
-            let mut changes = Vec::new();
-            // Whether it may be taken back is the outbox's own test.
-            if self.admission.take_back(id, BrokerId(broker), &mut changes).is_some() {
-                self.known[number].ends.push(None);
-                self.known[number].open.clear();
-                self.known[number].waits = None;
-            }
-            self.note(changes);
-        }
-
-        fn remove(&mut self, broker: u32) {
-            self.present[broker as usize] = false;
-            let open = |known: &mut Known| {
-                let before = known.open.len();
-                known.open.retain(|open| *open != broker);
-                before - known.open.len()
-            };
-            let expected: usize = self.known.iter_mut().map(open).sum();
-            let mut changes = Vec::new();
-            assert_eq!(self.admission.remove(BrokerId(broker), &mut changes), expected);
-            self.note(changes);
-        }
-
-        fn note(&mut self, changes: Vec<Change<u32>>) {
-            for change in changes {
-                match change {
-                    Change::Admitted(id) => {
-                        self.known
-                            .iter_mut()
-                            .filter(|known| known.waits == Some(id))
-                            .for_each(|known| known.waits = None);
-                    }
-                    Change::Ended { tag, worst } => self.known[tag as usize].ends.push(Some(worst)),
-                }
-            }
-        }
-
-        fn check(&mut self) {
-            for broker in self.admission.changed() {
-                let messages = self.admission.outbox(broker).messages();
-                self.gauges[broker.index()] = (messages, self.admission.offered(broker));
-            }
-            for broker in (0..BROKERS).map(BrokerId) {
-                let messages = self.admission.outbox(broker).messages();
-                assert!(messages <= CAPACITY.messages);
-                assert_eq!(self.gauges[broker.index()], (messages, self.offered[broker.index()]), "{broker:?}");
-                assert!(messages == 0 || self.present[broker.index()]);
-            }
-            for known in &self.known {
-                assert_eq!(known.open.is_empty(), !known.ends.is_empty(), "ends with its last publish");
-                if let [Some(end)] = known.ends[..] {
-                    assert_eq!(end == End::Delivered, known.delivered == known.publishes);
-                }
-                assert!(known.ends.len() <= 1);
-            }
-        }
-    }
-
-    proptest! {
-        /// Whatever happens: no outbox exceeds its capacity, every batch ends exactly once and as purged where a broker was
-        /// gone, batches leave for a broker in the order in which they were offered, nothing waits for ever, and who looks
-        /// only at what changed sees all.
-        #[test]
-        fn nothing_is_overfilled_overtaken_or_forgotten(steps in steps()) {
-            let mut world = World {
-                admission: admission(BROKERS), known: Vec::new(), present: [true; BROKERS as usize],
-                last_left: Default::default(), offered: Default::default(), gauges: Default::default(),
-            };
-            for step in steps {
-                match step {
-                    Step::Offer(brokers) => world.offer(&brokers, false),
-                    Step::Command(broker) => world.offer(&[broker], true),
-                    Step::Deliver(broker) => world.deliver(broker),
-                    Step::Lose(broker) => {
-                        prop_assert!(world.admission.outbox(BrokerId(broker)).connection_lost(None).is_none());
-                    }
-                    Step::WithdrawFirst => {
-                        if let Some(number) = world.known.iter().position(|known| known.waits.is_some()) {
-                            world.withdraw(number);
-                        }
-                    }
-                    Step::TakeBack(index) if !world.known.is_empty() => {
-                        let number = index.index(world.known.len());
-                        world.take_back(number);
-                    }
-                    Step::TakeBack(_) => {}
-                    Step::Remove(broker) => world.remove(broker),
-                    Step::Add(broker) => {
-                        world.present[broker as usize] = true;
-                        world.admission.add(BrokerId(broker));
-                    }
-                }
-                world.check();
-            }
-            for _ in 0..world.known.len() * 4 {
-                (0..BROKERS).for_each(|broker| world.deliver(broker));
-            }
-            world.check();
-            prop_assert!(world.known.iter().all(|known| known.ends.len() == 1 && known.waits.is_none()));
         }
     }
 }

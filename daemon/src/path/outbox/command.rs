@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::Outboxes;
-use super::admission::BatchId;
+use super::admission::{BatchId, DropReason, Dropped};
 use super::owner::Owner;
 use super::queue::End;
+use super::{NoRoom, Outboxes, Standing};
 use crate::message::{BrokerId, Qos};
 use crate::path::handler::Publish;
 
@@ -23,6 +23,8 @@ pub enum PublishEnd {
     Refused(String),
     /// The broker ended one connection after the other over it.
     Poisoned,
+    /// The outbox dropped it; the broker does not have it, unless it was tried before.
+    Dropped(Dropped),
     /// It was taken out before the broker had it: the broker was removed.
     Purged,
 }
@@ -34,6 +36,8 @@ impl PublishEnd {
             PublishEnd::Delivered(_) => End::Delivered,
             PublishEnd::Refused(_) => End::Refused,
             PublishEnd::Poisoned => End::Poisoned,
+            PublishEnd::Dropped(Dropped { reason: DropReason::Expired, .. }) => End::Expired,
+            PublishEnd::Dropped(Dropped { reason: DropReason::Displaced, .. }) => End::Displaced,
             PublishEnd::Purged => End::Purged,
         }
     }
@@ -51,11 +55,19 @@ pub struct Command {
 
 impl Outboxes {
     /// Publishes by command: behind what waits for this broker already, in the outbox or for room in it.
-    pub fn publish(self: &Arc<Self>, publish: Publish) -> Command {
+    ///
+    /// # Errors
+    /// The outbox has no room, and its broker's `when-full` is `reject`.
+    pub fn publish(self: &Arc<Self>, publish: Publish) -> Result<Command, NoRoom> {
         let (sender, told) = oneshot::channel();
         let broker = publish.broker;
-        let batch = self.offer(vec![publish], Owner::Command(sender)).batch();
-        Command { outboxes: Arc::clone(self), broker, batch, told, end: None }
+        let batch = match self.offer(vec![publish], Owner::Command(sender), || {}) {
+            Standing::In(batch) => Some(batch),
+            Standing::Ended => None,
+            Standing::Waits(room) => Some(room.left_to_its_owner()),
+            Standing::Rejected(_, full) => return Err(full),
+        };
+        Ok(Command { outboxes: Arc::clone(self), broker, batch, told, end: None })
     }
 }
 

@@ -8,6 +8,9 @@
 mod admission;
 mod command;
 mod condemned;
+mod dead_letter;
+mod expiry;
+mod news;
 mod owner;
 mod queue;
 mod state;
@@ -21,22 +24,23 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-pub use self::admission::{BatchId, Capacity};
-use self::admission::{Change, Offered};
+use self::admission::Change;
+pub use self::admission::{BatchId, DropReason, Dropped};
 pub use self::command::{Command, PublishEnd};
 pub use self::condemned::Cause;
 use self::condemned::Condemned;
+pub use self::expiry::expire;
+pub use self::news::NoRoom;
+use self::news::{News, Voice};
 pub use self::owner::Completion;
 use self::owner::Owner;
 use self::queue::End;
 pub use self::queue::{EntryId, Suspect};
-use self::state::{Hold, Next, State, Wait};
+use self::state::{Decided, Hold, Next, State, Wait};
+use crate::control::config::model::OutboxLimits;
 use crate::message::{BrokerId, Message, Outgoing, Qos};
 use crate::path::handler::Publish;
 use crate::telemetry::metrics::BrokerMeters;
-
-/// What every outbox holds. When it is full, calls whose publishes do not fit wait; then their handler's queue fills.
-pub const CAPACITY: Capacity = Capacity { messages: 10_000, bytes: 64 << 20 };
 
 /// All outboxes. Shared by every stage that publishes.
 pub struct Outboxes {
@@ -53,21 +57,19 @@ enum Standing<'a> {
     Ended,
     /// It waits for room.
     Waits(Room<'a>),
+    /// There is no room, and it must not wait.
+    Rejected(Owner, NoRoom),
 }
 
-impl Standing<'_> {
-    /// Its number, unless it has ended. What waits goes on waiting, and is left to whoever has the number.
-    fn batch(self) -> Option<BatchId> {
-        match self {
-            Standing::In(batch) => Some(batch),
-            Standing::Ended => None,
-            Standing::Waits(room) => {
-                let batch = room.batch;
-                room.leave();
-                Some(batch)
-            }
-        }
-    }
+/// What became of a call's publishes.
+#[must_use]
+pub enum Submitted<'a> {
+    /// They are in the outboxes, or have ended.
+    Done,
+    /// They wait for room.
+    Waits(Room<'a>),
+    /// An outbox is full and rejects: the call has failed, and may be made again.
+    Rejected(Completion, NoRoom),
 }
 
 impl Default for Outboxes {
@@ -83,28 +85,38 @@ impl Outboxes {
     }
 
     /// A broker is there from now on, with an empty outbox, also again after its removal.
-    pub fn add(&self, broker: BrokerId, meters: Arc<BrokerMeters>) {
-        let mut state = self.lock();
-        state.side(broker).meters = Some(meters);
-        state.admission.add(broker);
-        state.refresh();
+    pub fn add(&self, broker: BrokerId, name: Arc<str>, limits: OutboxLimits, meters: Arc<BrokerMeters>) {
+        {
+            let mut state = self.lock();
+            let side = state.side(broker);
+            (side.meters, side.voice) = (Some(meters), Voice::of(name, limits.when_full));
+        }
+        self.limit(broker, limits);
+    }
+
+    /// From now on a broker's outbox has these limits. What is in stays in, also where it is more than they allow.
+    pub fn limit(&self, broker: BrokerId, limits: OutboxLimits) {
+        self.step(&PublishEnd::Purged, |state, changes| {
+            let side = state.side(broker);
+            side.voice.set_when_full(limits.when_full);
+            if let Some(meters) = &side.meters {
+                meters.outbox_limits(limits.messages, limits.bytes);
+            }
+            state.admission.add(broker, limits, Instant::now(), changes);
+        });
     }
 
     /// A broker is gone. What waits there, or for room there, is dropped, and its messages end as purged, as do those whose
     /// publishes come later. How many publishes were dropped. Its session must have ended: it would send to nobody.
     pub fn remove(&self, broker: BrokerId) -> usize {
-        let mut changes = Vec::new();
-        let dropped = {
-            let mut state = self.lock();
-            let dropped = state.admission.remove(broker, &mut changes);
-            state.apply(&changes);
+        self.step(&PublishEnd::Purged, |state, changes| {
+            let dropped = state.admission.remove(broker, changes);
             let side = state.side(broker);
             // Who waits for its outbox goes on waiting, until it is there again.
-            (side.hold, side.condemned, side.meters) = (Hold::No, Condemned::default(), None);
+            (side.hold, side.condemned) = (Hold::No, Condemned::default());
+            (side.meters, side.voice) = (None, Voice::default());
             dropped
-        };
-        self.end_batches(changes, &PublishEnd::Purged);
-        dropped
+        })
     }
 
     /// Messages in a broker's outbox, and the bytes of their topics, payloads and properties.
@@ -114,8 +126,13 @@ impl Outboxes {
         (outbox.messages(), outbox.bytes())
     }
 
-    /// Offers so far that named this broker, those that wait for room included: a call's publishes are one, and so is a
-    /// command's. Never falls, not even when the broker is removed.
+    /// Calls and commands that wait for room in a broker's outbox.
+    pub fn waiting(&self, broker: BrokerId) -> usize {
+        self.lock().admission.waiting(broker)
+    }
+
+    /// Offers so far that named this broker, those that wait for room or were rejected included: a call's publishes are one,
+    /// and so is a command's. Never falls, not even when the broker is removed.
     pub fn offered(&self, broker: BrokerId) -> u64 {
         self.lock().admission.offered(broker)
     }
@@ -154,41 +171,32 @@ impl Outboxes {
     }
 
     /// Puts a call's publishes into the outboxes, all or none; who waits where there is no room. Its message ends once
-    /// every publish is safe; at once when there is none.
-    pub fn submit(&self, publishes: Vec<Publish>, completion: Completion) -> Option<Room<'_>> {
+    /// every publish is safe; at once when there is none. `accepted` is done once it is sure that no outbox rejects them, and
+    /// before the message can end; under a lock, so that it must be short.
+    pub fn submit(&self, publishes: Vec<Publish>, completion: Completion, accepted: impl FnOnce()) -> Submitted<'_> {
         if publishes.is_empty() {
-            completion.end(End::Delivered);
-            return None;
+            accepted();
+            self.finish(Owner::Call(completion), End::Delivered, &PublishEnd::Delivered(Qos::AtMostOnce));
+            return Submitted::Done;
         }
-        match self.offer(publishes, Owner::Call(completion)) {
-            Standing::Waits(room) => Some(room),
-            Standing::In(_) | Standing::Ended => None,
+        match self.offer(publishes, Owner::Call(completion), accepted) {
+            Standing::Waits(room) => Submitted::Waits(room),
+            Standing::Rejected(Owner::Call(completion), full) => Submitted::Rejected(completion, full),
+            // A call comes back as a call.
+            Standing::In(_) | Standing::Ended | Standing::Rejected(Owner::Command(_) | Owner::Letter { .. }, _) => {
+                Submitted::Done
+            }
         }
     }
 
-    fn offer(&self, publishes: Vec<Publish>, owner: Owner) -> Standing<'_> {
-        let watched = owner.trace().map(|trace| (Arc::clone(trace), publishes.len()));
-        let mut state = self.lock();
-        let offered = state.admission.offer(publishes, owner);
-        state.refresh();
-        match offered {
-            Offered::Taken(batch) => {
-                if watched.is_some() {
-                    state.tell_admitted(batch);
-                }
-                Standing::In(batch)
-            }
-            Offered::Waits(batch) => {
-                if let Some((trace, publishes)) = watched {
-                    trace.waits_for_room(publishes);
-                }
-                let (sender, admitted) = oneshot::channel();
-                state.waiters.insert(batch, sender);
-                Standing::Waits(Room { outboxes: self, batch, admitted, left: false })
-            }
-            Offered::Purged(owner) => {
-                drop(state);
-                owner.end(End::Purged, &PublishEnd::Purged);
+    fn offer(&self, publishes: Vec<Publish>, owner: Owner, accepted: impl FnOnce()) -> Standing<'_> {
+        let decided = self.step(&PublishEnd::Purged, |state, changes| state.offer(publishes, owner, accepted, changes));
+        match decided {
+            Decided::In(batch) => Standing::In(batch),
+            Decided::Waits(batch, admitted) => Standing::Waits(Room { outboxes: self, batch, admitted, left: false }),
+            Decided::Rejected(owner, full) => Standing::Rejected(owner, full),
+            Decided::Purged(owner) => {
+                self.finish(owner, End::Purged, &PublishEnd::Purged);
                 Standing::Ended
             }
         }
@@ -221,9 +229,7 @@ impl Outboxes {
 
     /// A sent entry was not sent after all: it is the next one again.
     pub fn put_back(&self, broker: BrokerId, entry: EntryId) {
-        let mut state = self.lock();
-        state.admission.outbox(broker).put_back(entry);
-        state.side(broker).unsent.notify_one();
+        self.step(&PublishEnd::Purged, |state, changes| state.admission.put_back(broker, entry, changes));
     }
 
     /// The broker has it, sent with this QoS: acknowledged, at QoS 0 written.
@@ -238,7 +244,8 @@ impl Outboxes {
 
     /// The broker does not take it for now: it is the next one again, after a while. Whether that was not so before.
     pub fn postponed(&self, broker: BrokerId, entry: EntryId) -> bool {
-        self.lock().postponed(broker, entry, Instant::now())
+        let now = Instant::now();
+        self.step(&PublishEnd::Purged, |state, changes| state.postponed(broker, entry, now, changes))
     }
 
     /// A new connection of the broker's session was accepted.
@@ -250,17 +257,16 @@ impl Outboxes {
     /// the oldest entry that was written and not acknowledged, where the broker may have ended the connection over what it
     /// was sent. Returns what is to be told of that: the message of a guilty one has ended as poisoned.
     pub fn connection_lost(&self, broker: BrokerId, blamed: Option<EntryId>) -> Option<Suspect> {
-        let suspect = {
-            let mut state = self.lock();
+        let suspect = self.step(&PublishEnd::Purged, |state, changes| {
             state.side(broker).hold = Hold::No;
-            let suspect = state.admission.outbox(broker).connection_lost(blamed);
+            let suspect = state.admission.connection_lost(broker, blamed, changes);
             if let Some(Suspect::Guilty { entry, message, .. }) = &suspect
                 && let Some(cause) = state.admission.tag(broker, *entry).and_then(Owner::cause)
             {
                 state.side(broker).condemned.add(cause, message.topic.clone(), Instant::now());
             }
             suspect
-        };
+        });
         if let Some(Suspect::Guilty { entry, .. }) = &suspect {
             self.ended(broker, *entry, &PublishEnd::Poisoned);
         }
@@ -268,52 +274,76 @@ impl Outboxes {
         suspect
     }
 
+    /// Drops what is too old at this time. When the next one is.
+    fn expire(&self, now: Instant) -> Option<Instant> {
+        // Whatever is last is told with the entry itself.
+        self.step(&PublishEnd::Purged, |state, changes| state.admission.expire(now, changes));
+        let mut state = self.lock();
+        state.alarm = state.admission.first_expiry();
+        state.alarm
+    }
+
     fn ended(&self, broker: BrokerId, entry: EntryId, end: &PublishEnd) {
-        let mut changes = Vec::new();
-        {
-            let mut state = self.lock();
+        self.step(end, |state, changes| {
             state.tell_end(broker, entry, end);
-            state.admission.ended(broker, entry, end.kind(), &mut changes);
-            state.apply(&changes);
-        }
-        self.end_batches(changes, end);
+            state.blame(broker, entry, end);
+            if state.admission.waiting_may_age() {
+                state.admission.tell_time(Instant::now());
+            }
+            state.admission.ended(broker, entry, end.kind(), changes);
+        });
     }
 
     /// Takes the one publish of a batch back; whether that was possible.
     fn take_back(&self, batch: BatchId, broker: BrokerId) -> bool {
-        let mut changes = Vec::new();
-        let owner = {
-            let mut state = self.lock();
-            let owner = state.admission.take_back(batch, broker, &mut changes);
+        let owner = self.step(&PublishEnd::Purged, |state, changes| {
+            let owner = state.admission.take_back(batch, broker, changes);
             state.waiters.remove(&batch);
-            state.apply(&changes);
             owner
-        };
-        self.end_batches(changes, &PublishEnd::Purged);
+        });
         owner.is_some()
     }
 
     fn withdraw(&self, batch: BatchId) {
-        let mut changes = Vec::new();
-        let withdrawn = {
-            let mut state = self.lock();
-            state.waiters.remove(&batch);
-            let withdrawn = state.admission.withdraw(batch, &mut changes);
-            state.apply(&changes);
-            withdrawn
-        };
-        // Outside the lock: a dropped completion ends its part, which reaches into the session.
-        drop(withdrawn);
-        self.end_batches(changes, &PublishEnd::Purged);
+        // Outside the lock: a dropped owner ends its part, which reaches into the session.
+        drop(self.recall(batch));
     }
 
-    /// Messages end outside the lock, since their acknowledgement reaches into the session. `last` is the end of the
-    /// publish that ended them.
-    fn end_batches(&self, changes: Vec<Change<Owner>>, last: &PublishEnd) {
+    /// Takes back what waits for room: whose it is, unless it is in or has ended.
+    fn recall(&self, batch: BatchId) -> Option<Owner> {
+        self.step(&PublishEnd::Purged, |state, changes| {
+            state.waiters.remove(&batch);
+            state.admission.withdraw(batch, changes)
+        })
+    }
+
+    /// Does something under the lock, and what follows from it. `last` is the end of the publish that ends messages by it, unless
+    /// their outbox dropped it.
+    fn step<R>(&self, last: &PublishEnd, work: impl FnOnce(&mut State, &mut Vec<Change<Owner>>) -> R) -> R {
+        let mut changes = Vec::new();
+        let (result, news) = {
+            let mut state = self.lock();
+            let result = work(&mut state, &mut changes);
+            let news = state.apply(&changes);
+            (result, news)
+        };
+        // Outside the lock: a log may be slow, and the acknowledgement of a message reaches into its session.
+        news.into_iter().for_each(News::say);
         for change in changes {
-            if let Change::Ended { tag, worst } = change {
-                tag.end(worst, last);
+            if let Change::Ended { tag, worst, dropped, .. } = change {
+                match dropped {
+                    Some(dropped) => self.finish(tag, worst, &PublishEnd::Dropped(dropped)),
+                    None => self.finish(tag, worst, last),
+                }
             }
+        }
+        result
+    }
+
+    /// Tells an owner the end of what it offered, which may make a dead letter of its message. Outside the lock.
+    fn finish(&self, owner: Owner, worst: End, last: &PublishEnd) {
+        if let Some(letter) = owner.end(worst, last) {
+            self.post(letter);
         }
     }
 
@@ -342,6 +372,13 @@ impl Room<'_> {
     /// Leaves them to the outboxes: they go in when there is room, and nobody waits for that.
     pub fn leave(mut self) {
         self.left = true;
+    }
+
+    /// As [`Self::leave`], for who can withdraw them by their number.
+    fn left_to_its_owner(self) -> BatchId {
+        let batch = self.batch;
+        self.leave();
+        batch
     }
 }
 

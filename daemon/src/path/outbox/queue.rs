@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::admission::BatchId;
 use super::suspicion::{Suspicion, Verdict};
@@ -18,14 +19,14 @@ pub struct EntryId(u64);
 enum State {
     Unsent,
     Sent,
-    /// Delivered or refused, behind an entry that is neither yet.
-    Gone,
 }
 
 struct Entry {
-    /// None once it is gone.
-    message: Option<Arc<Outgoing>>,
+    id: EntryId,
+    message: Arc<Outgoing>,
     batch: BatchId,
+    /// When it came in. None where nothing ages.
+    since: Option<Instant>,
     state: State,
     /// It was sent on a connection that is gone: the broker may have it.
     tried: bool,
@@ -36,6 +37,10 @@ struct Entry {
 pub enum End {
     /// The broker has it.
     Delivered,
+    /// It was too old, and not on its way.
+    Expired,
+    /// It made way for a newer one.
+    Displaced,
     /// Its broker was removed.
     Purged,
     /// The broker will never take it.
@@ -63,12 +68,13 @@ pub enum Suspect {
 /// The outbox of one broker.
 #[derive(Default)]
 pub struct Outbox {
-    /// Without gaps: the entry at place `i` has the number `first + i`.
+    /// In the order of their numbers. What is on its way stands near the front: there entries end, and taking one out moves
+    /// few others.
     entries: VecDeque<Entry>,
-    first: u64,
-    /// The number of the first entry that may be unsent: all before it are sent or gone.
-    cursor: u64,
-    messages: usize,
+    /// The number of the next entry.
+    next: u64,
+    /// The place of the first entry that may be unsent: all before it are sent.
+    cursor: usize,
     bytes: usize,
     suspicion: Suspicion<EntryId>,
     /// How often in a row the broker did not take an entry for now.
@@ -78,7 +84,7 @@ pub struct Outbox {
 impl Outbox {
     /// Messages that are not delivered yet.
     pub fn messages(&self) -> usize {
-        self.messages
+        self.entries.len()
     }
 
     /// Bytes of topics and payloads that are not delivered yet.
@@ -86,12 +92,43 @@ impl Outbox {
         self.bytes
     }
 
-    /// Puts a message at the end.
-    pub fn push(&mut self, message: Arc<Outgoing>, batch: BatchId) -> EntryId {
-        self.messages += 1;
+    /// Puts a message at the end; its age counts from `since`.
+    pub fn push(&mut self, message: Arc<Outgoing>, batch: BatchId, since: Option<Instant>) -> EntryId {
+        let id = EntryId(self.next);
+        self.next += 1;
         self.bytes += message.weight();
-        self.entries.push_back(Entry { message: Some(message), batch, state: State::Unsent, tried: false });
-        EntryId(self.first + self.entries.len() as u64 - 1)
+        self.entries.push_back(Entry { id, message, batch, since, state: State::Unsent, tried: false });
+        id
+    }
+
+    /// From now on entries age, also those that are in already.
+    pub fn begin_aging(&mut self, now: Instant) {
+        self.entries.iter_mut().for_each(|entry| entry.since = Some(now));
+    }
+
+    /// The oldest entry that is not on its way, and when it came in, where entries age.
+    pub fn oldest_unsent(&self) -> Option<(EntryId, Option<Instant>)> {
+        self.unsent_entries().next().map(|entry| (entry.id, entry.since))
+    }
+
+    /// How many of its oldest unsent entries have to go until no more than so much is left; none if that is not enough.
+    pub fn displaced_to(&self, messages: usize, bytes: usize) -> Option<usize> {
+        let mut left = (self.messages(), self.bytes);
+        let fits = |left: (usize, usize)| left.0 <= messages && left.1 <= bytes;
+        if fits(left) {
+            return Some(0);
+        }
+        let mut count = 0;
+        self.unsent_entries().find_map(|entry| {
+            left = (left.0 - 1, left.1 - entry.message.weight());
+            count += 1;
+            fits(left).then_some(count)
+        })
+    }
+
+    /// Whether an entry was sent on a connection that is gone: the broker may have it.
+    pub fn is_tried(&self, id: EntryId) -> bool {
+        self.entry(id).is_some_and(|entry| entry.tried)
     }
 
     /// Whether [`Self::take_next`] has something to give.
@@ -102,17 +139,18 @@ impl Outbox {
     /// The next unsent entry, which is sent from now on.
     pub fn take_next(&mut self) -> Option<(EntryId, Arc<Outgoing>)> {
         let place = self.unsent()?;
-        self.cursor = self.first + place as u64 + 1;
+        self.cursor = place + 1;
         let entry = &mut self.entries[place];
         entry.state = State::Sent;
-        Some((EntryId(self.cursor - 1), Arc::clone(entry.message.as_ref()?)))
+        Some((entry.id, Arc::clone(&entry.message)))
     }
 
     /// A sent entry was not sent after all: it is the next one again.
     pub fn put_back(&mut self, id: EntryId) {
-        if let Some(entry) = self.entry(id).filter(|entry| entry.state == State::Sent) {
-            entry.state = State::Unsent;
-            self.cursor = self.cursor.min(id.0);
+        let Some(place) = self.place(id) else { return };
+        if self.entries[place].state == State::Sent {
+            self.entries[place].state = State::Unsent;
+            self.cursor = self.cursor.min(place);
         }
     }
 
@@ -126,40 +164,32 @@ impl Outbox {
 
     /// An entry has reached its end. Its batch, unless it had reached its end before.
     pub fn remove(&mut self, id: EntryId, end: End) -> Option<BatchId> {
-        let first = self.first;
-        let entry = self.entry(id).filter(|entry| entry.state != State::Gone)?;
-        entry.state = State::Gone;
-        let batch = entry.batch;
-        // Let go of at once: it may stay behind an open one for long.
-        let message = entry.message.take()?;
-        let acknowledged = end == End::Delivered && message.qos != Qos::AtMostOnce;
-        self.messages -= 1;
-        self.bytes -= message.weight();
-        while self.entries.front().is_some_and(|entry| entry.state == State::Gone) {
-            self.entries.pop_front();
-            self.first += 1;
+        let place = self.place(id)?;
+        let entry = self.entries.remove(place)?;
+        if place < self.cursor {
+            self.cursor -= 1;
         }
-        self.cursor = self.cursor.max(self.first);
+        let acknowledged = end == End::Delivered && entry.message.qos != Qos::AtMostOnce;
+        self.bytes -= entry.message.weight();
         // What was on its way behind a postponed one says nothing about that one.
-        if acknowledged && id.0 == first {
+        if acknowledged && place == 0 {
             self.postponed = 0;
         }
-        self.suspicion.ended(acknowledged, (!self.entries.is_empty()).then_some(EntryId(self.first)));
-        Some(batch)
+        self.suspicion.ended(acknowledged, self.entries.front().map(|entry| entry.id));
+        Some(entry.batch)
     }
 
     /// The connection is gone: what was sent and has not reached its end is unsent again, in its old order. `blamed` is the
     /// oldest unacknowledged entry where the broker may have ended the connection over what it was sent.
     pub fn connection_lost(&mut self, blamed: Option<EntryId>) -> Option<Suspect> {
-        let newest = self.entries.iter().rposition(|entry| entry.state == State::Sent);
-        let newest = newest.map(|place| EntryId(self.first + place as u64));
-        self.cursor = self.first;
+        let newest = self.entries.iter().rfind(|entry| entry.state == State::Sent).map(|entry| entry.id);
+        self.cursor = 0;
         self.postponed = 0;
         for entry in self.entries.iter_mut().filter(|entry| entry.state == State::Sent) {
             (entry.state, entry.tried) = (State::Unsent, true);
         }
         let entry = blamed?;
-        let message = Arc::clone(self.entry(entry)?.message.as_ref()?);
+        let message = Arc::clone(self.message(entry)?);
         match self.suspicion.lost(entry, newest?) {
             Verdict::None => None,
             Verdict::Trial => Some(Suspect::OnTrial(message)),
@@ -169,33 +199,31 @@ impl Outbox {
 
     /// The batch of an entry that has not reached its end.
     pub fn batch(&self, id: EntryId) -> Option<BatchId> {
-        let entry = self.entries.get(self.place(id.0)?)?;
-        (entry.state != State::Gone).then_some(entry.batch)
+        self.entry(id).map(|entry| entry.batch)
     }
 
     /// The batch of the newest entry that has not reached its end.
     pub fn newest(&self) -> Option<BatchId> {
-        self.entries.iter().rev().find(|entry| entry.state != State::Gone).map(|entry| entry.batch)
+        self.entries.back().map(|entry| entry.batch)
     }
 
     /// Takes an entry of this batch out, unless the broker has it or may have it. Whether there was one.
     pub fn take_back(&mut self, batch: BatchId) -> bool {
-        let unsent = |entry: &Entry| entry.batch == batch && entry.state == State::Unsent && !entry.tried;
-        let Some(place) = self.entries.iter().position(unsent) else { return false };
-        self.remove(EntryId(self.first + place as u64), End::Purged).is_some()
+        let unsent = |entry: &&Entry| entry.batch == batch && entry.state == State::Unsent && !entry.tried;
+        let Some(id) = self.entries.iter().find(unsent).map(|entry| entry.id) else { return false };
+        self.remove(id, End::Purged).is_some()
     }
 
     /// Takes everything out: the batch of each entry that has not reached its end. What was learned of the broker is
     /// forgotten; numbers are not used again.
     pub fn purge(&mut self) -> Vec<BatchId> {
-        let next = self.first + self.entries.len() as u64;
-        let old = std::mem::replace(self, Outbox { first: next, cursor: next, ..Outbox::default() });
-        old.entries.iter().filter(|entry| entry.state != State::Gone).map(|entry| entry.batch).collect()
+        let old = std::mem::replace(self, Outbox { next: self.next, ..Outbox::default() });
+        old.entries.iter().map(|entry| entry.batch).collect()
     }
 
     /// What an entry holds that has not reached its end.
     pub fn message(&self, id: EntryId) -> Option<&Arc<Outgoing>> {
-        self.entries.get(self.place(id.0)?)?.message.as_ref()
+        self.entry(id).map(|entry| &entry.message)
     }
 
     /// Whether entries are sent one at a time to find out over which one the broker ends its connections.
@@ -203,23 +231,28 @@ impl Outbox {
         self.suspicion.is_on_trial()
     }
 
-    fn place(&self, number: u64) -> Option<usize> {
-        usize::try_from(number.checked_sub(self.first)?).ok()
+    fn place(&self, id: EntryId) -> Option<usize> {
+        // Entries mostly end in their order.
+        if self.entries.front()?.id == id {
+            return Some(0);
+        }
+        self.entries.binary_search_by_key(&id, |entry| entry.id).ok()
     }
 
-    fn entry(&mut self, id: EntryId) -> Option<&mut Entry> {
-        let place = self.place(id.0)?;
-        self.entries.get_mut(place)
+    fn entry(&self, id: EntryId) -> Option<&Entry> {
+        self.place(id).map(|place| &self.entries[place])
     }
 
     fn unsent(&self) -> Option<usize> {
-        // What stands first has not reached its end.
         let on_its_way = self.entries.front().is_some_and(|entry| entry.state == State::Sent);
         if on_its_way && (self.is_on_trial() || self.postponed > 0) {
             return None;
         }
-        let from = self.place(self.cursor)?;
-        (from..self.entries.len()).find(|place| self.entries[*place].state == State::Unsent)
+        (self.cursor..self.entries.len()).find(|place| self.entries[*place].state == State::Unsent)
+    }
+
+    fn unsent_entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.range(self.cursor..).filter(|entry| entry.state == State::Unsent)
     }
 }
 
@@ -278,7 +311,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Push => {
-                        model.push((outbox.push(message(pushed), BatchId(pushed as u64)), false));
+                        model.push((outbox.push(message(pushed), BatchId(pushed as u64), None), false));
                         pushed += 1;
                     }
                     Step::Take => {
@@ -331,7 +364,8 @@ mod tests {
     #[test]
     fn a_guilty_entry_is_tried_alone_and_what_follows_it_goes_on() {
         let mut outbox = Outbox::default();
-        let ids: Vec<EntryId> = (0..3).map(|number| outbox.push(message(number), BatchId(number as u64))).collect();
+        let ids: Vec<EntryId> =
+            (0..3).map(|number| outbox.push(message(number), BatchId(number as u64), None)).collect();
         let send_all = |outbox: &mut Outbox| std::iter::from_fn(|| outbox.take_next().map(|(id, _)| id)).count();
         for loss in 1..=3 {
             assert_eq!(send_all(&mut outbox), 3);
@@ -356,8 +390,8 @@ mod tests {
     #[test]
     fn an_entry_that_reached_its_end_is_not_blamed() {
         let mut outbox = Outbox::default();
-        let id = outbox.push(message(0), BatchId(0));
-        outbox.push(message(1), BatchId(1));
+        let id = outbox.push(message(0), BatchId(0), None);
+        outbox.push(message(1), BatchId(1), None);
         outbox.take_next();
         outbox.remove(id, End::Delivered);
         for _ in 0..9 {
@@ -368,7 +402,8 @@ mod tests {
     #[test]
     fn a_postponed_entry_comes_again_before_those_behind_it_alone() {
         let mut outbox = Outbox::default();
-        let ids: Vec<EntryId> = (0..3).map(|number| outbox.push(message(number), BatchId(number as u64))).collect();
+        let ids: Vec<EntryId> =
+            (0..3).map(|number| outbox.push(message(number), BatchId(number as u64), None)).collect();
         let take = |outbox: &mut Outbox| outbox.take_next().map(|(id, _)| id);
         assert_eq!((take(&mut outbox), take(&mut outbox)), (Some(ids[0]), Some(ids[1])));
         assert_eq!((outbox.postpone(ids[0]), outbox.postpone(ids[1])), (1, 2));

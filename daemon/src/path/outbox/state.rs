@@ -6,15 +6,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
 use tokio::sync::{Notify, oneshot};
 
-use super::CAPACITY;
-use super::admission::{Admission, BatchId, Change};
+use super::NoRoom;
+use super::admission::{Admission, BatchId, Change, DropReason, Dropped, Full, Offered};
 use super::command::PublishEnd;
 use super::condemned::Condemned;
+use super::news::{News, Voice};
 use super::owner::Owner;
 use super::queue::EntryId;
 use crate::message::{BrokerId, Outgoing};
+use crate::path::handler::Publish;
 use crate::telemetry::metrics::BrokerMeters;
 
 /// How long a connection stands before a suspect is sent on it: what ends sooner ends for another reason, such as a birth
@@ -34,6 +37,10 @@ pub(super) struct State {
     pub(super) waiters: HashMap<BatchId, oneshot::Sender<()>>,
     /// By broker; also of brokers that are gone or yet to come.
     sides: Vec<Side>,
+    /// Told when something becomes too old before [`Self::alarm`]. `expiry.rs` is the only one that waits for it.
+    pub(super) sooner: Arc<Notify>,
+    /// When `expiry.rs` looks again by itself. Written by it, and by whoever tells it to look sooner.
+    pub(super) alarm: Option<Instant>,
 }
 
 /// One broker's side of the outboxes.
@@ -44,6 +51,8 @@ pub(super) struct Side {
     pub(super) condemned: Condemned,
     /// None while the broker is not there.
     pub(super) meters: Option<Arc<BrokerMeters>>,
+    /// What its outbox has to say.
+    pub(super) voice: Voice,
     /// Told whenever something unsent may have appeared. The feeder of the broker is the only one that waits for it.
     pub(super) unsent: Arc<Notify>,
     /// Told whenever something was offered.
@@ -54,9 +63,25 @@ pub(super) struct Side {
 
 impl Default for Side {
     fn default() -> Side {
-        let (hold, condemned) = (Hold::No, Condemned::default());
-        Side { hold, condemned, meters: None, unsent: Arc::default(), offers: Arc::default(), told: 0 }
+        Side {
+            hold: Hold::No,
+            condemned: Condemned::default(),
+            meters: None,
+            voice: Voice::default(),
+            unsent: Arc::default(),
+            offers: Arc::default(),
+            told: 0,
+        }
     }
+}
+
+/// What is decided of an offer.
+pub(super) enum Decided {
+    In(BatchId),
+    Waits(BatchId, oneshot::Receiver<()>),
+    /// None of its brokers is there.
+    Purged(Owner),
+    Rejected(Owner, NoRoom),
 }
 
 /// What stands next in an outbox.
@@ -78,7 +103,13 @@ pub(super) enum Hold {
 impl State {
     /// Of no broker.
     pub(super) fn new() -> State {
-        State { admission: Admission::new(CAPACITY), waiters: HashMap::new(), sides: Vec::new() }
+        State {
+            admission: Admission::new(),
+            waiters: HashMap::new(),
+            sides: Vec::new(),
+            sooner: Arc::default(),
+            alarm: None,
+        }
     }
 
     /// A broker's side, also where the broker is not there.
@@ -87,6 +118,50 @@ impl State {
             self.sides.resize_with(broker.index() + 1, Side::default);
         }
         &mut self.sides[broker.index()]
+    }
+
+    /// Offers publishes, at least one. `accepted` is done unless they are rejected, before anything of them can leave.
+    pub(super) fn offer(
+        &mut self,
+        publishes: Vec<Publish>,
+        owner: Owner,
+        accepted: impl FnOnce(),
+        changes: &mut Vec<Change<Owner>>,
+    ) -> Decided {
+        let watched = owner.trace().map(|trace| (Arc::clone(trace), publishes.len()));
+        if self.admission.ages(&publishes) {
+            self.admission.tell_time(Instant::now());
+        }
+        let mode = owner.mode();
+        let offered = self.admission.offer(publishes, owner, mode, changes);
+        let (owner, Full { broker, limit }) = match offered {
+            Offered::Rejected(owner, full) => (owner, full),
+            Offered::Taken(batch) => {
+                accepted();
+                if watched.is_some() {
+                    self.tell_admitted(batch);
+                }
+                return Decided::In(batch);
+            }
+            Offered::Waits(batch) => {
+                accepted();
+                if let Some((trace, publishes)) = watched {
+                    trace.waits_for_room(publishes);
+                }
+                let (sender, admitted) = oneshot::channel();
+                self.waiters.insert(batch, sender);
+                return Decided::Waits(batch, admitted);
+            }
+            Offered::Purged(owner) => {
+                accepted();
+                return Decided::Purged(owner);
+            }
+        };
+        let full = NoRoom { broker: Arc::clone(self.side(broker).voice.name()), limit };
+        if let Some((trace, publishes)) = watched {
+            trace.no_room(publishes, &full);
+        }
+        Decided::Rejected(owner, full)
     }
 
     /// Whether the next entry is held back at this time.
@@ -127,18 +202,63 @@ impl State {
         }
     }
 
-    /// Releases who waited for what was admitted, and tells what changed.
-    pub(super) fn apply(&mut self, changes: &[Change<Owner>]) {
-        for change in changes {
-            if let Change::Admitted(batch) = change
-                && let Some(waiter) = self.waiters.remove(batch)
-            {
-                self.tell_admitted(*batch);
-                // An error means that the waiter is giving up at this moment: its publishes are admitted all the same.
-                let _ = waiter.send(());
+    /// Releases who waited for what was admitted, counts what was dropped, and tells what changed. What is to be said.
+    pub(super) fn apply(&mut self, changes: &[Change<Owner>]) -> Vec<News> {
+        let mut dropped: SmallVec<[(BrokerId, DropReason, u64); 2]> = SmallVec::new();
+        let mut news = Vec::new();
+        for (place, change) in changes.iter().enumerate() {
+            match change {
+                Change::Admitted(batch) => self.admitted(*batch),
+                Change::Full(Full { broker, limit }) => news.extend(self.side(*broker).voice.full(*limit)),
+                Change::Dropped { broker, batch, message, dropped: how } => {
+                    self.tell_dropped(*batch, (*broker, message), *how, &changes[place + 1..]);
+                    match dropped.iter_mut().find(|(known, reason, _)| (*known, *reason) == (*broker, how.reason)) {
+                        Some((.., count)) => *count += 1,
+                        None => dropped.push((*broker, how.reason, 1)),
+                    }
+                }
+                Change::Ended { .. } => {}
             }
         }
+        for (broker, reason, count) in dropped {
+            let limits = self.admission.limits(broker);
+            let side = self.side(broker);
+            if let Some(meters) = &side.meters {
+                meters.outbox_dropped(reason, count);
+            }
+            news.extend(side.voice.dropped(reason, count, limits));
+        }
         self.refresh();
+        news
+    }
+
+    fn admitted(&mut self, batch: BatchId) {
+        if let Some(waiter) = self.waiters.remove(&batch) {
+            self.tell_admitted(batch);
+            // An error means that the waiter is giving up at this moment: its publishes are admitted all the same.
+            let _ = waiter.send(());
+        }
+    }
+
+    /// Tells who watches the message of a batch that an outbox dropped a publish of it. `later` is what followed from that:
+    /// where the batch has ended, it is there.
+    fn tell_dropped(
+        &self,
+        batch: BatchId,
+        (broker, message): (BrokerId, &Outgoing),
+        dropped: Dropped,
+        later: &[Change<Owner>],
+    ) {
+        let ended = || {
+            later.iter().find_map(|change| match change {
+                Change::Ended { batch: ended, tag, .. } if *ended == batch => Some(tag),
+                _ => None,
+            })
+        };
+        let owner = self.admission.batch(batch).map(|(_, owner)| owner).or_else(ended);
+        if let Some(trace) = owner.and_then(Owner::trace) {
+            trace.published(broker, message, &PublishEnd::Dropped(dropped));
+        }
     }
 
     /// Tells who watches the message of a batch that it is in the outboxes. Under the lock, so that nothing of it leaves before.
@@ -159,13 +279,19 @@ impl State {
     }
 
     /// The broker does not take an entry for now. Whether that was not so before.
-    pub(super) fn postponed(&mut self, broker: BrokerId, entry: EntryId, now: Instant) -> bool {
+    pub(super) fn postponed(
+        &mut self,
+        broker: BrokerId,
+        entry: EntryId,
+        now: Instant,
+        changes: &mut Vec<Change<Owner>>,
+    ) -> bool {
         if matches!(self.side(broker).hold, Hold::Until(until) if now < until) {
             // Sent with the one that began the wait, which is still the first.
-            self.admission.outbox(broker).put_back(entry);
+            self.admission.put_back(broker, entry, changes);
             return false;
         }
-        let times = self.admission.outbox(broker).postpone(entry);
+        let times = self.admission.postpone(broker, entry, changes);
         let wait = POSTPONED_LONGEST.min(POSTPONED * (1 << (times - 1).min(5)));
         let side = self.side(broker);
         side.hold = Hold::Until(now + wait);
@@ -178,12 +304,15 @@ impl State {
     pub(super) fn refresh(&mut self) {
         for broker in self.admission.changed() {
             let offered = self.admission.offered(broker);
+            let waiting = self.admission.waiting(broker);
+            let expiry = self.admission.next_expiry(broker);
             let outbox = self.admission.outbox(broker);
             let (messages, bytes, unsent) = (outbox.messages(), outbox.bytes(), outbox.has_unsent());
             let side = self.side(broker);
             if let Some(meters) = &side.meters {
                 meters.outbox_messages.set(messages as i64);
                 meters.outbox_bytes.set(bytes as i64);
+                meters.outbox_waiting.set(waiting as i64);
             }
             if unsent {
                 side.unsent.notify_one();
@@ -191,6 +320,10 @@ impl State {
             if side.told != offered {
                 side.told = offered;
                 side.offers.notify_waiters();
+            }
+            if let Some(expiry) = expiry.filter(|expiry| self.alarm.is_none_or(|alarm| *expiry < alarm)) {
+                self.alarm = Some(expiry);
+                self.sooner.notify_one();
             }
         }
     }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::*;
 use crate::brokers::BrokerNames;
 use crate::control::admin::resource::{PublishResult, Step};
+use crate::control::config::model::WhenFull;
 use crate::message::Outgoing;
 use crate::path::receipt::{Outcome, Progress, Receipt};
 use crate::telemetry::metrics::Metrics;
@@ -34,8 +35,8 @@ impl World {
     fn new() -> World {
         let metrics = Metrics::new().expect("well formed");
         let outboxes = Arc::new(Outboxes::new());
-        outboxes.add(PLANT, metrics.broker("plant"));
-        outboxes.add(CLOUD, metrics.broker("cloud"));
+        outboxes.add(PLANT, "plant".into(), OutboxLimits::default(), metrics.broker("plant"));
+        outboxes.add(CLOUD, "cloud".into(), OutboxLimits::default(), metrics.broker("cloud"));
         World { outboxes, source: metrics.broker("source"), metrics, progress: Arc::default() }
     }
 
@@ -49,12 +50,17 @@ impl World {
         let receipt = receipt.traced(trace);
         let part = receipt.split(1).next().expect("one part");
         let meters = self.metrics.handler("celsius");
-        self.outboxes.submit(publishes, Completion { part, cause: None, arrived: Instant::now(), meters })
+        let completion = Completion { part, cause: None, kept: None, arrived: Instant::now(), meters };
+        match self.outboxes.submit(publishes, completion, || {}) {
+            Submitted::Waits(room) => Some(room),
+            Submitted::Done => None,
+            Submitted::Rejected(_, full) => panic!("{full}"),
+        }
     }
 
     /// Fills the outbox of a broker; how many publishes that took.
     fn fill(&self, broker: BrokerId) -> usize {
-        (0..CAPACITY.messages).filter(|_| self.call(vec![publish(broker)]).is_none()).count()
+        (0..capacity()).filter(|_| self.call(vec![publish(broker)]).is_none()).count()
     }
 
     fn finished(&self, outcome: Outcome) -> u64 {
@@ -65,6 +71,11 @@ impl World {
         let (entry, message) = self.outboxes.take_next(broker).expect("something is unsent");
         self.outboxes.delivered(broker, entry, message.qos);
     }
+}
+
+/// Messages that an outbox takes by default.
+fn capacity() -> usize {
+    OutboxLimits::default().messages
 }
 
 fn publish(broker: BrokerId) -> Publish {
@@ -92,7 +103,7 @@ async fn in_time<T>(future: impl Future<Output = T>) -> T {
 #[test]
 fn a_command_is_told_what_was_sent_or_why_it_is_refused() {
     let world = World::new();
-    let mut commands = [(); 2].map(|()| world.outboxes.publish(publish(PLANT)));
+    let mut commands = [(); 2].map(|()| world.outboxes.publish(publish(PLANT)).expect("is not rejected"));
     assert_eq!(now(commands[0].end()), None);
     let [(first, _), (second, _)] = [(); 2].map(|()| world.outboxes.take_next(PLANT).expect("is unsent"));
     world.outboxes.delivered(PLANT, first, Qos::AtLeastOnce);
@@ -106,7 +117,7 @@ fn a_command_is_told_what_was_sent_or_why_it_is_refused() {
 #[test]
 fn a_command_that_is_postponed_goes_on_waiting() {
     let world = World::new();
-    let mut command = world.outboxes.publish(publish(PLANT));
+    let mut command = world.outboxes.publish(publish(PLANT)).expect("is not rejected");
     let (entry, _) = world.outboxes.take_next(PLANT).expect("is unsent");
     assert!(world.outboxes.postponed(PLANT, entry));
     assert_eq!(now(command.end()), None);
@@ -117,7 +128,7 @@ fn a_command_that_is_postponed_goes_on_waiting() {
 #[test]
 fn a_command_takes_back_what_was_not_sent_alone() {
     let world = World::new();
-    let mut command = world.outboxes.publish(publish(PLANT));
+    let mut command = world.outboxes.publish(publish(PLANT)).expect("is not rejected");
     let taken = world.outboxes.take_next(PLANT).expect("is unsent");
     assert!(!command.take_back(), "it is on its way");
     world.outboxes.put_back(PLANT, taken.0);
@@ -126,7 +137,7 @@ fn a_command_takes_back_what_was_not_sent_alone() {
     assert_eq!(now(command.end()), Some(PublishEnd::Purged));
     assert!(world.outboxes.take_next(PLANT).is_none());
 
-    let mut command = world.outboxes.publish(publish(PLANT));
+    let mut command = world.outboxes.publish(publish(PLANT)).expect("is not rejected");
     world.outboxes.take_next(PLANT).expect("is unsent");
     world.outboxes.connection_lost(PLANT, None);
     assert!(!command.take_back(), "the broker may have it");
@@ -137,15 +148,15 @@ fn a_command_takes_back_what_was_not_sent_alone() {
 #[test]
 fn a_command_that_goes_away_withdraws_what_waits_for_room_and_nothing_else() {
     let world = World::new();
-    let inside = world.outboxes.publish(publish(PLANT));
+    let inside = world.outboxes.publish(publish(PLANT)).expect("is not rejected");
     let filled = world.fill(PLANT);
-    assert_eq!(filled, CAPACITY.messages - 1);
-    let mut outside = world.outboxes.publish(publish(PLANT));
+    assert_eq!(filled, capacity() - 1);
+    let mut outside = world.outboxes.publish(publish(PLANT)).expect("is not rejected");
     drop(inside);
-    assert_eq!(world.outboxes.usage(PLANT).0, CAPACITY.messages, "what is in stays");
-    let last = world.outboxes.publish(publish(PLANT));
+    assert_eq!(world.outboxes.usage(PLANT).0, capacity(), "what is in stays");
+    let last = world.outboxes.publish(publish(PLANT)).expect("is not rejected");
     drop(last);
-    (0..CAPACITY.messages).for_each(|_| world.deliver(PLANT));
+    (0..capacity()).for_each(|_| world.deliver(PLANT));
     assert_eq!(world.outboxes.usage(PLANT).0, 1, "the one that waited, and not the one that went away");
     world.deliver(PLANT);
     assert_eq!(now(outside.end()), Some(PublishEnd::Delivered(Qos::ExactlyOnce)));
@@ -156,7 +167,7 @@ fn a_removed_broker_ends_what_waits_as_purged_and_every_message_ends_once() {
     let world = World::new();
     let filled = world.fill(PLANT);
     let mut room = world.call(vec![publish(PLANT), publish(CLOUD)]).expect("there is no room");
-    let mut command = world.outboxes.publish(publish(PLANT));
+    let mut command = world.outboxes.publish(publish(PLANT)).expect("is not rejected");
     assert_eq!(now(room.admitted()), None);
 
     assert_eq!(world.outboxes.remove(PLANT), filled + 2);
@@ -168,8 +179,8 @@ fn a_removed_broker_ends_what_waits_as_purged_and_every_message_ends_once() {
     assert_eq!(world.finished(Outcome::DroppedPurged), filled as u64 + 1, "with the worst of its ends");
 
     assert!(world.call(vec![publish(PLANT)]).is_none(), "nothing waits for a broker that is gone");
-    assert_eq!(now(world.outboxes.publish(publish(PLANT)).end()), Some(PublishEnd::Purged));
-    assert!(!world.outboxes.publish(publish(BrokerId(99))).take_back());
+    assert_eq!(now(world.outboxes.publish(publish(PLANT)).expect("is not rejected").end()), Some(PublishEnd::Purged));
+    assert!(!world.outboxes.publish(publish(BrokerId(99))).expect("is not rejected").take_back());
     assert_eq!(world.outboxes.remove(PLANT), 0);
     let counts = world.source.counts();
     let finished: u64 = counts.finished.iter().map(|(_, count)| count).sum();
@@ -186,7 +197,7 @@ fn a_broker_that_is_added_again_starts_empty_and_forgets_what_its_name_owed() {
     world.outboxes.remove(PLANT);
     world.metrics.forget_broker("plant");
     let meters = world.metrics.broker("plant");
-    world.outboxes.add(PLANT, Arc::clone(&meters));
+    world.outboxes.add(PLANT, "plant".into(), OutboxLimits::default(), Arc::clone(&meters));
     world.call(vec![publish(PLANT)]);
     world.outboxes.delivered(PLANT, old, Qos::AtLeastOnce);
     assert_eq!((world.outboxes.usage(PLANT).0, meters.outbox_messages.get()), (1, 1), "it was the old one's");
@@ -257,7 +268,7 @@ async fn who_waits_for_a_removed_broker_goes_on_once_it_is_there_again() {
     world.call(vec![publish(PLANT)]);
     tokio::task::yield_now().await;
     assert!(!ready.is_finished());
-    world.outboxes.add(PLANT, world.metrics.broker("plant"));
+    world.outboxes.add(PLANT, "plant".into(), OutboxLimits::default(), world.metrics.broker("plant"));
     world.call(vec![publish(PLANT)]);
     in_time(ready).await.expect("ends");
 }
@@ -333,4 +344,124 @@ fn who_watches_a_message_is_told_that_it_waits_for_room() {
     world.deliver(CLOUD);
     let delivered = published("cloud", PublishResult::Delivered, Some(2), None);
     assert_eq!(steps(&mut watch), [delivered, ended("dropped_purged")]);
+}
+
+/// Limits of one message.
+const ONE: OutboxLimits = OutboxLimits { messages: 1, bytes: 1024, max_age: None, when_full: WhenFull::Block };
+
+fn dropped(reason: DropReason, tried: bool) -> PublishEnd {
+    PublishEnd::Dropped(Dropped { reason, tried })
+}
+
+#[test]
+fn what_is_rejected_comes_back_and_has_left_no_trace_of_itself() {
+    let world = World::new();
+    world.outboxes.limit(PLANT, OutboxLimits { when_full: WhenFull::Reject, ..ONE });
+    assert!(world.call(vec![publish(PLANT)]).is_none());
+    let (tracer, mut watch) = watched();
+    let receipt = Receipt::new(Arc::clone(&world.source), Arc::clone(&world.progress), Qos::AtMostOnce, None);
+    let receipt = receipt.traced(tracer.begin(1, &message("t", 1)));
+    let part = receipt.split(1).next().expect("one part");
+    let meters = world.metrics.handler("celsius");
+    let completion = Completion { part, cause: None, kept: None, arrived: Instant::now(), meters };
+    let accepted = || panic!("it is rejected");
+    let submitted = world.outboxes.submit(vec![publish(CLOUD), publish(PLANT)], completion, accepted);
+    let Submitted::Rejected(completion, full) = submitted else { panic!("it is not rejected") };
+    let sentence = "the outbox of plant is full (brokers.plant.outbox: max-messages = 1, when-full = \"reject\")";
+    assert_eq!(full.to_string(), sentence);
+    assert_eq!(steps(&mut watch), [Step::NoRoom { publishes: 2, reason: sentence.to_owned() }]);
+    assert_eq!((world.outboxes.usage(CLOUD).0, world.outboxes.waiting(PLANT)), (0, 0));
+    assert_eq!(world.progress.open(), 2, "the message is in hand, beside the first");
+    completion.part.end(Outcome::DroppedFailed);
+    assert_eq!(world.finished(Outcome::DroppedFailed), 1);
+    let refused = world.outboxes.publish(publish(PLANT)).err();
+    assert_eq!(refused.map(|full| full.to_string()).as_deref(), Some(sentence));
+}
+
+#[test]
+fn what_is_not_rejected_is_told_before_its_message_can_end() {
+    let world = World::new();
+    for publishes in [vec![], vec![publish(PLANT)], vec![publish(BrokerId(99))]] {
+        let receipt = Receipt::new(Arc::clone(&world.source), Arc::clone(&world.progress), Qos::AtMostOnce, None);
+        let part = receipt.split(1).next().expect("one part");
+        let completion =
+            Completion { part, cause: None, kept: None, arrived: Instant::now(), meters: world.metrics.handler("h") };
+        let mut told = None;
+        let submitted = world.outboxes.submit(publishes, completion, || told = Some(world.progress.open()));
+        assert!(matches!(submitted, Submitted::Done));
+        assert_eq!(told, Some(1), "with its message in hand");
+        world.outboxes.remove(PLANT);
+        world.outboxes.add(PLANT, "plant".into(), OutboxLimits::default(), world.metrics.broker("plant"));
+        assert_eq!(world.progress.open(), 0);
+    }
+}
+
+#[test]
+fn who_made_way_is_told_so_also_where_another_publish_made_room() {
+    let world = World::new();
+    world.outboxes.limit(PLANT, OutboxLimits { messages: 2, when_full: WhenFull::DropOldest, ..ONE });
+    let mut commands = [(); 2].map(|()| world.outboxes.publish(publish(PLANT)).expect("is not rejected"));
+    assert!(world.call(vec![publish(PLANT)]).is_none());
+    assert_eq!(now(commands[0].end()), Some(dropped(DropReason::Displaced, false)));
+    assert_eq!(now(commands[1].end()), None);
+    // Both are on their way, so that the next one waits; the end of one lets it in, and the loss of the other the one behind.
+    let first = world.outboxes.take_next(PLANT).expect("is unsent").0;
+    world.outboxes.take_next(PLANT).expect("is unsent");
+    let mut waits = [(); 2].map(|()| world.outboxes.publish(publish(PLANT)).expect("is not rejected"));
+    assert_eq!(world.outboxes.waiting(PLANT), 2);
+    world.outboxes.delivered(PLANT, first, Qos::AtLeastOnce);
+    assert_eq!(now(commands[1].end()), Some(PublishEnd::Delivered(Qos::AtLeastOnce)));
+    assert_eq!(now(waits[0].end()), Some(dropped(DropReason::Displaced, false)), "and is displaced by it at once");
+    world.outboxes.connection_lost(PLANT, None);
+    assert!(world.call(vec![publish(PLANT)]).is_none());
+    assert_eq!(world.finished(Outcome::DroppedOutboxFull), 1, "the one that was on its way");
+    assert_eq!(now(waits[1].end()), None);
+    let page = String::from_utf8(world.metrics.render().expect("renders")).expect("UTF-8");
+    assert!(page.contains("tidegate_outbox_dropped_total{broker=\"plant\",reason=\"displaced\"} 3\n"), "{page}");
+    assert!(page.contains("tidegate_outbox_max_messages{broker=\"plant\"} 2\n"), "{page}");
+}
+
+#[tokio::test]
+async fn what_is_too_old_goes_by_itself_and_the_soonest_first() {
+    let world = World::new();
+    let _expiry = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(expire(Arc::clone(&world.outboxes))));
+    let aged = |age| OutboxLimits { max_age: Some(age), ..OutboxLimits::default() };
+    // The task sleeps by now for as long as nothing ages, and then for an hour.
+    tokio::task::yield_now().await;
+    world.outboxes.limit(CLOUD, aged(Duration::from_secs(3600)));
+    let mut long = world.outboxes.publish(publish(CLOUD)).expect("is not rejected");
+    tokio::task::yield_now().await;
+    world.outboxes.limit(PLANT, aged(Duration::from_millis(20)));
+    let (begun, mut short) = (Instant::now(), world.outboxes.publish(publish(PLANT)).expect("is not rejected"));
+    assert_eq!(in_time(short.end()).await, dropped(DropReason::Expired, false));
+    assert!(begun.elapsed() >= Duration::from_millis(20));
+    // What was on its way expires once it is not any more.
+    let mut tried = world.outboxes.publish(publish(PLANT)).expect("is not rejected");
+    world.outboxes.take_next(PLANT).expect("is unsent");
+    // A look for what must not come.
+    tokio::time::sleep(Duration::from_millis(40)).await;
+    assert_eq!(now(tried.end()), None);
+    world.outboxes.connection_lost(PLANT, None);
+    assert_eq!(in_time(tried.end()).await, dropped(DropReason::Expired, true));
+    assert_eq!(now(long.end()), None);
+}
+
+#[test]
+fn who_watches_a_message_is_told_that_an_outbox_dropped_its_publishes() {
+    let (world, (tracer, mut watch)) = (World::new(), watched());
+    world.outboxes.limit(PLANT, OutboxLimits { messages: 2, when_full: WhenFull::DropOldest, ..ONE });
+    let traced = |publishes| world.traced_call(publishes, tracer.begin(1, &message("t", 1)));
+    assert!(traced(vec![publish(PLANT), publish(PLANT), publish(CLOUD)]).is_none());
+    assert!(world.call(vec![publish(PLANT), publish(PLANT)]).is_none());
+    world.deliver(CLOUD);
+    let gone = || published("plant", PublishResult::Displaced, None, None);
+    let there = published("cloud", PublishResult::Delivered, Some(2), None);
+    assert_eq!(
+        steps(&mut watch),
+        [Step::Admitted { publishes: 3 }, gone(), gone(), there, ended("dropped_outbox_full")]
+    );
+    // Its end comes with the last publish that it loses.
+    assert!(traced(vec![publish(PLANT), publish(PLANT)]).is_none());
+    assert!(world.call(vec![publish(PLANT), publish(PLANT)]).is_none());
+    assert_eq!(steps(&mut watch), [Step::Admitted { publishes: 2 }, gone(), gone(), ended("dropped_outbox_full")]);
 }

@@ -18,11 +18,11 @@ use super::failure::Failure;
 use super::*;
 use crate::brokers::BrokerNames;
 use crate::control::config::load;
-use crate::control::config::model::Config;
+use crate::control::config::model::{Config, OutboxLimits};
 use crate::message::{Outgoing, Qos};
 use crate::path::dispatch::{HandlerQueue, Job, ParallelLimit, Turn, Work};
 use crate::path::handler::Publish;
-use crate::path::outbox::Completion;
+use crate::path::outbox::{Completion, Submitted};
 use crate::path::receipt::{Outcome, Progress, Receipt};
 use crate::path::router::{RouteTable, of_broker};
 use crate::telemetry::metrics::Metrics;
@@ -239,7 +239,7 @@ impl World {
         let queue = HandlerQueue::new(Arc::clone(&config.handlers[0]), metrics.handler("h"));
         let queue = Arc::new(queue);
         let outboxes = Arc::new(Outboxes::new());
-        outboxes.add(PLANT, Arc::clone(&meters));
+        outboxes.add(PLANT, "plant".into(), OutboxLimits::default(), Arc::clone(&meters));
         let received = ReceivedRing::new(Limits { messages: 0, bytes: 0 });
         let tracer = Tracer::new(BrokerNames::default());
         let (progress, stop, tap) = (Arc::<Progress>::default(), CancellationToken::new(), Tap::new());
@@ -296,7 +296,7 @@ impl World {
         let receipt = Receipt::new(Arc::clone(&self.meters), Arc::clone(&self.progress), Qos::AtMostOnce, None);
         let part = receipt.split(1).next().expect("a receipt of one part has one");
         let meters = self.metrics.handler("h");
-        let completion = Completion { part, cause: None, arrived: Instant::now(), meters };
+        let completion = Completion { part, cause: None, kept: None, arrived: Instant::now(), meters };
         let message = Outgoing {
             topic: TopicName::new(topic).expect("is one"),
             payload: Bytes::from_static(b"x"),
@@ -305,8 +305,8 @@ impl World {
             properties: None,
             hops: None,
         };
-        let waits = self.outboxes.submit(vec![Publish { broker: PLANT, message }], completion);
-        assert!(waits.is_none(), "there is room");
+        let submitted = self.outboxes.submit(vec![Publish { broker: PLANT, message }], completion, || {});
+        assert!(matches!(submitted, Submitted::Done), "there is room");
     }
 
     fn disconnect(&self) -> JoinHandle<Disconnected> {

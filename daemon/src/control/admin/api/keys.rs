@@ -41,6 +41,7 @@ pub(super) struct BrokerKeys {
     #[schema(schema_with = parallel_limit)]
     parallel_limit: Option<ParallelLimit>,
     dispatch: Option<Dispatch>,
+    outbox: Option<OutboxKeys>,
     tls: Option<Tls>,
     transport: Option<Transport>,
     will: Option<StatusMessageKeys>,
@@ -81,6 +82,33 @@ fn parallel_limit() -> Schema {
 enum Dispatch {
     Best,
     All,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct OutboxKeys {
+    store: Option<Store>,
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    max_messages: Option<u32>,
+    /// Such as `64MiB`.
+    max_bytes: Option<String>,
+    /// Such as `10m`, or `off`.
+    max_age: Option<String>,
+    when_full: Option<WhenFull>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Store {
+    Memory,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum WhenFull {
+    Block,
+    DropOldest,
+    Reject,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -204,6 +232,7 @@ pub(super) struct HandlerKeys {
     max_publishes: Option<u32>,
     /// Such as `1MiB`.
     max_publish_bytes: Option<String>,
+    dead_letter: Option<DeadLetterKeys>,
     allow: Option<AllowKeys>,
     #[schema(value_type = Option<Object>)]
     config: Option<serde_json::Map<String, serde_json::Value>>,
@@ -221,6 +250,15 @@ enum Isolation {
 enum Overload {
     DropNewest,
     DropOldest,
+}
+
+/// Both are needed.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct DeadLetterKeys {
+    broker: Option<String>,
+    /// A topic name, without wildcards.
+    topic: Option<String>,
 }
 
 #[derive(Deserialize, ToSchema)]

@@ -71,7 +71,8 @@ fn broker(name: &str) -> Broker {
         "name": name, "origin": origin(), "address": "mqtt.example", "port": 1883, "protocol": "5", "client-id": "c",
         "keep-alive": 60, "auto-connect": false, "clean-session": false, "receive-maximum": 64, "max-packet": "1MiB",
         "dispatch": "best", "transport": { "kind": "tcp" }, "connected": false, "state": "idle",
-        "outbox": { "messages": 0, "bytes": 0 },
+        "outbox": { "messages": 0, "bytes": 0, "waiting": 0, "store": "memory", "max-messages": 10000,
+            "max-bytes": "64MiB", "when-full": "block" },
     }))
     .expect("is a broker")
 }
@@ -88,7 +89,8 @@ fn handler(name: &str) -> Handler {
         "name": name, "origin": origin(), "plugin": "a.wasm", "version": "0", "instances": 1, "isolation": "reuse",
         "call-deadline": "1s", "max-memory": "64MiB", "queue": 1024, "queue-bytes": "16MiB", "overload": "drop-newest",
         "retry": { "max": 3, "backoff": "100ms..10s", "max-time": "30s" }, "retrying": 0,
-        "max-publishes": 64, "max-publish-bytes": "1MiB", "allow-publish": [], "config": {}, "calls": {}, "waiting": 0,
+        "max-publishes": 64, "max-publish-bytes": "1MiB", "dead-letter": null, "allow-publish": [],
+        "config": {}, "calls": {}, "dead-letters": {}, "dead-letters-dropped": 0, "waiting": 0,
     }))
     .expect("is a handler")
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use toml::de::DeValue;
 
-use super::{Named, address, mqtt_string, named, path, qos, topic_name, transport};
+use super::{Named, address, mqtt_string, named, outbox, path, qos, topic_name, transport};
 use crate::control::config::BrokerOrigins;
 use crate::control::config::interpolate::Environment;
 use crate::control::config::model::{Broker, DispatchMode, Protocol, StatusMessage};
@@ -106,6 +106,7 @@ fn broker(name: &str, table: &Table<'_>, value: &Value<'_>, clients: &mut Vec<Cl
             .map_or(MAX_PACKET, |bytes| u32::try_from(bytes).map_or(LARGEST_PACKET, |bytes| bytes.min(LARGEST_PACKET))),
         parallel_limit: parallel_limit(table),
         dispatch: table.get("dispatch").and_then(|value| value.choice(&DISPATCHES)).unwrap_or(DispatchMode::Best),
+        outbox: outbox::read(table),
         will: table.get("will").and_then(|value| status_message(&value, Some(MAX_WILL))),
         birth: table.get("birth").and_then(|value| status_message(&value, None)),
         close: table.get("close").and_then(|value| status_message(&value, None)),

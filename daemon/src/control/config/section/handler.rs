@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Named, addressable, broker, choose, filter, json, named};
+use super::{Named, addressable, broker, choose, filter, json, named, outbox, resolve, topic_name};
 use crate::control::config::HandlerOrigins;
 use crate::control::config::Origin;
-use crate::control::config::model::{Allow, Handler, Isolation, Overload, PublishGrant, Retry};
+use crate::control::config::model::{Allow, DeadLetterTopic, Handler, Isolation, Overload, PublishGrant, Retry};
 use crate::control::config::reader::{Table, Value};
 use crate::control::config::scalar::format_duration;
-use crate::path::outbox::CAPACITY;
+use crate::control::config::suggest::either;
 
 const CALL_DEADLINE: Duration = Duration::from_secs(1);
 const MAX_MEMORY: u64 = 64 * MIB;
@@ -37,10 +37,6 @@ const MOST_RETRIES: u64 = 1_000;
 /// A message holds back those behind it for no longer.
 const LONGEST_RETRY: Duration = Duration::from_secs(3_600);
 
-/// What an outbox holds: a call that publishes more could never be taken in.
-const OUTBOX_MESSAGES: u64 = CAPACITY.messages as u64;
-const OUTBOX_BYTES: u64 = CAPACITY.bytes as u64;
-
 /// Words of `isolation`.
 const ISOLATIONS: [(&str, Isolation); 2] = [("reuse", Isolation::Reuse), ("per-message", Isolation::PerMessage)];
 
@@ -57,7 +53,7 @@ pub(in crate::control::config) fn read<'a>(
     plugins_dir: &Path,
 ) -> Vec<Named<'a, Placed>> {
     let entries = named(roots, "handlers").into_iter().map(|(name, value)| {
-        let item = value.table("[handlers.NAME]", |table| handler(name, table, brokers, plugins_dir)).flatten();
+        let item = value.table("[handlers.NAME]", |table| handler(name, table, &value, brokers, plugins_dir)).flatten();
         let item = item.map(|(handler, plugin)| (handler, HandlerOrigins { object: value.object(), plugin }));
         Named { name: name.into(), value, item }
     });
@@ -67,6 +63,7 @@ pub(in crate::control::config) fn read<'a>(
 fn handler(
     name: &str,
     table: &Table<'_>,
+    value: &Value<'_>,
     brokers: &[Named<'_, broker::Placed>],
     plugins_dir: &Path,
 ) -> Option<(Arc<Handler>, Origin)> {
@@ -74,6 +71,11 @@ fn handler(
     let file = plugin.as_ref().and_then(plugin_file);
     let size = |key, range, default| table.get(key).and_then(|value: Value<'_>| value.size(range)).unwrap_or(default);
     let mut secrets = Vec::new();
+    let allow = allow(table, brokers);
+    let publishes = table.get("max-publishes").and_then(|value| value.integer(0..=outbox::MOST_MESSAGES, ""));
+    let publishes = publishes.unwrap_or(MAX_PUBLISHES);
+    let publish_bytes = size("max-publish-bytes", 1..=GIB, MAX_PUBLISH_BYTES);
+    outbox::hold_a_call((name, table, value), (publishes, publish_bytes), &allow, brokers);
     let handler = Handler {
         name: name.into(),
         instances: table
@@ -91,25 +93,16 @@ fn handler(
         queue_bytes: addressable(size("queue-bytes", KIB..=GIB, QUEUE_BYTES)),
         overload: table.get("overload").and_then(|value| value.choice(&OVERLOADS)).unwrap_or(Overload::DropNewest),
         retry: retry(table),
-        max_publishes: addressable(
-            table
-                .get("max-publishes")
-                .and_then(|value| value.integer(0..=OUTBOX_MESSAGES, ", what an outbox holds"))
-                .unwrap_or(MAX_PUBLISHES),
-        ),
-        max_publish_bytes: addressable(max_publish_bytes(table)),
-        allow: allow(table, brokers),
+        max_publishes: addressable(publishes),
+        max_publish_bytes: addressable(publish_bytes),
+        dead_letter: table.get("dead-letter").and_then(|value| dead_letter(name, &value, brokers)),
+        allow,
         config: table.get("config").and_then(|value| json::object(&value, &mut secrets)).unwrap_or_default(),
         secrets,
         plugin: plugins_dir.join(file?),
     };
     let plugin = plugin.expect("a handler without one is not made").origin();
     Some((Arc::new(handler), plugin))
-}
-
-fn max_publish_bytes(table: &Table<'_>) -> u64 {
-    let Some(value) = table.get("max-publish-bytes") else { return MAX_PUBLISH_BYTES };
-    value.size(1..=OUTBOX_BYTES).unwrap_or(MAX_PUBLISH_BYTES)
 }
 
 /// `retry = { max = 3, backoff = "100ms..10s", max-time = "30s" }`.
@@ -163,6 +156,27 @@ fn plugin_file(value: &Value<'_>) -> Option<String> {
         return Some(name);
     }
     None
+}
+
+/// `dead-letter = { broker, topic }`: both, since a topic without its broker would be another one for each message.
+fn dead_letter(handler: &str, value: &Value<'_>, brokers: &[Named<'_, broker::Placed>]) -> Option<DeadLetterTopic> {
+    let read = |table: &Table<'_>| {
+        let known = || brokers.iter().map(|named| &*named.name);
+        let remedy = || match brokers {
+            [] => "add [brokers.NAME], and broker = \"NAME\" here".to_owned(),
+            _ => format!("add broker = {}", either(known())),
+        };
+        let broker = table.require("broker", remedy).and_then(|value| {
+            let name = value.text()?;
+            resolve(&value, &name, brokers, "broker")?;
+            value.reading.names.find(&name.value)
+        });
+        let topic = table
+            .require("topic", || format!("add topic = \"tidegate/dead/{handler}\""))
+            .and_then(|value| topic_name(&value));
+        Some(DeadLetterTopic { broker: broker?, topic: topic? })
+    };
+    value.table("dead-letter = { broker = \"BROKER\", topic = \"TOPIC\" }", read).flatten()
 }
 
 /// `allow = { publish = […] }`.

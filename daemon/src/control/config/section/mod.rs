@@ -8,8 +8,11 @@ pub(super) mod address;
 mod admin;
 pub(super) mod broker;
 pub(super) mod daemon;
+mod dead_letter;
 pub(super) mod handler;
 pub(super) mod json;
+mod loops;
+mod outbox;
 pub(super) mod subscription;
 mod transport;
 

@@ -1,9 +1,9 @@
 //! Errors of `[brokers.NAME]`.
 
-use super::{address, broker, check};
+use super::{NONE, address, broker, check};
 
 /// What an unknown key may have been.
-const BROKER_KEYS: &str = "address, auto-connect, birth, clean-session, client-id, close, dispatch, keep-alive, max-packet, parallel-limit, password, password-env, password-file, port, protocol, receive-maximum, session-expiry, tls, transport, username, will";
+const BROKER_KEYS: &str = "address, auto-connect, birth, clean-session, client-id, close, dispatch, keep-alive, max-packet, outbox, parallel-limit, password, password-env, password-file, port, protocol, receive-maximum, session-expiry, tls, transport, username, will";
 
 #[test]
 fn port() {
@@ -135,8 +135,8 @@ fn unknown_keys() {
         )],
     );
     broker(
-        r#"outbox = { store = "memory" }"#,
-        &[&format!("tidegate.toml:3:1: brokers.plant.outbox: unknown key; known here: {BROKER_KEYS}")],
+        "silence = 1",
+        &[&format!("tidegate.toml:3:1: brokers.plant.silence: unknown key; known here: {BROKER_KEYS}")],
     );
 }
 
@@ -251,6 +251,81 @@ fn receive_maximum() {
     broker(
         "receive-maximum = 65536",
         &["tidegate.toml:3:19: brokers.plant.receive-maximum = 65536: must be 1 to 65535; use 65535"],
+    );
+}
+
+#[test]
+fn outbox() {
+    broker(r#"outbox = { store = "memory", max-age = "off", when-full = "block" }"#, NONE);
+    broker(
+        r#"outbox = "memory""#,
+        &[
+            r#"tidegate.toml:3:10: brokers.plant.outbox = "memory": expected a table, got a string; use outbox = { max-messages = 10000, max-bytes = "64MiB" }"#,
+        ],
+    );
+    broker(
+        "outbox = { messages = 5 }",
+        &[
+            r#"tidegate.toml:3:12: brokers.plant.outbox.messages: unknown key; known here: max-age, max-bytes, max-messages, store, when-full"#,
+        ],
+    );
+    broker(
+        r#"outbox = { store = "disk" }"#,
+        &[
+            r#"tidegate.toml:3:20: brokers.plant.outbox.store = "disk": an outbox on disk is not supported; use "memory""#,
+        ],
+    );
+    broker(
+        r#"outbox = { store = "ram" }"#,
+        &[r#"tidegate.toml:3:20: brokers.plant.outbox.store = "ram": not a known value; use "memory""#],
+    );
+    broker(
+        "outbox = { store = true }",
+        &[r#"tidegate.toml:3:20: brokers.plant.outbox.store = true: expected a string, got a boolean; use "memory""#],
+    );
+}
+
+#[test]
+fn outbox_limits() {
+    broker(
+        "outbox = { max-messages = 0 }",
+        &["tidegate.toml:3:27: brokers.plant.outbox.max-messages = 0: must be 1 to 1000000; use 1"],
+    );
+    broker(
+        "outbox = { max-messages = 1000001 }",
+        &["tidegate.toml:3:27: brokers.plant.outbox.max-messages = 1000001: must be 1 to 1000000; use 1000000"],
+    );
+    broker(
+        r#"outbox = { max-bytes = "1B" }"#,
+        &[r#"tidegate.toml:3:24: brokers.plant.outbox.max-bytes = "1B": must be 1KiB to 4GiB; use "1KiB""#],
+    );
+    broker(
+        r#"outbox = { max-bytes = "5GiB" }"#,
+        &[r#"tidegate.toml:3:24: brokers.plant.outbox.max-bytes = "5GiB": must be 1KiB to 4GiB; use "4GiB""#],
+    );
+    broker(
+        "outbox = { max-bytes = 1024 }",
+        &[r#"tidegate.toml:3:24: brokers.plant.outbox.max-bytes = 1024: expected a size, got an integer; use "1KiB""#],
+    );
+    broker(
+        r#"outbox = { max-age = "99ms" }"#,
+        &[r#"tidegate.toml:3:22: brokers.plant.outbox.max-age = "99ms": must be 100ms to 365d; use "100ms""#],
+    );
+    broker(
+        r#"outbox = { max-age = "2y" }"#,
+        &[r#"tidegate.toml:3:22: brokers.plant.outbox.max-age = "2y": must be 100ms to 365d; use "365d""#],
+    );
+    broker(
+        "outbox = { max-age = false }",
+        &[
+            r#"tidegate.toml:3:22: brokers.plant.outbox.max-age = false: expected a duration or "off", got a boolean; use "off", or a number and a unit, such as "10m""#,
+        ],
+    );
+    broker(
+        r#"outbox = { when-full = "drop" }"#,
+        &[
+            r#"tidegate.toml:3:24: brokers.plant.outbox.when-full = "drop": not a known value; use "block", "drop-oldest" or "reject""#,
+        ],
     );
 }
 

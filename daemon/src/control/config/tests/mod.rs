@@ -56,6 +56,9 @@ fn lines(problems: &[Problem]) -> Vec<String> {
     problems.iter().map(Problem::to_string).collect()
 }
 
+/// No errors.
+const NONE: &[&str] = &[];
+
 /// A file's errors are exactly these; none is a good file.
 #[track_caller]
 fn check<E: AsRef<str>>(toml: &str, expected: &[E]) {

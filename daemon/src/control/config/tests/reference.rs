@@ -44,6 +44,7 @@ fn the_reference_shows_every_key() {
         ("brokers.*", "/brokers/plant", "brokers.plant.x = 1"),
         ("brokers.*.tls", "/brokers/cloud/tls", "brokers.plant.tls.x = 1"),
         ("brokers.*.transport", "/brokers/lab/transport", "brokers.plant.transport.x = 1"),
+        ("brokers.*.outbox", "/brokers/plant/outbox", "brokers.plant.outbox.x = 1"),
         ("brokers.*.will", "/brokers/plant/will", "brokers.plant.will.x = 1"),
         ("brokers.*.birth", "/brokers/plant/birth", "brokers.plant.birth.x = 1"),
         ("brokers.*.close", "/brokers/plant/close", "brokers.plant.close.x = 1"),
@@ -51,6 +52,7 @@ fn the_reference_shows_every_key() {
         ("subscriptions.when", "/subscriptions/0/when", "subscriptions = [{ when = { x = 1 } }]"),
         ("subscriptions.on-message", "/subscriptions/1/on-message", "subscriptions = [{ on-message = { x = 1 } }]"),
         ("handlers.*", "/handlers/celsius", "handlers.celsius.x = 1"),
+        ("handlers.*.dead-letter", "/handlers/celsius/dead-letter", "handlers.celsius.dead-letter.x = 1"),
         ("handlers.*.allow", "/handlers/celsius/allow", "handlers.celsius.allow.x = 1"),
     ];
     let shown = serde_json::to_value(&reference).expect("is JSON as well");

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use super::*;
+use crate::control::config::model::OutboxLimits;
 use crate::control::config::model::Subscription;
 use crate::message::{BrokerId, Message, Outgoing, Qos};
 use crate::path::dispatch::{Job, ParallelLimit, Tries};
 use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, TestHandler, component, handler, load};
 use crate::path::handler::{CallResult, Publish};
-use crate::path::outbox::CAPACITY;
 use crate::path::receipt::{Outcome, Progress, Receipt};
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
 use crate::topic::{TopicFilter, TopicName};
@@ -68,7 +68,7 @@ impl World {
         let (metrics, brokers, outboxes) =
             (Metrics::new().expect("well formed"), BrokerNames::default(), Arc::new(Outboxes::new()));
         let plant = metrics.broker("plant");
-        outboxes.add(brokers.number("plant"), Arc::clone(&plant));
+        outboxes.add(brokers.number("plant"), "plant".into(), OutboxLimits::default(), Arc::clone(&plant));
         let subscription = Subscription {
             name: "inputs".into(),
             broker: PLANT,
@@ -96,6 +96,7 @@ impl World {
             plugin: plugin.clone(),
             brokers: self.brokers.clone(),
             outboxes: Arc::clone(&self.outboxes),
+            places: Places::default(),
             tap: Tap::new(),
         };
         ReadyHandler::start(parts).await.expect("starts")
@@ -214,14 +215,14 @@ async fn a_call_that_does_not_end_is_given_up_at_the_deadline() {
 async fn what_waits_for_room_at_the_deadline_is_published_all_the_same() {
     let world = World::new();
     let topic = TopicName::new("t").expect("is a name");
-    for _ in 0..CAPACITY.messages {
+    for _ in 0..OutboxLimits::default().messages {
         let (topic, payload) = (topic.clone(), Bytes::from_static(b"other"));
         let message = Outgoing { topic, payload, qos: Qos::AtMostOnce, retain: false, properties: None, hops: None };
         drop(world.outboxes.publish(Publish { broker: PLANT, message }));
     }
     let running = world.ready(&ECHO, handler()).await.serve();
     world.push(running.queue(), "t", "mine");
-    let offers = CAPACITY.messages as u64;
+    let offers = OutboxLimits::default().messages as u64;
     in_time(world.outboxes.offered_beyond(PLANT, offers)).await;
     assert_eq!(in_time(running.drain(Instant::now())).await, 0);
     assert_eq!(world.progress.open(), 1, "its publish waits");
@@ -436,6 +437,7 @@ async fn a_handler_that_does_not_start_leaves_nothing_behind() {
         plugin: refuses,
         brokers: world.brokers.clone(),
         outboxes: Arc::clone(&world.outboxes),
+        places: Places::default(),
         tap: Tap::new(),
     };
     let error = ReadyHandler::start(parts).await.err().expect("is refused");
