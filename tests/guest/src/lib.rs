@@ -3,6 +3,7 @@
 //! Fed by the scenario tests, through `[handlers.NAME.config]`. Deliberately one plugin for all faults: what differs between
 //! two handlers of a scenario is then the fault alone.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
@@ -30,8 +31,17 @@ struct Config {
     /// `denied`: the topic that is tried.
     #[serde(default = "default_topic")]
     topic: String,
-    /// `denied`: the broker that is tried; absent, the message's own.
+    /// `denied`: the broker that is tried. What is echoed: the broker that gets it. Absent, the message's own.
     broker: Option<String>,
+    /// `flaky`: how many of all calls ask for a retry, 0 to 1.
+    #[serde(default)]
+    fails: f64,
+    /// `flaky`: how many of all calls panic, 0 to 1.
+    #[serde(default)]
+    traps: f64,
+    /// `flaky`: which calls those are.
+    #[serde(default)]
+    seed: u32,
     /// `denied`: the call still returns ok.
     #[serde(default)]
     then_ok: bool,
@@ -58,6 +68,9 @@ enum Mode {
     Reject,
     /// Asks for a retry, after a publish that must not leave.
     Retry,
+    /// Panics or asks for a retry in some calls, after a publish that must not leave. Which ones follows from topic, payload and
+    /// attempt: a message that fails now may work the next time.
+    Flaky,
     /// Spins for `ms`, then echoes.
     Slow,
     /// Says so in the log, spins for `ms`, then echoes.
@@ -96,33 +109,34 @@ fn handle(message: &Message) -> Result {
     let recovered = config.attempts.is_some_and(|attempts| message.attempt > attempts);
     let spared =
         recovered || config.trigger.as_deref().is_some_and(|trigger| !contains(&message.payload, trigger.as_bytes()));
-    if spared { echo(message) } else { misbehave(config, message) }
+    if spared { echo(config, message) } else { misbehave(config, message) }
 }
 
 fn misbehave(config: &Config, message: &Message) -> Result {
     match config.mode {
-        Mode::Echo | Mode::InitFails | Mode::InitPublishes | Mode::SpinInit | Mode::InitTraps => echo(message),
+        Mode::Echo | Mode::InitFails | Mode::InitPublishes | Mode::SpinInit | Mode::InitTraps => echo(config, message),
         Mode::Loop => spin(),
         Mode::Trap => panic!("asked to panic"),
         Mode::Memory => hoard(),
         Mode::Recurse => Err(reject(format!("the stack held {} calls", recurse(1)))),
         Mode::Reject => {
-            echo(message)?;
+            echo(config, message)?;
             Err(reject("asked to reject"))
         }
         Mode::Retry => {
-            echo(message)?;
+            echo(config, message)?;
             let error = retry("asked to retry");
             Err(if config.ms > 0 { error.after(Duration::from_millis(config.ms)) } else { error })
         }
+        Mode::Flaky => flaky(config, message),
         Mode::Slow => {
             spin_for(config.ms);
-            echo(message)
+            echo(config, message)
         }
         Mode::Hold => {
             info!("holding");
             spin_for(config.ms);
-            echo(message)
+            echo(config, message)
         }
         Mode::Interval => {
             let start = clock::now();
@@ -133,14 +147,31 @@ fn misbehave(config: &Config, message: &Message) -> Result {
         Mode::Many => many(config, message),
         Mode::Log => {
             log_in_every_way(message);
-            echo(message)
+            echo(config, message)
         }
     }
 }
 
-fn echo(message: &Message) -> Result {
-    publish(Outgoing::new(format!("out/{}", message.topic), message.payload.clone()).qos(message.qos))?;
+fn echo(config: &Config, message: &Message) -> Result {
+    let mut echo = Outgoing::new(format!("out/{}", message.topic), message.payload.clone()).qos(message.qos);
+    echo.broker = config.broker.clone();
+    publish(echo)?;
     Ok(())
+}
+
+fn flaky(config: &Config, message: &Message) -> Result {
+    echo(config, message)?;
+    let chance = chance(config.seed, message);
+    assert!(chance >= config.traps, "asked to panic now and then");
+    if chance < config.traps + config.fails { Err(retry("asked to retry now and then")) } else { Ok(()) }
+}
+
+/// Uniform in 0..1, the same for the same attempt at the same message.
+fn chance(seed: u32, message: &Message) -> f64 {
+    let mut hasher = DefaultHasher::new();
+    (seed, &message.topic, &message.payload, message.attempt).hash(&mut hasher);
+    let bits = u32::try_from(hasher.finish() >> 32).expect("32 bits are left");
+    f64::from(bits) / (f64::from(u32::MAX) + 1.0)
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the daemon must log these too")]
@@ -232,6 +263,29 @@ mod tests {
         let config = json!({ "mode": "reject", "trigger": "bad" });
         check(config.clone(), "good", Ok(&["out/t"]));
         check(config, "a bad one", Err(reject("asked to reject")));
+    }
+
+    #[test]
+    fn a_flaky_handler_fails_as_often_as_asked_for_and_recovers() {
+        let config = json!({ "mode": "flaky", "fails": 0.2, "seed": 7 });
+        let works = |number: u32, attempt| {
+            let mut message = message("t", number.to_string());
+            message.attempt = attempt;
+            let outcome = Host::new().config(&config).call(handle, &message);
+            assert!(outcome.result.is_ok() || outcome.result == Err(retry("asked to retry now and then")));
+            outcome.result.is_ok()
+        };
+        let failed: Vec<_> = (0..1000).filter(|number| !works(*number, 1)).collect();
+        assert!((150..250).contains(&failed.len()), "{}", failed.len());
+        assert!(failed.iter().all(|number| !works(*number, 1)), "the same attempt ends the same");
+        assert!(failed.iter().all(|number| (2..20).any(|attempt| works(*number, attempt))));
+    }
+
+    #[test]
+    #[should_panic(expected = "asked to panic now and then")]
+    fn a_flaky_handler_panics_when_asked_to() {
+        let config = json!({ "mode": "flaky", "traps": 1.0 });
+        let _never = Host::new().config(&config).call(handle, &message("t", ""));
     }
 
     #[test]

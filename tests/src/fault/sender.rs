@@ -71,6 +71,23 @@ impl Sender {
         self.shared.lock().acknowledged
     }
 
+    /// Waits until so many messages from the beginning of the flow are acknowledged, whatever has come out.
+    ///
+    /// # Panics
+    /// None was acknowledged for [`STUCK`].
+    #[track_caller]
+    pub fn wait_acknowledged(&self, count: usize) {
+        let mut state = self.shared.lock();
+        while state.acknowledged < count {
+            let before = state.acknowledged;
+            let same = |state: &mut State| state.acknowledged == before;
+            let waited = self.shared.changed.wait_timeout_while(state, STUCK, same);
+            let (moved, timeout) = waited.expect("no thread panics with the lock");
+            assert!(!timeout.timed_out(), "{count} messages are to be sent: nothing new for {STUCK:?} after {before}");
+            state = moved;
+        }
+    }
+
     /// How many messages were sent again, since their acknowledgement was missing or by [`Sender::rewind`].
     pub fn again(&self) -> usize {
         self.shared.lock().again
@@ -182,10 +199,14 @@ impl Work {
     fn send(&self, client: &Client, base: usize) -> usize {
         let mut place = base;
         while place < self.flow.count() {
+            self.shared.lock().acknowledged = base + client.acknowledged();
             match self.step(place) {
                 Step::Leave => break,
                 Step::Send if client.offer(&self.flow.message(place)).is_err() => break,
-                Step::Send => place += 1,
+                Step::Send => {
+                    place += 1;
+                    self.acknowledged(base + client.acknowledged());
+                }
                 Step::Hold => {
                     // As in `run`.
                     let _ = client.settled();
@@ -227,6 +248,12 @@ impl Work {
                 }
             }
         }
+    }
+
+    /// The broker has acknowledged so many.
+    fn acknowledged(&self, count: usize) {
+        self.shared.lock().acknowledged = count;
+        self.shared.changed.notify_all();
     }
 
     /// Waits until it is released.
