@@ -44,6 +44,8 @@ mod handler_samples;
 mod outbox_acknowledgement;
 mod outbox_bridges;
 
+mod fault_all_with_one_failing;
+mod fault_bridges_full;
 mod fault_broker_killed;
 mod fault_connection_cut;
 mod fault_daemon_killed;
