@@ -50,6 +50,8 @@ mod outbox_backpressure;
 mod outbox_bridges;
 mod outbox_limits;
 
+mod fault_all_with_one_failing;
+mod fault_bridges_full;
 mod fault_broker_killed;
 mod fault_connection_cut;
 mod fault_daemon_killed;

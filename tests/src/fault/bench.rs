@@ -33,6 +33,7 @@ pub struct Setup {
     cloud: String,
     tables: Option<Box<dyn FnOnce(Config) -> Config>>,
     pace: Option<u32>,
+    others: Vec<String>,
 }
 
 impl Setup {
@@ -40,7 +41,7 @@ impl Setup {
     pub fn new(row: &Row, protocol: Protocol) -> Setup {
         let flow = Flow::new("in", TOPICS, row.scaled(MESSAGES));
         let (top, plant, cloud) = (String::new(), String::new(), String::new());
-        Setup { protocol, flow, top, plant, cloud, tables: None, pace: None }
+        Setup { protocol, flow, top, plant, cloud, tables: None, pace: None, others: Vec::new() }
     }
 
     /// With these keys before the first table of the configuration.
@@ -69,10 +70,16 @@ impl Setup {
         Setup { pace: Some(per_second), ..self }
     }
 
+    /// With further outputs of each input, which are held as the first are: at `cloud` too, with this before the input's topic.
+    pub fn also(mut self, prefix: &str) -> Setup {
+        self.others.push(prefix.to_owned());
+        self
+    }
+
     /// Starts all of it, the daemon first, and begins to send once it is ready.
     #[track_caller]
     pub fn start(self) -> Bench {
-        let Setup { protocol, flow, top, plant: plant_keys, cloud: cloud_keys, tables, pace } = self;
+        let Setup { protocol, flow, top, plant: plant_keys, cloud: cloud_keys, tables, pace, others } = self;
         let start = || Mosquitto::with(Options { persistent: true, ..Options::default() });
         let (plant, cloud) = (start(), start());
         let (to_plant, to_cloud) = (Proxy::start(plant.port(), protocol), Proxy::start(cloud.port(), protocol));
@@ -88,10 +95,15 @@ impl Setup {
         };
         let ledger = Ledger::new(&flow, "out/");
         let collector = Collector::start(cloud.port(), protocol, &ledger);
+        let other = |prefix: &String| {
+            let ledger = Ledger::new(&flow, prefix);
+            (Collector::start(cloud.port(), protocol, &ledger), ledger)
+        };
+        let others = others.iter().map(other).collect();
         let daemon = Daemon::start(&config);
         let pace = pace.map_or_else(|| Pace::Ahead(Arc::clone(&ledger), AHEAD), Pace::PerSecond);
         let sender = Sender::start(&flow, plant.port(), protocol, pace);
-        Bench { sender, collector, daemon, to_plant, to_cloud, plant, cloud, ledger }
+        Bench { sender, collector, others, daemon, to_plant, to_cloud, plant, cloud, ledger }
     }
 }
 
@@ -109,6 +121,8 @@ pub struct Bench {
     pub sender: Sender,
     /// Collects from `cloud`.
     pub collector: Collector,
+    /// Collect further outputs from `cloud`, each for a ledger of its own.
+    pub others: Vec<(Collector, Arc<Ledger>)>,
     /// The daemon.
     pub daemon: Daemon,
     /// Between the daemon and `plant`.
@@ -145,7 +159,8 @@ impl Bench {
     /// was broken in a few words.
     #[track_caller]
     pub fn finish(self, row: &Row, broken: &str, forgiven: usize) -> Verdict {
-        reach(&self.daemon, &self.ledger, self.ledger.flow().count());
+        let ledgers = self.others.iter().map(|(_, ledger)| ledger).chain([&self.ledger]);
+        ledgers.for_each(|ledger| reach(&self.daemon, ledger, ledger.flow().count()));
         let again = self.sender.finish();
         self.daemon.wait_metrics("everything reaches its end", |metrics| metrics.in_progress("plant") == 0.0);
         self.daemon.balance();
@@ -153,18 +168,13 @@ impl Bench {
         self.daemon.wait_metrics("the outbox is empty", |metrics| {
             metrics.sum("tidegate_outbox_messages", &[("broker", "cloud")]) == 0.0
         });
-        self.collector.drain();
-        self.collector.finish();
-        let verdict = self.ledger.verdict();
-        row.report(&verdict, broken);
-        verdict.hold();
         let (source, target) = (self.to_plant.counts(), self.to_cloud.counts());
         let explained = source.unacknowledged + target.unacknowledged + again + forgiven;
-        assert!(
-            verdict.duplicates <= explained,
-            "{} duplicates, but only {explained} messages may have come again",
-            verdict.duplicates
-        );
+        let verdict = hold_output(self.collector, &self.ledger, explained);
+        row.report(&verdict, broken);
+        for (collector, ledger) in self.others {
+            row.report(&hold_output(collector, &ledger, explained), broken);
+        }
         let violations = [self.to_plant.violations(), self.to_cloud.violations()].concat();
         assert!(violations.is_empty(), "{} violations of the protocol: {violations:#?}", violations.len());
         // As the standard library says it; a handler's own panic is a trap.
@@ -172,4 +182,16 @@ impl Bench {
         assert!(panics.is_empty(), "the daemon panicked: {panics:#?}");
         verdict
     }
+}
+
+/// Holds that one output of each input came, in order, and at most so many twice.
+#[track_caller]
+fn hold_output(collector: Collector, ledger: &Ledger, explained: usize) -> Verdict {
+    collector.drain();
+    collector.finish();
+    let verdict = ledger.verdict();
+    verdict.hold();
+    let duplicates = verdict.duplicates;
+    assert!(duplicates <= explained, "{duplicates} duplicates, but only {explained} messages may have come again");
+    verdict
 }
