@@ -44,7 +44,7 @@ fn once() -> BTreeMap<usize, usize> {
 fn covered_filters_run_one_handler_once(make: &Make, protocol: Protocol) {
     let broker = (make.start)();
     let (daemon, times) = echoed(&*broker, protocol, ["a/+", "a/#"]);
-    assert_eq!(times, once());
+    assert_eq!(times, once(), "each is handled once");
     daemon.settle("plant", COUNT);
 }
 
@@ -54,7 +54,7 @@ fn partly_overlapping_filters_run_one_handler_once_but_on_3_1_1(make: &Make, pro
     let (daemon, times) = echoed(&*broker, protocol, ["a/+", "+/b"]);
     let copies = make.copies(protocol);
     if protocol == Protocol::V5 || copies == 1 {
-        assert_eq!(times, once());
+        assert_eq!(times, once(), "each is handled once");
     } else {
         assert_eq!(times.len(), COUNT);
         assert!(times.values().all(|times| (1..=copies).contains(times)), "{times:?}");

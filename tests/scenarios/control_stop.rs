@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidegate_tests::script::{Request, ScriptedBroker};
 use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols};
 
 /// How long a command that waits may take to notice the daemon's end.
@@ -10,6 +11,8 @@ const STOPPED: Duration = Duration::from_secs(10);
 on_both_protocols!(
     a_stop_finishes_what_is_in_progress_and_leaves_the_rest_to_the_broker,
     a_stop_finishes_qos_0_messages_too,
+    what_comes_during_a_stop_stays_with_the_broker,
+    what_its_target_does_not_take_in_time_comes_again,
 );
 
 fn slow(broker: &Mosquitto, protocol: Protocol, ms: u32) -> Daemon {
@@ -60,6 +63,61 @@ fn a_stop_finishes_qos_0_messages_too(protocol: Protocol) {
 
     let came: Vec<_> = collector.collect(5).iter().map(|message| message.text().to_owned()).collect();
     assert_eq!(came, ["0", "1", "2", "3", "4"]);
+}
+
+/// The connection stands until what was taken in before is finished; the broker goes on sending meanwhile.
+fn what_comes_during_a_stop_stays_with_the_broker(protocol: Protocol) {
+    let broker = ScriptedBroker::listen(protocol);
+    let guest = "mode = \"hold\", ms = 1500, trigger = \"slow\"";
+    let config = Config::new()
+        .broker("plant", broker.port(), protocol, "")
+        .guest("echo", "plant", guest, "instances = 1\ncall-deadline = \"10s\"")
+        .subscription("plant", "in/#", 1, "echo", "");
+    let mut daemon = Daemon::launch(&config);
+    let mut peer = broker.accept(false);
+    peer.grant();
+    peer.publish(1, &Message::new("in/a", "slow"));
+    daemon.wait_event("holding", &[("handler", "echo")]);
+    daemon.signal("TERM");
+    daemon.wait_event("stopping: finishing the messages in progress; a second signal ends at once", &[]);
+    peer.publish(2, &Message::new("in/b", "late"));
+    daemon.wait_metrics("both have come", |metrics| metrics.received("plant") == 2.0);
+
+    let Request::Publish(_, output) = peer.request() else { panic!("the output comes first") };
+    peer.acknowledge(output);
+    let told = [peer.request(), peer.request()];
+    assert_eq!(
+        told,
+        [Request::PubAck(1), Request::Disconnect],
+        "what came before the stop is acknowledged, and only that"
+    );
+    drop(peer);
+    assert_eq!(daemon.ended().code(), Some(0));
+}
+
+fn what_its_target_does_not_take_in_time_comes_again(protocol: Protocol) {
+    let (plant, cloud) = (Mosquitto::start(), ScriptedBroker::listen(protocol));
+    let relay = "allow = { publish = [\"cloud:up/#\"] }\nconfig = { broker = \"cloud\", topic = \"up/{topic}\" }";
+    let config = Config::new()
+        .top("shutdown-grace = \"300ms\"")
+        .broker("plant", plant.port(), protocol, "")
+        .broker("cloud", cloud.port(), protocol, "")
+        .handler("relay", "relay.wasm", relay)
+        .subscription("plant", "in/#", 1, "relay", "");
+    let mut daemon = Daemon::launch(&config);
+    let mut target = cloud.accept(false);
+    daemon.wait_broker("plant");
+    plant.client(protocol).publish(&Message::new("in/a", "x"));
+    let Request::Publish(..) = target.request() else { panic!("the output comes") };
+    daemon.terminate();
+    drop(target);
+
+    daemon.launch_again();
+    let mut target = cloud.accept(false);
+    let Request::Publish(again, id) = target.request() else { panic!("the output comes again") };
+    assert_eq!(again.topic, "up/in/a");
+    target.acknowledge(id);
+    daemon.settle("plant", 1);
 }
 
 #[test]

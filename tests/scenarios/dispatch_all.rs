@@ -1,11 +1,13 @@
 //! `dispatch = "all"`: each matching subscription's handler runs, a handler at most once.
 
 use tidegate_tests::config::ECHO;
+use tidegate_tests::script::{Request, ScriptedBroker};
 use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols};
 
 on_both_protocols!(
     every_matching_handler_runs_once,
     a_message_is_acknowledged_when_every_call_is_final_and_one_failure_shows,
+    no_acknowledgement_leaves_before_the_last_call_is_final,
 );
 
 const ALL: &str = "dispatch = \"all\"";
@@ -67,4 +69,25 @@ fn a_message_is_acknowledged_when_every_call_is_final_and_one_failure_shows(prot
     assert_eq!(metrics.finished("plant", "handled"), 0.0, "the worst end counts");
     assert_eq!((metrics.calls("works", "ok"), metrics.calls("rejects", "reject")), (1.0, 1.0));
     daemon.balance();
+}
+
+fn no_acknowledgement_leaves_before_the_last_call_is_final(protocol: Protocol) {
+    let broker = ScriptedBroker::listen(protocol);
+    let config = Config::new()
+        .broker("plant", broker.port(), protocol, ALL)
+        .guest("quick", "plant", ECHO, "")
+        .guest("slow", "plant", "mode = \"hold\", ms = 1500, trigger = \"x\"", "call-deadline = \"10s\"")
+        .subscription("plant", "a/#", 1, "quick", "")
+        .subscription("plant", "a/b", 1, "slow", "");
+    let daemon = Daemon::launch(&config);
+    let mut peer = broker.accept(false);
+    peer.grant();
+    peer.publish(7, &Message::new("a/b", "x"));
+    for handler in ["quick", "slow"] {
+        let request = peer.request();
+        let Request::Publish(_, output) = request else { panic!("before the output of {handler} came {request:?}") };
+        peer.acknowledge(output);
+    }
+    assert_eq!(peer.request(), Request::PubAck(7));
+    daemon.settle("plant", 1);
 }

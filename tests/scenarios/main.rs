@@ -10,6 +10,7 @@ mod session_payloads;
 mod session_poisoned;
 mod session_properties;
 mod session_qos;
+mod session_source_lost;
 mod session_subscriptions;
 mod session_tls;
 mod session_tls_failures;
@@ -27,6 +28,7 @@ mod broker_traffic;
 mod dispatch_all;
 mod dispatch_best_match;
 mod dispatch_log_action;
+mod dispatch_loop;
 mod dispatch_order_per_topic;
 mod dispatch_parallel_limit;
 mod dispatch_share;
@@ -41,8 +43,12 @@ mod handler_overload;
 mod handler_retry;
 mod handler_samples;
 
+mod dead_letters;
+
 mod outbox_acknowledgement;
+mod outbox_backpressure;
 mod outbox_bridges;
+mod outbox_limits;
 
 mod fault_all_with_one_failing;
 mod fault_bridges_full;
@@ -50,8 +56,11 @@ mod fault_broker_killed;
 mod fault_connection_cut;
 mod fault_daemon_killed;
 mod fault_daemon_stopped;
+mod fault_direction_dropped;
 mod fault_handler_fails;
+mod fault_overload;
 mod fault_session_lost;
+mod fault_socket_stalled;
 mod fault_target_down;
 
 mod admin_limits;
@@ -75,6 +84,8 @@ mod operator_import;
 mod operator_publish;
 mod operator_recv;
 mod operator_subscriptions;
+
+mod delivery_page;
 
 mod telemetry_certificates;
 mod telemetry_health;

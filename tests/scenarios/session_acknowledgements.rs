@@ -59,7 +59,7 @@ fn acknowledgements_leave_in_the_order_of_arrival(protocol: Protocol) {
     }
 
     let (outputs, acknowledged) = told_apart(&answer(&mut peer, 2 * usize::from(COUNT)));
-    assert_eq!(acknowledged, (1..=COUNT).collect::<Vec<_>>());
+    assert_eq!(acknowledged, (1..=COUNT).collect::<Vec<_>>(), "acknowledged in the order of arrival");
     let first_slow = outputs.iter().position(|output| output.ends_with("slow"));
     assert!(first_slow > Some(0), "calls ended in another order than they began, or this shows nothing: {outputs:?}");
     daemon.settle("plant", usize::from(COUNT));
@@ -139,7 +139,8 @@ fn a_message_that_was_not_started_is_left_to_a_resumed_session(protocol: Protoco
 
     // The call that was in progress ends and publishes; both messages come again and are handled.
     let (outputs, acknowledged) = told_apart(&answer(&mut peer, 5));
-    assert_eq!(outputs, ["out/in/a slow", "out/in/a slow", "out/in/a next"]);
+    let expected = ["out/in/a slow", "out/in/a slow", "out/in/a next"];
+    assert_eq!(outputs, expected, "what was begun is published twice, what was not is published once");
     assert_eq!(acknowledged, [1, 2]);
     let metrics = daemon.settle("plant", 4);
     assert_eq!((metrics.finished("plant", "handled"), metrics.finished("plant", "returned")), (3.0, 1.0));

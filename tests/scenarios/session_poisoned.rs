@@ -5,22 +5,23 @@ use std::time::{Duration, Instant};
 
 use tidegate_tests::config::ECHO;
 use tidegate_tests::script::{Peer, Request, ScriptedBroker};
-use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols};
+use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols};
 
 on_both_protocols!(
     a_publish_that_ends_each_connection_is_given_up_and_what_follows_goes_on,
+    what_caused_a_publish_that_is_given_up_becomes_a_dead_letter,
     its_own_broker_gets_the_acknowledgement_of_what_caused_it,
     a_publish_that_is_too_large_for_a_broker_that_does_not_say_so_is_given_up,
     a_broker_that_ends_connections_for_other_reasons_costs_no_publish,
 );
 
 /// Relays from `plant` to `up/#` on `cloud`.
-fn bridge(plant: &Mosquitto, cloud: &ScriptedBroker, protocol: Protocol) -> Daemon {
+fn bridge(plant: &Mosquitto, cloud: &ScriptedBroker, protocol: Protocol, more: &str) -> Daemon {
     let keys = "allow = { publish = [\"cloud:up/#\"] }\nconfig = { broker = \"cloud\", topic = \"up/{topic}\" }";
     let config = Config::new()
         .broker("plant", plant.port(), protocol, "")
         .broker("cloud", cloud.port(), protocol, "")
-        .handler("relay", "relay.wasm", &format!("instances = 1\n{keys}"))
+        .handler("relay", "relay.wasm", &format!("instances = 1\n{keys}\n{more}"))
         .subscription("plant", "in/#", 1, "relay", "");
     Daemon::launch(&config)
 }
@@ -43,7 +44,7 @@ fn serve(mut peer: Peer, count: usize) -> Vec<String> {
 
 fn a_publish_that_ends_each_connection_is_given_up_and_what_follows_goes_on(protocol: Protocol) {
     let (plant, cloud) = (Mosquitto::start(), ScriptedBroker::listen(protocol));
-    let daemon = bridge(&plant, &cloud, protocol);
+    let daemon = bridge(&plant, &cloud, protocol, "");
     daemon.wait_broker("plant");
     let peer = cloud.accept(false);
     let publisher = plant.client(protocol);
@@ -63,6 +64,34 @@ fn a_publish_that_ends_each_connection_is_given_up_and_what_follows_goes_on(prot
     let said = daemon.wait_event(given_up, &[("level", "ERROR"), ("broker", "cloud"), ("topic", "up/in/a")]);
     assert_eq!(said["attempts"], 5, "{said}");
     assert_eq!(daemon.metrics().connects("cloud", "accepted"), 6.0);
+}
+
+fn what_caused_a_publish_that_is_given_up_becomes_a_dead_letter(protocol: Protocol) {
+    let (plant, cloud) = (Mosquitto::start(), ScriptedBroker::listen(protocol));
+    let daemon = bridge(&plant, &cloud, protocol, "dead-letter = { broker = \"plant\", topic = \"dead\" }");
+    daemon.wait_broker("plant");
+    let peer = cloud.accept(false);
+    let client = Client::connect(plant.port(), Protocol::V5);
+    client.subscribe("dead", 1);
+    client.publish_all(&["poison", "after"].map(|text| Message::new("in/a", text)));
+    assert_eq!(serve(peer, 2), [""; 0]);
+    for loss in 2..=5 {
+        assert_eq!(serve(cloud.accept(true), 2), [""; 0], "loss {loss}");
+    }
+    assert_eq!(serve(cloud.accept(true), 1), ["after"]);
+    let letter = client.collect(1).remove(0);
+    let error = "the broker cloud ends each connection over the publish to up/in/a";
+    if protocol == Protocol::V5 {
+        assert_eq!(letter.text(), "poison");
+        let has = |key: &str, value: &str| letter.properties.user.contains(&(key.to_owned(), value.to_owned()));
+        assert!(has("tidegate-reason", "publish_poisoned") && has("tidegate-error", error), "{letter:?}");
+    } else {
+        let told = letter.json();
+        let seen = [&told["payload"], &told["reason"], &told["error"]];
+        assert_eq!(seen, ["poison", "publish_poisoned", error]);
+    }
+    let metrics = daemon.settle("plant", 2);
+    assert_eq!((metrics.finished("plant", "handled"), metrics.finished("plant", "dead_letter")), (1.0, 1.0));
 }
 
 fn its_own_broker_gets_the_acknowledgement_of_what_caused_it(protocol: Protocol) {
@@ -113,7 +142,7 @@ fn given_up_by_its_own_broker(protocol: Protocol, guest: &str) {
 /// A broker that ends connection after connection, most of them with publishes unacknowledged.
 fn a_broker_that_ends_connections_for_other_reasons_costs_no_publish(protocol: Protocol) {
     let (plant, cloud) = (Mosquitto::start(), ScriptedBroker::listen(protocol));
-    let daemon = bridge(&plant, &cloud, protocol);
+    let daemon = bridge(&plant, &cloud, protocol, "");
     daemon.wait_broker("plant");
     plant.client(protocol).publish_all(&["0", "1", "2"].map(|text| Message::new("in/a", text)));
 

@@ -1,16 +1,18 @@
 //! The project's own commands: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench`, `cargo xtask fuzz`,
-//! `cargo xtask build-plugins`.
+//! `cargo xtask sabotage`, `cargo xtask soak`, `cargo xtask build-plugins`.
 //!
 //! Owns: the order of the steps. `shell.rs` runs programs, `setup.rs` finds or installs what is missing, `plugins.rs` builds
-//! the handlers, `checks.rs` judges the tree, `bench.rs` has it measured, `fuzz.rs` has it
-//! fuzzed. It deliberately needs nothing but cargo to start.
+//! the handlers, `checks.rs` judges the tree, `bench.rs` has it measured, `fuzz.rs` has it fuzzed, `sabotage/` breaks it to see
+//! that tests fail, `soak.rs` breaks all around it for long. It deliberately needs nothing but cargo to start.
 
 mod bench;
 mod checks;
 mod fuzz;
 mod plugins;
+mod sabotage;
 mod setup;
 mod shell;
+mod soak;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -42,6 +44,10 @@ enum Command {
     Bench(bench::Options),
     /// Feed the daemon's parsers with what nobody would write.
     Fuzz(fuzz::Options),
+    /// Break one promise of the daemon at a time, and see that a scenario notices.
+    Sabotage(sabotage::Options),
+    /// Break the daemon, its connections and its brokers in the middle of messages, for long, and check that none is lost.
+    Soak(soak::Options),
     /// Build the sample handlers to target/plugins.
     BuildPlugins,
 }
@@ -52,6 +58,8 @@ fn main() -> ExitCode {
         Command::Test(options) => checks::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Sabotage(options) => sabotage::run(&options),
+        Command::Soak(options) => soak::run(&options),
         Command::BuildPlugins => plugins::build().map(|_| ()),
     };
     match done {

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -115,6 +115,15 @@ impl Program {
             bail!("`{shown}` failed: {}", said.trim().lines().last().unwrap_or("it did not say why"));
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Runs it silently: what it wrote, and how it ended, whatever that was.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn output(mut self) -> Result<Output> {
+        let output = self.0.stdin(Stdio::null()).output();
+        output.with_context(|| format!("cannot start `{}`", self.shown()))
     }
 
     /// Becomes the program: its exit code is ours, and Ctrl-C reaches only it.

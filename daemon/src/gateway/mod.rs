@@ -25,6 +25,7 @@ use crate::control::admin::{Admin, AdminError, Pages};
 use crate::control::config::Loaded;
 use crate::control::config::model::Config;
 use crate::control::live::{self, Live};
+use crate::path::dead_letter::Places;
 use crate::path::handler::wasm::{EngineError, LoadError, StartError, WasmEngine};
 use crate::path::outbox::{self, Outboxes};
 use crate::path::receipt::Progress;
@@ -115,6 +116,7 @@ impl Gateway {
             names: loaded.names.clone(),
             metrics: Arc::new(Metrics::new()?),
             outboxes: Arc::new(Outboxes::new()),
+            places: Places::default(),
             router: Arc::new(Router::new(Arc::clone(&progress), received.clone(), tracer.clone(), tap.clone())),
             tap: tap.clone(),
             engine: Arc::new(tokio::task::spawn_blocking(move || WasmEngine::new(Some(&cache))).await??),

@@ -17,6 +17,7 @@ use crate::control::config::Loaded;
 use crate::control::config::diff::{BrokerChange, Change, Difference};
 use crate::control::config::model::{Broker, Handler, OnMessage};
 use crate::control::live::{Running, RunningBroker};
+use crate::path::dead_letter::Places;
 use crate::path::dispatch::{HandlerQueue, ParallelLimit};
 use crate::path::handler::wasm::WasmEngine;
 use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHandler};
@@ -35,6 +36,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// What waits to be published.
     pub outboxes: Arc<Outboxes>,
+    /// Which topics have dead letters.
+    pub places: Places,
     /// Where messages go.
     pub router: Arc<Router>,
     /// Where what flows through is shown.
@@ -156,6 +159,7 @@ impl Stages {
     pub async fn make(&mut self, prepared: Prepared) {
         let Prepared { loaded, difference, mut ready } = prepared;
         self.shared.names.adopt(&loaded.names);
+        self.shared.places.configure(&loaded.config);
         let old = std::mem::replace(&mut self.loaded, loaded);
         let queues = self.queues(&ready);
         for (name, _) in difference.handlers.iter().filter(|(_, change)| *change == Change::Added) {
@@ -366,6 +370,7 @@ async fn ready(
             // The numbers of the brokers that come with this configuration count once it runs.
             brokers: shared.names.clone(),
             outboxes: Arc::clone(&shared.outboxes),
+            places: shared.places.clone(),
             meters: shared.metrics.handler(&name),
             tap: shared.tap.clone(),
             handler,

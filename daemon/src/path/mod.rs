@@ -10,6 +10,7 @@
 //! ```
 //! Each arrow is a call that does not wait, but for two: an instance waits for a job, and for room in the outboxes.
 
+pub mod dead_letter;
 pub mod dispatch;
 pub mod handler;
 pub mod outbox;

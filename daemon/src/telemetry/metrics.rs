@@ -14,8 +14,9 @@ use prometheus::{
 };
 
 use crate::message::Qos;
+use crate::path::dead_letter::Reason;
 use crate::path::handler::CallResult;
-use crate::path::outbox::Reason;
+use crate::path::outbox::DropReason;
 use crate::path::receipt::Outcome;
 use crate::path::session::Holder;
 
@@ -44,6 +45,8 @@ pub struct Metrics {
     handler_retries: IntCounterVec,
     handler_retrying: IntGaugeVec,
     handler_instances: IntGaugeVec,
+    dead_letters: IntCounterVec,
+    dead_letters_dropped: IntCounterVec,
     outbox_messages: IntGaugeVec,
     outbox_bytes: IntGaugeVec,
     outbox_max_messages: IntGaugeVec,
@@ -133,6 +136,16 @@ impl Metrics {
                 &["handler"],
             )?,
             handler_instances: families.gauge("handler_instances", "Instances ready to be called.", &["handler"])?,
+            dead_letters: families.counter(
+                "dead_letters_total",
+                "Messages that failed for good and whose dead letter its broker has, by reason.",
+                &["handler", "reason"],
+            )?,
+            dead_letters_dropped: families.counter(
+                "dead_letters_dropped_total",
+                "Messages that failed for good and whose dead letter could not be kept.",
+                &["handler"],
+            )?,
             outbox_messages: families.gauge("outbox_messages", "Messages waiting to be delivered.", &["broker"])?,
             outbox_bytes: families.gauge("outbox_bytes", "Bytes waiting to be delivered.", &["broker"])?,
             outbox_max_messages: families.gauge("outbox_max_messages", "Messages that may wait.", &["broker"])?,
@@ -185,7 +198,8 @@ impl Metrics {
             outbox_max_messages: self.outbox_max_messages.with_label_values(&[name]),
             outbox_max_bytes: self.outbox_max_bytes.with_label_values(&[name]),
             outbox_waiting: self.outbox_waiting.with_label_values(&[name]),
-            outbox_dropped: Reason::ALL.map(|reason| self.outbox_dropped.with_label_values(&[name, reason.label()])),
+            outbox_dropped: DropReason::ALL
+                .map(|reason| self.outbox_dropped.with_label_values(&[name, reason.label()])),
             certificate_expiry: self.certificate_expiry.clone(),
             name: name.to_owned(),
         })
@@ -211,6 +225,8 @@ impl Metrics {
             retries: self.handler_retries.with_label_values(&[name]),
             retrying: self.handler_retrying.with_label_values(&[name]),
             instances: self.handler_instances.with_label_values(&[name]),
+            dead_letters: Reason::ALL.map(|reason| self.dead_letters.with_label_values(&[name, reason.label()])),
+            dead_letters_dropped: self.dead_letters_dropped.with_label_values(&[name]),
         })
     }
 
@@ -228,7 +244,7 @@ impl Metrics {
             forget(&self.published, &[name, qos.label()]);
         });
         Outcome::ALL.iter().for_each(|outcome| forget(&self.finished, &[name, outcome.label()]));
-        Reason::ALL.iter().for_each(|reason| forget(&self.outbox_dropped, &[name, reason.label()]));
+        DropReason::ALL.iter().for_each(|reason| forget(&self.outbox_dropped, &[name, reason.label()]));
         for family in [&self.broker_connected, &self.in_progress, &self.outbox_messages, &self.outbox_bytes] {
             forget(family, &[name]);
         }
@@ -248,6 +264,8 @@ impl Metrics {
     /// Removes the children of a handler, once its runners have ended.
     pub fn forget_handler(&self, name: &str) {
         CallResult::ALL.iter().for_each(|result| forget(&self.handler_calls, &[name, result.label()]));
+        Reason::ALL.iter().for_each(|reason| forget(&self.dead_letters, &[name, reason.label()]));
+        forget(&self.dead_letters_dropped, &[name]);
         for family in [&self.handler_duration, &self.end_to_end] {
             forget(family, &[name]);
         }
@@ -457,7 +475,7 @@ pub struct BrokerMeters {
     /// Calls and commands that wait for room in the outbox.
     pub outbox_waiting: IntGauge,
     /// By [`Reason`].
-    outbox_dropped: [IntCounter; Reason::ALL.len()],
+    outbox_dropped: [IntCounter; DropReason::ALL.len()],
     /// The whole family: only brokers with TLS have children, by what their connections show.
     certificate_expiry: GaugeVec,
     name: String,
@@ -507,7 +525,7 @@ impl BrokerMeters {
     }
 
     /// Counts publishes that the outbox dropped.
-    pub fn outbox_dropped(&self, reason: Reason, publishes: u64) {
+    pub fn outbox_dropped(&self, reason: DropReason, publishes: u64) {
         self.outbox_dropped[reason as usize].inc_by(publishes);
     }
 
@@ -551,12 +569,36 @@ pub struct HandlerMeters {
     pub retrying: IntGauge,
     /// Instances ready to be called.
     pub instances: IntGauge,
+    /// By [`Reason`].
+    dead_letters: [IntCounter; Reason::ALL.len()],
+    /// Those that could not be kept.
+    dead_letters_dropped: IntCounter,
 }
 
 impl HandlerMeters {
     /// Counts a call.
     pub fn call(&self, result: CallResult) {
         self.calls[result as usize].inc();
+    }
+
+    /// Counts a dead letter that its broker has.
+    pub fn dead_letter(&self, reason: Reason) {
+        self.dead_letters[reason as usize].inc();
+    }
+
+    /// Counts a dead letter that could not be kept.
+    pub fn dead_letter_dropped(&self) {
+        self.dead_letters_dropped.inc();
+    }
+
+    /// Dead letters so far by reason, in the order of [`Reason::ALL`].
+    pub fn dead_letters(&self) -> [(Reason, u64); Reason::ALL.len()] {
+        Reason::ALL.map(|reason| (reason, self.dead_letters[reason as usize].get()))
+    }
+
+    /// Dead letters so far that could not be kept.
+    pub fn dead_letters_dropped(&self) -> u64 {
+        self.dead_letters_dropped.get()
     }
 
     /// Calls so far by result, in the order of [`CallResult::ALL`].
@@ -635,6 +677,7 @@ mod tests {
             .chain(DisconnectReason::ALL.iter().map(|reason| reason.label()))
             .chain(CallResult::ALL.iter().map(|result| result.label()))
             .chain(Reason::ALL.iter().map(|reason| reason.label()))
+            .chain(DropReason::ALL.iter().map(|reason| reason.label()))
             .chain(AdminRefusal::ALL.iter().map(|reason| reason.label()));
         let missing: Vec<_> = names.chain(values).filter(|name| !page.contains(&format!("`{name}`"))).collect();
         assert_eq!(missing, [""; 0], "not in docs/metrics.md");
@@ -648,6 +691,15 @@ mod tests {
         let page = String::from_utf8(metrics.render().expect("renders")).expect("UTF-8");
         for reason in DisconnectReason::ALL {
             let sample = format!("disconnects_total{{broker=\"plant\",reason=\"{}\"}} 1\n", reason.label());
+            assert!(page.contains(&sample), "{sample} is not in\n{page}");
+        }
+        let celsius = metrics.handler("celsius");
+        for (count, reason) in (1..).zip(Reason::ALL) {
+            (0..count).for_each(|_| celsius.dead_letter(reason));
+        }
+        let page = String::from_utf8(metrics.render().expect("renders")).expect("UTF-8");
+        for (count, reason) in (1..).zip(Reason::ALL) {
+            let sample = format!("dead_letters_total{{handler=\"celsius\",reason=\"{}\"}} {count}\n", reason.label());
             assert!(page.contains(&sample), "{sample} is not in\n{page}");
         }
         let admin = metrics.admin();

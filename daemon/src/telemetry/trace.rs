@@ -17,9 +17,10 @@ use crate::brokers::BrokerNames;
 use crate::control::admin::resource::{PublishResult, Step, TraceStep};
 use crate::message::{BrokerId, Message, Outgoing};
 use crate::path::handler::{CallError, CallResult, Publish};
-use crate::path::outbox::{Dropped, NoRoom, PublishEnd, Reason};
+use crate::path::outbox::{DropReason, Dropped, NoRoom, PublishEnd};
 use crate::path::receipt::Outcome;
 use crate::path::router::explain::Explanation;
+use crate::topic::TopicName;
 
 /// Steps that wait for one who watches; past it steps are missed.
 const CAPACITY: usize = 1024;
@@ -208,6 +209,12 @@ impl Trace {
         self.tell(Step::WaitsForRetry { handler: handler.to_owned(), wait: micros(wait) });
     }
 
+    /// Its dead letter is to be published. To be told before it waits for room.
+    pub fn dead_letter(&self, handler: &str, broker: BrokerId, topic: &TopicName, reason: &str) {
+        let (broker, topic) = (self.name(broker), cut(topic.as_str()));
+        self.tell(Step::DeadLetter { handler: handler.to_owned(), broker, topic, reason: reason.to_owned() });
+    }
+
     /// What a call published waits for room.
     pub fn waits_for_room(&self, publishes: usize) {
         self.tell(Step::WaitsForRoom { publishes: publishes as u64 });
@@ -230,8 +237,10 @@ impl Trace {
             PublishEnd::Refused(reason) => (PublishResult::Refused, None, Some(cut(reason))),
             PublishEnd::Poisoned => (PublishResult::Poisoned, None, None),
             PublishEnd::Purged => (PublishResult::Purged, None, None),
-            PublishEnd::Dropped(Dropped { reason: Reason::Expired, .. }) => (PublishResult::Expired, None, None),
-            PublishEnd::Dropped(Dropped { reason: Reason::Displaced, .. }) => (PublishResult::Displaced, None, None),
+            PublishEnd::Dropped(Dropped { reason: DropReason::Expired, .. }) => (PublishResult::Expired, None, None),
+            PublishEnd::Dropped(Dropped { reason: DropReason::Displaced, .. }) => {
+                (PublishResult::Displaced, None, None)
+            }
         };
         let (broker, topic) = (self.name(broker), cut(message.topic.as_str()));
         self.tell(Step::Published { broker, topic, result, qos, reason });

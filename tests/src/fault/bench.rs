@@ -20,6 +20,10 @@ const TOPICS: usize = 16;
 /// Messages of a row that are on their way at the same time, at most: more than the daemon's window, so that it is always full.
 pub const AHEAD: usize = 600;
 
+/// For handlers of rows that break other things: a call's deadline is wall clock, and on a machine that is loaded besides a thread
+/// may wait for a processor for longer than a second.
+pub const PATIENT: &str = "call-deadline = \"1m\"";
+
 /// A row's set-up that is not started yet.
 pub struct Setup {
     protocol: Protocol,
@@ -107,7 +111,8 @@ impl Setup {
 pub fn relay(config: Config) -> Config {
     let keys = "allow = { publish = [\"cloud:out/#\"] }\nconfig = { broker = \"cloud\", topic = \"out/{topic}\" }\n\
                 instances = 2";
-    config.handler("relay", "relay.wasm", keys).subscription("plant", "in/#", 1, "relay", "")
+    let keys = format!("{keys}\n{PATIENT}");
+    config.handler("relay", "relay.wasm", &keys).subscription("plant", "in/#", 1, "relay", "")
 }
 
 /// A row's set-up at work. Its parts are dropped in this order.
@@ -132,6 +137,21 @@ pub struct Bench {
     pub ledger: Arc<Ledger>,
 }
 
+/// Waits until so many inputs have an output.
+///
+/// # Panics
+/// Nothing new came for [`STUCK`](super::STUCK): with the ends of messages that the daemon has counted, and its warnings.
+#[track_caller]
+pub(super) fn reach(daemon: &Daemon, ledger: &Ledger, count: usize) {
+    let Err(stuck) = ledger.reach(count) else { return };
+    let metrics = daemon.metrics();
+    let ends = metrics.page.lines().filter(|line| line.starts_with("tidegate_messages_finished_total"));
+    let ends: Vec<_> = ends.filter(|line| !line.ends_with(" 0")).collect();
+    let warns = |line: &String| ["\"WARN\"", "\"ERROR\""].iter().any(|level| line.contains(level));
+    let warnings: Vec<_> = daemon.log().into_iter().filter(warns).collect();
+    panic!("{stuck}\nthe daemon counts {ends:#?}\nand said {warnings:#?}");
+}
+
 impl Bench {
     /// Waits until everything has come out, and holds that the daemon kept its word: each input has its output, in order;
     /// acknowledgements left in order; its counters balance; nothing came twice but what was sent without an acknowledgement when
@@ -139,8 +159,8 @@ impl Bench {
     /// was broken in a few words.
     #[track_caller]
     pub fn finish(self, row: &Row, broken: &str, forgiven: usize) -> Verdict {
-        self.ledger.wait_distinct(self.ledger.flow().count());
-        self.others.iter().for_each(|(_, ledger)| ledger.wait_distinct(ledger.flow().count()));
+        reach(&self.daemon, &self.ledger, self.ledger.flow().count());
+        self.others.iter().for_each(|(_, ledger)| reach(&self.daemon, ledger, ledger.flow().count()));
         let again = self.sender.finish();
         self.daemon.wait_metrics("everything reaches its end", |metrics| metrics.in_progress("plant") == 0.0);
         self.daemon.balance();

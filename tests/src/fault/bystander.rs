@@ -5,16 +5,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Collector, Flow, Ledger, Pace, Sender};
+use super::{Collector, Flow, Ledger, PATIENT, Pace, Sender, bench};
 use crate::client::Protocol;
 use crate::config::ECHO;
-use crate::{Config, Mosquitto};
+use crate::{Config, Daemon, Mosquitto};
 
-/// Messages a second, spread evenly: few, so that it lasts.
+/// Messages a second: few, so that they are spread evenly.
 const RATE: u32 = 250;
 
-/// How long nothing may come out, on a machine that is loaded besides. It is far below the time for which anything stalls.
-const GAP: Duration = Duration::from_secs(5);
+/// More than it will ever send: it ends when it is told to.
+const MESSAGES: usize = 250_000;
+
+/// How long nothing may come out, on a machine that is loaded besides. What waited for the broken session would wait for its
+/// keep alive, 30 s.
+const GAP: Duration = Duration::from_secs(20);
 
 /// A stream beside. Its broker has the name `field`.
 pub struct Bystander {
@@ -26,10 +30,9 @@ pub struct Bystander {
 }
 
 impl Bystander {
-    /// Starts its broker, for a stream that lasts so long.
-    pub fn new(protocol: Protocol, lasts: Duration) -> Bystander {
-        let count = usize::try_from(lasts.as_secs() * u64::from(RATE)).expect("fits");
-        let flow = Flow::new("beside", 4, count);
+    /// Starts its broker.
+    pub fn new(protocol: Protocol) -> Bystander {
+        let flow = Flow::new("beside", 4, MESSAGES);
         let (broker, ledger) = (Mosquitto::start(), Ledger::new(&flow, "out/"));
         Bystander { protocol, broker, ledger, work: None, moved: (0, Instant::now()) }
     }
@@ -40,7 +43,7 @@ impl Bystander {
         move |config| {
             config
                 .broker("field", port, protocol, "")
-                .guest("echo", "field", ECHO, "instances = 1")
+                .guest("echo", "field", ECHO, &format!("instances = 1\n{PATIENT}"))
                 .subscription("field", &filter, 1, "echo", "")
         }
     }
@@ -57,25 +60,27 @@ impl Bystander {
     /// Holds that it goes on. To be called again and again.
     ///
     /// # Panics
-    /// Nothing new has come out for some seconds, though it is not at its end.
+    /// Nothing new has come out for some seconds.
     #[track_caller]
     pub fn goes_on(&mut self) {
         let distinct = self.ledger.distinct();
-        if distinct > self.moved.0 || distinct == self.ledger.flow().count() {
+        if distinct > self.moved.0 {
             self.moved = (distinct, Instant::now());
         }
-        assert!(self.moved.1.elapsed() < GAP, "the stream beside stands still for {GAP:?}, after {distinct} messages");
+        let sent = self.work.as_ref().map_or(0, |(sender, _)| sender.acknowledged());
+        let gap = self.moved.1.elapsed();
+        assert!(gap < GAP, "the stream beside stands still for {GAP:?}, after {distinct} of {sent} messages");
     }
 
-    /// Waits for its end; each message has come exactly once, in order.
+    /// Ends it, while the daemon still runs; each message has come exactly once, in order.
     #[track_caller]
-    pub fn finish(mut self) {
+    pub fn finish(mut self, daemon: &Daemon) {
         let (sender, collector) = self.work.take().expect("it was started");
-        self.ledger.wait_distinct(self.ledger.flow().count());
-        sender.finish();
+        let sent = sender.hold();
+        bench::reach(daemon, &self.ledger, sent);
         collector.drain();
         collector.finish();
-        let verdict = self.ledger.verdict();
+        let verdict = self.ledger.verdict_until(sent);
         verdict.hold();
         assert_eq!(verdict.duplicates, 0, "nothing of it was ever broken");
     }

@@ -95,20 +95,28 @@ impl Ledger {
     /// None came for the first time for [`STUCK`].
     #[track_caller]
     pub fn wait_distinct(&self, count: usize) {
+        self.reach(count).unwrap_or_else(|stuck| panic!("{stuck}"));
+    }
+
+    /// As [`Ledger::wait_distinct`], for who can tell more about it.
+    ///
+    /// # Errors
+    /// None came for the first time for [`STUCK`]: which are missing.
+    pub fn reach(&self, count: usize) -> Result<(), String> {
         let mut state = self.lock();
-        let mut moved = Instant::now();
+        let begin = Instant::now();
         while state.distinct < count {
-            moved = moved.max(state.moved);
-            let Some(left) = STUCK.checked_sub(moved.elapsed()) else {
-                let missing = state.missing(0..self.flow.count(), &self.flow);
-                panic!(
-                    "{count} outputs: nothing new for {STUCK:?} after {}; missing: {}",
-                    state.distinct,
+            let Some(left) = STUCK.checked_sub(state.moved.max(begin).elapsed()) else {
+                let missing = state.missing(0..count, &self.flow);
+                let distinct = state.distinct;
+                return Err(format!(
+                    "{count} outputs: nothing new for {STUCK:?} after {distinct}; missing: {}",
                     shown(&missing)
-                );
+                ));
             };
             state = self.changed.wait_timeout(state, left).expect("no thread panics with the lock").0;
         }
+        Ok(())
     }
 
     /// Waits until there may be room for this place: fewer than `ahead` inputs before it have no output yet. False when
@@ -120,15 +128,20 @@ impl Ledger {
         !waited.timed_out()
     }
 
-    /// Judges what came so far, for inputs of which each must have an output.
+    /// Judges what came so far: each input must have an output.
     pub fn verdict(&self) -> Verdict {
+        self.verdict_until(self.flow.count())
+    }
+
+    /// As [`Ledger::verdict`], for a flow of which no more was sent than so many messages.
+    pub fn verdict_until(&self, inputs: usize) -> Verdict {
         let state = self.lock();
         Verdict {
-            inputs: self.flow.count(),
+            inputs,
             came: state.came,
             distinct: state.distinct,
             duplicates: state.duplicates(),
-            missing: state.missing(0..self.flow.count(), &self.flow),
+            missing: state.missing(0..inputs, &self.flow),
             disorder: state.disorder.clone(),
             foreign: state.foreign.clone(),
             took: state.moved - state.since,

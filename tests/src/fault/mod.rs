@@ -21,7 +21,7 @@ mod row;
 mod sender;
 mod tap;
 
-pub use bench::{AHEAD, Bench, Setup, relay};
+pub use bench::{AHEAD, Bench, PATIENT, Setup, relay};
 pub use bystander::Bystander;
 pub use collector::Collector;
 pub use flow::Flow;

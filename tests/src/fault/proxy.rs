@@ -58,8 +58,8 @@ pub struct Counts {
     pub cuts: usize,
     /// Connections that ended, for whatever reason, with a message sent and not acknowledged, in either direction.
     pub interrupted: usize,
-    /// Messages, of either direction, that were sent and not acknowledged when their connections had ended: what may rightly
-    /// come again, beside that whose acknowledgement was on its way.
+    /// Messages, of either direction, that were sent and not acknowledged when their connections ended: what may rightly come
+    /// again, beside that whose acknowledgement was on its way.
     pub unacknowledged: usize,
     /// Acknowledgements of the daemon.
     pub acknowledged: usize,
@@ -254,11 +254,13 @@ impl Shared {
 
     /// A connection has begun to end, with so many messages unacknowledged.
     pub(super) fn ending(&self, open: usize) {
-        self.lock().counts.interrupted += usize::from(open > 0);
+        let mut state = self.lock();
+        state.counts.interrupted += usize::from(open > 0);
+        state.counts.unacknowledged += open;
     }
 
-    /// Both directions of a connection have ended.
-    pub(super) fn ended(&self, connection: &Arc<Connection>) {
+    /// Both directions of a connection have ended. `ending` was told of as many unacknowledged messages.
+    pub(super) fn ended(&self, connection: &Arc<Connection>, told: usize) {
         let (acknowledged, open) = {
             let tap = connection.tap();
             (tap.acknowledged(), tap.open())
@@ -267,7 +269,7 @@ impl Shared {
         let mut state = self.lock();
         state.standing.retain(|standing| !Arc::ptr_eq(standing, connection));
         state.counts.acknowledged += acknowledged;
-        state.counts.unacknowledged += open;
+        state.counts.unacknowledged += open.saturating_sub(told);
         state.violations.extend(violations);
     }
 }

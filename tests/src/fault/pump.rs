@@ -35,8 +35,8 @@ pub(super) struct Connection {
 struct Fate {
     modes: [Mode; 2],
     cut: bool,
-    /// Directions that have ended.
-    ended: usize,
+    /// How many messages were unacknowledged when the first direction ended; none while both pass.
+    ending: Option<usize>,
 }
 
 impl Connection {
@@ -51,7 +51,7 @@ impl Connection {
             side.set_nodelay(true)?;
             side.set_write_timeout(Some(LOOK))?;
         }
-        let fate = Mutex::new(Fate { modes, cut: false, ended: 0 });
+        let fate = Mutex::new(Fate { modes, cut: false, ending: None });
         let tap = Mutex::new(Tap::new(protocol));
         Ok(Connection { number, daemon, broker, fate, changed: Condvar::new(), tap })
     }
@@ -64,7 +64,7 @@ impl Connection {
     /// False if it was cut or had begun to end before.
     pub(super) fn cut(&self, how: Cut) -> bool {
         let mut fate = self.fate();
-        let stood = !fate.cut && fate.ended == 0;
+        let stood = !fate.cut && fate.ending.is_none();
         if fate.cut {
             return false;
         }
@@ -138,15 +138,10 @@ pub(super) fn run(shared: &Shared, connection: &Arc<Connection>, direction: Dire
     if let Some(how) = cut {
         shared.cut(connection, how);
     }
-    let ended = {
-        let mut fate = connection.fate();
-        fate.ended += 1;
-        fate.ended
-    };
-    if ended == 1 {
-        shared.ending(open);
-    } else {
-        shared.ended(connection);
+    let before = connection.fate().ending.replace(open);
+    match before {
+        None => shared.ending(open),
+        Some(told) => shared.ended(connection, told),
     }
 }
 

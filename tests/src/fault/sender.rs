@@ -199,6 +199,7 @@ impl Work {
     fn send(&self, client: &Client, base: usize) -> usize {
         let mut place = base;
         while place < self.flow.count() {
+            self.shared.lock().acknowledged = base + client.acknowledged();
             match self.step(place) {
                 Step::Leave => break,
                 Step::Send if client.offer(&self.flow.message(place)).is_err() => break,

@@ -16,7 +16,8 @@ use crate::control::admin::resource::Handler;
 pub struct HandlerKeys;
 
 impl Resource for HandlerKeys {
-    const TABLES: &'static [&'static str] = &["config"];
+    const TABLES: &'static [&'static str] = &["config", "dead-letter"];
+    const NEEDED: &'static [&'static str] = &["dead-letter-broker", "dead-letter-topic"];
     const KEYS: &'static [Key] = {
         use Kind::{Choice, Integer, List, Table, Text};
         &[
@@ -75,6 +76,14 @@ impl Resource for HandlerKeys {
                 "SIZE",
                 "Bytes of one call's publishes [default: 1MiB]",
             ),
+            key(
+                "dead-letter-broker",
+                &["dead-letter", "broker"],
+                Text,
+                "BROKER",
+                "Where messages go whose calls have failed for good; needs --dead-letter-topic [default: dropped]",
+            ),
+            key("dead-letter-topic", &["dead-letter", "topic"], Text, "TOPIC", "The topic that they are published to"),
             key(
                 "allow-publish",
                 &["allow", "publish"],
@@ -189,7 +198,18 @@ impl Handlers {
 }
 
 fn list(look: Look, handlers: Vec<Handler>) -> String {
-    let header = ["NAME", "PLUGIN", "VERSION", "INSTANCES", "CALLS", "FAILURES", "WAITING", "LAST FAILURE", "ORIGIN"];
+    let header = [
+        "NAME",
+        "PLUGIN",
+        "VERSION",
+        "INSTANCES",
+        "CALLS",
+        "FAILURES",
+        "DEAD LETTERS",
+        "WAITING",
+        "LAST FAILURE",
+        "ORIGIN",
+    ];
     let rows = handlers.into_iter().map(|handler| {
         let calls: u64 = handler.calls.values().sum();
         let ok = handler.calls.get("ok").copied().unwrap_or_default();
@@ -200,6 +220,7 @@ fn list(look: Look, handlers: Vec<Handler>) -> String {
             handler.instances.to_string(),
             calls.to_string(),
             (calls - ok).to_string(),
+            handler.dead_letters.values().sum::<u64>().to_string(),
             handler.waiting.to_string(),
             show::last_failure(handler.last_failure.as_ref()),
             show::origin(&handler.origin),
@@ -224,23 +245,25 @@ mod tests {
             "handlers add h --plugin p.wasm --instances 2 --isolation per-message --call-deadline 1s --max-memory 1MiB \
              --queue 3 --queue-bytes 1KiB --overload drop-oldest --retry-max 5 --retry-backoff 1s..1m \
              --retry-max-time 10m --max-publishes 0 --max-publish-bytes 1B \
-             --allow-publish a:x/# --allow-publish b:y,z --config unit=F --config limit=3",
+             --dead-letter-broker a --dead-letter-topic dead/h --allow-publish a:x/# --allow-publish b:y,z --config unit=F --config limit=3",
             add,
             json!({"name": "h", "plugin": "p.wasm", "instances": 2, "isolation": "per-message", "call-deadline": "1s",
                 "max-memory": "1MiB", "queue": 3, "queue-bytes": "1KiB", "overload": "drop-oldest",
                 "retry": {"max": 5, "backoff": "1s..1m", "max-time": "10m"}, "max-publishes": 0,
-                "max-publish-bytes": "1B", "allow": {"publish": ["a:x/#", "b:y,z"]},
+                "max-publish-bytes": "1B", "dead-letter": {"broker": "a", "topic": "dead/h"}, "allow": {"publish": ["a:x/#", "b:y,z"]},
                 "config": {"unit": "F", "limit": 3}}),
         );
         let set = "PATCH /api/v1/handlers/h";
         check("handlers set h --config unit=null", set, json!({"config": {"unit": null}}));
         let unset = json!({"allow": {"publish": null}, "config": null, "queue": 1});
         check("handlers set h --unset allow-publish --unset config --queue 1", set, unset);
+        check("handlers set h --unset dead-letter", set, json!({"dead-letter": null}));
         check("handlers remove h", "DELETE /api/v1/handlers/h", Value::Null);
         check("handlers list", "GET /api/v1/handlers", Value::Null);
         check("handlers list h", "GET /api/v1/handlers/h", Value::Null);
         check_refused("handlers add h", 2, "--plugin <FILE>");
         check_refused("handlers set h", 2, "there is nothing to set");
+        check_refused("handlers set h --unset dead-letter-topic", 2, "use --unset dead-letter, which takes all of it");
         check_refused("handlers set h --unset name", 2, "invalid value 'name'");
         check_refused("handlers add h --plugin p --config unit", 2, "there is no = in it; write KEY=VALUE");
     }
@@ -252,13 +275,14 @@ mod tests {
             "version": "0123456789abcdef", "instances": 2, "isolation": "reuse", "call-deadline": "1s",
             "max-memory": "64MiB", "queue": 1024, "queue-bytes": "16MiB", "overload": "drop-newest",
             "retry": {"max": 3, "backoff": "100ms..10s", "max-time": "30s"}, "retrying": 1,
-            "max-publishes": 64, "max-publish-bytes": "1MiB", "allow-publish": ["b:x/#"], "config": {"unit": "***"},
-            "calls": {"ok": 5, "reject": 1, "trap": 2}, "waiting": 4,
+            "max-publishes": 64, "max-publish-bytes": "1MiB", "dead-letter": {"broker": "b", "topic": "dead"},
+            "allow-publish": ["b:x/#"], "config": {"unit": "***"}, "calls": {"ok": 5, "reject": 1, "trap": 2},
+            "dead-letters": {"reject": 1, "trap": 1}, "dead-letters-dropped": 1, "waiting": 4,
             "last-failure": {"time": "2026-01-02T03:04:05Z", "result": "trap", "error": "unreachable"},
         });
         let output = "\
-NAME     PLUGIN          VERSION       INSTANCES  CALLS  FAILURES  WAITING  LAST FAILURE                            ORIGIN
-celsius  plugins/c.wasm  0123456789ab  2          8      3         4        2026-01-02T03:04:05Z trap: unreachable  t.toml:7
+NAME     PLUGIN          VERSION       INSTANCES  CALLS  FAILURES  DEAD LETTERS  WAITING  LAST FAILURE                            ORIGIN
+celsius  plugins/c.wasm  0123456789ab  2          8      3         2             4        2026-01-02T03:04:05Z trap: unreachable  t.toml:7
 ";
         check_shown("handlers list", &Value::from(vec![handler]), output);
     }

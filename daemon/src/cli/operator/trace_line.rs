@@ -43,6 +43,9 @@ fn what(step: &Step) -> String {
             format!("call of {handler} ended after {}: {result}{error} ({publishes} published)", milliseconds(*took))
         }
         Step::WaitsForRetry { handler, wait } => format!("{handler} is called again in {}", milliseconds(*wait)),
+        Step::DeadLetter { handler, broker, topic, reason } => {
+            format!("becomes a dead letter of {handler} ({reason}) on {broker}: {topic}")
+        }
         Step::WaitsForRoom { publishes } => format!("waits for room in an outbox ({publishes} to publish)"),
         Step::NoRoom { publishes, reason } => format!("no room ({publishes} to publish): {reason}"),
         Step::Admitted { publishes } => format!("in the outboxes ({publishes} to publish)"),
@@ -150,6 +153,10 @@ mod tests {
             "call of h ended after 0.007 ms: reject: no (0 published)",
         );
         check(Step::WaitsForRetry { handler: h(), wait: 150_000 }, "h is called again in 150.000 ms");
+        check(
+            Step::DeadLetter { handler: h(), broker: b(), topic: t(), reason: text("reject") },
+            "becomes a dead letter of h (reject) on b: t",
+        );
         check(Step::WaitsForRoom { publishes: 2 }, "waits for room in an outbox (2 to publish)");
         check(Step::Admitted { publishes: 2 }, "in the outboxes (2 to publish)");
         let published = |result, qos, reason: Option<&str>| Step::Published {

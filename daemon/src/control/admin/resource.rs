@@ -234,6 +234,8 @@ pub struct Handler {
     pub retry: Retry,
     pub max_publishes: usize,
     pub max_publish_bytes: String,
+    /// Where messages go whose calls have failed for good; null drops them.
+    pub dead_letter: Option<DeadLetterTopic>,
     /// `BROKER:FILTER`.
     pub allow_publish: Vec<String>,
     /// With `***` in place of every text.
@@ -241,11 +243,23 @@ pub struct Handler {
     pub config: serde_json::Map<String, serde_json::Value>,
     /// Calls by result.
     pub calls: BTreeMap<String, u64>,
+    /// Dead letters that their broker has, by reason; those that are zero are left out.
+    pub dead_letters: BTreeMap<String, u64>,
+    /// Dead letters that could not be kept.
+    pub dead_letters_dropped: u64,
     /// Messages that wait for it.
     pub waiting: u64,
     /// Those among them whose call failed and is made again.
     pub retrying: u64,
     pub last_failure: Option<CallFailure>,
+}
+
+/// A handler's dead-letter topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct DeadLetterTopic {
+    pub broker: String,
+    pub topic: String,
 }
 
 /// When a handler's call that failed is made again.
@@ -439,6 +453,14 @@ pub enum Step {
         took: u64,
         /// What it published.
         publishes: u64,
+    },
+    /// It failed for good: its dead letter is to be published.
+    DeadLetter {
+        handler: String,
+        broker: String,
+        topic: String,
+        /// As the metric's label: `reject`, `publish_refused`, …
+        reason: String,
     },
     /// The call failed, and is made again.
     WaitsForRetry {

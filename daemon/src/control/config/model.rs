@@ -327,6 +327,8 @@ pub struct Handler {
     pub max_publishes: usize,
     /// Topic, payload and property bytes of one call's publishes.
     pub max_publish_bytes: usize,
+    /// Where messages go whose calls have failed for good; none drops them.
+    pub dead_letter: Option<DeadLetterTopic>,
     /// What it may do.
     pub allow: Allow,
     /// `[handlers.NAME.config]`, given to the handler.
@@ -351,10 +353,20 @@ impl fmt::Debug for Handler {
             .field("retry", &self.retry)
             .field("max_publishes", &self.max_publishes)
             .field("max_publish_bytes", &self.max_publish_bytes)
+            .field("dead_letter", &self.dead_letter)
             .field("allow", &self.allow)
             .field("config", &self.config.keys())
             .finish()
     }
+}
+
+/// `dead-letter = {…}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterTopic {
+    /// On this broker,
+    pub broker: BrokerId,
+    /// under this topic.
+    pub topic: TopicName,
 }
 
 /// `allow = {…}`: nothing unless given.

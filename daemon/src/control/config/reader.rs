@@ -450,6 +450,14 @@ impl<'a> Value<'a> {
         self.open(example).map(|table| table.entries()).unwrap_or_default()
     }
 
+    /// The entries of a value that was read as a table; none of any other.
+    pub(super) fn entries_read(&self) -> Vec<(&'a str, Value<'a>)> {
+        match self.raw() {
+            DeValue::Table(_) => self.named_entries(""),
+            _ => Vec::new(),
+        }
+    }
+
     fn open(&self, example: &str) -> Option<Table<'a>> {
         let DeValue::Table(entries) = self.value.get_ref() else {
             self.wrong_type("a table", format!("use {example}"));

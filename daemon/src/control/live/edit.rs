@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::refusal::{Refusal, RefusalKind};
-use crate::control::config::model::{Config, OnMessage, Subscription};
+use crate::control::config::model::{Config, Handler, OnMessage, Subscription};
 use crate::control::config::runtime::{EditError, Object, RuntimeFile, Section, subscription_name};
 use crate::control::config::{Loaded, ObjectOrigin, Problem, Problems};
 
@@ -164,10 +164,13 @@ fn needing(config: &Config, section: Section, name: &str) -> Vec<String> {
     };
     let subscriptions = config.subscriptions.iter();
     let subscriptions = subscriptions.filter(|one| Some(one.broker) == broker || handler(one));
-    let grants = config.handlers.iter();
-    let grants = grants.filter(|one| one.allow.publish.iter().any(|grant| Some(grant.broker) == broker));
+    let publishes = |handler: &Handler| {
+        let dead_letter = handler.dead_letter.iter().map(|place| place.broker);
+        handler.allow.publish.iter().map(|grant| grant.broker).chain(dead_letter).any(|one| Some(one) == broker)
+    };
+    let handlers = config.handlers.iter().filter(|one| publishes(one));
     let subscriptions = subscriptions.map(|one| format!("the subscription {}", one.name));
-    subscriptions.chain(grants.map(|one| format!("the handler {}", one.name))).collect()
+    subscriptions.chain(handlers.map(|one| format!("the handler {}", one.name))).collect()
 }
 
 /// What is wrong with the configuration that an edit of this one leads to.

@@ -17,7 +17,7 @@ use crate::control::admin::resource::{Publication, Published};
 use crate::control::config::runtime::Section;
 use crate::message::{Outgoing, Qos};
 use crate::path::handler::Publish;
-use crate::path::outbox::{Command, Dropped, NoRoom, PublishEnd, Reason};
+use crate::path::outbox::{Command, DropReason, Dropped, NoRoom, PublishEnd};
 use crate::path::session::{
     ConnectError, Ended, Kept, Opened, ResetError, SessionState, SessionStatus, Standing, Visit, VisitError,
 };
@@ -315,10 +315,10 @@ fn delivered(broker: &RunningBroker, end: Result<PublishEnd, Unfinished>) -> Res
 fn was_dropped(broker: &RunningBroker, dropped: Dropped) -> Refusal {
     let name = &broker.config.name;
     let (why, remedy) = match dropped.reason {
-        Reason::Expired => {
+        DropReason::Expired => {
             ("it was in the outbox for longer than max-age", "see with tidegate status why it was not sent")
         }
-        Reason::Displaced => {
+        DropReason::Displaced => {
             ("the outbox is full, and it made way for a newer one", "see with tidegate status why it was not sent")
         }
     };

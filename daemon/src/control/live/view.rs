@@ -10,9 +10,9 @@ use serde_json::{Map, Value};
 
 use super::{Live, Running, RunningBroker};
 use crate::control::admin::resource::{
-    Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, Handler, HandlerSummary, MASK, Messages, OnMessage,
-    Origin, Outbox, Retry, Setting, Source, Status, StatusMessage, Subscription, SubscriptionState, Tls, Transport,
-    When,
+    Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, DeadLetterTopic, Handler, HandlerSummary, MASK,
+    Messages, OnMessage, Origin, Outbox, Retry, Setting, Source, Status, StatusMessage, Subscription,
+    SubscriptionState, Tls, Transport, When,
 };
 use crate::control::config::secret::PasswordSource;
 use crate::control::config::{BrokerOrigins, ObjectOrigin, format_duration, format_durations, format_size, model};
@@ -271,6 +271,7 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
     let broker = |id| running.brokers.iter().find(|broker| broker.config.id == id).map(|broker| &*broker.config.name);
     let grants = config.allow.publish.iter();
     let calls = view.meters().calls().into_iter();
+    let dead_letters = view.meters().dead_letters().into_iter();
     Handler {
         name: config.name.to_string(),
         origin: origin(origins),
@@ -296,11 +297,20 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
         },
         max_publishes: config.max_publishes,
         max_publish_bytes: format_size(config.max_publish_bytes as u64),
+        dead_letter: config.dead_letter.as_ref().map(|place| DeadLetterTopic {
+            broker: broker(place.broker).unwrap_or_default().to_owned(),
+            topic: place.topic.to_string(),
+        }),
         allow_publish: grants
             .map(|grant| format!("{}:{}", broker(grant.broker).unwrap_or_default(), grant.filter))
             .collect(),
         config: masked(&config.config),
         calls: calls.map(|(result, count)| (result.label().to_owned(), count)).collect::<BTreeMap<_, _>>(),
+        dead_letters: dead_letters
+            .filter(|(_, count)| *count > 0)
+            .map(|(reason, count)| (reason.label().to_owned(), count))
+            .collect(),
+        dead_letters_dropped: view.meters().dead_letters_dropped(),
         waiting: view.queue().waiting() as u64,
         retrying: view.queue().retrying() as u64,
         last_failure: last_failure(view),

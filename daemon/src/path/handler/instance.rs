@@ -19,8 +19,9 @@ use crate::chance;
 use crate::control::config::format_duration;
 use crate::control::config::model::{Handler, Isolation};
 use crate::message::Message;
+use crate::path::dead_letter::{DeadLetters, Input};
 use crate::path::dispatch::{HandlerQueue, Job, Permit, Turn, Work};
-use crate::path::outbox::{Completion, Outboxes, Submitted};
+use crate::path::outbox::{Completion, Outboxes, Room, Submitted};
 use crate::path::receipt::Outcome;
 use crate::telemetry::metrics::HandlerMeters;
 use crate::telemetry::occasional::Occasional;
@@ -52,6 +53,8 @@ pub(super) struct InstanceParts {
     pub(super) outboxes: Arc<Outboxes>,
     /// The handler's meters.
     pub(super) meters: Arc<HandlerMeters>,
+    /// Where messages go that failed for good; none where the handler has no dead-letter topic.
+    pub(super) dead_letters: Option<Arc<DeadLetters>>,
     /// Limit how often failures are said: those of calls that are made again, and those that are final.
     pub(super) failures: [Occasional; 2],
     /// Where calls are reported.
@@ -253,7 +256,7 @@ impl InstanceParts {
             Ok(publishes) => self.publish(turn, job, publishes, took).await,
             Err(error) => {
                 self.called(&job.message, error.result(), took);
-                self.failed(turn, job, &error);
+                self.failed(turn, job, &error).await;
             }
         }
     }
@@ -273,27 +276,34 @@ impl InstanceParts {
         let Job { message, subscription, part, limit, tries } = job;
         publishes.iter_mut().for_each(|publish| publish.message.hops = Some(message.next_hop()));
         let cause = self.outboxes.cause(&message, &publishes);
-        let completion = Completion { part, cause, arrived: message.arrived, meters: Arc::clone(&self.meters) };
+        let kept = self.dead_letters.as_ref().map(|letters| {
+            let (message, subscription) = (Arc::clone(&message), Arc::clone(&subscription));
+            letters.keep(Input { message, subscription, attempts: tries.begun() })
+        });
+        let completion = Completion { part, cause, kept, arrived: message.arrived, meters: Arc::clone(&self.meters) };
         let accepted = || self.called(&message, CallResult::Ok, took);
         match self.outboxes.submit(publishes, completion, accepted) {
             Submitted::Done => {}
-            Submitted::Waits(mut room) => {
-                tokio::select! {
-                    biased;
-                    () = room.admitted() => {}
-                    () = self.ending.hand_off.cancelled() => room.leave(),
-                }
-            }
+            Submitted::Waits(room) => self.admitted(room).await,
             Submitted::Rejected(Completion { part, .. }, full) => {
                 let error = CallError::NoRoom(full);
                 self.called(&message, error.result(), took);
-                self.failed(turn, Job { message, subscription, part, limit, tries }, &error);
+                self.failed(turn, Job { message, subscription, part, limit, tries }, &error).await;
             }
         }
     }
 
+    /// Waits until what was offered is in the outboxes, or is to be left to them.
+    async fn admitted(&self, mut room: Room<'_>) {
+        tokio::select! {
+            biased;
+            () = room.admitted() => {}
+            () = self.ending.hand_off.cancelled() => room.leave(),
+        }
+    }
+
     /// A call did not return ok: it is made again later, unless that is no use.
-    fn failed(&self, turn: &Turn, job: Job, error: &CallError) {
+    async fn failed(&self, turn: &Turn, job: Job, error: &CallError) {
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastFailure::now(error));
         let now = Instant::now();
         let again = match error {
@@ -309,7 +319,7 @@ impl InstanceParts {
                 self.meters.retries.inc();
                 turn.again(job, due);
             }
-            None => self.give_up(job),
+            None => self.give_up(job, error).await,
         }
     }
 
@@ -326,15 +336,28 @@ impl InstanceParts {
                 tracing::warn!(%handler, %subscription, %topic, result, %error, attempt, wait, unsaid,
                     "the call failed, it is made again");
             }
+            None if self.dead_letters.is_some() => {
+                tracing::warn!(%handler, %subscription, %topic, result, %error, attempt, unsaid,
+                    "the call failed, its message becomes a dead letter");
+            }
             None => tracing::warn!(%handler, %subscription, %topic, result, %error, attempt, unsaid,
                 "the call failed, its message is dropped"),
         }
     }
 
-    /// The message's calls have failed for good.
-    fn give_up(&self, job: Job) {
-        self.meters.end_to_end.observe(job.message.arrived.elapsed().as_secs_f64());
-        job.part.end(Outcome::DroppedFailed);
+    /// The message's calls have failed for good, the last one with this error.
+    async fn give_up(&self, job: Job, error: &CallError) {
+        let Job { message, subscription, part, tries, .. } = job;
+        let Some(letters) = &self.dead_letters else {
+            self.meters.end_to_end.observe(message.arrived.elapsed().as_secs_f64());
+            return part.end(Outcome::DroppedFailed);
+        };
+        let input = Input { message, subscription, attempts: tries.begun() };
+        if let Some(letter) = letters.of_call(input, part, error)
+            && let Some(room) = self.outboxes.submit_letter(letter)
+        {
+            self.admitted(room).await;
+        }
     }
 }
 

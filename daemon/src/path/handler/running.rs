@@ -15,6 +15,7 @@ use super::instance::{Counted, Ending, InstanceParts, Instances, LastFailure, se
 use super::wasm::{Host, Plugin, PluginHash, StartError};
 use crate::brokers::BrokerNames;
 use crate::control::config::model::Handler;
+use crate::path::dead_letter::{DeadLetters, Places};
 use crate::path::dispatch::HandlerQueue;
 use crate::path::outbox::Outboxes;
 use crate::telemetry::metrics::HandlerMeters;
@@ -30,6 +31,8 @@ pub struct HandlerParts {
     pub brokers: BrokerNames,
     /// Where its publishes go.
     pub outboxes: Arc<Outboxes>,
+    /// Which topics have dead letters.
+    pub places: Places,
     /// Its meters; a handler that takes another's place counts on.
     pub meters: Arc<HandlerMeters>,
     /// Where its calls are reported.
@@ -90,14 +93,16 @@ impl ReadyHandler {
     /// # Errors
     /// One of them does not start; the others are gone then.
     pub async fn start(parts: HandlerParts) -> Result<ReadyHandler, HandlerError> {
-        let HandlerParts { handler, plugin, brokers, outboxes, meters, tap } = parts;
+        let HandlerParts { handler, plugin, brokers, outboxes, places, meters, tap } = parts;
         let count = handler.instances.get();
+        let dead_letters = DeadLetters::of(&handler, brokers.clone(), places, Arc::clone(&meters));
         let parts = Arc::new(InstanceParts {
             plugin,
             host: Arc::new(Host::new(&handler, brokers)),
             queue: Arc::new(HandlerQueue::new(Arc::clone(&handler), Arc::clone(&meters))),
             outboxes,
             meters,
+            dead_letters,
             failures: InstanceParts::failures(),
             tap,
             instances: Instances::new(count),

@@ -76,7 +76,6 @@ pub enum Mode {
     /// It is rejected: what is offered can be made again.
     Rejectable,
     /// It waits, for nobody could make it again.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing that is offered today is like that"))]
     Patient,
 }
 
@@ -115,29 +114,29 @@ pub enum Offered<T> {
 
 /// Why an outbox itself dropped an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum DropReason {
     /// It was older than `max-age`.
     Expired,
     /// It made way for a newer one.
     Displaced,
 }
 
-impl Reason {
+impl DropReason {
     /// All reasons, in the order of their declaration.
-    pub const ALL: [Reason; 2] = [Reason::Expired, Reason::Displaced];
+    pub const ALL: [DropReason; 2] = [DropReason::Expired, DropReason::Displaced];
 
     /// The value of the metric label `reason`.
     pub fn label(self) -> &'static str {
         match self {
-            Reason::Expired => "expired",
-            Reason::Displaced => "displaced",
+            DropReason::Expired => "expired",
+            DropReason::Displaced => "displaced",
         }
     }
 
     fn end(self) -> End {
         match self {
-            Reason::Expired => End::Expired,
-            Reason::Displaced => End::Displaced,
+            DropReason::Expired => End::Expired,
+            DropReason::Displaced => End::Displaced,
         }
     }
 }
@@ -146,7 +145,7 @@ impl Reason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
     /// Why.
-    pub reason: Reason,
+    pub reason: DropReason,
     /// It was sent on a connection that is gone: its broker may have it.
     pub tried: bool,
 }
@@ -350,6 +349,12 @@ impl<T> Admission<T> {
         self.batches.get(&batch).map(|batch| &batch.tag)
     }
 
+    /// The same, to write what becomes of it.
+    pub fn tag_mut(&mut self, broker: BrokerId, entry: EntryId) -> Option<&mut T> {
+        let batch = self.slots.get(broker.index())?.outbox.batch(entry)?;
+        self.batches.get_mut(&batch).map(|batch| &mut batch.tag)
+    }
+
     /// A batch in the outboxes: its publishes that have not reached their end, and what it was offered with.
     pub fn batch(&self, id: BatchId) -> Option<(usize, &T)> {
         self.batches.get(&id).map(|batch| (batch.open, &batch.tag))
@@ -390,7 +395,7 @@ impl<T> Admission<T> {
         self.tell_time(now);
         for broker in (0..self.slots.len() as u32).map(BrokerId) {
             while self.next_expiry(broker).is_some_and(|expiry| expiry <= now) {
-                self.drop_oldest(broker, Reason::Expired, changes);
+                self.drop_oldest(broker, DropReason::Expired, changes);
             }
         }
         self.admit_waiting(changes);
@@ -540,12 +545,12 @@ impl<T> Admission<T> {
 
     fn displace(&mut self, room: SmallVec<[(BrokerId, usize); 2]>, changes: &mut Vec<Change<T>>) {
         for (broker, count) in room {
-            (0..count).for_each(|_| self.drop_oldest(broker, Reason::Displaced, changes));
+            (0..count).for_each(|_| self.drop_oldest(broker, DropReason::Displaced, changes));
         }
     }
 
     /// Drops the oldest entry that is not on its way.
-    fn drop_oldest(&mut self, broker: BrokerId, reason: Reason, changes: &mut Vec<Change<T>>) {
+    fn drop_oldest(&mut self, broker: BrokerId, reason: DropReason, changes: &mut Vec<Change<T>>) {
         let outbox = self.outbox(broker);
         let Some((entry, _)) = outbox.oldest_unsent() else { return };
         let Some(message) = outbox.message(entry).map(Arc::clone) else { return };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::admission::{BatchId, Dropped, Reason};
+use super::admission::{BatchId, DropReason, Dropped};
 use super::owner::Owner;
 use super::queue::End;
 use super::{NoRoom, Outboxes, Standing};
@@ -36,8 +36,8 @@ impl PublishEnd {
             PublishEnd::Delivered(_) => End::Delivered,
             PublishEnd::Refused(_) => End::Refused,
             PublishEnd::Poisoned => End::Poisoned,
-            PublishEnd::Dropped(Dropped { reason: Reason::Expired, .. }) => End::Expired,
-            PublishEnd::Dropped(Dropped { reason: Reason::Displaced, .. }) => End::Displaced,
+            PublishEnd::Dropped(Dropped { reason: DropReason::Expired, .. }) => End::Expired,
+            PublishEnd::Dropped(Dropped { reason: DropReason::Displaced, .. }) => End::Displaced,
             PublishEnd::Purged => End::Purged,
         }
     }

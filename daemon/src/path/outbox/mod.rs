@@ -8,6 +8,7 @@
 mod admission;
 mod command;
 mod condemned;
+mod dead_letter;
 mod expiry;
 mod news;
 mod owner;
@@ -24,7 +25,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use self::admission::Change;
-pub use self::admission::{BatchId, Dropped, Reason};
+pub use self::admission::{BatchId, DropReason, Dropped};
 pub use self::command::{Command, PublishEnd};
 pub use self::condemned::Cause;
 use self::condemned::Condemned;
@@ -175,14 +176,16 @@ impl Outboxes {
     pub fn submit(&self, publishes: Vec<Publish>, completion: Completion, accepted: impl FnOnce()) -> Submitted<'_> {
         if publishes.is_empty() {
             accepted();
-            completion.end(End::Delivered);
+            self.finish(Owner::Call(completion), End::Delivered, &PublishEnd::Delivered(Qos::AtMostOnce));
             return Submitted::Done;
         }
         match self.offer(publishes, Owner::Call(completion), accepted) {
             Standing::Waits(room) => Submitted::Waits(room),
             Standing::Rejected(Owner::Call(completion), full) => Submitted::Rejected(completion, full),
             // A call comes back as a call.
-            Standing::In(_) | Standing::Ended | Standing::Rejected(Owner::Command(_), _) => Submitted::Done,
+            Standing::In(_) | Standing::Ended | Standing::Rejected(Owner::Command(_) | Owner::Letter { .. }, _) => {
+                Submitted::Done
+            }
         }
     }
 
@@ -193,7 +196,7 @@ impl Outboxes {
             Decided::Waits(batch, admitted) => Standing::Waits(Room { outboxes: self, batch, admitted, left: false }),
             Decided::Rejected(owner, full) => Standing::Rejected(owner, full),
             Decided::Purged(owner) => {
-                owner.end(End::Purged, &PublishEnd::Purged);
+                self.finish(owner, End::Purged, &PublishEnd::Purged);
                 Standing::Ended
             }
         }
@@ -283,6 +286,7 @@ impl Outboxes {
     fn ended(&self, broker: BrokerId, entry: EntryId, end: &PublishEnd) {
         self.step(end, |state, changes| {
             state.tell_end(broker, entry, end);
+            state.blame(broker, entry, end);
             if state.admission.waiting_may_age() {
                 state.admission.tell_time(Instant::now());
             }
@@ -301,12 +305,16 @@ impl Outboxes {
     }
 
     fn withdraw(&self, batch: BatchId) {
-        let withdrawn = self.step(&PublishEnd::Purged, |state, changes| {
+        // Outside the lock: a dropped owner ends its part, which reaches into the session.
+        drop(self.recall(batch));
+    }
+
+    /// Takes back what waits for room: whose it is, unless it is in or has ended.
+    fn recall(&self, batch: BatchId) -> Option<Owner> {
+        self.step(&PublishEnd::Purged, |state, changes| {
             state.waiters.remove(&batch);
             state.admission.withdraw(batch, changes)
-        });
-        // Outside the lock: a dropped completion ends its part, which reaches into the session.
-        drop(withdrawn);
+        })
     }
 
     /// Does something under the lock, and what follows from it. `last` is the end of the publish that ends messages by it, unless
@@ -324,12 +332,19 @@ impl Outboxes {
         for change in changes {
             if let Change::Ended { tag, worst, dropped, .. } = change {
                 match dropped {
-                    Some(dropped) => tag.end(worst, &PublishEnd::Dropped(dropped)),
-                    None => tag.end(worst, last),
+                    Some(dropped) => self.finish(tag, worst, &PublishEnd::Dropped(dropped)),
+                    None => self.finish(tag, worst, last),
                 }
             }
         }
         result
+    }
+
+    /// Tells an owner the end of what it offered, which may make a dead letter of its message. Outside the lock.
+    fn finish(&self, owner: Owner, worst: End, last: &PublishEnd) {
+        if let Some(letter) = owner.end(worst, last) {
+            self.post(letter);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

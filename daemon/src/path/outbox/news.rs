@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admission::{Limit, Reason};
+use super::admission::{DropReason, Limit};
 use crate::control::config::format_duration;
 use crate::control::config::format_size;
 use crate::control::config::model::{OutboxLimits, WhenFull};
@@ -21,8 +21,8 @@ pub(super) struct Voice {
     name: Arc<str>,
     when_full: WhenFull,
     full: Occasional,
-    /// By [`Reason`].
-    dropped: [Occasional; Reason::ALL.len()],
+    /// By [`DropReason`].
+    dropped: [Occasional; DropReason::ALL.len()],
 }
 
 impl Default for Voice {
@@ -34,7 +34,12 @@ impl Default for Voice {
 impl Voice {
     /// Of a broker's outbox.
     pub(super) fn of(name: Arc<str>, when_full: WhenFull) -> Voice {
-        Voice { name, when_full, full: Occasional::every(SAID), dropped: Reason::ALL.map(|_| Occasional::every(SAID)) }
+        Voice {
+            name,
+            when_full,
+            full: Occasional::every(SAID),
+            dropped: DropReason::ALL.map(|_| Occasional::every(SAID)),
+        }
     }
 
     /// The broker's name.
@@ -54,7 +59,7 @@ impl Voice {
     }
 
     /// Something was dropped.
-    pub(super) fn dropped(&self, reason: Reason, publishes: u64, limits: OutboxLimits) -> Option<News> {
+    pub(super) fn dropped(&self, reason: DropReason, publishes: u64, limits: OutboxLimits) -> Option<News> {
         let unsaid = self.dropped[reason as usize].due()?;
         Some(News::Dropped { name: Arc::clone(&self.name), reason, publishes, limits, unsaid })
     }
@@ -65,7 +70,7 @@ pub(super) enum News {
     /// Something found no room.
     Full { name: Arc<str>, limit: Limit, when_full: WhenFull, unsaid: u64 },
     /// So many publishes were dropped.
-    Dropped { name: Arc<str>, reason: Reason, publishes: u64, limits: OutboxLimits, unsaid: u64 },
+    Dropped { name: Arc<str>, reason: DropReason, publishes: u64, limits: OutboxLimits, unsaid: u64 },
 }
 
 impl News {
@@ -78,7 +83,7 @@ impl News {
             News::Full { name, limit, when_full: WhenFull::Block | WhenFull::DropOldest, unsaid } => tracing::warn!(
                 broker = %name, %limit, unsaid, "the outbox is full: calls that publish to this broker wait for room"
             ),
-            News::Dropped { name, reason: Reason::Displaced, publishes, limits, unsaid } => {
+            News::Dropped { name, reason: DropReason::Displaced, publishes, limits, unsaid } => {
                 let OutboxLimits { messages, bytes, .. } = limits;
                 let bytes = format_size(bytes as u64);
                 tracing::warn!(
@@ -87,7 +92,7 @@ impl News {
                     "the outbox is full: its oldest publishes are dropped for newer ones",
                 );
             }
-            News::Dropped { name, reason: Reason::Expired, publishes, limits, unsaid } => {
+            News::Dropped { name, reason: DropReason::Expired, publishes, limits, unsaid } => {
                 let max_age = limits.max_age.map(format_duration).unwrap_or_default();
                 tracing::warn!(
                     broker = %name, publishes, unsaid, limit = %format_args!("max-age = \"{max_age}\""),

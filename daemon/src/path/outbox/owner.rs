@@ -8,7 +8,9 @@ use tokio::sync::oneshot;
 use super::admission::Mode;
 use super::command::PublishEnd;
 use super::condemned::Cause;
+use super::dead_letter;
 use super::queue::End;
+use crate::path::dead_letter::{Kept, Letter, LetterEnd};
 use crate::path::receipt::{Outcome, Part};
 use crate::telemetry::metrics::HandlerMeters;
 use crate::telemetry::trace::Trace;
@@ -19,13 +21,22 @@ pub(super) enum Owner {
     Call(Completion),
     /// A publish by command. Its receiver may be gone.
     Command(oneshot::Sender<PublishEnd>),
+    /// A message that failed.
+    Letter {
+        /// What follows from the end.
+        end: LetterEnd,
+        /// As that of a call.
+        cause: Option<Cause>,
+    },
 }
 
 impl Owner {
-    /// What becomes of it where an outbox rejects what finds no room: a call is retried, and an operator asks again.
+    /// What becomes of it where an outbox rejects what finds no room: a call is retried, and an operator asks again; nobody
+    /// would make a dead letter again.
     pub(super) fn mode(&self) -> Mode {
         match self {
             Owner::Call(_) | Owner::Command(_) => Mode::Rejectable,
+            Owner::Letter { .. } => Mode::Patient,
         }
     }
 
@@ -33,6 +44,7 @@ impl Owner {
     pub(super) fn cause(&self) -> Option<Cause> {
         match self {
             Owner::Call(completion) => completion.cause,
+            Owner::Letter { cause, .. } => *cause,
             Owner::Command(_) => None,
         }
     }
@@ -41,17 +53,21 @@ impl Owner {
     pub(super) fn trace(&self) -> Option<&Arc<Trace>> {
         match self {
             Owner::Call(completion) => completion.part.trace(),
+            Owner::Letter { end, .. } => end.part().trace(),
             Owner::Command(_) => None,
         }
     }
 
-    /// All its publishes have ended, `last` with the last of them; `worst` is the worst end of all.
-    pub(super) fn end(self, worst: End, last: &PublishEnd) {
+    /// All its publishes have ended, `last` with the last of them; `worst` is the worst end of all. The dead letter that is to
+    /// be published for it.
+    pub(super) fn end(self, worst: End, last: &PublishEnd) -> Option<Letter> {
         match self {
-            Owner::Call(completion) => completion.end(worst),
+            Owner::Call(completion) => return completion.end(worst),
+            Owner::Letter { end, .. } => dead_letter::ended(end, worst, last),
             // It has one publish alone. An error means that nobody asks any more.
             Owner::Command(told) => drop(told.send(last.clone())),
         }
+        None
     }
 }
 
@@ -61,6 +77,8 @@ pub struct Completion {
     pub part: Part,
     /// Where a publish could hold up the acknowledgement of its own message: see [`Outboxes::cause`](super::Outboxes::cause).
     pub cause: Option<Cause>,
+    /// The message, where it becomes a dead letter if a publish is never taken.
+    pub kept: Option<Kept>,
     /// When the message arrived.
     pub arrived: Instant,
     /// The meters of the handler that was called.
@@ -68,15 +86,22 @@ pub struct Completion {
 }
 
 impl Completion {
-    pub(super) fn end(self, worst: End) {
-        self.meters.end_to_end.observe(self.arrived.elapsed().as_secs_f64());
-        self.part.end(match worst {
+    fn end(self, worst: End) -> Option<Letter> {
+        let Completion { part, cause: _, kept, arrived, meters } = self;
+        let outcome = match worst {
             End::Delivered => Outcome::Handled,
             End::Expired => Outcome::DroppedExpired,
             End::Displaced => Outcome::DroppedOutboxFull,
             End::Purged => Outcome::DroppedPurged,
             End::Refused => Outcome::DroppedRefused,
             End::Poisoned => Outcome::DroppedPoisoned,
-        });
+        };
+        // What was configured to be dropped is no failure.
+        if let (Some(kept), End::Refused | End::Poisoned) = (kept, worst) {
+            return kept.letter(part, outcome);
+        }
+        meters.end_to_end.observe(arrived.elapsed().as_secs_f64());
+        part.end(outcome);
+        None
     }
 }

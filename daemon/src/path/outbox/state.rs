@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use tokio::sync::{Notify, oneshot};
 
 use super::NoRoom;
-use super::admission::{Admission, BatchId, Change, Dropped, Full, Offered, Reason};
+use super::admission::{Admission, BatchId, Change, DropReason, Dropped, Full, Offered};
 use super::command::PublishEnd;
 use super::condemned::Condemned;
 use super::news::{News, Voice};
@@ -204,7 +204,7 @@ impl State {
 
     /// Releases who waited for what was admitted, counts what was dropped, and tells what changed. What is to be said.
     pub(super) fn apply(&mut self, changes: &[Change<Owner>]) -> Vec<News> {
-        let mut dropped: SmallVec<[(BrokerId, Reason, u64); 2]> = SmallVec::new();
+        let mut dropped: SmallVec<[(BrokerId, DropReason, u64); 2]> = SmallVec::new();
         let mut news = Vec::new();
         for (place, change) in changes.iter().enumerate() {
             match change {

@@ -50,7 +50,7 @@ impl World {
         let receipt = receipt.traced(trace);
         let part = receipt.split(1).next().expect("one part");
         let meters = self.metrics.handler("celsius");
-        let completion = Completion { part, cause: None, arrived: Instant::now(), meters };
+        let completion = Completion { part, cause: None, kept: None, arrived: Instant::now(), meters };
         match self.outboxes.submit(publishes, completion, || {}) {
             Submitted::Waits(room) => Some(room),
             Submitted::Done => None,
@@ -349,7 +349,7 @@ fn who_watches_a_message_is_told_that_it_waits_for_room() {
 /// Limits of one message.
 const ONE: OutboxLimits = OutboxLimits { messages: 1, bytes: 1024, max_age: None, when_full: WhenFull::Block };
 
-fn dropped(reason: Reason, tried: bool) -> PublishEnd {
+fn dropped(reason: DropReason, tried: bool) -> PublishEnd {
     PublishEnd::Dropped(Dropped { reason, tried })
 }
 
@@ -363,7 +363,7 @@ fn what_is_rejected_comes_back_and_has_left_no_trace_of_itself() {
     let receipt = receipt.traced(tracer.begin(1, &message("t", 1)));
     let part = receipt.split(1).next().expect("one part");
     let meters = world.metrics.handler("celsius");
-    let completion = Completion { part, cause: None, arrived: Instant::now(), meters };
+    let completion = Completion { part, cause: None, kept: None, arrived: Instant::now(), meters };
     let accepted = || panic!("it is rejected");
     let submitted = world.outboxes.submit(vec![publish(CLOUD), publish(PLANT)], completion, accepted);
     let Submitted::Rejected(completion, full) = submitted else { panic!("it is not rejected") };
@@ -384,7 +384,8 @@ fn what_is_not_rejected_is_told_before_its_message_can_end() {
     for publishes in [vec![], vec![publish(PLANT)], vec![publish(BrokerId(99))]] {
         let receipt = Receipt::new(Arc::clone(&world.source), Arc::clone(&world.progress), Qos::AtMostOnce, None);
         let part = receipt.split(1).next().expect("one part");
-        let completion = Completion { part, cause: None, arrived: Instant::now(), meters: world.metrics.handler("h") };
+        let completion =
+            Completion { part, cause: None, kept: None, arrived: Instant::now(), meters: world.metrics.handler("h") };
         let mut told = None;
         let submitted = world.outboxes.submit(publishes, completion, || told = Some(world.progress.open()));
         assert!(matches!(submitted, Submitted::Done));
@@ -401,7 +402,7 @@ fn who_made_way_is_told_so_also_where_another_publish_made_room() {
     world.outboxes.limit(PLANT, OutboxLimits { messages: 2, when_full: WhenFull::DropOldest, ..ONE });
     let mut commands = [(); 2].map(|()| world.outboxes.publish(publish(PLANT)).expect("is not rejected"));
     assert!(world.call(vec![publish(PLANT)]).is_none());
-    assert_eq!(now(commands[0].end()), Some(dropped(Reason::Displaced, false)));
+    assert_eq!(now(commands[0].end()), Some(dropped(DropReason::Displaced, false)));
     assert_eq!(now(commands[1].end()), None);
     // Both are on their way, so that the next one waits; the end of one lets it in, and the loss of the other the one behind.
     let first = world.outboxes.take_next(PLANT).expect("is unsent").0;
@@ -410,7 +411,7 @@ fn who_made_way_is_told_so_also_where_another_publish_made_room() {
     assert_eq!(world.outboxes.waiting(PLANT), 2);
     world.outboxes.delivered(PLANT, first, Qos::AtLeastOnce);
     assert_eq!(now(commands[1].end()), Some(PublishEnd::Delivered(Qos::AtLeastOnce)));
-    assert_eq!(now(waits[0].end()), Some(dropped(Reason::Displaced, false)), "and is displaced by it at once");
+    assert_eq!(now(waits[0].end()), Some(dropped(DropReason::Displaced, false)), "and is displaced by it at once");
     world.outboxes.connection_lost(PLANT, None);
     assert!(world.call(vec![publish(PLANT)]).is_none());
     assert_eq!(world.finished(Outcome::DroppedOutboxFull), 1, "the one that was on its way");
@@ -432,7 +433,7 @@ async fn what_is_too_old_goes_by_itself_and_the_soonest_first() {
     tokio::task::yield_now().await;
     world.outboxes.limit(PLANT, aged(Duration::from_millis(20)));
     let (begun, mut short) = (Instant::now(), world.outboxes.publish(publish(PLANT)).expect("is not rejected"));
-    assert_eq!(in_time(short.end()).await, dropped(Reason::Expired, false));
+    assert_eq!(in_time(short.end()).await, dropped(DropReason::Expired, false));
     assert!(begun.elapsed() >= Duration::from_millis(20));
     // What was on its way expires once it is not any more.
     let mut tried = world.outboxes.publish(publish(PLANT)).expect("is not rejected");
@@ -441,7 +442,7 @@ async fn what_is_too_old_goes_by_itself_and_the_soonest_first() {
     tokio::time::sleep(Duration::from_millis(40)).await;
     assert_eq!(now(tried.end()), None);
     world.outboxes.connection_lost(PLANT, None);
-    assert_eq!(in_time(tried.end()).await, dropped(Reason::Expired, true));
+    assert_eq!(in_time(tried.end()).await, dropped(DropReason::Expired, true));
     assert_eq!(now(long.end()), None);
 }
 

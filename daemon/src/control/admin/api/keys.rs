@@ -232,6 +232,7 @@ pub(super) struct HandlerKeys {
     max_publishes: Option<u32>,
     /// Such as `1MiB`.
     max_publish_bytes: Option<String>,
+    dead_letter: Option<DeadLetterKeys>,
     allow: Option<AllowKeys>,
     #[schema(value_type = Option<Object>)]
     config: Option<serde_json::Map<String, serde_json::Value>>,
@@ -249,6 +250,15 @@ enum Isolation {
 enum Overload {
     DropNewest,
     DropOldest,
+}
+
+/// Both are needed.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct DeadLetterKeys {
+    broker: Option<String>,
+    /// A topic name, without wildcards.
+    topic: Option<String>,
 }
 
 #[derive(Deserialize, ToSchema)]

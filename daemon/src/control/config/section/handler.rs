@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Named, addressable, broker, choose, filter, json, named, outbox};
+use super::{Named, addressable, broker, choose, filter, json, named, outbox, resolve, topic_name};
 use crate::control::config::HandlerOrigins;
 use crate::control::config::Origin;
-use crate::control::config::model::{Allow, Handler, Isolation, Overload, PublishGrant, Retry};
+use crate::control::config::model::{Allow, DeadLetterTopic, Handler, Isolation, Overload, PublishGrant, Retry};
 use crate::control::config::reader::{Table, Value};
 use crate::control::config::scalar::format_duration;
+use crate::control::config::suggest::either;
 
 const CALL_DEADLINE: Duration = Duration::from_secs(1);
 const MAX_MEMORY: u64 = 64 * MIB;
@@ -94,6 +95,7 @@ fn handler(
         retry: retry(table),
         max_publishes: addressable(publishes),
         max_publish_bytes: addressable(publish_bytes),
+        dead_letter: table.get("dead-letter").and_then(|value| dead_letter(name, &value, brokers)),
         allow,
         config: table.get("config").and_then(|value| json::object(&value, &mut secrets)).unwrap_or_default(),
         secrets,
@@ -154,6 +156,27 @@ fn plugin_file(value: &Value<'_>) -> Option<String> {
         return Some(name);
     }
     None
+}
+
+/// `dead-letter = { broker, topic }`: both, since a topic without its broker would be another one for each message.
+fn dead_letter(handler: &str, value: &Value<'_>, brokers: &[Named<'_, broker::Placed>]) -> Option<DeadLetterTopic> {
+    let read = |table: &Table<'_>| {
+        let known = || brokers.iter().map(|named| &*named.name);
+        let remedy = || match brokers {
+            [] => "add [brokers.NAME], and broker = \"NAME\" here".to_owned(),
+            _ => format!("add broker = {}", either(known())),
+        };
+        let broker = table.require("broker", remedy).and_then(|value| {
+            let name = value.text()?;
+            resolve(&value, &name, brokers, "broker")?;
+            value.reading.names.find(&name.value)
+        });
+        let topic = table
+            .require("topic", || format!("add topic = \"tidegate/dead/{handler}\""))
+            .and_then(|value| topic_name(&value));
+        Some(DeadLetterTopic { broker: broker?, topic: topic? })
+    };
+    value.table("dead-letter = { broker = \"BROKER\", topic = \"TOPIC\" }", read).flatten()
 }
 
 /// `allow = { publish = […] }`.

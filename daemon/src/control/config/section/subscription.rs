@@ -6,7 +6,7 @@ use std::sync::Arc;
 use regex::bytes::{Regex, RegexBuilder};
 use toml::de::DeValue;
 
-use super::{Named, broker, filter, handler, qos, reaches_brokers, resolve};
+use super::{Named, broker, dead_letter, filter, handler, loops, qos, reaches_brokers, resolve};
 use crate::control::config::ObjectOrigin;
 use crate::control::config::model::{DispatchMode, OnMessage, Otherwise, Protocol, Subscription, When};
 use crate::control::config::problem::Place;
@@ -36,7 +36,8 @@ const ON_MESSAGE: &str = "on-message = \"HANDLER\" or { log = \"TEMPLATE\" }";
 /// A subscription and where it stands.
 pub(in crate::control::config) type Placed = (Arc<Subscription>, ObjectOrigin);
 
-/// Reads the subscriptions of all files, in their order. Tells about handlers that none of them uses.
+/// Reads the subscriptions of all files, in their order. Tells about handlers that none of them uses, and about what
+/// handlers and subscriptions together bring about.
 pub(in crate::control::config) fn read<'a>(
     roots: &[Table<'a>],
     brokers: &[Named<'a, broker::Placed>],
@@ -58,7 +59,11 @@ pub(in crate::control::config) fn read<'a>(
     for (handler, _) in unused {
         handler.value.warn("no subscription runs it", format!("add on-message = \"{}\" to one", handler.name));
     }
-    subscriptions
+    if roots.iter().all(|root| !root.reading.is_incomplete()) {
+        loops::warn(&subscriptions, brokers);
+        dead_letter::warn(&subscriptions, brokers, handlers);
+    }
+    subscriptions.into_iter().map(|(placed, _)| placed).collect()
 }
 
 /// What the subscriptions read so far rule out for the next.
@@ -108,7 +113,8 @@ enum Runs {
 }
 
 impl<'a> Section<'_, 'a> {
-    fn subscription(&mut self, table: &Table<'a>, value: &Value<'a>) -> Option<Placed> {
+    /// With its topic as it is written.
+    fn subscription(&mut self, table: &Table<'a>, value: &Value<'a>) -> Option<(Placed, Value<'a>)> {
         let broker = table.require("broker", || self.broker_remedy()).and_then(|value| {
             let name = value.text()?;
             resolve(&value, &name, self.brokers, "broker")
@@ -153,7 +159,7 @@ impl<'a> Section<'_, 'a> {
         let name = if collides { default_name.into() } else { self.name(name, default_name, &topic, table)? };
         let broker = table.reading.names.find(&self.brokers[broker].name)?;
         let subscription = Subscription { name, broker, topic: filter, qos, on_message, when };
-        Some((Arc::new(subscription), value.object()))
+        Some(((Arc::new(subscription), value.object()), topic))
     }
 
     fn broker_remedy(&self) -> String {

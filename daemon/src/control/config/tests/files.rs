@@ -95,6 +95,7 @@ fn relative_paths_start_from_the_file() {
     fs::write(&file, "state-dir = \"state\"\nplugins-dir = \"plugins\"\n").expect("writes");
     fs::write(folder.path().join("conf.d/secret"), "hunter2\r\n").expect("writes");
     let broker = "[brokers.plant]\naddress = \"a\"\nusername = \"${file:secret}\"\npassword-file = \"secret\"\n[handlers.a]\nplugin = \"a.wasm\"\n\
+                  dead-letter = { broker = \"plant\", topic = \"dead\" }\n\
                   [[subscriptions]]\nbroker = \"plant\"\ntopic = \"a\"\non-message = \"a\"\n";
     fs::write(folder.path().join("conf.d/a.toml"), broker).expect("writes");
     let loaded = load(&file).expect("loads");

@@ -101,6 +101,7 @@ overload = "drop-oldest"
 retry = { max = 5, backoff = "1s..1m", max-time = "10m" }
 max-publishes = 0
 max-publish-bytes = "64MiB"
+dead-letter = { broker = "lab", topic = "dead/${env:SITE}" }
 allow = { publish = ["plant:a/${env:SITE}/#", "lab:b:c"] }
 [handlers.celsius.config]
 unit = "${env:SITE}"
@@ -121,6 +122,8 @@ address = "lab"
     let second = Duration::from_secs(1);
     assert_eq!(handler.retry, Retry { max: 5, backoff: second..=60 * second, max_time: 600 * second });
     assert_eq!((handler.max_publishes, handler.max_publish_bytes), (0, 64 << 20));
+    let dead_letter = handler.dead_letter.as_ref().map(|place| (place.broker.index(), place.topic.as_str()));
+    assert_eq!(dead_letter, Some((1, "dead/north")));
     let grants: Vec<_> =
         handler.allow.publish.iter().map(|grant| (grant.broker.index(), grant.filter.as_str())).collect();
     assert_eq!(grants, [(0, "a/north/#"), (1, "b:c")]);
@@ -133,7 +136,7 @@ address = "lab"
 fn keys_of_a_subscription() {
     let when = "when = { payload = \"a+\", min-bytes = 3, retained = false, otherwise = \"next\" }";
     let loaded = good(&format!(
-        "{BROKER_AND_HANDLER}{}{}",
+        "{BROKER_AND_HANDLER}dead-letter = {{ broker = \"plant\", topic = \"dead\" }}\n{}{}",
         subscription_text("a/+", &format!("name = \"first\"\nqos = 2\non-message = \"celsius\"\n{when}")),
         subscription_text("b/#", "on-message = { log = \"{topic}\" }"),
     ));

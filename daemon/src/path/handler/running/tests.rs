@@ -96,6 +96,7 @@ impl World {
             plugin: plugin.clone(),
             brokers: self.brokers.clone(),
             outboxes: Arc::clone(&self.outboxes),
+            places: Places::default(),
             tap: Tap::new(),
         };
         ReadyHandler::start(parts).await.expect("starts")
@@ -436,6 +437,7 @@ async fn a_handler_that_does_not_start_leaves_nothing_behind() {
         plugin: refuses,
         brokers: world.brokers.clone(),
         outboxes: Arc::clone(&world.outboxes),
+        places: Places::default(),
         tap: Tap::new(),
     };
     let error = ReadyHandler::start(parts).await.err().expect("is refused");

@@ -58,6 +58,7 @@ pub(in crate::path::handler) fn handler() -> TestHandler {
             retry: Retry { max: 0, backoff: Duration::ZERO..=Duration::ZERO, max_time: Duration::ZERO },
             max_publishes: 64,
             max_publish_bytes: 1 << 20,
+            dead_letter: None,
             allow: Allow::default(),
             config: serde_json::Map::new(),
             secrets: Vec::new(),

@@ -732,11 +732,11 @@ impl World {
                     assert_eq!(gone.number, number, "the oldest goes");
                     let limits = self.limits[broker.index()].expect("is there");
                     match dropped.reason {
-                        Reason::Expired => {
+                        DropReason::Expired => {
                             let age = self.bench.now - gone.since;
                             assert!(limits.max_age.is_some_and(|most| age >= most), "{age:?} of {limits:?}");
                         }
-                        Reason::Displaced => assert_eq!(limits.when_full, WhenFull::DropOldest),
+                        DropReason::Displaced => assert_eq!(limits.when_full, WhenFull::DropOldest),
                     }
                     self.close(number, broker.0, Some(dropped.reason.end()));
                 }

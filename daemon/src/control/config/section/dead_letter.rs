@@ -1,0 +1,105 @@
+//! Warnings about dead letters: handlers that have none, and topics from which they are handled again.
+//!
+//! Fed by the subscriptions and handlers as they were read.
+
+use super::subscription::Placed;
+use super::{Named, broker, handler};
+use crate::control::config::model::{DeadLetterTopic, DispatchMode, OnMessage, Otherwise, Subscription};
+use crate::control::config::reader::Value;
+use crate::topic::Rank;
+
+/// Handlers that are named.
+const MAX_NAMED: usize = 8;
+
+/// Warns of what is dropped, and of what goes round.
+pub(super) fn warn(
+    subscriptions: &[(Placed, Value<'_>)],
+    brokers: &[Named<'_, broker::Placed>],
+    handlers: &[Named<'_, handler::Placed>],
+) {
+    warn_of_none(subscriptions, brokers, handlers);
+    for named in handlers {
+        let place = named.item.as_ref().and_then(|(handler, _)| handler.dead_letter.as_ref());
+        let value = entry(&named.value, "dead-letter").and_then(|value| entry(&value, "topic"));
+        if let (Some(place), Some(value)) = (place, value)
+            && let Some((by, origin)) = handled_by(place, subscriptions, brokers)
+        {
+            value.warn(
+                format!("the subscription {:?} at {origin} hands dead letters to a handler again", &*by.name),
+                "use a topic that no subscription with a handler gets",
+            );
+        }
+    }
+}
+
+/// One warning for all handlers that are used and have no dead-letter topic, at the first of them.
+fn warn_of_none(
+    subscriptions: &[(Placed, Value<'_>)],
+    brokers: &[Named<'_, broker::Placed>],
+    handlers: &[Named<'_, handler::Placed>],
+) {
+    let by = |name: &str| {
+        let calls = |on_message: &Option<OnMessage>| matches!(on_message, Some(OnMessage::Handler(handler)) if *handler.name == *name);
+        subscriptions.iter().map(|((subscription, _), _)| subscription).find(|known| calls(&known.on_message))
+    };
+    let without: Vec<(&Named<'_, handler::Placed>, &Subscription)> = handlers
+        .iter()
+        // One that is there and has errors is no missing one.
+        .filter(|named| named.item.is_some() && entry(&named.value, "dead-letter").is_none())
+        .filter_map(|named| Some((named, &**by(&named.name)?)))
+        .collect();
+    let Some((first, subscription)) = without.first() else { return };
+    let others: Vec<String> =
+        without.iter().skip(1).take(MAX_NAMED).map(|(named, _)| format!("{:?}", &*named.name)).collect();
+    let who = match (without.len() - 1, others.join(", ")) {
+        (0, _) => "has no dead-letter: a message whose call fails for good is".to_owned(),
+        (more, named) if more <= MAX_NAMED => {
+            format!("has no dead-letter, nor have {named}: messages whose calls fail for good are")
+        }
+        (more, named) => format!(
+            "has no dead-letter, nor have {named} and {} more: messages whose calls fail for good are",
+            more - MAX_NAMED
+        ),
+    };
+    let broker = brokers
+        .iter()
+        .filter_map(|named| named.item.as_ref())
+        .find(|(broker, _)| broker.id == subscription.broker)
+        .map_or("NAME", |(broker, _)| &*broker.name);
+    let remedy = format!("add dead-letter = {{ broker = \"{broker}\", topic = \"tidegate/dead/{}\" }}", first.name);
+    first.value.warn(format!("{who} counted and dropped"), remedy);
+}
+
+/// The subscription by which what is published there comes to a handler, as far as no payload decides that, and where it stands.
+fn handled_by<'s>(
+    place: &DeadLetterTopic,
+    subscriptions: &'s [(Placed, Value<'_>)],
+    brokers: &[Named<'_, broker::Placed>],
+) -> Option<(&'s Subscription, String)> {
+    let dispatch = brokers.iter().filter_map(|named| named.item.as_ref()).find(|(broker, _)| broker.id == place.broker);
+    let dispatch = dispatch.map(|(broker, _)| broker.dispatch)?;
+    let mut matching: Vec<(&Subscription, &Value<'_>)> = subscriptions
+        .iter()
+        .map(|((subscription, _), topic)| (&**subscription, topic))
+        .filter(|(known, _)| {
+            known.broker == place.broker && known.on_message.is_some() && known.topic.matches(&place.topic)
+        })
+        .collect();
+    matching.sort_by_cached_key(|(known, _)| Rank::of(&known.topic));
+    let keeps = |one: &Subscription| one.when.as_ref().is_none_or(|when| when.otherwise == Otherwise::Stop);
+    // Each share is a dispatch domain of its own, and so is all that is not shared.
+    let reached = |(place, (one, _)): &(usize, &(&Subscription, &Value<'_>))| {
+        let better = &matching[..*place];
+        dispatch == DispatchMode::All
+            || !better.iter().any(|(other, _)| other.topic.share() == one.topic.share() && keeps(other))
+    };
+    let handled =
+        |(_, (one, _)): &(usize, &(&Subscription, &Value<'_>))| matches!(one.on_message, Some(OnMessage::Handler(_)));
+    let (_, (one, topic)) = matching.iter().enumerate().filter(reached).find(handled)?;
+    Some((one, topic.origin().place.to_string()))
+}
+
+/// The value of a key in a table that was read already.
+fn entry<'a>(table: &Value<'a>, key: &str) -> Option<Value<'a>> {
+    table.entries_read().into_iter().find(|(known, _)| *known == key).map(|(_, value)| value)
+}

@@ -1,0 +1,61 @@
+//! A socket that takes or gives nothing for longer than the keep alive, while TCP says that it stands: the daemon gives it up,
+//! connects again, loses nothing; and the stream of another broker does not notice.
+
+use std::thread;
+use std::time::Duration;
+
+use tidegate_tests::Protocol::{V5, V311};
+use tidegate_tests::fault::{Bench, Bystander, Direction, Mode, Proxy, Row, STUCK, Setup, relay};
+use tidegate_tests::{Protocol, wait};
+
+/// The shortest that there is.
+const KEEP_ALIVE: &str = "keep-alive = 30";
+
+/// Publishes of the daemon that may wait in a stalled socket, unseen by the proxy, and arrive after all.
+const WINDOW: usize = 64;
+
+/// Both at once, each with a daemon of its own: they do little but wait.
+#[test]
+fn a_source_that_stalls_is_given_up_and_nothing_is_lost() {
+    thread::scope(|scope| {
+        scope.spawn(|| stalled("source", V5, |bench| &bench.to_plant, Direction::Down));
+        scope.spawn(|| stalled("source", V311, |bench| &bench.to_plant, Direction::Up));
+    });
+}
+
+/// As above.
+#[test]
+fn a_target_that_stalls_is_given_up_and_nothing_is_lost() {
+    thread::scope(|scope| {
+        scope.spawn(|| stalled("target", V311, |bench| &bench.to_cloud, Direction::Down));
+        scope.spawn(|| stalled("target", V5, |bench| &bench.to_cloud, Direction::Up));
+    });
+}
+
+fn stalled(leg: &str, protocol: Protocol, proxy: fn(&Bench) -> &Proxy, direction: Direction) {
+    let row = Row::begin("fault_socket_stalled");
+    let mut beside = Bystander::new(protocol);
+    let tables = beside.tables();
+    let setup = Setup::new(&row, protocol).plant(KEEP_ALIVE).cloud(KEEP_ALIVE);
+    let bench = setup.tables(|config| tables(relay(config))).start();
+    beside.start();
+    bench.ledger.wait_distinct(bench.ledger.flow().count() / 2);
+
+    let since = row.elapsed();
+    proxy(&bench).set(direction, Mode::Stall);
+    wait::until_within(STUCK, "the daemon connects again", || {
+        beside.goes_on();
+        let connections = proxy(&bench).counts().connections;
+        if connections == 2 { Ok(()) } else { Err(format!("{connections} connections")) }
+    });
+    let lasted = row.elapsed() - since;
+    assert!(lasted > Duration::from_secs(30), "given up after {lasted:?}: the keep alive had not passed");
+    assert!(bench.sender.acknowledged() > bench.ledger.distinct(), "nothing was on its way");
+    // What was held arrives now, late, on the old connection: of use to nobody.
+    let open = proxy(&bench).open();
+    proxy(&bench).set(direction, Mode::Pass);
+
+    beside.finish(&bench.daemon);
+    let seconds = lasted.as_secs_f64();
+    bench.finish(&row, &format!("{direction:?} of the {leg} stalled for {seconds:.1} s, {protocol}"), open + WINDOW);
+}

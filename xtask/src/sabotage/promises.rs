@@ -1,0 +1,350 @@
+//! What the daemon promises of delivery, how each promise is broken, and which scenarios must notice.
+//!
+//! Data alone, fed to the rest of `sabotage`. A promise of `docs/delivery.md` belongs here when a scenario claims to hold it. An
+//! edit is the smallest that breaks its promise and nothing else; a test below finds those that the sources have left behind.
+
+/// One promise.
+pub struct Promise {
+    /// What the sabotage does, as a name.
+    pub name: &'static str,
+    /// The promise that it breaks.
+    pub sentence: &'static str,
+    /// How.
+    pub edits: &'static [Edit],
+    /// The scenarios that must fail, each of them.
+    pub rows: &'static [Row],
+}
+
+/// A scenario that must notice.
+pub struct Row {
+    /// Its name.
+    pub test: &'static str,
+    /// Words of its failure: it must fail over this and nothing else.
+    pub red: &'static str,
+}
+
+impl Row {
+    /// Whether it is of the fault bench, where what is lost shows only once nothing has come for two minutes.
+    pub fn is_long(&self) -> bool {
+        self.test.starts_with("fault_")
+    }
+}
+
+/// A change of one file.
+#[derive(Clone, Copy)]
+pub struct Edit {
+    /// From the top of the repository.
+    pub file: &'static str,
+    /// What stands there, exactly once.
+    pub old: &'static str,
+    /// What stands there instead.
+    pub new: &'static str,
+}
+
+const ACK: &str = "daemon/src/path/session/ack.rs";
+const ADMISSION: &str = "daemon/src/path/outbox/admission.rs";
+const CALLS: &str = "daemon/src/path/handler/instance.rs";
+const FEEDER: &str = "daemon/src/path/session/feeder.rs";
+const HELD: &str = "daemon/src/path/dispatch/held.rs";
+const INSTANCE: &str = "daemon/src/path/handler/wasm/instance.rs";
+const LANES: &str = "daemon/src/path/dispatch/lanes.rs";
+const OUTBOX: &str = "daemon/src/path/outbox/queue.rs";
+const OUTBOXES: &str = "daemon/src/path/outbox/mod.rs";
+const POLLER: &str = "daemon/src/path/session/poller.rs";
+const QUEUE: &str = "daemon/src/path/dispatch/queue.rs";
+const RECEIPT: &str = "daemon/src/path/receipt.rs";
+const RING: &str = "daemon/src/path/session/ring.rs";
+const ROUTER: &str = "daemon/src/path/router/mod.rs";
+
+/// All of them.
+pub const PROMISES: &[Promise] = &[
+    Promise {
+        name: "acknowledge-on-receipt",
+        sentence: "a message is acknowledged only once what it caused is safe",
+        edits: &[Edit {
+            file: POLLER,
+            old: "let token = Some(AckToken::new(right, hand));",
+            new: "let token = AckToken::new(right, hand);\n        token.settle();\n        let token = Some(token);",
+        }],
+        rows: &[Row { test: "outbox_acknowledgement::a_daemon_killed_in_mid_stream_loses_nothing_and_keeps_the_order::on_5", red: "the missing messages" }, Row { test: "fault_daemon_killed::nothing_is_lost_and_each_topic_stays_in_order::on_5", red: "missing:" }],
+    },
+    Promise {
+        name: "acknowledge-out-of-order",
+        sentence: "acknowledgements leave in the order in which the messages came",
+        edits: &[
+            Edit {
+                file: RING,
+                old: "if self.unwritten >= self.window.messages || !self.slots.front()?.settled {",
+                new: "if self.unwritten >= self.window.messages {",
+            },
+            // What was told stays in its place, told apart by its identifier, until all before it was.
+            Edit {
+                file: RING,
+                old: "        let slot = self.slots.pop_front()?;
+        self.packets.remove(&slot.received.packet);
+        self.first += 1;
+        self.bytes -= slot.received.weight + MESSAGE_OVERHEAD;
+        self.unwritten += 1;
+        Some(slot.received)",
+                new: "        let untold = |slot: &&Slot| slot.settled && self.packets.contains(&slot.received.packet);
+        let received = self.slots.iter().find(untold)?.received;
+        self.packets.remove(&received.packet);
+        while let Some(slot) = self.slots.pop_front_if(|slot| slot.settled && !self.packets.contains(&slot.received.packet)) {
+            self.first += 1;
+            self.bytes -= slot.received.weight + MESSAGE_OVERHEAD;
+        }
+        self.unwritten += 1;
+        Some(received)",
+            },
+        ],
+        rows: &[Row { test: "session_acknowledgements::acknowledgements_leave_in_the_order_of_arrival::on_5", red: "acknowledged in the order of arrival" }, Row { test: "fault_daemon_stopped::nothing_is_lost_and_nothing_runs_twice::on_5", red: "which came first" }],
+    },
+    Promise {
+        name: "acknowledge-before-the-targets-puback",
+        sentence: "a message is acknowledged only once the target broker has acknowledged what was published for it",
+        edits: &[Edit {
+            file: OUTBOXES,
+            old: "match self.offer(publishes, Owner::Call(completion)) {",
+            new: "completion.end(End::Delivered);
+        match self.offer(publishes, Owner::Command(oneshot::channel().0)) {",
+        }],
+        rows: &[Row { test: "outbox_acknowledgement::an_input_stays_unacknowledged_while_the_target_broker_is_down::on_5", red: "nothing is final" }, Row { test: "fault_daemon_killed::nothing_is_lost_and_each_topic_stays_in_order::on_3_1_1", red: "missing:" }],
+    },
+    Promise {
+        name: "acknowledge-once-the-target-was-sent-it",
+        sentence: "what is on its way to the target counts as delivered only with the target's acknowledgement",
+        edits: &[Edit {
+            file: FEEDER,
+            old: "            Ok(()) => Attempt::Sent,
+            Err(NoRoom) => {
+                core.outboxes.put_back",
+            new: "            Ok(()) => {
+                core.outboxes.delivered(core.id, entry, qos);
+                Attempt::Sent
+            }
+            Err(NoRoom) => {
+                core.outboxes.put_back",
+        }],
+        rows: &[Row { test: "session_acknowledgements::no_acknowledgement_leaves_before_that_of_the_output_came::on_3_1_1", red: "the daemon sent" }, Row { test: "fault_connection_cut::nothing_is_lost_and_each_topic_stays_in_order::on_3_1_1", red: "missing:" }],
+    },
+    Promise {
+        name: "acknowledge-with-the-first-of-several-calls",
+        sentence: "with dispatch = \"all\" a message is acknowledged only once every call is final",
+        edits: &[Edit {
+            file: RECEIPT,
+            old: "if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {\n            self.receipt.conclude(",
+            new: "if self.open.swap(0, Ordering::AcqRel) > 0 {\n            self.receipt.conclude(",
+        }],
+        rows: &[Row { test: "dispatch_all::no_acknowledgement_leaves_before_the_last_call_is_final::on_5", red: "before the output of slow came PubAck" }],
+    },
+    Promise {
+        name: "leave-what-failed-unacknowledged",
+        sentence: "a message whose call failed for good is acknowledged, and holds up nothing behind it",
+        edits: &[Edit {
+            file: RECEIPT,
+            old: "!matches!(self, Outcome::Returned | Outcome::DroppedShutdown)",
+            new: "!matches!(self, Outcome::Returned | Outcome::DroppedShutdown | Outcome::DroppedFailed)",
+        }],
+        rows: &[Row { test: "outbox_acknowledgement::what_failed_is_acknowledged_and_does_not_come_again::on_5", red: "messages received from plant" }],
+    },
+    Promise {
+        name: "acknowledge-what-a-stop-leaves",
+        sentence: "what a stop does not finish stays with the broker",
+        edits: &[Edit {
+            file: RECEIPT,
+            old: "!matches!(self, Outcome::Returned | Outcome::DroppedShutdown)",
+            new: "!matches!(self, Outcome::Returned)",
+        }],
+        rows: &[Row { test: "control_stop::what_comes_during_a_stop_stays_with_the_broker::on_5", red: "what came before the stop is acknowledged, and only that" }, Row { test: "fault_daemon_stopped::nothing_is_lost_and_nothing_runs_twice::on_5", red: "missing:" }],
+    },
+    Promise {
+        name: "drop-when-the-outbox-is-full",
+        sentence: "a full outbox makes calls wait, and drops nothing",
+        edits: &[Edit {
+            file: ADMISSION,
+            old: "        if self.waiting.iter().any(|earlier| earlier.demand.meets(&demand)) || !self.fits(&demand) {",
+            new: "        if !self.fits(&demand) {
+            return Offered::Purged(tag);
+        }
+        if self.waiting.iter().any(|earlier| earlier.demand.meets(&demand)) || !self.fits(&demand) {",
+        }],
+        rows: &[Row { test: "outbox_bridges::more_publishes_than_the_outbox_holds_wait_and_leave_in_order", red: "the last message" }],
+    },
+    Promise {
+        name: "drop-when-the-queue-is-full",
+        sentence: "QoS 1 messages wait beyond a handler's full queue",
+        edits: &[Edit {
+            file: LANES,
+            old: "if place.delivery == Delivery::Droppable {",
+            new: "if place.delivery == Delivery::Droppable || place.delivery == Delivery::Kept {",
+        }],
+        rows: &[Row { test: "handler_overload::messages_with_qos_1_wait_beyond_the_queue::on_5", red: "300 messages: not within" }],
+    },
+    Promise {
+        name: "dispatch-a-copy-twice",
+        sentence: "a message that a broker sends in several copies for overlapping topics is handled once",
+        edits: &[Edit {
+            file: ROUTER,
+            old: "domains.retain(|places| counts(places));",
+            new: "domains.retain(|places| counts(places) || true);",
+        }],
+        rows: &[Row { test: "broker_overlap::partly_overlapping_filters_run_one_handler_once_but_on_3_1_1::on_mosquitto_5", red: "each is handled once" }],
+    },
+    Promise {
+        name: "forget-the-unstarted-of-a-lost-connection",
+        sentence: "what was taken in before a connection was lost is handled when the broker has forgotten the session",
+        edits: &[Edit {
+            file: ACK,
+            old: "let fate = if session_present { Fate::Returned } else { Fate::Open };",
+            new: "let fate = if session_present { Fate::Returned } else { Fate::Returned };",
+        }],
+        rows: &[Row { test: "session_acknowledgements::a_message_that_was_not_started_is_handled_when_the_session_is_gone::on_5", red: "the daemon sends a packet" }, Row { test: "fault_session_lost::what_was_delivered_has_its_output_once::on_5", red: "missing:" }],
+    },
+    Promise {
+        name: "run-the-unstarted-that-come-again",
+        sentence: "what was taken in and not begun before a connection was lost is left to a broker that sends it again",
+        edits: &[Edit {
+            file: ACK,
+            old: "let fate = if session_present { Fate::Returned } else { Fate::Open };",
+            new: "let fate = if session_present { Fate::Open } else { Fate::Open };",
+        }],
+        rows: &[Row { test: "session_acknowledgements::a_message_that_was_not_started_is_left_to_a_resumed_session::on_5", red: "what was begun is published twice, what was not is published once" }],
+    },
+    Promise {
+        name: "forget-what-a-lost-target-was-sent",
+        sentence: "what was sent to a target and not acknowledged is sent again on its next connection",
+        edits: &[Edit {
+            file: OUTBOX,
+            old: "(entry.state, entry.tried) = (State::Unsent, true);",
+            new: "entry.tried = true;",
+        }],
+        rows: &[Row { test: "outbox_bridges::a_target_broker_that_restarts_gets_everything_in_order::on_5", red: "the missing messages" }],
+    },
+    Promise {
+        name: "publish-in-another-order",
+        sentence: "publishes leave in the order in which their messages came",
+        edits: &[
+            Edit {
+                file: OUTBOX,
+                old: "        let place = self.unsent()?;
+        self.cursor = self.first + place as u64 + 1;",
+                new: "        let unsent = self.unsent()?;
+        let next_is_unsent = self.entries.get(unsent + 1).is_some_and(|entry| entry.state == State::Unsent);
+        let place = if next_is_unsent { unsent + 1 } else { unsent };
+        self.cursor = self.first + unsent as u64;",
+            },
+            Edit {
+                file: OUTBOX,
+                old: "Some((EntryId(self.cursor - 1), Arc::clone",
+                new: "Some((EntryId(self.first + place as u64), Arc::clone",
+            },
+        ],
+        rows: &[Row { test: "outbox_bridges::more_publishes_than_the_outbox_holds_wait_and_leave_in_order", red: "each once, in order" }],
+    },
+    Promise {
+        name: "publish-twice",
+        sentence: "what a call publishes once leaves once while no connection is lost",
+        edits: &[Edit {
+            file: ADMISSION,
+            old: "self.batches.insert(id, Batch { open: publishes.len(), worst, tag });",
+            new: "let publishes: Vec<Publish> = publishes
+            .into_iter()
+            .flat_map(|publish| [Publish { broker: publish.broker, message: publish.message.clone() }, publish])
+            .collect();
+        self.batches.insert(id, Batch { open: publishes.len(), worst, tag });",
+        }],
+        rows: &[Row { test: "outbox_bridges::bridges_in_both_directions_do_not_wait_for_each_other::on_5", red: "each once, in order" }],
+    },
+    Promise {
+        name: "spread-a-topic-over-instances",
+        sentence: "messages of one topic reach a handler in the order in which they came",
+        edits: &[Edit {
+            file: QUEUE,
+            old: "(message.broker, &message.topic).hash(&mut hasher);",
+            new: "(message.broker, &message.topic, &message.payload).hash(&mut hasher);",
+        }],
+        rows: &[Row { test: "dispatch_order_per_topic::each_topic_stays_in_order_under_load_with_several_instances::on_5", red: "each once, in order" }],
+    },
+    Promise {
+        name: "give-up-at-the-first-failure",
+        sentence: "a call that failed is made again, as often as retry says",
+        edits: &[Edit {
+            file: CALLS,
+            old: "self.say_failed(&job, error, again",
+            new: "let again: Option<Instant> = again.filter(|_| false);
+        self.say_failed(&job, error, again",
+        }],
+        rows: &[Row {
+            test: "handler_retry::a_message_is_handled_again_and_only_its_topic_waits::on_5",
+            red: "4 messages: not within",
+        }],
+    },
+    Promise {
+        name: "pass-a-message-that-is-called-again",
+        sentence: "the later messages of a topic wait for one that is to be called again",
+        edits: &[Edit {
+            file: HELD,
+            old: "if self.topics.is_empty() { None }",
+            new: "if true { None }",
+        }],
+        rows: &[Row {
+            test: "handler_retry::a_message_is_handled_again_and_only_its_topic_waits::on_5",
+            red: "right: [\"free\", \"bad\", \"behind\", \"last\"]",
+        }],
+    },
+    Promise {
+        name: "publish-what-a-failed-call-held-back",
+        sentence: "a call that does not return ok publishes nothing",
+        edits: &[Edit {
+            file: INSTANCE,
+            old: "            Ok(Err(failure)) => Err(returned_error(&self.host, failure)),",
+            new: "            Ok(Err(_)) => Ok(publishes),",
+        }],
+        rows: &[Row { test: "handler_limits::a_call_over_max_publishes_publishes_nothing", red: "left: 4" }],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+
+    use super::*;
+    use crate::shell::root;
+
+    #[test]
+    fn each_edit_fits_the_sources_once() {
+        for promise in PROMISES {
+            assert!(!promise.edits.is_empty(), "{}", promise.name);
+            let mut seen = BTreeSet::new();
+            for edit in promise.edits {
+                let text = fs::read_to_string(root().join(edit.file)).expect(edit.file);
+                let edited = edit.apply(&text).unwrap_or_else(|error| panic!("{}: {error}", promise.name));
+                assert_ne!(text, edited, "{}: an edit that changes nothing", promise.name);
+                assert!(seen.insert(edit.old), "{}", promise.name);
+            }
+        }
+    }
+
+    #[test]
+    fn each_row_is_a_scenario() {
+        for Row { test: path, red } in PROMISES.iter().flat_map(|promise| promise.rows) {
+            let mut path = path.split("::");
+            let file = root()
+                .join("tests/scenarios")
+                .join(path.next().expect("splits into one at least"))
+                .with_extension("rs");
+            let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            let test = path.next().expect("a test of the file");
+            assert!(text.contains(&format!("fn {test}(")), "{}: {test}", file.display());
+            assert!(!red.is_empty(), "{test}");
+        }
+    }
+
+    #[test]
+    fn each_promise_has_a_name_of_its_own_and_a_row_that_is_quick() {
+        assert!(PROMISES.iter().all(|promise| promise.rows.iter().any(|row| !row.is_long())), "for --quick");
+        let names: BTreeSet<_> = PROMISES.iter().map(|promise| promise.name).collect();
+        assert_eq!(names.len(), PROMISES.len());
+    }
+}
