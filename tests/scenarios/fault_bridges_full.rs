@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use tidegate_tests::fault::{AHEAD, Collector, Direction, Flow, Ledger, Mode, Pace, Proxy, Row, STUCK, Sender};
+use tidegate_tests::fault::{
+    AHEAD, Collector, Direction, Flow, Ledger, Mode, PATIENT, Pace, Proxy, Row, STUCK, Sender,
+};
 use tidegate_tests::{Config, Daemon, Mosquitto, Protocol, on_both_protocols, wait};
 
 on_both_protocols!(neither_waits_for_the_other);
@@ -77,7 +79,7 @@ fn bridge(config: Config, from: &str, to: &str, topic: &str) -> Config {
     let name = format!("{from}-to-{to}");
     let keys = format!(
         "allow = {{ publish = [\"{to}:out/#\"] }}\nconfig = {{ broker = \"{to}\", topic = \"out/{{topic}}\" }}\n\
-         max-publishes = 1\ninstances = 2"
+         max-publishes = 1\ninstances = 2\n{PATIENT}"
     );
     config.handler(&name, "relay.wasm", &keys).subscription(from, &format!("{topic}/#"), 1, &name, "")
 }
