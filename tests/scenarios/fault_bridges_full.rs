@@ -32,7 +32,7 @@ fn neither_waits_for_the_other(protocol: Protocol) {
     let row = Row::begin("fault_bridges_full");
     let (plant, cloud) = (Mosquitto::persistent(), Mosquitto::persistent());
     let (to_plant, to_cloud) = (Proxy::start(plant.port(), protocol), Proxy::start(cloud.port(), protocol));
-    let outbox = format!("outbox = {{ max-messages = {SMALL} }}\nparallel-limit = \"off\"");
+    let outbox = format!("outbox = {{ max-messages = {SMALL} }}");
     let config = Config::new().broker("plant", to_plant.port(), protocol, &outbox);
     let config = bridge(config.broker("cloud", to_cloud.port(), protocol, &outbox), "plant", "cloud", "up");
     let daemon = Daemon::start(&bridge(config, "cloud", "plant", "down"));

@@ -93,9 +93,10 @@ impl Overloaded {
     }
 
     /// Tells what was seen, and holds it against the bound.
+    #[expect(clippy::print_stdout, reason = "the figures are for who runs it")]
     fn stays_within_its_bounds(&self) {
         let Overloaded { sent, baseline, most } = *self;
-        eprintln!("{sent} messages; memory {} KiB before, {} KiB at most", baseline / 1024, most / 1024);
+        println!("{sent} messages; memory {} KiB before, {} KiB at most", baseline / 1024, most / 1024);
         let grown = most.saturating_sub(baseline);
         assert!(grown <= BOUND, "the memory has grown by {grown} bytes, which is more than {BOUND}");
     }
@@ -118,13 +119,16 @@ fn qos_1(protocol: Protocol, lasts: Duration) {
     let collector = broker.client(protocol);
     collector.subscribe("out/#", 1);
     let mut overloaded = Overloaded::run(&daemon, &broker, protocol, 1, lasts);
-    // What has come in excess takes twice as long again, and more where the machine does other things besides.
-    wait::until_within(lasts * 6 + wait::PATIENCE, "everything is handled", || {
-        let metrics = daemon.metrics();
-        overloaded.most = overloaded.most.max(memory(&metrics));
-        let handled = metrics.finished("plant", "handled");
-        if handled >= overloaded.sent as f64 { Ok(()) } else { Err(handled) }
-    });
+    // How long that takes is the machine's; that it goes on is the daemon's.
+    let mut handled = 0.0;
+    while handled < overloaded.sent as f64 {
+        handled = wait::until("more is handled", || {
+            let metrics = daemon.metrics();
+            overloaded.most = overloaded.most.max(memory(&metrics));
+            let now = metrics.finished("plant", "handled");
+            if now > handled { Ok(now) } else { Err(now) }
+        });
+    }
     let mut missing: BTreeSet<String> = (0..overloaded.sent - 1).map(|number| number.to_string()).collect();
     collector.collect_until("each message", |message| {
         missing.remove(message.text().trim_end());
@@ -148,9 +152,9 @@ fn qos_0(protocol: Protocol, lasts: Duration) {
     let metrics = daemon.settle("plant", overloaded.sent);
     let (handled, dropped) = (metrics.finished("plant", "handled"), metrics.finished("plant", "dropped_overload"));
     assert_eq!(handled + dropped, overloaded.sent as f64);
-    // Two of three are too many; a machine that does other things besides handles less.
+    // Two of three are too many; a machine that does other things besides handles less, but never less than what had room.
     assert!(dropped > overloaded.sent as f64 / 2.0, "{dropped} of {} were dropped", overloaded.sent);
-    assert!(handled > overloaded.sent as f64 / 10.0, "only {handled} of {} were handled", overloaded.sent);
+    assert!(handled >= (QUEUE_BYTES / MAX_PACKET) as f64, "only {handled} of {} were handled", overloaded.sent);
     overloaded.stays_within_its_bounds();
     stood(&metrics);
 }

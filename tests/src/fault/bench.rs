@@ -159,8 +159,8 @@ impl Bench {
     /// was broken in a few words.
     #[track_caller]
     pub fn finish(self, row: &Row, broken: &str, forgiven: usize) -> Verdict {
-        reach(&self.daemon, &self.ledger, self.ledger.flow().count());
-        self.others.iter().for_each(|(_, ledger)| reach(&self.daemon, ledger, ledger.flow().count()));
+        let ledgers = self.others.iter().map(|(_, ledger)| ledger).chain([&self.ledger]);
+        ledgers.for_each(|ledger| reach(&self.daemon, ledger, ledger.flow().count()));
         let again = self.sender.finish();
         self.daemon.wait_metrics("everything reaches its end", |metrics| metrics.in_progress("plant") == 0.0);
         self.daemon.balance();

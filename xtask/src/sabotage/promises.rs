@@ -48,6 +48,7 @@ const FEEDER: &str = "daemon/src/path/session/feeder.rs";
 const HELD: &str = "daemon/src/path/dispatch/held.rs";
 const INSTANCE: &str = "daemon/src/path/handler/wasm/instance.rs";
 const LANES: &str = "daemon/src/path/dispatch/lanes.rs";
+const LETTERS: &str = "daemon/src/path/outbox/dead_letter.rs";
 const OUTBOX: &str = "daemon/src/path/outbox/queue.rs";
 const OUTBOXES: &str = "daemon/src/path/outbox/mod.rs";
 const POLLER: &str = "daemon/src/path/session/poller.rs";
@@ -104,9 +105,9 @@ pub const PROMISES: &[Promise] = &[
         sentence: "a message is acknowledged only once the target broker has acknowledged what was published for it",
         edits: &[Edit {
             file: OUTBOXES,
-            old: "match self.offer(publishes, Owner::Call(completion)) {",
-            new: "completion.end(End::Delivered);
-        match self.offer(publishes, Owner::Command(oneshot::channel().0)) {",
+            old: "match self.offer(publishes, Owner::Call(completion), accepted) {",
+            new: "self.finish(Owner::Call(completion), End::Delivered, &PublishEnd::Delivered(Qos::AtMostOnce));
+        match self.offer(publishes, Owner::Command(oneshot::channel().0), accepted) {",
         }],
         rows: &[Row { test: "outbox_acknowledgement::an_input_stays_unacknowledged_while_the_target_broker_is_down::on_5", red: "nothing is final" }, Row { test: "fault_daemon_killed::nothing_is_lost_and_each_topic_stays_in_order::on_3_1_1", red: "missing:" }],
     },
@@ -162,13 +163,45 @@ pub const PROMISES: &[Promise] = &[
         sentence: "a full outbox makes calls wait, and drops nothing",
         edits: &[Edit {
             file: ADMISSION,
-            old: "        if self.waiting.iter().any(|earlier| earlier.demand.meets(&demand)) || !self.fits(&demand) {",
-            new: "        if !self.fits(&demand) {
-            return Offered::Purged(tag);
-        }
-        if self.waiting.iter().any(|earlier| earlier.demand.meets(&demand)) || !self.fits(&demand) {",
+            old: "            if let Some(full) = self.rejects(&demand).filter(|_| mode == Mode::Rejectable) {",
+            new: "            if !behind {
+                return Offered::Purged(tag);
+            }
+            if let Some(full) = self.rejects(&demand).filter(|_| mode == Mode::Rejectable) {",
         }],
-        rows: &[Row { test: "outbox_bridges::more_publishes_than_the_outbox_holds_wait_and_leave_in_order", red: "the last message" }],
+        rows: &[
+            Row { test: "outbox_limits::calls_wait_while_the_outbox_is_full::on_5", red: "a call waits: not within" },
+            Row {
+                test: "fault_target_down::a_full_outbox_holds_the_source_broker_back::on_5",
+                red: "nothing moves: not within",
+            },
+        ],
+    },
+    Promise {
+        name: "let-a-full-outbox-grow",
+        sentence: "an outbox holds no more than its limits",
+        edits: &[Edit {
+            file: ADMISSION,
+            old: "        if messages == 0 {\n            None",
+            new: "        if messages < usize::MAX {\n            None",
+        }],
+        rows: &[Row {
+            test: "outbox_limits::calls_wait_while_the_outbox_is_full::on_5",
+            red: "a call waits: not within",
+        }],
+    },
+    Promise {
+        name: "keep-what-is-too-old",
+        sentence: "what is older than max-age and not on its way is dropped",
+        edits: &[Edit {
+            file: ADMISSION,
+            old: "        Some(slot.outbox.oldest_unsent()?.1? + slot.limits.max_age?)",
+            new: "        slot.outbox.oldest_unsent()?.1.filter(|_| false)",
+        }],
+        rows: &[Row {
+            test: "outbox_limits::what_is_too_old_goes_while_its_broker_is_away::on_5",
+            red: "messages from plant reach their end: not within",
+        }],
     },
     Promise {
         name: "drop-when-the-queue-is-full",
@@ -188,7 +221,7 @@ pub const PROMISES: &[Promise] = &[
             old: "domains.retain(|places| counts(places));",
             new: "domains.retain(|places| counts(places) || true);",
         }],
-        rows: &[Row { test: "broker_overlap::partly_overlapping_filters_run_one_handler_once_but_on_3_1_1::on_mosquitto_5", red: "each is handled once" }],
+        rows: &[Row { test: "broker_overlap::partly_overlapping_filters_run_one_handler_once_but_on_3_1_1::on_mosquitto_5", red: "each is handled once" }, Row { test: "fault_handler_fails::each_message_has_its_effect_once_and_in_order::on_5", red: "each message is handled to its end once" }],
     },
     Promise {
         name: "forget-the-unstarted-of-a-lost-connection",
@@ -223,22 +256,15 @@ pub const PROMISES: &[Promise] = &[
     Promise {
         name: "publish-in-another-order",
         sentence: "publishes leave in the order in which their messages came",
-        edits: &[
-            Edit {
-                file: OUTBOX,
-                old: "        let place = self.unsent()?;
-        self.cursor = self.first + place as u64 + 1;",
-                new: "        let unsent = self.unsent()?;
+        edits: &[Edit {
+            file: OUTBOX,
+            old: "        let place = self.unsent()?;
+        self.cursor = place + 1;",
+            new: "        let unsent = self.unsent()?;
         let next_is_unsent = self.entries.get(unsent + 1).is_some_and(|entry| entry.state == State::Unsent);
         let place = if next_is_unsent { unsent + 1 } else { unsent };
-        self.cursor = self.first + unsent as u64;",
-            },
-            Edit {
-                file: OUTBOX,
-                old: "Some((EntryId(self.cursor - 1), Arc::clone",
-                new: "Some((EntryId(self.first + place as u64), Arc::clone",
-            },
-        ],
+        self.cursor = unsent;",
+        }],
         rows: &[Row { test: "outbox_bridges::more_publishes_than_the_outbox_holds_wait_and_leave_in_order", red: "each once, in order" }],
     },
     Promise {
@@ -290,7 +316,7 @@ pub const PROMISES: &[Promise] = &[
         rows: &[Row {
             test: "handler_retry::a_message_is_handled_again_and_only_its_topic_waits::on_5",
             red: "right: [\"free\", \"bad\", \"behind\", \"last\"]",
-        }],
+        }, Row { test: "fault_handler_fails::each_message_has_its_effect_once_and_in_order::on_3_1_1", red: "out of order:" }],
     },
     Promise {
         name: "publish-what-a-failed-call-held-back",
@@ -301,6 +327,60 @@ pub const PROMISES: &[Promise] = &[
             new: "            Ok(Err(_)) => Ok(publishes),",
         }],
         rows: &[Row { test: "handler_limits::a_call_over_max_publishes_publishes_nothing", red: "left: 4" }],
+    },
+    Promise {
+        name: "acknowledge-before-the-dead-letter-is-safe",
+        sentence: "a message that failed is acknowledged only once its dead letter is",
+        edits: &[Edit {
+            file: LETTERS,
+            old: "match self.offer(publishes, Owner::Letter { end, cause }, || {}) {",
+            new: "drop(cause);
+        end.safe();
+        match self.offer(publishes, Owner::Command(tokio::sync::oneshot::channel().0), || {}) {",
+        }],
+        rows: &[Row {
+            test: "dead_letters::a_message_is_acknowledged_once_its_dead_letter_is::on_5",
+            red: "the daemon sent Ok(PubAck(1))",
+        }],
+    },
+    Promise {
+        name: "forget-the-dead-letter",
+        sentence: "a message that failed for good becomes a dead letter where one is configured",
+        edits: &[Edit {
+            file: CALLS,
+            old: "let Some(letters) = &self.dead_letters else {",
+            new: "let Some(letters) = self.dead_letters.as_ref().filter(|_| false) else {",
+        }],
+        rows: &[Row {
+            test: "dead_letters::a_message_that_is_rejected_becomes_a_dead_letter_and_the_others_go_on::on_5",
+            red: "left: (2.0, 0.0)",
+        }],
+    },
+    Promise {
+        name: "make-a-dead-letter-of-a-dead-letter",
+        sentence: "a dead letter never begets another",
+        edits: &[Edit {
+            file: "daemon/src/path/dead_letter/mod.rs",
+            old: "if self.places.is_dead_letter(message) {",
+            new: "if self.places.is_dead_letter(message) && message.hops == u8::MAX {",
+        }],
+        rows: &[Row {
+            test: "dead_letters::a_dead_letter_never_begets_another::on_5",
+            red: "messages received from plant",
+        }],
+    },
+    Promise {
+        name: "let-messages-go-in-a-circle",
+        sentence: "a message that went through 16 handlers goes through no other",
+        edits: &[Edit {
+            file: ROUTER,
+            old: "if message.hops >= HOP_LIMIT =>",
+            new: "if message.hops == u8::MAX && message.hops >= HOP_LIMIT =>",
+        }],
+        rows: &[Row {
+            test: "dispatch_loop::a_message_that_goes_in_a_circle_is_stopped_and_acknowledged",
+            red: "9 messages from plant reach their end: not within",
+        }],
     },
 ];
 
