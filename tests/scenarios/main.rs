@@ -59,6 +59,7 @@ mod fault_daemon_stopped;
 mod fault_direction_dropped;
 mod fault_handler_fails;
 mod fault_overload;
+mod fault_retry_and_kill;
 mod fault_session_lost;
 mod fault_socket_stalled;
 mod fault_target_down;
