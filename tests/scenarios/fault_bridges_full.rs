@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tidegate_tests::fault::{
     AHEAD, Collector, Direction, Flow, Ledger, Mode, PATIENT, Pace, Proxy, Row, STUCK, Sender,
 };
+use tidegate_tests::metrics::Metrics;
 use tidegate_tests::{Config, Daemon, Mosquitto, Protocol, on_both_protocols, wait};
 
 on_both_protocols!(neither_waits_for_the_other);
@@ -39,7 +40,7 @@ fn neither_waits_for_the_other(protocol: Protocol) {
     let (up, down) = (way(&row, &plant, &cloud, protocol, "up"), way(&row, &cloud, &plant, protocol, "down"));
 
     let count = up.ledger.flow().count();
-    let full = |broker| move |metrics: &tidegate_tests::metrics::Metrics| waiting(metrics, broker) == SMALL as f64;
+    let full = |broker| move |metrics: &Metrics| waiting(metrics, broker) == SMALL as f64;
     for round in 1..=ROUNDS {
         let enough = |ledger: &Ledger| ledger.distinct() >= round * count / (ROUNDS + 2);
         wait::until_within(STUCK, "both directions go on", || {
@@ -70,7 +71,7 @@ fn neither_waits_for_the_other(protocol: Protocol) {
     daemon.balance();
 }
 
-fn waiting(metrics: &tidegate_tests::metrics::Metrics, broker: &str) -> f64 {
+fn waiting(metrics: &Metrics, broker: &str) -> f64 {
     metrics.sum("tidegate_outbox_messages", &[("broker", broker)])
 }
 

@@ -54,6 +54,7 @@ mod fault_all_with_one_failing;
 mod fault_bridges_full;
 mod fault_broker_killed;
 mod fault_connection_cut;
+mod fault_daemon_frozen;
 mod fault_daemon_killed;
 mod fault_daemon_stopped;
 mod fault_direction_dropped;
