@@ -1,7 +1,7 @@
 //! `dispatch = "all"` with three handlers of which one fails: the others handle each message once and in order, and it is
 //! acknowledged only when all three are done with it.
 
-use tidegate_tests::fault::{Bench, Row, Setup};
+use tidegate_tests::fault::{Bench, PATIENT, Row, Setup};
 use tidegate_tests::{Config, Protocol, on_both_protocols};
 
 on_both_protocols!(
@@ -22,13 +22,14 @@ fn a_handler_that_fails_now_and_then_holds_back_no_other_and_repeats_none(protoc
     let seed = row.random().below(0..1 << 32);
     let guest = format!("mode = \"flaky\", fails = 0.1, seed = {seed}, broker = \"cloud\"");
     let retry = "retry = { max = 1000, backoff = \"5ms..20ms\", max-time = \"1h\" }\ninstances = 2";
+    let keys = format!("{retry}\n{PATIENT}");
     let bench = Setup::new(&row, protocol)
         .plant(ALL)
         .also("one/")
         .also("two/")
         .tables(move |config| {
             let config = copies(copies(config, "one", FILTERS[0]), "two", FILTERS[2]);
-            config.guest("flaky", "cloud", &guest, retry).subscription("plant", FILTERS[1], 1, "flaky", "")
+            config.guest("flaky", "cloud", &guest, &keys).subscription("plant", FILTERS[1], 1, "flaky", "")
         })
         .start();
     watch_acknowledgements(&bench);
@@ -51,7 +52,7 @@ fn a_handler_that_always_rejects_is_called_once_and_harms_no_other(protocol: Pro
         .tables(|config| {
             let config = copies(copies(config, "out", FILTERS[0]), "two", FILTERS[2]);
             config
-                .guest("rejects", "cloud", "mode = \"reject\", broker = \"cloud\"", "instances = 2")
+                .guest("rejects", "cloud", "mode = \"reject\", broker = \"cloud\"", PATIENT)
                 .subscription("plant", FILTERS[1], 1, "rejects", "")
         })
         .start();
@@ -70,7 +71,7 @@ fn a_handler_that_always_rejects_is_called_once_and_harms_no_other(protocol: Pro
 fn copies(config: Config, name: &str, filter: &str) -> Config {
     let keys = format!(
         "allow = {{ publish = [\"cloud:{name}/#\"] }}\nconfig = {{ broker = \"cloud\", topic = \"{name}/{{topic}}\" }}\n\
-         instances = 2"
+         instances = 2\n{PATIENT}"
     );
     config.handler(name, "relay.wasm", &keys).subscription("plant", filter, 1, name, "")
 }

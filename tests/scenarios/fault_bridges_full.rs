@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use tidegate_tests::fault::{AHEAD, Collector, Direction, Flow, Ledger, Mode, Pace, Proxy, Row, STUCK, Sender};
+use tidegate_tests::fault::{
+    AHEAD, Collector, Direction, Flow, Ledger, Mode, PATIENT, Pace, Proxy, Row, STUCK, Sender,
+};
+use tidegate_tests::metrics::Metrics;
 use tidegate_tests::{Config, Daemon, Mosquitto, Protocol, on_both_protocols, wait};
 
 on_both_protocols!(neither_waits_for_the_other);
@@ -30,14 +33,14 @@ fn neither_waits_for_the_other(protocol: Protocol) {
     let row = Row::begin("fault_bridges_full");
     let (plant, cloud) = (Mosquitto::persistent(), Mosquitto::persistent());
     let (to_plant, to_cloud) = (Proxy::start(plant.port(), protocol), Proxy::start(cloud.port(), protocol));
-    let outbox = format!("outbox = {{ max-messages = {SMALL} }}\nparallel-limit = \"off\"");
+    let outbox = format!("outbox = {{ max-messages = {SMALL} }}");
     let config = Config::new().broker("plant", to_plant.port(), protocol, &outbox);
     let config = bridge(config.broker("cloud", to_cloud.port(), protocol, &outbox), "plant", "cloud", "up");
     let daemon = Daemon::start(&bridge(config, "cloud", "plant", "down"));
     let (up, down) = (way(&row, &plant, &cloud, protocol, "up"), way(&row, &cloud, &plant, protocol, "down"));
 
     let count = up.ledger.flow().count();
-    let full = |broker| move |metrics: &tidegate_tests::metrics::Metrics| waiting(metrics, broker) == SMALL as f64;
+    let full = |broker| move |metrics: &Metrics| waiting(metrics, broker) == SMALL as f64;
     for round in 1..=ROUNDS {
         let enough = |ledger: &Ledger| ledger.distinct() >= round * count / (ROUNDS + 2);
         wait::until_within(STUCK, "both directions go on", || {
@@ -68,7 +71,7 @@ fn neither_waits_for_the_other(protocol: Protocol) {
     daemon.balance();
 }
 
-fn waiting(metrics: &tidegate_tests::metrics::Metrics, broker: &str) -> f64 {
+fn waiting(metrics: &Metrics, broker: &str) -> f64 {
     metrics.sum("tidegate_outbox_messages", &[("broker", broker)])
 }
 
@@ -77,7 +80,7 @@ fn bridge(config: Config, from: &str, to: &str, topic: &str) -> Config {
     let name = format!("{from}-to-{to}");
     let keys = format!(
         "allow = {{ publish = [\"{to}:out/#\"] }}\nconfig = {{ broker = \"{to}\", topic = \"out/{{topic}}\" }}\n\
-         max-publishes = 1\ninstances = 2"
+         max-publishes = 1\ninstances = 2\n{PATIENT}"
     );
     config.handler(&name, "relay.wasm", &keys).subscription(from, &format!("{topic}/#"), 1, &name, "")
 }
