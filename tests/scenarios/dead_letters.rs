@@ -140,7 +140,8 @@ fn a_message_is_acknowledged_once_its_dead_letter_is(protocol: Protocol) {
     let mut peer = broker.accept(false);
     peer.grant();
     peer.publish(1, &Message::new("in/a", "bad"));
-    let Request::Publish(letter, id) = peer.request() else { panic!("no dead letter") };
+    let request = peer.request();
+    let Request::Publish(letter, id) = request else { panic!("before the dead letter came {request:?}") };
     assert_eq!(letter.topic, "dead/it");
     peer.is_silent();
     peer.acknowledge(id);
