@@ -114,7 +114,7 @@ impl DeadLetters {
 
     /// Keeps a message until its publishes are safe; not where too much is kept already.
     pub fn keep(self: &Arc<Self>, input: Input) -> Kept {
-        // The others are bounded by their connection's receive window.
+        // The others are bounded by their connection's receive window: after its loss they are let go of.
         let bytes = if input.message.qos == Qos::AtMostOnce { input.message.weight() } else { 0 };
         let before = self.kept.fetch_add(bytes, Ordering::Relaxed);
         let fits = bytes == 0 || before + bytes <= self.most_kept;
@@ -257,6 +257,11 @@ impl LetterEnd {
     pub fn safe(self) {
         self.letters.meters.dead_letter(self.reason);
         self.end(Outcome::DeadLetter);
+    }
+
+    /// It is not needed: the broker sends the message again, which will fail again.
+    pub fn returned(self) {
+        self.part.end(Outcome::Returned);
     }
 
     /// It is not kept, for this reason in plain words.

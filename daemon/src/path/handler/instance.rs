@@ -23,6 +23,7 @@ use crate::path::dead_letter::{DeadLetters, Input};
 use crate::path::dispatch::{HandlerQueue, Job, Permit, Turn, Work};
 use crate::path::outbox::{Completion, Outboxes, Room, Submitted};
 use crate::path::receipt::Outcome;
+use crate::path::session::Fate;
 use crate::telemetry::metrics::HandlerMeters;
 use crate::telemetry::occasional::Occasional;
 use crate::telemetry::tap::{Sighting, Tap};
@@ -348,6 +349,10 @@ impl InstanceParts {
     /// The message's calls have failed for good, the last one with this error.
     async fn give_up(&self, job: Job, error: &CallError) {
         let Job { message, subscription, part, tries, .. } = job;
+        if part.fate() == Fate::Returned {
+            // The copy that the broker sends again will fail as well, and get what follows from that.
+            return part.end(Outcome::Returned);
+        }
         let Some(letters) = &self.dead_letters else {
             self.meters.end_to_end.observe(message.arrived.elapsed().as_secs_f64());
             return part.end(Outcome::DroppedFailed);

@@ -76,6 +76,7 @@ impl Core {
         // Queues that held their messages back go on, or let go of them.
         let queues: Vec<Arc<HandlerQueue>> = self.queues().iter().filter_map(Weak::upgrade).collect();
         queues.iter().for_each(|queue| queue.fate_decided(self.id));
+        self.outboxes.fate_decided();
     }
 
     /// From now on messages may go into the queues of these routes.
