@@ -15,7 +15,8 @@ pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 /// handler's `retry` says, and so is one whose call panicked; later messages of its topic wait for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// This message will never work, however often it is tried.
+    /// This message will never work, however often it is tried: it goes to the handler's dead-letter topic, with this text, or
+    /// is dropped where there is none. So does one whose retries are used up.
     #[error("{0}")]
     Reject(String),
     /// A passing fault: the same message may work later.

@@ -61,7 +61,8 @@ fn base() -> Config {
 
 #[test]
 fn a_good_configuration_is_0() {
-    let home = Home::new(&guest(ECHO, ""), tidegate_tests::ports::free());
+    let letters = "dead-letter = { broker = \"plant\", topic = \"dead\" }";
+    let home = Home::new(&guest(ECHO, letters), tidegate_tests::ports::free());
     let ran = home.run(&["check"]);
     assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "tidegate.toml: ok\n", ""));
 }

@@ -10,6 +10,9 @@ on_both_protocols!(nothing_is_lost_and_each_topic_stays_in_order);
 /// In each protocol.
 const CUTS: usize = 50;
 
+/// Acknowledgements that had passed the proxy, and that a reset took with it before they were read.
+const ACKNOWLEDGEMENTS: usize = 64;
+
 fn nothing_is_lost_and_each_topic_stays_in_order(protocol: Protocol) {
     let mut row = Row::begin("fault_connection_cut");
     let cuts = row.scaled(CUTS);
@@ -17,11 +20,13 @@ fn nothing_is_lost_and_each_topic_stays_in_order(protocol: Protocol) {
     for _ in 0..cuts {
         cut(&bench, row.random());
     }
-    hurry(&bench);
-    assert!(bench.ledger.missing() > 0, "the last cuts came too late to show anything");
+    bench.hurry();
+    let left = bench.ledger.missing();
     let interrupted = bench.to_plant.counts().interrupted + bench.to_cloud.counts().interrupted;
+    let broken = format!("{cuts} cuts, {interrupted} of them with messages in flight");
+    bench.finish(&row, &broken, cuts * ACKNOWLEDGEMENTS);
+    assert!(left > 0, "the last cuts came too late to show anything");
     assert!(interrupted >= cuts / 2, "only {interrupted} of {cuts} cuts hit messages in flight");
-    bench.finish(&row, &format!("{cuts} cuts, {interrupted} of them with messages in flight"), 0);
 }
 
 /// Cuts a connection to one of the brokers, and has it made again.
@@ -43,17 +48,7 @@ fn cut(bench: &Bench, random: &mut Random) {
         if proxy.counts().cuts > before {
             return Ok(());
         }
-        hurry(bench);
+        bench.hurry();
         Err("it stands")
     });
-}
-
-/// Connections that do not last slow the daemon down, up to half a minute between two. An operator is faster.
-fn hurry(bench: &Bench) {
-    for (broker, proxy) in [("plant", &bench.to_plant), ("cloud", &bench.to_cloud)] {
-        if proxy.connected() == 0 {
-            // The answer is that of one attempt, which may be cut in its turn.
-            bench.daemon.ask(&["brokers", "connect", broker]);
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! A handler fails in one call of ten and traps in one of a hundred: each message is handled once nevertheless, and its topic
 //! waits for it.
 
-use tidegate_tests::fault::{Row, Setup};
+use tidegate_tests::fault::{PATIENT, Row, Setup};
 use tidegate_tests::{Protocol, on_both_protocols};
 
 on_both_protocols!(each_message_has_its_effect_once_and_in_order);
@@ -19,8 +19,8 @@ fn each_message_has_its_effect_once_and_in_order(protocol: Protocol) {
     let bench = Setup::new(&row, protocol)
         .tables(move |config| {
             config
-                .guest("flaky", "cloud", &guest, RETRY)
-                .guest("loses", "cloud", "mode = \"echo\", broker = \"cloud\"", "")
+                .guest("flaky", "cloud", &guest, &format!("{RETRY}\n{PATIENT}"))
+                .guest("loses", "cloud", "mode = \"echo\", broker = \"cloud\"", PATIENT)
                 .subscription("plant", FILTERS[0], 1, "flaky", "")
                 .subscription("plant", FILTERS[1], 1, "loses", "")
         })

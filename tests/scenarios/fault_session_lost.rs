@@ -26,16 +26,18 @@ fn what_was_delivered_has_its_output_once(protocol: Protocol) {
         bench.to_plant.wait_ended(STUCK);
         let next = first_undelivered(&bench);
         bench.plant.restart();
+        bench.hurry();
         let accepted = (loss + 1) as f64;
         bench.daemon.wait_metrics("the daemon is back", |metrics| metrics.connects("plant", "accepted") == accepted);
         bench.daemon.wait_broker("plant");
         bench.sender.rewind(next);
     }
-    assert_eq!(bench.to_plant.counts().interrupted, losses, "a death between two messages shows nothing");
+    let interrupted = bench.to_plant.counts().interrupted;
     let lost = bench.daemon.metrics().sum("tidegate_broker_sessions_lost_total", &[("broker", "plant")]);
     assert_eq!(lost, losses as f64, "the broker forgot the session");
     let verdict = bench.finish(&row, &format!("{losses} lost sessions"), 0);
     assert_eq!(verdict.duplicates, 0, "nothing was delivered twice");
+    assert_eq!(interrupted, losses, "a death between two messages shows nothing");
 }
 
 /// The place of the flow up to which everything was passed on to the daemon, and after which nothing was.

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_tests::fault::{Bench, Cut, Row, Setup};
+use tidegate_tests::fault::{Bench, Cut, PATIENT, Row, Setup};
 use tidegate_tests::{Protocol, on_both_protocols};
 
 on_both_protocols!(
@@ -33,7 +33,8 @@ fn a_full_outbox_holds_the_source_broker_back(protocol: Protocol) {
         .tables(|config| {
             let keys = "allow = { publish = [\"cloud:out/#\"] }\nmax-publishes = 1\n\
                         config = { broker = \"cloud\", topic = \"out/{topic}\" }\ninstances = 2";
-            config.handler("relay", "relay.wasm", keys).subscription("plant", "in/#", 1, "relay", "")
+            let keys = format!("{keys}\n{PATIENT}");
+            config.handler("relay", "relay.wasm", &keys).subscription("plant", "in/#", 1, "relay", "")
         });
     run(&row, setup, |waiting, in_progress| waiting == small as f64 && in_progress > waiting);
 }

@@ -50,13 +50,17 @@ mod outbox_backpressure;
 mod outbox_bridges;
 mod outbox_limits;
 
+mod fault_all_with_one_failing;
+mod fault_bridges_full;
 mod fault_broker_killed;
 mod fault_connection_cut;
+mod fault_daemon_frozen;
 mod fault_daemon_killed;
 mod fault_daemon_stopped;
 mod fault_direction_dropped;
 mod fault_handler_fails;
 mod fault_overload;
+mod fault_retry_and_kill;
 mod fault_session_lost;
 mod fault_socket_stalled;
 mod fault_target_down;

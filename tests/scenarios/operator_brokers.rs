@@ -52,8 +52,11 @@ fn the_list_has_a_line_a_broker() {
     assert_eq!(lines[0][..3], ["NAME", "ADDRESS", "PORT"], "{list}");
     let port = broker.port().to_string();
     let line = |name: &str| lines.iter().find(|line| line[0] == name).unwrap_or_else(|| panic!("{name}: {list}"));
-    assert_eq!(line("file")[..7], ["file", "127.0.0.1", &port, "no", "yes", "60", "yes"], "{list}");
-    assert_eq!(line("plant")[..7], ["plant", "127.0.0.1", &port, "no", "no", "30", "no:"], "{list}");
+    let outbox = ["0", "of", "10000"];
+    assert_eq!(line("file")[..6], ["file", "127.0.0.1", &port, "no", "yes", "60"], "{list}");
+    assert_eq!((&line("file")[6..9], line("file")[9]), (&outbox[..], "yes"), "{list}");
+    assert_eq!(line("plant")[..6], ["plant", "127.0.0.1", &port, "no", "no", "30"], "{list}");
+    assert_eq!((&line("plant")[6..9], line("plant")[9]), (&outbox[..], "no:"), "{list}");
 }
 
 #[test]

@@ -338,7 +338,7 @@ fn an_outbox_that_holds_less_than_a_call_may_publish_is_refused_at_both_places()
             "tidegate.toml",
             format!(
                 "plugins-dir = \"plugins\"\n[brokers.cloud]\naddress = \"a\"\n{outbox}\n[handlers.relay]\nplugin = \"relay.wasm\"\n\
-                 {handler}\nallow = {{ publish = [\"cloud:up/#\"] }}\nconfig = {{ broker = \"cloud\", topic = \"up\" }}\n\
+                 {handler}\ndead-letter = {{ broker = \"cloud\", topic = \"dead\" }}\nallow = {{ publish = [\"cloud:up/#\"] }}\nconfig = {{ broker = \"cloud\", topic = \"up\" }}\n\
                  [[subscriptions]]\nbroker = \"cloud\"\ntopic = \"t\"\non-message = \"relay\"\n"
             ),
         );

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::{Flow, STUCK};
+use super::{Flow, PAUSE};
 use crate::client::message::Message;
 
 /// How many examples of one fault a verdict tells.
@@ -92,7 +92,7 @@ impl Ledger {
     /// Waits until so many inputs have an output.
     ///
     /// # Panics
-    /// None came for the first time for [`STUCK`].
+    /// None came for the first time for [`PAUSE`].
     #[track_caller]
     pub fn wait_distinct(&self, count: usize) {
         self.reach(count).unwrap_or_else(|stuck| panic!("{stuck}"));
@@ -101,16 +101,16 @@ impl Ledger {
     /// As [`Ledger::wait_distinct`], for who can tell more about it.
     ///
     /// # Errors
-    /// None came for the first time for [`STUCK`]: which are missing.
+    /// None came for the first time for [`PAUSE`]: which are missing.
     pub fn reach(&self, count: usize) -> Result<(), String> {
         let mut state = self.lock();
         let begin = Instant::now();
         while state.distinct < count {
-            let Some(left) = STUCK.checked_sub(state.moved.max(begin).elapsed()) else {
+            let Some(left) = PAUSE.checked_sub(state.moved.max(begin).elapsed()) else {
                 let missing = state.missing(0..count, &self.flow);
                 let distinct = state.distinct;
                 return Err(format!(
-                    "{count} outputs: nothing new for {STUCK:?} after {distinct}; missing: {}",
+                    "{count} outputs: nothing new for {PAUSE:?} after {distinct}; missing: {}",
                     shown(&missing)
                 ));
             };

@@ -34,6 +34,10 @@ pub use tap::Tap;
 
 use std::time::Duration;
 
-/// How long a stream may stand still. Longer than a broken connection needs to be noticed (keep alive, deadlines) and to be
-/// made anew (the backoff).
+/// How long a row waits for what takes the daemon longest: to notice that a connection is of no use any more (keep alive,
+/// deadlines), and to make another.
 pub const STUCK: Duration = Duration::from_secs(120);
+
+/// How long a stream may bring nothing new while its connections stand, or the backoff lets them be made anew. Longer than the
+/// longest backoff, on a machine that is loaded besides.
+pub const PAUSE: Duration = Duration::from_secs(60);

@@ -1,8 +1,8 @@
 //! `cargo xtask sabotage`: shows that the scenarios can fail, by breaking one promise of the daemon at a time.
 //!
 //! Owns: the order of the steps and the verdicts. `promises.rs` lists what is broken and which scenario must notice it,
-//! `tree.rs` builds the broken daemon from a copy of the sources, `row.rs` runs the scenario and reads its end. The daemon
-//! itself has no switch for any of this, and the tree that is worked in is only read.
+//! `tree.rs` builds the broken daemon from a copy of the sources, `row.rs` runs the scenario and reads its end. The
+//! daemon itself has no switch for any of this, and the tree that is worked in is only read.
 
 mod promises;
 mod row;

@@ -1,7 +1,8 @@
 //! What the daemon promises of delivery, how each promise is broken, and which scenarios must notice.
 //!
-//! Data alone, fed to the rest of `sabotage`. A promise of `docs/delivery.md` belongs here when a scenario claims to hold it. An
-//! edit is the smallest that breaks its promise and nothing else; a test below finds those that the sources have left behind.
+//! Data alone, fed to the rest of `sabotage`. A promise of `docs/delivery.md` belongs here when a scenario claims to hold
+//! it. An edit is the smallest that breaks its promise and nothing else; a test below finds those that the sources have left
+//! behind.
 
 /// One promise.
 pub struct Promise {
@@ -48,6 +49,7 @@ const FEEDER: &str = "daemon/src/path/session/feeder.rs";
 const HELD: &str = "daemon/src/path/dispatch/held.rs";
 const INSTANCE: &str = "daemon/src/path/handler/wasm/instance.rs";
 const LANES: &str = "daemon/src/path/dispatch/lanes.rs";
+const LETTERS: &str = "daemon/src/path/outbox/dead_letter.rs";
 const OUTBOX: &str = "daemon/src/path/outbox/queue.rs";
 const OUTBOXES: &str = "daemon/src/path/outbox/mod.rs";
 const POLLER: &str = "daemon/src/path/session/poller.rs";
@@ -55,6 +57,10 @@ const QUEUE: &str = "daemon/src/path/dispatch/queue.rs";
 const RECEIPT: &str = "daemon/src/path/receipt.rs";
 const RING: &str = "daemon/src/path/session/ring.rs";
 const ROUTER: &str = "daemon/src/path/router/mod.rs";
+
+/// A row whose name is long.
+const FAULT_ALL: &str =
+    "fault_all_with_one_failing::a_handler_that_always_rejects_is_called_once_and_harms_no_other::on_5";
 
 /// All of them.
 pub const PROMISES: &[Promise] = &[
@@ -66,7 +72,13 @@ pub const PROMISES: &[Promise] = &[
             old: "let token = Some(AckToken::new(right, hand));",
             new: "let token = AckToken::new(right, hand);\n        token.settle();\n        let token = Some(token);",
         }],
-        rows: &[Row { test: "outbox_acknowledgement::a_daemon_killed_in_mid_stream_loses_nothing_and_keeps_the_order::on_5", red: "the missing messages" }, Row { test: "fault_daemon_killed::nothing_is_lost_and_each_topic_stays_in_order::on_5", red: "missing:" }],
+        rows: &[
+            Row {
+                test: "outbox_acknowledgement::a_daemon_killed_in_mid_stream_loses_nothing_and_keeps_the_order::on_5",
+                red: "the missing messages",
+            },
+            Row { test: "fault_daemon_killed::nothing_is_lost_and_each_topic_stays_in_order::on_5", red: "missing:" },
+        ],
     },
     Promise {
         name: "acknowledge-out-of-order",
@@ -89,7 +101,8 @@ pub const PROMISES: &[Promise] = &[
                 new: "        let untold = |slot: &&Slot| slot.settled && self.packets.contains(&slot.received.packet);
         let received = self.slots.iter().find(untold)?.received;
         self.packets.remove(&received.packet);
-        while let Some(slot) = self.slots.pop_front_if(|slot| slot.settled && !self.packets.contains(&slot.received.packet)) {
+        let told = |slot: &mut Slot| slot.settled && !self.packets.contains(&slot.received.packet);
+        while let Some(slot) = self.slots.pop_front_if(told) {
             self.first += 1;
             self.bytes -= slot.received.weight + MESSAGE_OVERHEAD;
         }
@@ -97,18 +110,33 @@ pub const PROMISES: &[Promise] = &[
         Some(received)",
             },
         ],
-        rows: &[Row { test: "session_acknowledgements::acknowledgements_leave_in_the_order_of_arrival::on_5", red: "acknowledged in the order of arrival" }, Row { test: "fault_daemon_stopped::nothing_is_lost_and_nothing_runs_twice::on_5", red: "which came first" }],
+        rows: &[
+            Row {
+                test: "session_acknowledgements::acknowledgements_leave_in_the_order_of_arrival::on_5",
+                red: "acknowledged in the order of arrival",
+            },
+            Row { test: "fault_daemon_stopped::nothing_is_lost_and_nothing_runs_twice::on_5", red: "which came first" },
+        ],
     },
     Promise {
         name: "acknowledge-before-the-targets-puback",
         sentence: "a message is acknowledged only once the target broker has acknowledged what was published for it",
         edits: &[Edit {
             file: OUTBOXES,
-            old: "match self.offer(publishes, Owner::Call(completion)) {",
-            new: "completion.end(End::Delivered);
-        match self.offer(publishes, Owner::Command(oneshot::channel().0)) {",
+            old: "match self.offer(publishes, Owner::Call(completion), accepted) {",
+            new: "self.finish(Owner::Call(completion), End::Delivered, &PublishEnd::Delivered(Qos::AtMostOnce));
+        match self.offer(publishes, Owner::Command(oneshot::channel().0), accepted) {",
         }],
-        rows: &[Row { test: "outbox_acknowledgement::an_input_stays_unacknowledged_while_the_target_broker_is_down::on_5", red: "nothing is final" }, Row { test: "fault_daemon_killed::nothing_is_lost_and_each_topic_stays_in_order::on_3_1_1", red: "missing:" }],
+        rows: &[
+            Row {
+                test: "outbox_acknowledgement::an_input_stays_unacknowledged_while_the_target_broker_is_down::on_5",
+                red: "nothing is final",
+            },
+            Row {
+                test: "fault_daemon_killed::nothing_is_lost_and_each_topic_stays_in_order::on_3_1_1",
+                red: "missing:",
+            },
+        ],
     },
     Promise {
         name: "acknowledge-once-the-target-was-sent-it",
@@ -125,7 +153,16 @@ pub const PROMISES: &[Promise] = &[
             Err(NoRoom) => {
                 core.outboxes.put_back",
         }],
-        rows: &[Row { test: "session_acknowledgements::no_acknowledgement_leaves_before_that_of_the_output_came::on_3_1_1", red: "the daemon sent" }, Row { test: "fault_connection_cut::nothing_is_lost_and_each_topic_stays_in_order::on_3_1_1", red: "missing:" }],
+        rows: &[
+            Row {
+                test: "session_acknowledgements::no_acknowledgement_leaves_before_that_of_the_output_came::on_3_1_1",
+                red: "the daemon sent",
+            },
+            Row {
+                test: "fault_connection_cut::nothing_is_lost_and_each_topic_stays_in_order::on_3_1_1",
+                red: "missing:",
+            },
+        ],
     },
     Promise {
         name: "acknowledge-with-the-first-of-several-calls",
@@ -135,7 +172,13 @@ pub const PROMISES: &[Promise] = &[
             old: "if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {\n            self.receipt.conclude(",
             new: "if self.open.swap(0, Ordering::AcqRel) > 0 {\n            self.receipt.conclude(",
         }],
-        rows: &[Row { test: "dispatch_all::no_acknowledgement_leaves_before_the_last_call_is_final::on_5", red: "before the output of slow came PubAck" }],
+        rows: &[
+            Row {
+                test: "dispatch_all::no_acknowledgement_leaves_before_the_last_call_is_final::on_5",
+                red: "before the output of slow came PubAck",
+            },
+            Row { test: FAULT_ALL, red: "are acknowledged, " },
+        ],
     },
     Promise {
         name: "leave-what-failed-unacknowledged",
@@ -145,7 +188,10 @@ pub const PROMISES: &[Promise] = &[
             old: "!matches!(self, Outcome::Returned | Outcome::DroppedShutdown)",
             new: "!matches!(self, Outcome::Returned | Outcome::DroppedShutdown | Outcome::DroppedFailed)",
         }],
-        rows: &[Row { test: "outbox_acknowledgement::what_failed_is_acknowledged_and_does_not_come_again::on_5", red: "messages received from plant" }],
+        rows: &[Row {
+            test: "outbox_acknowledgement::what_failed_is_acknowledged_and_does_not_come_again::on_5",
+            red: "messages received from plant",
+        }],
     },
     Promise {
         name: "acknowledge-what-a-stop-leaves",
@@ -155,20 +201,58 @@ pub const PROMISES: &[Promise] = &[
             old: "!matches!(self, Outcome::Returned | Outcome::DroppedShutdown)",
             new: "!matches!(self, Outcome::Returned)",
         }],
-        rows: &[Row { test: "control_stop::what_comes_during_a_stop_stays_with_the_broker::on_5", red: "what came before the stop is acknowledged, and only that" }, Row { test: "fault_daemon_stopped::nothing_is_lost_and_nothing_runs_twice::on_5", red: "missing:" }],
+        rows: &[
+            Row {
+                test: "control_stop::what_comes_during_a_stop_stays_with_the_broker::on_5",
+                red: "what came before the stop is acknowledged, and only that",
+            },
+            Row { test: "fault_daemon_stopped::nothing_is_lost_and_nothing_runs_twice::on_5", red: "missing:" },
+        ],
     },
     Promise {
         name: "drop-when-the-outbox-is-full",
         sentence: "a full outbox makes calls wait, and drops nothing",
         edits: &[Edit {
             file: ADMISSION,
-            old: "        if self.waiting.iter().any(|earlier| earlier.demand.meets(&demand)) || !self.fits(&demand) {",
-            new: "        if !self.fits(&demand) {
-            return Offered::Purged(tag);
-        }
-        if self.waiting.iter().any(|earlier| earlier.demand.meets(&demand)) || !self.fits(&demand) {",
+            old: "            if let Some(full) = self.rejects(&demand).filter(|_| mode == Mode::Rejectable) {",
+            new: "            if !behind {
+                return Offered::Purged(tag);
+            }
+            if let Some(full) = self.rejects(&demand).filter(|_| mode == Mode::Rejectable) {",
         }],
-        rows: &[Row { test: "outbox_bridges::more_publishes_than_the_outbox_holds_wait_and_leave_in_order", red: "the last message" }],
+        rows: &[
+            Row { test: "outbox_limits::calls_wait_while_the_outbox_is_full::on_5", red: "a call waits: not within" },
+            Row {
+                test: "fault_target_down::a_full_outbox_holds_the_source_broker_back::on_5",
+                red: "nothing moves: not within",
+            },
+        ],
+    },
+    Promise {
+        name: "let-a-full-outbox-grow",
+        sentence: "an outbox holds no more than its limits",
+        edits: &[Edit {
+            file: ADMISSION,
+            old: "        if messages == 0 {\n            None",
+            new: "        if messages < usize::MAX {\n            None",
+        }],
+        rows: &[Row {
+            test: "outbox_limits::calls_wait_while_the_outbox_is_full::on_5",
+            red: "a call waits: not within",
+        }],
+    },
+    Promise {
+        name: "keep-what-is-too-old",
+        sentence: "what is older than max-age and not on its way is dropped",
+        edits: &[Edit {
+            file: ADMISSION,
+            old: "        Some(slot.outbox.oldest_unsent()?.1? + slot.limits.max_age?)",
+            new: "        slot.outbox.oldest_unsent()?.1.filter(|_| false)",
+        }],
+        rows: &[Row {
+            test: "outbox_limits::what_is_too_old_goes_while_its_broker_is_away::on_5",
+            red: "messages from plant reach their end: not within",
+        }],
     },
     Promise {
         name: "drop-when-the-queue-is-full",
@@ -178,7 +262,10 @@ pub const PROMISES: &[Promise] = &[
             old: "if place.delivery == Delivery::Droppable {",
             new: "if place.delivery == Delivery::Droppable || place.delivery == Delivery::Kept {",
         }],
-        rows: &[Row { test: "handler_overload::messages_with_qos_1_wait_beyond_the_queue::on_5", red: "300 messages: not within" }],
+        rows: &[Row {
+            test: "handler_overload::messages_with_qos_1_wait_beyond_the_queue::on_5",
+            red: "300 messages: not within",
+        }],
     },
     Promise {
         name: "dispatch-a-copy-twice",
@@ -188,7 +275,16 @@ pub const PROMISES: &[Promise] = &[
             old: "domains.retain(|places| counts(places));",
             new: "domains.retain(|places| counts(places) || true);",
         }],
-        rows: &[Row { test: "broker_overlap::partly_overlapping_filters_run_one_handler_once_but_on_3_1_1::on_mosquitto_5", red: "each is handled once" }],
+        rows: &[
+            Row {
+                test: "broker_overlap::partly_overlapping_filters_run_one_handler_once_but_on_3_1_1::on_mosquitto_5",
+                red: "each is handled once",
+            },
+            Row {
+                test: "fault_handler_fails::each_message_has_its_effect_once_and_in_order::on_5",
+                red: "each message is handled to its end once",
+            },
+        ],
     },
     Promise {
         name: "forget-the-unstarted-of-a-lost-connection",
@@ -198,7 +294,13 @@ pub const PROMISES: &[Promise] = &[
             old: "let fate = if session_present { Fate::Returned } else { Fate::Open };",
             new: "let fate = if session_present { Fate::Returned } else { Fate::Returned };",
         }],
-        rows: &[Row { test: "session_acknowledgements::a_message_that_was_not_started_is_handled_when_the_session_is_gone::on_5", red: "the daemon sends a packet" }, Row { test: "fault_session_lost::what_was_delivered_has_its_output_once::on_5", red: "missing:" }],
+        rows: &[
+            Row {
+                test: "session_acknowledgements::a_message_that_was_not_started_is_handled_when_the_session_is_gone::on_5",
+                red: "the daemon sends a packet",
+            },
+            Row { test: "fault_session_lost::what_was_delivered_has_its_output_once::on_5", red: "missing:" },
+        ],
     },
     Promise {
         name: "run-the-unstarted-that-come-again",
@@ -208,7 +310,10 @@ pub const PROMISES: &[Promise] = &[
             old: "let fate = if session_present { Fate::Returned } else { Fate::Open };",
             new: "let fate = if session_present { Fate::Open } else { Fate::Open };",
         }],
-        rows: &[Row { test: "session_acknowledgements::a_message_that_was_not_started_is_left_to_a_resumed_session::on_5", red: "what was begun is published twice, what was not is published once" }],
+        rows: &[Row {
+            test: "session_acknowledgements::a_message_that_was_not_started_is_left_to_a_resumed_session::on_5",
+            red: "what was begun is published twice, what was not is published once",
+        }],
     },
     Promise {
         name: "forget-what-a-lost-target-was-sent",
@@ -218,28 +323,27 @@ pub const PROMISES: &[Promise] = &[
             old: "(entry.state, entry.tried) = (State::Unsent, true);",
             new: "entry.tried = true;",
         }],
-        rows: &[Row { test: "outbox_bridges::a_target_broker_that_restarts_gets_everything_in_order::on_5", red: "the missing messages" }],
+        rows: &[Row {
+            test: "outbox_bridges::a_target_broker_that_restarts_gets_everything_in_order::on_5",
+            red: "the missing messages",
+        }],
     },
     Promise {
         name: "publish-in-another-order",
         sentence: "publishes leave in the order in which their messages came",
-        edits: &[
-            Edit {
-                file: OUTBOX,
-                old: "        let place = self.unsent()?;
-        self.cursor = self.first + place as u64 + 1;",
-                new: "        let unsent = self.unsent()?;
+        edits: &[Edit {
+            file: OUTBOX,
+            old: "        let place = self.unsent()?;
+        self.cursor = place + 1;",
+            new: "        let unsent = self.unsent()?;
         let next_is_unsent = self.entries.get(unsent + 1).is_some_and(|entry| entry.state == State::Unsent);
         let place = if next_is_unsent { unsent + 1 } else { unsent };
-        self.cursor = self.first + unsent as u64;",
-            },
-            Edit {
-                file: OUTBOX,
-                old: "Some((EntryId(self.cursor - 1), Arc::clone",
-                new: "Some((EntryId(self.first + place as u64), Arc::clone",
-            },
-        ],
-        rows: &[Row { test: "outbox_bridges::more_publishes_than_the_outbox_holds_wait_and_leave_in_order", red: "each once, in order" }],
+        self.cursor = unsent;",
+        }],
+        rows: &[Row {
+            test: "outbox_bridges::more_publishes_than_the_outbox_holds_wait_and_leave_in_order",
+            red: "each once, in order",
+        }],
     },
     Promise {
         name: "publish-twice",
@@ -253,7 +357,10 @@ pub const PROMISES: &[Promise] = &[
             .collect();
         self.batches.insert(id, Batch { open: publishes.len(), worst, tag });",
         }],
-        rows: &[Row { test: "outbox_bridges::bridges_in_both_directions_do_not_wait_for_each_other::on_5", red: "each once, in order" }],
+        rows: &[Row {
+            test: "outbox_bridges::bridges_in_both_directions_do_not_wait_for_each_other::on_5",
+            red: "each once, in order",
+        }],
     },
     Promise {
         name: "spread-a-topic-over-instances",
@@ -263,7 +370,10 @@ pub const PROMISES: &[Promise] = &[
             old: "(message.broker, &message.topic).hash(&mut hasher);",
             new: "(message.broker, &message.topic, &message.payload).hash(&mut hasher);",
         }],
-        rows: &[Row { test: "dispatch_order_per_topic::each_topic_stays_in_order_under_load_with_several_instances::on_5", red: "each once, in order" }],
+        rows: &[Row {
+            test: "dispatch_order_per_topic::each_topic_stays_in_order_under_load_with_several_instances::on_5",
+            red: "each once, in order",
+        }],
     },
     Promise {
         name: "give-up-at-the-first-failure",
@@ -282,15 +392,17 @@ pub const PROMISES: &[Promise] = &[
     Promise {
         name: "pass-a-message-that-is-called-again",
         sentence: "the later messages of a topic wait for one that is to be called again",
-        edits: &[Edit {
-            file: HELD,
-            old: "if self.topics.is_empty() { None }",
-            new: "if true { None }",
-        }],
-        rows: &[Row {
-            test: "handler_retry::a_message_is_handled_again_and_only_its_topic_waits::on_5",
-            red: "right: [\"free\", \"bad\", \"behind\", \"last\"]",
-        }],
+        edits: &[Edit { file: HELD, old: "if self.topics.is_empty() { None }", new: "if true { None }" }],
+        rows: &[
+            Row {
+                test: "handler_retry::a_message_is_handled_again_and_only_its_topic_waits::on_5",
+                red: "right: [\"free\", \"bad\", \"behind\", \"last\"]",
+            },
+            Row {
+                test: "fault_handler_fails::each_message_has_its_effect_once_and_in_order::on_3_1_1",
+                red: "out of order:",
+            },
+        ],
     },
     Promise {
         name: "publish-what-a-failed-call-held-back",
@@ -301,6 +413,60 @@ pub const PROMISES: &[Promise] = &[
             new: "            Ok(Err(_)) => Ok(publishes),",
         }],
         rows: &[Row { test: "handler_limits::a_call_over_max_publishes_publishes_nothing", red: "left: 4" }],
+    },
+    Promise {
+        name: "acknowledge-before-the-dead-letter-is-safe",
+        sentence: "a message that failed is acknowledged only once its dead letter is",
+        edits: &[Edit {
+            file: LETTERS,
+            old: "match self.offer(publishes, Owner::Letter { end, cause }, || {}) {",
+            new: "drop(cause);
+        end.safe();
+        match self.offer(publishes, Owner::Command(tokio::sync::oneshot::channel().0), || {}) {",
+        }],
+        rows: &[Row {
+            test: "dead_letters::a_message_is_acknowledged_once_its_dead_letter_is::on_5",
+            red: "the daemon sent Ok(PubAck(1))",
+        }],
+    },
+    Promise {
+        name: "forget-the-dead-letter",
+        sentence: "a message that failed for good becomes a dead letter where one is configured",
+        edits: &[Edit {
+            file: CALLS,
+            old: "let Some(letters) = &self.dead_letters else {",
+            new: "let Some(letters) = self.dead_letters.as_ref().filter(|_| false) else {",
+        }],
+        rows: &[Row {
+            test: "dead_letters::a_message_that_is_rejected_becomes_a_dead_letter_and_the_others_go_on::on_5",
+            red: "left: (2.0, 0.0)",
+        }],
+    },
+    Promise {
+        name: "make-a-dead-letter-of-a-dead-letter",
+        sentence: "a dead letter never begets another",
+        edits: &[Edit {
+            file: "daemon/src/path/dead_letter/mod.rs",
+            old: "if self.places.is_dead_letter(message) {",
+            new: "if self.places.is_dead_letter(message) && message.hops == u8::MAX {",
+        }],
+        rows: &[Row {
+            test: "dead_letters::a_dead_letter_never_begets_another::on_5",
+            red: "messages received from plant",
+        }],
+    },
+    Promise {
+        name: "let-messages-go-in-a-circle",
+        sentence: "a message that went through 16 handlers goes through no other",
+        edits: &[Edit {
+            file: ROUTER,
+            old: "if message.hops >= HOP_LIMIT =>",
+            new: "if message.hops == u8::MAX && message.hops >= HOP_LIMIT =>",
+        }],
+        rows: &[Row {
+            test: "dispatch_loop::a_message_that_goes_in_a_circle_is_stopped_and_acknowledged",
+            red: "9 messages from plant reach their end: not within",
+        }],
     },
 ];
 

@@ -1,7 +1,8 @@
 //! One scenario as a row of the sabotage: run alone, against a given daemon, and told apart from a harness that fails.
 //!
-//! Fed by the list of promises. What counts is the end that the test runner tells for the one test by its name, and what the
-//! test said when it failed: an exit code alone would take a missing test, or a program that cannot be started, for a red row.
+//! Fed by the list of promises. What counts is the end that the test runner tells for the one test by its name, and what
+//! the test said when it failed: an exit code alone would take a missing test, or a program that cannot be started, for a
+//! red row.
 
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,8 @@
 //! A copy of the sources that can be broken, and what is built from it.
 //!
-//! Owns: `target/sabotage`. Before each build the copy is made to be the sources with the edits, whatever it was before, so
-//! that nothing of an earlier sabotage stays. A file that need not change is not written, so that cargo builds only what an
-//! edit concerns; one that is taken back is written anew, so that cargo sees it.
+//! Owns: `target/sabotage`. Before each build the copy is made to be the sources with the edits, whatever it was before,
+//! so that nothing of an earlier sabotage stays. A file that need not change is not written, so that cargo builds only what
+//! an edit concerns; one that is taken back is written anew, so that cargo sees it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -91,7 +91,8 @@ impl Edit {
     }
 }
 
-/// The project's files as they are in the working tree, committed or not, without what is built; by their path from the top.
+/// The project's files as they are in the working tree, committed or not, without what is built; by their path from the
+/// top.
 fn sources() -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let listed = Program::new("git").args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).read()?;
     let files = listed.split('\0').filter(|file| !file.is_empty()).map(PathBuf::from);

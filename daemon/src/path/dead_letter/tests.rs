@@ -320,3 +320,29 @@ fn a_dead_letter_waits_where_a_call_is_rejected_and_one_that_its_outbox_drops_be
     let ended = [(Outcome::Handled, 1), (Outcome::DeadLetter, 1), (Outcome::DroppedFailed, 1)];
     world.check(&ended, &[(Reason::Reject, 1)], 1);
 }
+
+/// Each dead letter displaces a publish whose message becomes one in turn, until one displaces another dead letter.
+#[test]
+fn dead_letters_that_displace_publishes_do_so_one_after_the_other() {
+    const ROOM: usize = 2_000;
+    let world = World::new();
+    let limits = OutboxLimits { messages: ROOM, when_full: WhenFull::DropOldest, ..LIMITS };
+    world.outboxes.limit(PLANT, limits);
+    // All of them have a publish that was refused, and wait for their last one.
+    for _ in 0..ROOM {
+        world.call(message(Qos::AtLeastOnce, "in"), &[CLOUD, PLANT]);
+        world.refuse(CLOUD, "not authorised");
+    }
+    world.check(&[], &[], 0);
+    let submit = || assert!(world.fail(message(Qos::AtLeastOnce, "in")).is_none());
+    // A small stack: a step within the step before would not fit.
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(256 << 10);
+        thread.spawn_scoped(scope, submit).expect("starts");
+    });
+    assert_eq!(world.outboxes.usage(PLANT).0, ROOM, "dead letters alone");
+    world.check(&[(Outcome::DroppedFailed, 1)], &[], 1);
+    (0..ROOM).for_each(|_| assert_eq!(world.deliver(PLANT, []).0, DEAD));
+    let ended = [(Outcome::DeadLetter, ROOM as u64), (Outcome::DroppedFailed, 1)];
+    world.check(&ended, &[(Reason::PublishRefused, ROOM as u64)], 1);
+}

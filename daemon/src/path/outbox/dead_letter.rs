@@ -4,6 +4,9 @@
 //! its end nothing may wait: there the dead letter of a message that is acknowledged is left to the outboxes, since its broker's
 //! receive window bounds how many there can be; that of a QoS 0 message is dropped where there is no room.
 
+use std::collections::VecDeque;
+use std::sync::{MutexGuard, PoisonError};
+
 use super::command::PublishEnd;
 use super::owner::Owner;
 use super::queue::{End, EntryId};
@@ -11,6 +14,15 @@ use super::state::State;
 use super::{Outboxes, Room, Standing};
 use crate::message::{BrokerId, Qos};
 use crate::path::dead_letter::{Letter, LetterEnd};
+
+/// Dead letters of publishes that have reached their end. One that is published may displace others, whose messages become dead
+/// letters in turn: they are published one after the other, not one within the other, so that the stack does not grow with them.
+#[derive(Default)]
+pub(super) struct Due {
+    letters: VecDeque<Letter>,
+    /// Somebody publishes them. Written by who does, for as long as there are any.
+    busy: bool,
+}
 
 impl Outboxes {
     /// Puts a dead letter into its outbox; who waits where there is no room. Its message ends once it is safe, or never will
@@ -28,16 +40,37 @@ impl Outboxes {
 
     /// The same, where nobody can wait.
     pub(super) fn post(&self, letter: Letter) {
+        {
+            let mut due = self.due();
+            due.letters.push_back(letter);
+            if std::mem::replace(&mut due.busy, true) {
+                return;
+            }
+        }
+        let _busy = Busy(self);
+        while let Some(letter) = self.next_due() {
+            self.post_one(letter);
+        }
+    }
+
+    fn next_due(&self) -> Option<Letter> {
+        let mut due = self.due();
+        let letter = due.letters.pop_front();
+        due.busy = letter.is_some();
+        letter
+    }
+
+    fn post_one(&self, letter: Letter) {
         let waits = letter.end.message().qos != Qos::AtMostOnce;
         let Some(room) = self.submit_letter(letter) else { return };
-        if waits {
-            return room.leave();
-        }
-        let batch = room.batch;
-        room.leave();
-        if let Some(Owner::Letter { end, .. }) = self.recall(batch) {
+        let batch = room.left_to_its_owner();
+        if !waits && let Some(Owner::Letter { end, .. }) = self.recall(batch) {
             end.dropped("there is no room in the outbox");
         }
+    }
+
+    fn due(&self) -> MutexGuard<'_, Due> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -54,6 +87,17 @@ impl State {
             && let Some(kept) = &mut completion.kept
         {
             kept.blame(broker, &message, refusal);
+        }
+    }
+}
+
+/// Lets others publish what is due where a panic, a defect of the daemon, keeps this one from it.
+struct Busy<'a>(&'a Outboxes);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.due().busy = false;
         }
     }
 }

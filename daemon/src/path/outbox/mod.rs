@@ -29,6 +29,7 @@ pub use self::admission::{BatchId, DropReason, Dropped};
 pub use self::command::{Command, PublishEnd};
 pub use self::condemned::Cause;
 use self::condemned::Condemned;
+use self::dead_letter::Due;
 pub use self::expiry::expire;
 pub use self::news::NoRoom;
 use self::news::{News, Voice};
@@ -45,6 +46,8 @@ use crate::telemetry::metrics::BrokerMeters;
 /// All outboxes. Shared by every stage that publishes.
 pub struct Outboxes {
     state: Mutex<State>,
+    /// Dead letters that are to be published.
+    due: Mutex<Due>,
     /// Of [`Cause`]s, in this process alone.
     hasher: RandomState,
 }
@@ -81,7 +84,7 @@ impl Default for Outboxes {
 impl Outboxes {
     /// Of no broker.
     pub fn new() -> Outboxes {
-        Outboxes { state: Mutex::new(State::new()), hasher: RandomState::new() }
+        Outboxes { state: Mutex::new(State::new()), due: Mutex::default(), hasher: RandomState::new() }
     }
 
     /// A broker is there from now on, with an empty outbox, also again after its removal.
