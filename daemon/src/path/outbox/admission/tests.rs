@@ -806,6 +806,8 @@ proptest! {
                 Step::Pass(seconds) => {
                     world.bench.pass(SECOND * seconds);
                     world.note();
+                    let (now, next) = (world.bench.now, world.bench.admission.first_expiry());
+                    prop_assert!(next.is_none_or(|next| next > now), "something is too old");
                 }
             }
             world.check();
