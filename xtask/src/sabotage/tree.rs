@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::promises::Edit;
-use crate::shell::{Program, cargo, root};
+use crate::shell::{cargo, root, target_dir};
 
 /// The copy, and the folder that it is built in.
 pub struct Tree {
@@ -28,7 +28,9 @@ impl Tree {
     /// # Errors
     /// The sources cannot be read.
     pub fn new(folder: PathBuf) -> Result<Tree> {
-        Ok(Tree { copy: folder.join("tree"), target: folder.join("target"), sources: sources()? })
+        let mut sources = BTreeMap::new();
+        read_folder(Path::new(""), &mut sources)?;
+        Ok(Tree { copy: folder.join("tree"), target: folder.join("target"), sources })
     }
 
     /// Builds the daemon with these edits; where it is. The next build replaces it.
@@ -91,18 +93,22 @@ impl Edit {
     }
 }
 
-/// The project's files as they are in the working tree, committed or not, without what is built; by their path from the
-/// top.
-fn sources() -> Result<BTreeMap<PathBuf, Vec<u8>>> {
-    let listed = Program::new("git").args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).read()?;
-    let files = listed.split('\0').filter(|file| !file.is_empty()).map(PathBuf::from);
-    let mut sources = BTreeMap::new();
-    // What was removed and not committed is still listed.
-    for file in files.filter(|file| root().join(file).is_file()) {
-        let content = fs::read(root().join(&file)).with_context(|| format!("cannot read {}", file.display()))?;
-        sources.insert(file, content);
+/// Reads the files in a folder of the working tree, committed or not, by their path from the top. Left out is what is built
+/// and what git keeps.
+fn read_folder(folder: &Path, sources: &mut BTreeMap<PathBuf, Vec<u8>>) -> Result<()> {
+    let shown = root().join(folder);
+    for entry in fs::read_dir(&shown).with_context(|| format!("cannot list {}", shown.display()))? {
+        let entry = entry?;
+        let (path, kind) = (folder.join(entry.file_name()), entry.file_type()?);
+        let left_out = [".git", "target"].iter().any(|name| entry.file_name() == *name) || entry.path() == target_dir();
+        if kind.is_dir() && !left_out {
+            read_folder(&path, sources)?;
+        } else if kind.is_file() && !left_out {
+            let content = fs::read(entry.path()).with_context(|| format!("cannot read {}", path.display()))?;
+            sources.insert(path, content);
+        }
     }
-    Ok(sources)
+    Ok(())
 }
 
 /// Removes from the copy what is no file of the project any more: cargo would find a module or a test that was renamed.
