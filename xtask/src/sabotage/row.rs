@@ -35,13 +35,10 @@ impl Panics {
         Panics(texts.iter().map(|text| (*text).to_owned()).collect())
     }
 
-    /// The line with these words, of the first panic that has them.
+    /// The line with these words, or others behind a `|`, of the first panic that has any.
     pub fn about(&self, words: &str) -> Option<String> {
-        self.0
-            .iter()
-            .flat_map(|panic| panic.lines())
-            .find(|line| line.contains(words))
-            .map(|line| line.trim().to_owned())
+        let has = |line: &&str| words.split('|').any(|words| line.contains(words));
+        self.0.iter().flat_map(|panic| panic.lines()).find(has).map(|line| line.trim().to_owned())
     }
 
     /// How the first panic begins.
@@ -143,6 +140,7 @@ test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 300 filtered out
         let Some(Ran::Red(panics)) = read("outbox::it_holds::on_5", FAILED) else { panic!("it failed") };
         assert_eq!(panics.first_line(), "assertion `left == right` failed: each once, in order");
         assert_eq!(panics.about("right: 2").as_deref(), Some("right: 2"));
+        assert_eq!(panics.about("no such words|right: 2").as_deref(), Some("right: 2"));
         assert_eq!(panics.about("20000"), None, "said before it failed");
         assert_eq!(panics.about("daemon"), None, "said by another program");
     }
