@@ -454,12 +454,20 @@ pub enum Step {
         /// What it published.
         publishes: u64,
     },
+    /// It came from so many calls, one after the other, that the handler is not called: it goes in a circle.
+    GoesInACircle { handler: String, hops: u8 },
     /// It failed for good: its dead letter is to be published.
     DeadLetter {
         handler: String,
         broker: String,
         topic: String,
-        /// As the metric's label: `reject`, `publish_refused`, …
+        /// As the metric's label: `reject`, `publish_refused`, `loop`, …
+        reason: String,
+    },
+    /// There is no dead letter of it, or none that is kept.
+    NoDeadLetter {
+        handler: String,
+        /// Why, in plain words.
         reason: String,
     },
     /// The call failed, and is made again.
