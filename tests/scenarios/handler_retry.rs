@@ -118,7 +118,7 @@ fn gives_up(guest: &str, keys: &str, expected_calls: f64) {
     let metrics = daemon.settle("plant", 1);
     assert_eq!(metrics.finished("plant", "dropped_failed"), 1.0);
     assert_eq!(metrics.sum("tidegate_handler_calls_total", &[("handler", "fails")]), expected_calls);
-    daemon.wait_event("the call failed, its message is dropped", &[("handler", "fails")]);
+    daemon.wait_event("the call failed, its message is dropped", &[("handler", "fails"), ("level", "ERROR")]);
 }
 
 #[test]

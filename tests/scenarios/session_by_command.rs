@@ -134,3 +134,36 @@ fn a_change_of_other_topics_makes_no_message_run_twice() {
         once("a reconnect");
     }
 }
+
+/// What was not wanted was not long in coming.
+#[test]
+fn the_time_that_nobody_wanted_a_connection_is_no_part_of_what_it_took() {
+    const IDLE: u64 = 5;
+    let broker = Mosquitto::start();
+    let daemon = Daemon::start(&Config::new().broker("plant", broker.port(), Protocol::V5, "auto-connect = false"));
+    let idle = |since: f64| {
+        tidegate_tests::wait::until("time passes", || match daemon.json(&["status"])["uptime"].as_f64() {
+            Some(uptime) if uptime >= since + IDLE as f64 => Ok(uptime),
+            uptime => Err(format!("{uptime:?}")),
+        })
+    };
+    let took = |count: usize| {
+        let connected =
+            || daemon.events().into_iter().filter(|event| event["message"] == "connected").collect::<Vec<_>>();
+        let event = tidegate_tests::wait::until("it is said", || match &connected()[..] {
+            all if all.len() == count => Ok(all[count - 1].clone()),
+            others => Err(others.len()),
+        });
+        assert_eq!(event["attempts"], 1, "{event}");
+        // Such as "1s 20ms".
+        let parts = event["after"].as_str().expect("a duration").split(' ').map(str::to_owned).collect::<Vec<_>>();
+        parts.iter().filter_map(|part| part.strip_suffix('s')?.parse::<u64>().ok()).sum::<u64>()
+    };
+    let uptime = idle(0.0);
+    done(&daemon, &["publish", "--broker", "plant", "--topic", "t", "--message", "x"]);
+    assert!(took(1) < IDLE - 1, "on demand");
+    done(&daemon, &["brokers", "disconnect", "plant"]);
+    idle(uptime);
+    done(&daemon, &["brokers", "connect", "plant"]);
+    assert!(took(2) < IDLE - 1, "by command");
+}

@@ -517,7 +517,7 @@ fn messages_that_can_go_in_a_circle() {
         &[("a", "[\"plant:in/out\"]")],
         &[("plant", "in/+", "\"a\"")],
         &[
-            r#"tidegate.toml:9:9: subscriptions[0].topic = "in/+": a message can go in a circle by what its handlers may publish, "plant:in/+" -> "plant:in/+": it is dropped after 16 calls; narrow allow.publish of handlers.a"#,
+            r#"tidegate.toml:9:9: subscriptions[0].topic = "in/+": a message can go in a circle by what its handlers may publish, "plant:in/+" -> "plant:in/+": it is stopped after 16 calls; narrow allow.publish of handlers.a"#,
         ],
     );
     // Back by way of another broker, which forgets the count; what has no handler, and what leads into the circle, is not on it.
