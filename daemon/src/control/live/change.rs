@@ -133,7 +133,7 @@ fn keeps_what_waits(stages: &Stages, edit: &Edit) -> Result<(), Refusal> {
         count => Err(Refusal::new(
             RefusalKind::InUse,
             format!("{count} messages wait to be published to the broker {name}"),
-            "connect it and try again, or remove it with discard, which drops them",
+            "connect it and try again, or drop them with discard=true (the command: --discard)",
         )),
     }
 }
