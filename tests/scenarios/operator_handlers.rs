@@ -67,7 +67,7 @@ fn what_a_change_is_warned_of_is_told_once() {
         assert_eq!(ran.code, Some(0), "{ran:?}");
         ran.stderr
     };
-    assert_eq!(warned(&ADD), "", "no subscription leads to it yet");
+    assert_eq!(warned(&ADD), "", "that no subscription leads to it yet goes without saying");
     let subscribe = ["subscribe", "--broker", "plant", "--topic", "in/#", "--on-message", "echo"];
     let told = warned(&subscribe);
     let none = "has no dead-letter: a message whose call fails for good is counted and dropped; add dead-letter = ";

@@ -4,7 +4,7 @@
 //! warned of is made all the same.
 
 use super::Edit;
-use crate::control::config::Problem;
+use crate::control::config::{Problem, UNUSED};
 
 /// The sentences of those that were not there before. None of a removal: where less is configured, less is told, in other words.
 pub(super) fn new_with(edit: &Edit, before: &[Problem], after: &[Problem]) -> Vec<String> {
@@ -12,7 +12,9 @@ pub(super) fn new_with(edit: &Edit, before: &[Problem], after: &[Problem]) -> Ve
         return Vec::new();
     }
     let known: Vec<String> = before.iter().map(|warning| unplaced(&warning.to_string())).collect();
-    let sentences = after.iter().map(Problem::to_string);
+    // A handler that is added is there before any subscription can lead to it.
+    let early = |warning: &&Problem| matches!(edit, Edit::Add { .. }) && warning.message == UNUSED;
+    let sentences = after.iter().filter(|warning| !early(warning)).map(Problem::to_string);
     sentences.filter(|sentence| !known.contains(&unplaced(sentence))).collect()
 }
 
@@ -37,7 +39,8 @@ mod tests {
     use crate::control::config::load_text;
     use crate::control::config::runtime::Section;
 
-    const FILE: &str = "brokers.plant.address = \"a\"\n[handlers.a]\nplugin = \"p\"\nallow.publish = [\"plant:out\"]\n";
+    const FILE: &str =
+        "brokers.plant.address = \"a\"\n[handlers.a]\nplugin = \"p.wasm\"\nallow.publish = [\"plant:out\"]\n";
 
     fn subscriptions(topics: &[&str]) -> String {
         let one =
@@ -62,6 +65,9 @@ mod tests {
         let set = Edit::Set { section: Section::Subscriptions, name: "x".to_owned(), keys: serde_json::Map::new() };
         let (circle, none) = ("in a circle", "has no dead-letter");
         check(&set, "", &subscriptions(&["in"]), &[none]);
+        check(&set, &subscriptions(&["in"]), "", &[UNUSED]);
+        let add = Edit::Add { section: Section::Handlers, keys: serde_json::Map::new() };
+        check(&add, &subscriptions(&["in"]), "", &[]);
         check(&set, &subscriptions(&["in"]), &subscriptions(&["in", "out"]), &[circle]);
         check(&set, &subscriptions(&["out"]), &subscriptions(&["in", "out"]), &[]);
         let remove = Edit::Remove { section: Section::Subscriptions, name: "x".to_owned(), discard: false };
