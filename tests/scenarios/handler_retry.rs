@@ -139,6 +139,26 @@ fn a_call_that_could_only_be_made_after_max_time_is_not_waited_for() {
     gives_up("mode = \"retry\", ms = 3600000", "retry = { max = 9, max-time = \"30s\" }", 1.0);
 }
 
+/// Messages of one topic wait for each other, and none has less time for that.
+#[test]
+fn each_message_of_a_topic_has_max_time_of_its_own() {
+    let broker = Mosquitto::start();
+    let keys = "retry = { max = 1000, backoff = \"100ms\", max-time = \"2s\" }\n\
+                dead-letter = { broker = \"plant\", topic = \"dead/it\" }";
+    let daemon = Daemon::start(&flaky(broker.port(), Protocol::V5, "retry", 1000, keys));
+    let client = broker.client(Protocol::V5);
+    client.subscribe("dead/it", 1);
+    client.publish_all(&["bad 1", "bad 2"].map(|text| Message::new("in/a", text)));
+    let letters = client.collect(2);
+    assert_eq!(letters.iter().map(Message::text).collect::<Vec<_>>(), ["bad 1", "bad 2"]);
+    for letter in letters {
+        let attempts = letter.properties.user.iter().find(|(key, _)| key == "tidegate-attempts");
+        let attempts: Option<u32> = attempts.and_then(|(_, value)| value.parse().ok());
+        assert!(attempts.is_some_and(|attempts| attempts > 1), "{letter:?}");
+    }
+    daemon.settle("plant", 2);
+}
+
 #[test]
 fn the_wait_that_the_handler_asks_for_is_kept() {
     const WAIT: Duration = Duration::from_millis(700);
