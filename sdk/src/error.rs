@@ -83,7 +83,8 @@ pub enum PublishError {
     /// No broker is configured with this name.
     #[error("no broker is named \"{0}\"")]
     UnknownBroker(String),
-    /// Too much waits for this broker already.
+    /// Too much waits for this broker already. Reserved: the daemon does not return it yet, since whether there is room is known
+    /// once the call has returned `Ok`.
     #[error("the broker's outbox is full")]
     OutboxFull,
     /// In the daemon's words.

@@ -59,7 +59,8 @@ pub struct Message {
     pub dup: bool,
     /// When the daemon received it.
     pub received: SystemTime,
-    /// Which try of this message it is, from 1.
+    /// Which try of this message it is, from 1. It begins at 1 again when the broker sends the message again, after a lost connection
+    /// or a restart.
     pub attempt: u32,
     /// What the subscription's wildcards matched, in order: a level for each `+`, and one entry for all that `#` matched,
     /// empty for the parent level itself.

@@ -20,6 +20,9 @@ fn dead_letter(broker: &str) -> String {
     format!("dead-letter = {{ broker = \"{broker}\", topic = \"dead/it\" }}")
 }
 
+/// Why there is no dead letter of one.
+const NO_OTHER: &str = "it is a dead letter, of which there is no other";
+
 /// Rejects what contains "bad" and echoes the rest.
 const REJECT_BAD: &str = "mode = \"reject\", trigger = \"bad\"";
 
@@ -109,6 +112,7 @@ fn each_way_to_fail_has_its_reason(protocol: Protocol) {
         ("memory", "mode = \"memory\"", "the handler needs more than max-memory = 8388608 bytes"),
         ("retry", "mode = \"retry\"", "the handler asks for a retry: asked to retry"),
     ];
+    let given_up = "; given up after 2 calls (retry.max = 1)";
     let broker = Mosquitto::start();
     let mut config = Config::new().broker("plant", broker.port(), protocol, "");
     for (way, guest, _) in ways {
@@ -129,9 +133,28 @@ fn each_way_to_fail_has_its_reason(protocol: Protocol) {
     for (way, _, error) in ways {
         let letter = letters.iter().find(|letter| letter["payload"] == way).unwrap_or_else(|| panic!("{letters:?}"));
         assert_eq!((&letter["reason"], &letter["handler"], &letter["attempts"]), (&json!(way), &json!(way), &json!(2)));
-        assert!(letter["error"].as_str().is_some_and(|told| told.starts_with(error)), "{letter}");
+        assert!(
+            letter["error"].as_str().is_some_and(|told| told.starts_with(error) && told.ends_with(given_up)),
+            "{letter}"
+        );
         assert_eq!(metrics.sum("tidegate_dead_letters_total", &[("handler", way), ("reason", way)]), 1.0);
     }
+}
+
+#[test]
+fn a_wait_that_max_time_has_no_room_for_is_told() {
+    let broker = Mosquitto::start();
+    let keys = format!("retry = {{ max = 9, max-time = \"30s\" }}\n{}", dead_letter("plant"));
+    let config = config(broker.port(), Protocol::V5, "mode = \"retry\", ms = 60000", &keys);
+    let daemon = Daemon::start(&config);
+    let client = broker.client(Protocol::V5);
+    client.subscribe("dead/#", 1);
+    client.publish(&Message::new("in/a", "x"));
+    let told = told(&client.collect(1)[0], Protocol::V5);
+    let wait = "after 1 call: the wait of 1m that it asks for is longer than what is left of retry.max-time = 30s";
+    assert_eq!(told["error"], format!("the handler asks for a retry: asked to retry; given up {wait}"));
+    let fields = [("handler", "guest"), ("given_up", wait)];
+    daemon.wait_event("the call failed, its message becomes a dead letter", &fields);
 }
 
 fn a_message_is_acknowledged_once_its_dead_letter_is(protocol: Protocol) {
@@ -176,13 +199,17 @@ fn a_dead_letter_never_begets_another(protocol: Protocol) {
     let daemon = Daemon::start(&config);
     let client = Client::connect(broker.port(), Protocol::V5);
     client.subscribe("dead/#", 1);
+    let steps = daemon.follow("/api/v1/trace?topic=dead/%23&count=1");
     client.publish(&Message::new("in/a", "x"));
     let metrics = daemon.settle("plant", 2);
+    let steps: Vec<Value> = steps.map(|event| serde_json::from_str(&event).expect("is JSON")).collect();
+    let step = steps.iter().find(|step| step["step"] == "no-dead-letter").unwrap_or_else(|| panic!("{steps:?}"));
+    assert_eq!((&step["handler"], &step["reason"]), (&json!("guest"), &json!(NO_OTHER)));
     assert_eq!((metrics.finished("plant", "dead_letter"), metrics.finished("plant", "dropped_failed")), (1.0, 1.0));
     assert_eq!(metrics.sum("tidegate_dead_letters_dropped_total", &[("handler", "guest")]), 1.0);
     assert_eq!(client.rest().len(), 1);
     let said = daemon.wait_event("message dropped: there is no dead letter of it", &[("level", "ERROR")]);
-    assert_eq!(said["why"], "it is a dead letter, of which there is no other", "{said}");
+    assert_eq!(said["why"], NO_OTHER, "{said}");
 }
 
 /// Its own broker ends the connection whenever the dead letter is sent, and sends the message again.

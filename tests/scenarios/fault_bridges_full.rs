@@ -19,7 +19,7 @@ const TOPICS: usize = 16;
 /// What each outbox holds: less than the source brokers have on their way.
 const SMALL: usize = 12;
 
-/// How often both outboxes are made full in mid-stream.
+/// How often both outboxes are made full in mid-stream, in the smallest size.
 const ROUNDS: usize = 10;
 
 /// One bridge: what goes in, and what comes out at the other side.
@@ -39,10 +39,10 @@ fn neither_waits_for_the_other(protocol: Protocol) {
     let daemon = Daemon::start(&bridge(config, "cloud", "plant", "down"));
     let (up, down) = (way(&row, &plant, &cloud, protocol, "up"), way(&row, &cloud, &plant, protocol, "down"));
 
-    let count = up.ledger.flow().count();
+    let (count, rounds) = (up.ledger.flow().count(), row.scaled(ROUNDS));
     let full = |broker| move |metrics: &Metrics| waiting(metrics, broker) == SMALL as f64;
-    for round in 1..=ROUNDS {
-        let enough = |ledger: &Ledger| ledger.distinct() >= round * count / (ROUNDS + 2);
+    for round in 1..=rounds {
+        let enough = |ledger: &Ledger| ledger.distinct() >= round * count / (rounds + 2);
         wait::until_within(STUCK, "both directions go on", || {
             let seen = [&up, &down].map(|way| way.ledger.distinct());
             if enough(&up.ledger) || enough(&down.ledger) { Ok(()) } else { Err(format!("{seen:?}")) }
@@ -62,7 +62,7 @@ fn neither_waits_for_the_other(protocol: Protocol) {
         way.collector.drain();
         way.collector.finish();
         let verdict = way.ledger.verdict();
-        row.report(&verdict, &format!("from {source}, both outboxes full {ROUNDS} times"));
+        row.report(&verdict, &format!("from {source}, both outboxes full {rounds} times"));
         verdict.hold();
         assert_eq!(verdict.duplicates, 0, "no connection was lost");
         assert_eq!(proxy.violations(), [""; 0]);

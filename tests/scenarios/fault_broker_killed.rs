@@ -30,6 +30,7 @@ fn nothing_is_lost_and_each_topic_stays_in_order(protocol: Protocol) {
         bench.plant.kill();
         bench.sender.rewind(saved);
         bench.plant.restart();
+        bench.hurry();
         bench.to_plant.wait(STUCK, "the daemon connects again", |counts| counts.connections == kill + 1);
     }
     let interrupted = bench.to_plant.counts().interrupted;

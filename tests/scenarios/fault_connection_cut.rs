@@ -20,7 +20,7 @@ fn nothing_is_lost_and_each_topic_stays_in_order(protocol: Protocol) {
     for _ in 0..cuts {
         cut(&bench, row.random());
     }
-    hurry(&bench);
+    bench.hurry();
     let left = bench.ledger.missing();
     let interrupted = bench.to_plant.counts().interrupted + bench.to_cloud.counts().interrupted;
     let broken = format!("{cuts} cuts, {interrupted} of them with messages in flight");
@@ -48,17 +48,7 @@ fn cut(bench: &Bench, random: &mut Random) {
         if proxy.counts().cuts > before {
             return Ok(());
         }
-        hurry(bench);
+        bench.hurry();
         Err("it stands")
     });
-}
-
-/// Connections that do not last slow the daemon down, up to half a minute between two. An operator is faster.
-fn hurry(bench: &Bench) {
-    for (broker, proxy) in [("plant", &bench.to_plant), ("cloud", &bench.to_cloud)] {
-        if proxy.connected() == 0 {
-            // The answer is that of one attempt, which may be cut in its turn.
-            bench.daemon.ask(&["brokers", "connect", broker]);
-        }
-    }
 }

@@ -26,6 +26,7 @@ fn what_was_delivered_has_its_output_once(protocol: Protocol) {
         bench.to_plant.wait_ended(STUCK);
         let next = first_undelivered(&bench);
         bench.plant.restart();
+        bench.hurry();
         let accepted = (loss + 1) as f64;
         bench.daemon.wait_metrics("the daemon is back", |metrics| metrics.connects("plant", "accepted") == accepted);
         bench.daemon.wait_broker("plant");

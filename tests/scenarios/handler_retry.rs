@@ -118,7 +118,7 @@ fn gives_up(guest: &str, keys: &str, expected_calls: f64) {
     let metrics = daemon.settle("plant", 1);
     assert_eq!(metrics.finished("plant", "dropped_failed"), 1.0);
     assert_eq!(metrics.sum("tidegate_handler_calls_total", &[("handler", "fails")]), expected_calls);
-    daemon.wait_event("the call failed, its message is dropped", &[("handler", "fails")]);
+    daemon.wait_event("the call failed, its message is dropped", &[("handler", "fails"), ("level", "ERROR")]);
 }
 
 #[test]
@@ -137,6 +137,26 @@ fn what_is_rejected_is_not_tried_again() {
 fn a_call_that_could_only_be_made_after_max_time_is_not_waited_for() {
     gives_up("mode = \"retry\"", "retry = { max = 9, backoff = \"2s\", max-time = \"1s\" }", 1.0);
     gives_up("mode = \"retry\", ms = 3600000", "retry = { max = 9, max-time = \"30s\" }", 1.0);
+}
+
+/// Messages of one topic wait for each other, and none has less time for that.
+#[test]
+fn each_message_of_a_topic_has_max_time_of_its_own() {
+    let broker = Mosquitto::start();
+    let keys = "retry = { max = 1000, backoff = \"100ms\", max-time = \"2s\" }\n\
+                dead-letter = { broker = \"plant\", topic = \"dead/it\" }";
+    let daemon = Daemon::start(&flaky(broker.port(), Protocol::V5, "retry", 1000, keys));
+    let client = broker.client(Protocol::V5);
+    client.subscribe("dead/it", 1);
+    client.publish_all(&["bad 1", "bad 2"].map(|text| Message::new("in/a", text)));
+    let letters = client.collect(2);
+    assert_eq!(letters.iter().map(Message::text).collect::<Vec<_>>(), ["bad 1", "bad 2"]);
+    for letter in letters {
+        let attempts = letter.properties.user.iter().find(|(key, _)| key == "tidegate-attempts");
+        let attempts: Option<u32> = attempts.and_then(|(_, value)| value.parse().ok());
+        assert!(attempts.is_some_and(|attempts| attempts > 1), "{letter:?}");
+    }
+    daemon.settle("plant", 2);
 }
 
 #[test]

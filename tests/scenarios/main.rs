@@ -44,6 +44,7 @@ mod handler_retry;
 mod handler_samples;
 
 mod dead_letters;
+mod dead_letters_page;
 
 mod outbox_acknowledgement;
 mod outbox_backpressure;

@@ -44,6 +44,9 @@ fn a_handler_comes_works_and_goes_while_messages_flow() {
         list.lines().any(|line| line.starts_with("echo ") && line.contains("the handler rejected the message")),
         "its failure is told: {list}"
     );
+    daemon.done(&["handlers", "set", "echo", "--queue", "9"]);
+    let shown = daemon.json(&["handlers", "list", "echo"]);
+    assert_eq!((&shown["last-failure"]["result"], &shown["calls"]["reject"]), (&json!("reject"), &json!(1)), "{shown}");
     let whole = daemon.done(&["handlers", "list", "echo"]);
     assert!(whole.contains("elsewhere"), "and all of it with its name: {whole}");
 
@@ -53,6 +56,36 @@ fn a_handler_comes_works_and_goes_while_messages_flow() {
     daemon.done(&["handlers", "remove", "echo"]);
     assert_eq!(daemon.json(&["handlers", "list"]), json!([]));
     daemon.terminate();
+}
+
+#[test]
+fn what_a_change_is_warned_of_is_told_once() {
+    let broker = Mosquitto::start();
+    let daemon = daemon(&broker);
+    let warned = |arguments: &[&str]| {
+        let ran = daemon.ask(arguments);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        ran.stderr
+    };
+    assert_eq!(warned(&ADD), "", "that no subscription leads to it yet goes without saying");
+    let subscribe = ["subscribe", "--broker", "plant", "--topic", "in/#", "--on-message", "echo"];
+    let told = warned(&subscribe);
+    let none = "has no dead-letter: a message whose call fails for good is counted and dropped; add dead-letter = ";
+    assert!(told.starts_with("warning: ") && told.contains(none) && told.lines().count() == 1, "{told}");
+    daemon.wait_log(&["WARN", "configuration", "has no dead-letter"]);
+    assert_eq!(warned(&["handlers", "set", "echo", "--queue", "9"]), "", "that is known");
+    let circle = ["subscribe", "--broker", "plant", "--topic", "out/+", "--on-message", "echo", "--json"];
+    let ran = daemon.ask(&circle);
+    let answer: Value = serde_json::from_str(&ran.stdout).expect("is JSON");
+    let warnings = answer["warnings"].as_array().expect("has some");
+    assert!(warnings.len() == 1 && warnings[0].as_str().is_some_and(|told| told.contains(" in a circle ")), "{answer}");
+    assert_eq!(daemon.json(&["subscriptions", "list", "plant:out/+"]).get("warnings"), None);
+    assert_eq!(
+        warned(&["handlers", "set", "echo", "--dead-letter-broker", "plant", "--dead-letter-topic", "dead"]),
+        ""
+    );
+    let told = warned(&["handlers", "set", "echo", "--unset", "dead-letter"]);
+    assert!(told.contains(none) && told.lines().count() == 1, "{told}");
 }
 
 #[test]

@@ -174,14 +174,14 @@ fn a_rejected_call_ends_as_failed_where_it_is_not_retried(protocol: Protocol) {
 
 fn what_is_too_old_goes_while_its_broker_is_away(protocol: Protocol) {
     let mut world = World::new(protocol);
-    let mut daemon = world.away("max-age = \"300ms\"", "");
+    let mut daemon = world.away("max-age = \"2s\"", "");
     world.send();
     let metrics = daemon.settle("plant", SENT);
     assert_eq!(metrics.finished("plant", "dropped_expired"), SENT as f64);
     assert_eq!((dropped(&metrics, "expired"), outbox(&metrics, "messages")), (SENT as f64, 0.0));
     daemon.wait_event(
         "publishes are dropped: they were in the outbox for longer than max-age",
-        &[("broker", "cloud"), ("limit", "max-age = \"300ms\"")],
+        &[("broker", "cloud"), ("limit", "max-age = \"2s\"")],
     );
     world.back();
     daemon.wait_connected("cloud", true);
@@ -348,10 +348,10 @@ fn an_outbox_that_holds_less_than_a_call_may_publish_is_refused_at_both_places()
     let (code, said) = check("outbox = { max-messages = 5 }", "max-publishes = 6");
     let beginning = "tidegate.toml:7:17: handlers.relay.max-publishes = 6: one call may publish more than the outbox of cloud \
                      holds: brokers.cloud.outbox.max-messages = 5 at tidegate.toml:4:27; use 5 or less";
-    assert!(code == Some(1) && said.contains(&format!("\n{beginning}")), "{said}");
+    assert!(code == Some(1) && said.lines().any(|line| line.starts_with(beginning)), "{said}");
     let (code, said) = check("outbox = { max-bytes = \"1KiB\" }", "");
     let beginning =
         "tidegate.toml:4:24: brokers.cloud.outbox.max-bytes = \"1KiB\": holds less than one call of relay may publish";
-    assert!(code == Some(1) && said.contains(&format!("\n{beginning}")), "{said}");
+    assert!(code == Some(1) && said.lines().any(|line| line.starts_with(beginning)), "{said}");
     assert_eq!(check("outbox = { max-messages = 6 }", "max-publishes = 6").0, Some(0));
 }

@@ -1,6 +1,7 @@
 //! Sessions that an operator steers with commands, at a real broker: what is not lost, and what the broker forgets.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use tidegate_tests::client::stream::Stream;
 use tidegate_tests::config::ECHO;
@@ -10,6 +11,7 @@ on_both_protocols!(
     subscriptions_change_under_a_stream_on_one_connection,
     a_stream_goes_on_through_disconnects_by_command,
     a_reset_makes_the_broker_forget_what_it_had_queued,
+    what_waits_for_a_disconnected_broker_stays_until_a_command_or_a_new_publish,
 );
 
 /// A gateway that echoes `in/#`.
@@ -99,6 +101,84 @@ fn a_reset_makes_the_broker_forget_what_it_had_queued(protocol: Protocol) {
     assert_eq!(daemon.metrics().sum("tidegate_broker_sessions_lost_total", &[("broker", "plant")]), 0.0);
 }
 
+/// A gateway that copies `up/#` from `plant` to `cloud`, with so many messages of `plant` open at the same time, and the subscriber
+/// there.
+struct Bridge {
+    plant: Mosquitto,
+    cloud: Mosquitto,
+    collector: Client,
+    daemon: Daemon,
+}
+
+impl Bridge {
+    fn new(protocol: Protocol, open: usize) -> Bridge {
+        let (plant, cloud) = (Mosquitto::start(), Mosquitto::persistent());
+        let collector = Client::options(cloud.port(), protocol).session("collector").connect().expect("is let in");
+        collector.subscribe("up/#", 1);
+        let keys = "instances = 1\nallow = { publish = [\"cloud:up/#\"] }\nconfig = { broker = \"cloud\", topic = \"{topic}\" }";
+        let config = Config::new()
+            .broker("plant", plant.port(), protocol, &format!("receive-maximum = {open}"))
+            .broker("cloud", cloud.port(), protocol, "")
+            .handler("relay", "relay.wasm", keys)
+            .subscription("plant", "up/#", 1, "relay", "");
+        Bridge { daemon: Daemon::start(&config), plant, cloud, collector }
+    }
+
+    /// While the target is away these messages come, of which so many are taken in; it is disconnected by command, and comes back.
+    fn disconnected_with(&mut self, messages: &[&str], taken_in: usize) {
+        self.cloud.stop();
+        self.daemon.wait_connected("cloud", false);
+        let messages: Vec<_> = messages.iter().map(|text| Message::new("up/a", *text)).collect();
+        self.plant.client(Protocol::V5).publish_all(&messages);
+        self.daemon.wait_metrics("they wait for their broker", |metrics| {
+            metrics.sum("tidegate_outbox_messages", &[("broker", "cloud")]) == taken_in as f64
+        });
+        done(&self.daemon, &["brokers", "disconnect", "cloud"]);
+        self.cloud.restart();
+        self.collector.reconnect();
+        self.stays(taken_in);
+    }
+
+    /// Nothing leaves, and nothing more is taken in, for longer than the first waits between two attempts to connect.
+    fn stays(&self, open: usize) {
+        const LOOK: Duration = Duration::from_secs(1);
+        let start = Instant::now();
+        while start.elapsed() < LOOK {
+            assert_eq!(self.collector.rest(), []);
+            assert_eq!(self.daemon.broker("cloud")["state"], "disconnected");
+            assert_eq!(self.daemon.metrics().in_progress("plant"), open as f64);
+        }
+    }
+
+    /// All of them leave, in this order.
+    fn arrive(&self, messages: &[&str]) {
+        let came = self.collector.collect(messages.len());
+        assert_eq!(came.iter().map(Message::text).collect::<Vec<_>>(), messages);
+        self.daemon.wait_metrics("all are acknowledged", |metrics| metrics.in_progress("plant") == 0.0);
+    }
+}
+
+fn what_waits_for_a_disconnected_broker_stays_until_a_command_or_a_new_publish(protocol: Protocol) {
+    let mut bridge = Bridge::new(protocol, 64);
+    bridge.disconnected_with(&["1", "2"], 2);
+    done(&bridge.daemon, &["brokers", "connect", "cloud"]);
+    bridge.arrive(&["1", "2"]);
+    bridge.disconnected_with(&["3"], 1);
+    bridge.plant.client(protocol).publish(&Message::new("up/a", "4"));
+    bridge.arrive(&["3", "4"]);
+    assert_eq!(bridge.daemon.settle("plant", 4).finished("plant", "handled"), 4.0);
+}
+
+/// What would connect the target by force stays with the source, whose window is full of what waits for the target.
+#[test]
+fn a_source_that_waits_for_a_disconnected_broker_goes_on_by_command() {
+    let mut bridge = Bridge::new(Protocol::V5, 2);
+    bridge.disconnected_with(&["1", "2", "3"], 2);
+    done(&bridge.daemon, &["brokers", "connect", "cloud"]);
+    bridge.arrive(&["1", "2", "3"]);
+    assert_eq!(bridge.daemon.settle("plant", 3).finished("plant", "handled"), 3.0);
+}
+
 /// Of a message that several filters bring, one copy counts: a change that has nothing to do with it changes nothing there.
 #[test]
 fn a_change_of_other_topics_makes_no_message_run_twice() {
@@ -133,4 +213,37 @@ fn a_change_of_other_topics_makes_no_message_run_twice() {
         done(&daemon, &["brokers", "connect", "plant"]);
         once("a reconnect");
     }
+}
+
+/// What was not wanted was not long in coming.
+#[test]
+fn the_time_that_nobody_wanted_a_connection_is_no_part_of_what_it_took() {
+    const IDLE: u64 = 5;
+    let broker = Mosquitto::start();
+    let daemon = Daemon::start(&Config::new().broker("plant", broker.port(), Protocol::V5, "auto-connect = false"));
+    let idle = |since: f64| {
+        tidegate_tests::wait::until("time passes", || match daemon.json(&["status"])["uptime"].as_f64() {
+            Some(uptime) if uptime >= since + IDLE as f64 => Ok(uptime),
+            uptime => Err(format!("{uptime:?}")),
+        })
+    };
+    let took = |count: usize| {
+        let connected =
+            || daemon.events().into_iter().filter(|event| event["message"] == "connected").collect::<Vec<_>>();
+        let event = tidegate_tests::wait::until("it is said", || match &connected()[..] {
+            all if all.len() == count => Ok(all[count - 1].clone()),
+            others => Err(others.len()),
+        });
+        assert_eq!(event["attempts"], 1, "{event}");
+        // Such as "1s 20ms".
+        let parts = event["after"].as_str().expect("a duration").split(' ').map(str::to_owned).collect::<Vec<_>>();
+        parts.iter().filter_map(|part| part.strip_suffix('s')?.parse::<u64>().ok()).sum::<u64>()
+    };
+    let uptime = idle(0.0);
+    done(&daemon, &["publish", "--broker", "plant", "--topic", "t", "--message", "x"]);
+    assert!(took(1) < IDLE - 1, "on demand");
+    done(&daemon, &["brokers", "disconnect", "plant"]);
+    idle(uptime);
+    done(&daemon, &["brokers", "connect", "plant"]);
+    assert!(took(2) < IDLE - 1, "by command");
 }

@@ -11,6 +11,7 @@ on_both_protocols!(
     a_publish_that_ends_each_connection_is_given_up_and_what_follows_goes_on,
     what_caused_a_publish_that_is_given_up_becomes_a_dead_letter,
     its_own_broker_gets_the_acknowledgement_of_what_caused_it,
+    what_its_own_broker_sends_again_makes_one_dead_letter,
     a_publish_that_is_too_large_for_a_broker_that_does_not_say_so_is_given_up,
     a_broker_that_ends_connections_for_other_reasons_costs_no_publish,
 );
@@ -95,21 +96,34 @@ fn what_caused_a_publish_that_is_given_up_becomes_a_dead_letter(protocol: Protoc
 }
 
 fn its_own_broker_gets_the_acknowledgement_of_what_caused_it(protocol: Protocol) {
-    given_up_by_its_own_broker(protocol, ECHO);
+    given_up_by_its_own_broker(protocol, ECHO, "");
 }
 
 /// More than the buffers of both sockets hold: the broker ends the connection before the publish is written to its end.
 fn a_publish_that_is_too_large_for_a_broker_that_does_not_say_so_is_given_up(protocol: Protocol) {
-    given_up_by_its_own_broker(protocol, "mode = \"many\", count = 1, bytes = 8388608, trigger = \"poison\"");
+    given_up_by_its_own_broker(protocol, "mode = \"many\", count = 1, bytes = 8388608, trigger = \"poison\"", "");
+}
+
+/// Though it is handled once more for each of the connections, of which its copies were lost.
+fn what_its_own_broker_sends_again_makes_one_dead_letter(protocol: Protocol) {
+    let cloud = Mosquitto::start();
+    let client = cloud.client(protocol);
+    client.subscribe("dead", 1);
+    let table = format!("[brokers.cloud]\naddress = \"127.0.0.1\"\nport = {}", cloud.port());
+    given_up_by_its_own_broker(protocol, ECHO, &table);
+    client.collect(1);
+    assert_eq!(client.rest(), [], "one alone");
 }
 
 /// The broker that ends the connection is the one that waits for the acknowledgement of the message behind it, and sends
 /// that message again on each new connection, whose output is then a copy of the poison.
-fn given_up_by_its_own_broker(protocol: Protocol, guest: &str) {
+fn given_up_by_its_own_broker(protocol: Protocol, guest: &str, cloud: &str) {
     const PUBLISH: u8 = 3;
     let broker = ScriptedBroker::listen(protocol);
-    let keys = "instances = 1\ncall-deadline = \"30s\"\nmax-publish-bytes = \"64MiB\"";
+    let letters = if cloud.is_empty() { "" } else { "dead-letter = { broker = \"cloud\", topic = \"dead\" }" };
+    let keys = &format!("instances = 1\ncall-deadline = \"30s\"\nmax-publish-bytes = \"64MiB\"\n{letters}");
     let config = Config::new()
+        .table(cloud)
         .broker("plant", broker.port(), protocol, "")
         .guest("guest", "plant", guest, keys)
         .subscription("plant", "in/#", 1, "guest", "");
@@ -136,7 +150,9 @@ fn given_up_by_its_own_broker(protocol: Protocol, guest: &str) {
     peer.acknowledge(id);
     assert_eq!(peer.request(), Request::PubAck(2));
     let metrics = daemon.settle("plant", 7);
-    assert_eq!((metrics.finished("plant", "handled"), metrics.finished("plant", "dropped_poisoned")), (1.0, 6.0));
+    let told = if cloud.is_empty() { "dropped_poisoned" } else { "dead_letter" };
+    let ended = ["handled", told, "returned"].map(|outcome| metrics.finished("plant", outcome));
+    assert_eq!(ended, [1.0, 1.0, 5.0], "handled, {told}, returned");
 }
 
 /// A broker that ends connection after connection, most of them with publishes unacknowledged.

@@ -1,5 +1,6 @@
 //! `/healthz` and `/readyz`.
 
+use serde_json::json;
 use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol};
 
 #[test]
@@ -24,6 +25,42 @@ fn a_broker_that_connects_on_demand_is_no_obstacle() {
     let config = Config::new().broker("plant", broker.port(), Protocol::V5, "auto-connect = false");
     let daemon = Daemon::start(&config);
     assert_eq!(daemon.metrics().connects("plant", "accepted"), 0.0);
+}
+
+/// Its source would stand still behind it, and everything would be said to be well.
+#[test]
+fn a_broker_that_is_not_connected_is_an_obstacle_while_something_waits_for_it() {
+    let (plant, mut cloud) = (Mosquitto::start(), Mosquitto::start());
+    let keys = "allow = { publish = [\"cloud:up/#\"] }\nconfig = { broker = \"cloud\", topic = \"{topic}\" }";
+    let config = Config::new()
+        .broker("plant", plant.port(), Protocol::V5, "")
+        .broker("cloud", cloud.port(), Protocol::V5, "auto-connect = false\noutbox = { max-messages = 1 }")
+        .handler("relay", "relay.wasm", &format!("instances = 1\nmax-publishes = 1\n{keys}"))
+        .subscription("plant", "up/#", 1, "relay", "");
+    let daemon = Daemon::start(&config);
+    cloud.stop();
+    plant.client(Protocol::V5).publish_all(&[Message::new("up/a", "1"), Message::new("up/a", "2")]);
+    daemon.wait_shown("cloud", "a call waits", |shown| shown["outbox"]["waiting"] == 1);
+    let waits = "1 message waits for it and 1 call waits for room in its outbox";
+    let on_demand = daemon.wait_not_ready();
+    assert!(on_demand.starts_with(&format!("broker cloud is not connected, and {waits}: ")), "{on_demand}");
+
+    let told = daemon.done(&["brokers", "disconnect", "cloud"]);
+    let end = "until it is connected or something new is published to it";
+    assert_eq!(told.trim_end(), format!("broker cloud is disconnected, and {waits}, {end}"));
+    let why = "disconnected by command; connect it with `tidegate brokers connect cloud`";
+    let by_hand = format!("broker cloud is not connected, and {waits}: {why}");
+    assert_eq!(daemon.wait_not_ready(), format!("{by_hand}\n"));
+    let status = daemon.json(&["status"]);
+    assert_eq!((&status["ready"], &status["obstacles"]), (&json!(false), &json!([by_hand])));
+
+    // The operator's word counts, also once there would be somebody.
+    cloud.restart();
+    assert_eq!(daemon.broker("cloud")["state"], "disconnected");
+    daemon.done(&["brokers", "connect", "cloud"]);
+    daemon.settle("plant", 2);
+    assert_eq!(daemon.done(&["brokers", "disconnect", "cloud"]).trim_end(), "broker cloud is disconnected");
+    daemon.wait_ready();
 }
 
 #[test]

@@ -65,6 +65,9 @@ const MOSQUITTO: Package = Package {
 
 const NATS: Package = Package { name: "the NATS server", packages: &["nats-server"], programs: &["nats-server"] };
 
+/// Takes dead letters apart, as docs/dead-letters.md shows.
+const JQ: Package = Package { name: "jq", packages: &["jq"], programs: &["jq"] };
+
 /// Makes keys of kinds that the scenarios' own library cannot make.
 const OPENSSL: Package = Package { name: "OpenSSL", packages: &["openssl"], programs: &["openssl"] };
 
@@ -91,7 +94,7 @@ pub fn ensure_mosquitto() -> Result<()> {
 /// # Errors
 /// One is missing and cannot be installed: with what to do.
 pub fn ensure_for_scenarios(long: bool) -> Result<()> {
-    if long { ensure(&[MOSQUITTO, NATS, OPENSSL, RABBITMQ]) } else { ensure(&[MOSQUITTO, NATS, OPENSSL]) }
+    if long { ensure(&[MOSQUITTO, NATS, OPENSSL, JQ, RABBITMQ]) } else { ensure(&[MOSQUITTO, NATS, OPENSSL, JQ]) }
 }
 
 fn ensure(wanted: &[Package]) -> Result<()> {

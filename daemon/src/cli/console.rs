@@ -91,8 +91,17 @@ impl Console<'_> {
         match answer.json()? {
             Value::Null if json => Ok(DONE),
             value if json => self.json(&value),
-            _ => self.data(people),
+            value => {
+                self.warnings(&value);
+                self.data(people)
+            }
         }
+    }
+
+    /// Says what the answer to a change warns of, as `check` does.
+    pub fn warnings(&mut self, answer: &Value) {
+        let warnings = answer["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        warnings.for_each(|warning| self.notice(format_args!("warning: {warning}")));
     }
 
     /// Writes JSON, indented.

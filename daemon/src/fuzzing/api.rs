@@ -81,12 +81,17 @@ fn added(before: &Loaded, section: Section, keys: &Map<String, Value>) {
 fn changed(before: &Loaded, section: Section, name: &str, keys: &Map<String, Value>) {
     let edit = Edit::Set { section, name: name.to_owned(), keys: keys.clone() };
     let Some((after, _)) = made(before, &edit) else { return };
+    let mut keys = keys.clone();
+    if section == Section::Brokers && keys.get("auto-connect").is_some_and(Value::is_null) {
+        // What was added by hand goes back to the default of what is added by hand.
+        keys.insert("auto-connect".to_owned(), false.into());
+    }
     let mut expected = plain(before.sources.runtime());
     let object = match &mut expected[section.key()] {
         Value::Array(list) => &mut list[0],
         others => &mut others[name],
     };
-    *object = patched(object, keys);
+    *object = patched(object, &keys);
     assert_eq!(after, expected);
 }
 

@@ -157,7 +157,7 @@ impl Metrics {
             )?,
             outbox_dropped: families.counter(
                 "outbox_dropped_total",
-                "Messages that the outbox dropped, by reason.",
+                "Publishes that the outbox dropped, by reason.",
                 &["broker", "reason"],
             )?,
             certificate_expiry: families.seconds(

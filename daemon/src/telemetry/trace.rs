@@ -204,6 +204,11 @@ impl Trace {
         self.tell(Step::CallEnded { handler, result, error, took: micros(took), publishes });
     }
 
+    /// It came from so many calls that the handler is not called.
+    pub fn goes_in_a_circle(&self, handler: &str, hops: u8) {
+        self.tell(Step::GoesInACircle { handler: handler.to_owned(), hops });
+    }
+
     /// The call failed, and is made again after so long.
     pub fn waits_for_retry(&self, handler: &str, wait: Duration) {
         self.tell(Step::WaitsForRetry { handler: handler.to_owned(), wait: micros(wait) });
@@ -213,6 +218,11 @@ impl Trace {
     pub fn dead_letter(&self, handler: &str, broker: BrokerId, topic: &TopicName, reason: &str) {
         let (broker, topic) = (self.name(broker), cut(topic.as_str()));
         self.tell(Step::DeadLetter { handler: handler.to_owned(), broker, topic, reason: reason.to_owned() });
+    }
+
+    /// There is no dead letter of it, for this reason in plain words.
+    pub fn no_dead_letter(&self, handler: &str, why: &str) {
+        self.tell(Step::NoDeadLetter { handler: handler.to_owned(), reason: cut(why) });
     }
 
     /// What a call published waits for room.

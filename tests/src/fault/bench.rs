@@ -153,6 +153,17 @@ pub(super) fn reach(daemon: &Daemon, ledger: &Ledger, count: usize) {
 }
 
 impl Bench {
+    /// Has connections made again that do not stand. Those that never last slow the daemon down, up to half a minute between
+    /// two; an operator is faster.
+    pub fn hurry(&self) {
+        for (broker, proxy) in [("plant", &self.to_plant), ("cloud", &self.to_cloud)] {
+            if proxy.connected() == 0 {
+                // The answer is that of one attempt, which may be broken in its turn.
+                self.daemon.ask(&["brokers", "connect", broker]);
+            }
+        }
+    }
+
     /// Waits until everything has come out, and holds that the daemon kept its word: each input has its output, in order;
     /// acknowledgements left in order; its counters balance; nothing came twice but what was sent without an acknowledgement when
     /// a connection ended, what the sender sent again, and `forgiven` more, for what a broker has forgotten. Reports, with what

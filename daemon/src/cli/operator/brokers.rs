@@ -108,9 +108,7 @@ impl Brokers {
             Command::Connect(broker) => {
                 console.done(json, &answer, format_args!("broker {} is connected", broker.name))
             }
-            Command::Disconnect(broker) => {
-                console.done(json, &answer, format_args!("broker {} is disconnected", broker.name))
-            }
+            Command::Disconnect(_) => console.show(json, &answer, |broker: resource::Broker| disconnected(&broker)),
             Command::ResetSession(broker) => {
                 console.done(json, &answer, format_args!("broker {} has forgotten the session", broker.name))
             }
@@ -145,6 +143,17 @@ impl Command {
             Command::Disconnect(Name { name }) => Request::post(&["brokers", name, "disconnect"], None),
             Command::ResetSession(Name { name }) => Request::post(&["brokers", name, "reset-session"], None),
         })
+    }
+}
+
+/// What is told of a broker that was disconnected.
+fn disconnected(broker: &resource::Broker) -> String {
+    let name = &broker.name;
+    match resource::what_waits(broker.outbox.messages, broker.outbox.waiting) {
+        None => format!("broker {name} is disconnected"),
+        Some(waits) => format!(
+            "broker {name} is disconnected, and {waits}, until it is connected or something new is published to it"
+        ),
     }
 }
 

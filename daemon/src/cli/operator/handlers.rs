@@ -16,7 +16,7 @@ use crate::control::admin::resource::Handler;
 pub struct HandlerKeys;
 
 impl Resource for HandlerKeys {
-    const TABLES: &'static [&'static str] = &["config", "dead-letter"];
+    const TABLES: &'static [&'static str] = &["config", "dead-letter", "retry"];
     const NEEDED: &'static [&'static str] = &["dead-letter-broker", "dead-letter-topic"];
     const KEYS: &'static [Key] = {
         use Kind::{Choice, Integer, List, Table, Text};
@@ -122,7 +122,7 @@ enum Command {
 Example: tidegate handlers add celsius --plugin celsius.wasm --allow-publish 'plant:converted/#' --config unit=F"
     )]
     Add(Add),
-    /// Change settings of a handler; messages in its hands are finished first
+    /// Change settings of a handler; calls in progress end first, then the changed handler has what waits
     #[command(after_help = "Example: tidegate handlers set celsius --call-deadline 250ms --unset queue")]
     Set(Set),
     /// Remove a handler that no subscription runs
@@ -258,6 +258,8 @@ mod tests {
         let unset = json!({"allow": {"publish": null}, "config": null, "queue": 1});
         check("handlers set h --unset allow-publish --unset config --queue 1", set, unset);
         check("handlers set h --unset dead-letter", set, json!({"dead-letter": null}));
+        check("handlers set h --unset retry", set, json!({"retry": null}));
+        check("handlers set h --unset retry-max", set, json!({"retry": {"max": null}}));
         check("handlers remove h", "DELETE /api/v1/handlers/h", Value::Null);
         check("handlers list", "GET /api/v1/handlers", Value::Null);
         check("handlers list h", "GET /api/v1/handlers/h", Value::Null);

@@ -95,6 +95,9 @@ impl Subscribe {
     pub async fn run(self, client: &Client<'_>, console: &mut Console<'_>) -> Result<u8, Failure> {
         let request = Request::post(&["subscriptions"], Some(self.settings.keys.into_json()));
         let answer = client.send(request.query("force", self.no_force.then_some("false"))).await?;
+        if !self.asking.json {
+            console.warnings(&answer.json()?);
+        }
         console.show(self.asking.json, &answer, |subscription: Subscription| {
             format!("subscription {}: {}", subscription.name, standing(&subscription))
         })
@@ -230,6 +233,9 @@ impl Subscriptions {
             }
             Command::Set(set) => {
                 let answer = client.send(set.request()?).await?;
+                if !json {
+                    console.warnings(&answer.json()?);
+                }
                 console.show(json, &answer, |changed: Subscription| match changed.name == set.subscription {
                     true => format!("subscription {} is changed", changed.name),
                     // Unless it was given, a name follows from broker and topic.

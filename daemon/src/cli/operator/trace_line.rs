@@ -46,6 +46,10 @@ fn what(step: &Step) -> String {
         Step::DeadLetter { handler, broker, topic, reason } => {
             format!("becomes a dead letter of {handler} ({reason}) on {broker}: {topic}")
         }
+        Step::NoDeadLetter { handler, reason } => format!("there is no dead letter of {handler}: {reason}"),
+        Step::GoesInACircle { handler, hops } => {
+            format!("{handler} is not called: it goes in a circle, and came from {hops} calls, one after the other")
+        }
         Step::WaitsForRoom { publishes } => format!("waits for room in an outbox ({publishes} to publish)"),
         Step::NoRoom { publishes, reason } => format!("no room ({publishes} to publish): {reason}"),
         Step::Admitted { publishes } => format!("in the outboxes ({publishes} to publish)"),
@@ -157,6 +161,10 @@ mod tests {
             Step::DeadLetter { handler: h(), broker: b(), topic: t(), reason: text("reject") },
             "becomes a dead letter of h (reject) on b: t",
         );
+        let none = Step::NoDeadLetter { handler: h(), reason: text("it is one") };
+        check(none, "there is no dead letter of h: it is one");
+        let circle = "h is not called: it goes in a circle, and came from 16 calls, one after the other";
+        check(Step::GoesInACircle { handler: h(), hops: 16 }, circle);
         check(Step::WaitsForRoom { publishes: 2 }, "waits for room in an outbox (2 to publish)");
         check(Step::Admitted { publishes: 2 }, "in the outboxes (2 to publish)");
         let published = |result, qos, reason: Option<&str>| Step::Published {

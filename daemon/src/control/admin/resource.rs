@@ -80,6 +80,9 @@ pub struct Broker {
     /// Seconds until the next attempt.
     pub retry_in: Option<f64>,
     pub outbox: BrokerOutbox,
+    /// In the answer to a change: what the configuration is warned of since then, a sentence each. Elsewhere absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How a broker's session stands.
@@ -123,6 +126,22 @@ pub struct BrokerOutbox {
     pub max_age: Option<String>,
     /// `block`, `drop-oldest` or `reject`.
     pub when_full: String,
+}
+
+/// So many messages wait for a broker, and so many calls and commands for room in its outbox, in plain words; none where nothing does.
+pub fn what_waits(messages: u64, calls: u64) -> Option<String> {
+    let messages = match messages {
+        0 => None,
+        1 => Some("1 message waits for it".to_owned()),
+        messages => Some(format!("{messages} messages wait for it")),
+    };
+    let calls = match calls {
+        0 => None,
+        1 => Some("1 call waits for room in its outbox".to_owned()),
+        calls => Some(format!("{calls} calls wait for room in its outbox")),
+    };
+    let both: Vec<String> = messages.into_iter().chain(calls).collect();
+    (!both.is_empty()).then(|| both.join(" and "))
 }
 
 /// `tls` of a broker.
@@ -175,6 +194,9 @@ pub struct Subscription {
     pub reason: Option<String>,
     /// When its last message came, in RFC 3339.
     pub last_message: Option<String>,
+    /// In the answer to a change: what the configuration is warned of since then, a sentence each. Elsewhere absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How a subscription stands.
@@ -252,6 +274,9 @@ pub struct Handler {
     /// Those among them whose call failed and is made again.
     pub retrying: u64,
     pub last_failure: Option<CallFailure>,
+    /// In the answer to a change: what the configuration is warned of since then, a sentence each. Elsewhere absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A handler's dead-letter topic.
@@ -454,12 +479,20 @@ pub enum Step {
         /// What it published.
         publishes: u64,
     },
+    /// It came from so many calls, one after the other, that the handler is not called: it goes in a circle.
+    GoesInACircle { handler: String, hops: u8 },
     /// It failed for good: its dead letter is to be published.
     DeadLetter {
         handler: String,
         broker: String,
         topic: String,
-        /// As the metric's label: `reject`, `publish_refused`, …
+        /// As the metric's label: `reject`, `publish_refused`, `loop`, …
+        reason: String,
+    },
+    /// There is no dead letter of it, or none that is kept.
+    NoDeadLetter {
+        handler: String,
+        /// Why, in plain words.
         reason: String,
     },
     /// The call failed, and is made again.

@@ -29,6 +29,7 @@ use std::sync::Arc;
 pub use problem::{Origin, Problem};
 pub use raw::Definition;
 pub use scalar::{format_duration, format_durations, format_size};
+pub use section::subscription::UNUSED;
 pub use show::{Setting, Shown};
 
 use toml::de::DeTable;

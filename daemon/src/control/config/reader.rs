@@ -395,7 +395,7 @@ impl<'a> Value<'a> {
     pub(super) fn size(&self, range: RangeInclusive<u64>) -> Option<u64> {
         if self.as_written().is_none() {
             let remedy = match self.value.get_ref().as_integer().and_then(integer_value) {
-                Some(bytes) => format!("use \"{}\"", format_size(bytes)),
+                Some(bytes) => format!("use \"{}\"", format_size(bytes.clamp(*range.start(), *range.end()))),
                 None => "use a number and a unit, such as \"64KiB\"".to_owned(),
             };
             self.wrong_type("a size", remedy);

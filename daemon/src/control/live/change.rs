@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::edit::refused;
+use super::warnings::new_with;
 use super::{Edit, Live, Refusal, RefusalKind, Running, WAITING_CHANGES};
 use crate::causes::with_causes;
 use crate::control::config::runtime::Section;
@@ -21,7 +22,16 @@ const LARGEST: usize = 4 << 20;
 /// A change on its way to the task.
 pub struct Request {
     edit: Edit,
-    answer: oneshot::Sender<Result<Arc<Running>, Refusal>>,
+    answer: oneshot::Sender<Result<Changed, Refusal>>,
+}
+
+/// A change that was made.
+#[derive(Clone)]
+pub struct Changed {
+    /// What runs now.
+    pub running: Arc<Running>,
+    /// What the configuration is warned of since then.
+    pub warnings: Vec<String>,
 }
 
 impl Live {
@@ -30,7 +40,7 @@ impl Live {
     ///
     /// # Errors
     /// Nothing has changed; why.
-    pub async fn change(&self, edit: Edit) -> Result<Arc<Running>, Refusal> {
+    pub async fn change(&self, edit: Edit) -> Result<Changed, Refusal> {
         let (answer, told) = oneshot::channel();
         self.changes.try_send(Request { edit, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refusal::new(
@@ -66,17 +76,18 @@ pub async fn run(
             return stages;
         };
         let result = change(&mut stages, &edit).await;
-        let result = result.map(|()| {
+        let result = result.map(|warnings| {
             let now = Arc::new(stages.running());
             running.send_replace(Arc::clone(&now));
-            now
+            Changed { running: now, warnings }
         });
         // Whoever asked may have gone: the change stands.
         let _ = answer.send(result);
     }
 }
 
-async fn change(stages: &mut Stages, edit: &Edit) -> Result<(), Refusal> {
+/// Makes a change. The warnings that are new with it.
+async fn change(stages: &mut Stages, edit: &Edit) -> Result<Vec<String>, Refusal> {
     let loaded = Arc::clone(stages.loaded());
     let text = {
         let (loaded, edit) = (Arc::clone(&loaded), edit.clone());
@@ -94,6 +105,7 @@ async fn change(stages: &mut Stages, edit: &Edit) -> Result<(), Refusal> {
     };
     let candidate = candidate.map_err(|problems| refused(edit, &problems, &loaded))?;
     keeps_what_waits(stages, edit)?;
+    let warnings = new_with(edit, &loaded.warnings, &candidate.warnings);
     let prepared = stages.prepare(candidate).await.map_err(|error| not_prepared(&error))?;
     let path = sources.runtime_path().to_owned();
     let written = {
@@ -107,7 +119,10 @@ async fn change(stages: &mut Stages, edit: &Edit) -> Result<(), Refusal> {
     }
     stages.make(prepared).await;
     tell(edit);
-    Ok(())
+    for warning in &warnings {
+        tracing::warn!(%warning, "configuration");
+    }
+    Ok(warnings)
 }
 
 /// A broker that is removed takes along what waits for it, which nobody may have meant.
@@ -118,7 +133,7 @@ fn keeps_what_waits(stages: &Stages, edit: &Edit) -> Result<(), Refusal> {
         count => Err(Refusal::new(
             RefusalKind::InUse,
             format!("{count} messages wait to be published to the broker {name}"),
-            "connect it and try again, or remove it with discard, which drops them",
+            "connect it and try again, or drop them with discard=true (the command: --discard)",
         )),
     }
 }

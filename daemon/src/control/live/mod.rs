@@ -11,6 +11,7 @@ mod health;
 mod operate;
 mod refusal;
 mod view;
+mod warnings;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use std::time::{Instant, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use self::change::{Request, run};
+pub use self::change::{Changed, Request, run};
 pub use self::edit::{Edit, named, refused, unknown};
 pub use self::health::Obstacle;
 pub use self::operate::outgoing;

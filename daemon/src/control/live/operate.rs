@@ -12,7 +12,7 @@ use futures_util::FutureExt as _;
 use serde_json::{Map, Value};
 
 use super::edit::named;
-use super::{Edit, Live, Refusal, RefusalKind, Running, RunningBroker};
+use super::{Changed, Edit, Live, Refusal, RefusalKind, Running, RunningBroker};
 use crate::control::admin::resource::{Publication, Published};
 use crate::control::config::runtime::Section;
 use crate::message::{Outgoing, Qos};
@@ -137,11 +137,11 @@ impl Live {
     }
 
     /// Adds a subscription of these keys of the configuration and waits for the broker's answer; one that is refused is taken
-    /// back. What runs, and the subscription's name.
+    /// back. What was changed, and the subscription's name.
     ///
     /// # Errors
     /// Nothing was added.
-    pub async fn subscribe(&self, keys: Map<String, Value>, force: bool) -> Result<(Arc<Running>, String), Refusal> {
+    pub async fn subscribe(&self, keys: Map<String, Value>, force: bool) -> Result<(Changed, String), Refusal> {
         let running = self.running();
         if let Some(broker) = keys.get("broker").and_then(Value::as_str) {
             let broker = running.broker(broker)?;
@@ -151,11 +151,11 @@ impl Live {
             self.reach(broker, force).await?;
         }
         let name = named(Section::Subscriptions, &keys);
-        let running = self.change(Edit::Add { section: Section::Subscriptions, keys }).await?;
+        let changed = self.change(Edit::Add { section: Section::Subscriptions, keys }).await?;
         // The configuration is good, so there is a broker and a topic.
         let name = name.unwrap_or_default();
-        match self.granted(&running, &name).await {
-            Ok(()) => Ok((running, name)),
+        match self.granted(&changed.running, &name).await {
+            Ok(()) => Ok((changed, name)),
             Err(mut refusal) => {
                 let taken_back = Edit::Remove { section: Section::Subscriptions, name, discard: false };
                 match self.change(taken_back).await {

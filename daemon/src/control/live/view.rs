@@ -137,6 +137,7 @@ impl Live {
             reason: standing.reason,
             retry_in: standing.retry_in,
             outbox: self.broker_outbox(config),
+            warnings: Vec::new(),
         }
     }
 
@@ -263,6 +264,7 @@ fn subscription(running: &Running, place: usize, config: &model::Subscription, o
         state,
         reason,
         last_message,
+        warnings: Vec::new(),
     }
 }
 
@@ -314,6 +316,7 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
         waiting: view.queue().waiting() as u64,
         retrying: view.queue().retrying() as u64,
         last_failure: last_failure(view),
+        warnings: Vec::new(),
     }
 }
 

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::control::config::model::Protocol;
 use crate::message::{Message, Outgoing, Properties, Qos};
+use crate::path::dispatch::GivenUp;
 use crate::path::handler::CallError;
 use crate::topic::{self, TopicName};
 
@@ -41,11 +42,13 @@ pub enum Reason {
     PublishRefused,
     /// A broker ended one connection after the other over a publish of its call.
     PublishPoisoned,
+    /// It came from so many calls that it is given to no handler.
+    Loop,
 }
 
 impl Reason {
     /// All reasons, in the order of their declaration.
-    pub const ALL: [Reason; 7] = [
+    pub const ALL: [Reason; 8] = [
         Reason::Reject,
         Reason::Retry,
         Reason::Trap,
@@ -53,6 +56,7 @@ impl Reason {
         Reason::Memory,
         Reason::PublishRefused,
         Reason::PublishPoisoned,
+        Reason::Loop,
     ];
 
     /// The value of the metric label `reason`, and of the dead letter's.
@@ -65,6 +69,7 @@ impl Reason {
             Reason::Memory => "memory",
             Reason::PublishRefused => "publish_refused",
             Reason::PublishPoisoned => "publish_poisoned",
+            Reason::Loop => "loop",
         }
     }
 }
@@ -93,6 +98,8 @@ pub(super) struct Failed<'a> {
     pub(super) reason: Reason,
     /// What went wrong, in plain words.
     pub(super) error: &'a str,
+    /// Why its call is not made again, where one could have been.
+    pub(super) given_up: Option<GivenUp>,
     /// Calls that were made.
     pub(super) attempts: u32,
     /// When it was given up.
@@ -146,7 +153,7 @@ fn ours(failed: &Failed<'_>) -> Vec<(&'static str, String)> {
         ("tidegate-handler", failed.handler.to_owned()),
         ("tidegate-subscription", sendable(failed.subscription, LONGEST_TEXT)),
         (MARK, failed.reason.label().to_owned()),
-        ("tidegate-error", sendable(failed.error, LONGEST_ERROR)),
+        ("tidegate-error", what_went_wrong(failed)),
         ("tidegate-attempts", failed.attempts.to_string()),
         ("tidegate-time", time(failed.time)),
     ];
@@ -216,7 +223,7 @@ fn envelope(failed: &Failed<'_>) -> Bytes {
         handler: failed.handler,
         subscription: failed.subscription,
         reason: failed.reason.label(),
-        error: sendable(failed.error, LONGEST_ERROR),
+        error: what_went_wrong(failed),
         attempts: failed.attempts,
         time: time(failed.time),
         properties,
@@ -224,6 +231,12 @@ fn envelope(failed: &Failed<'_>) -> Bytes {
         payload_base64: text.is_none().then(|| STANDARD.encode(&message.payload)),
     };
     serde_json::to_vec(&envelope).expect("texts and numbers become JSON").into()
+}
+
+/// The error, and why that is the end: a long error is cut before that.
+fn what_went_wrong(failed: &Failed<'_>) -> String {
+    let given_up = failed.given_up.map(|given_up| format!("; given up {given_up}")).unwrap_or_default();
+    sendable(failed.error, LONGEST_ERROR.saturating_sub(given_up.len())) + &given_up
 }
 
 /// RFC 3339, in UTC.
@@ -262,7 +275,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::control::config::model::Retry;
     use crate::message::{BrokerId, HOPS};
+    use crate::path::dispatch::Tries;
 
     fn message(payload: &[u8], properties: Option<Properties>) -> Message {
         Message {
@@ -287,6 +302,7 @@ mod tests {
             subscription: "temperatures",
             reason: Reason::Reject,
             error,
+            given_up: None,
             attempts: 4,
             time: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
         }
@@ -380,6 +396,21 @@ mod tests {
         let told = &properties.user.iter().find(|(key, _)| key == "tidegate-error").expect("is told").1;
         assert!(told.starts_with("line\\nline \\u{0} üü") && told.ends_with("ü…"), "{told}");
         assert!(told.len() <= LONGEST_ERROR, "{}", told.len());
+    }
+
+    #[test]
+    fn a_long_error_does_not_hide_why_it_was_given_up() {
+        let message = message(b"x", None);
+        let retry = Retry { max: 0, backoff: Duration::ZERO..=Duration::ZERO, max_time: Duration::from_secs(1) };
+        let mut tries = Tries::default();
+        let now = Instant::now();
+        tries.begin(now);
+        let given_up = tries.again(&retry, now, None, 0.5).err();
+        let end = "; given up after 1 call (retry.max = 0)";
+        for (error, expected) in [("busy".to_owned(), format!("busy{end}")), ("e".repeat(5000), format!("e…{end}"))] {
+            let told = what_went_wrong(&Failed { given_up, ..failed(&message, &error) });
+            assert!(told.ends_with(&expected) && told.len() <= LONGEST_ERROR, "{told}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub use self::letter::Reason;
 use crate::brokers::BrokerNames;
 use crate::control::config::model::{Config, DeadLetterTopic, Handler, Protocol, Subscription};
 use crate::message::{BrokerId, Message, Outgoing, Qos};
+use crate::path::dispatch::GivenUp;
 use crate::path::handler::{CallError, Publish};
 use crate::path::receipt::{Outcome, Part};
 use crate::telemetry::metrics::HandlerMeters;
@@ -106,15 +107,28 @@ impl DeadLetters {
         }))
     }
 
-    /// The dead letter of a message whose calls have failed for good, the last one with this error. None where the message is
-    /// a dead letter itself, which has ended then.
-    pub fn of_call(self: &Arc<Self>, input: Input, part: Part, error: &CallError) -> Option<Letter> {
-        self.letter(&input, part, error.into(), &error.to_string(), Outcome::DroppedFailed)
+    /// The dead letter of a message whose calls have failed for good, the last one with this error. `given_up`: why no further
+    /// call is made, where one could have been. None where the message is a dead letter itself, which has ended then.
+    pub fn of_call(
+        self: &Arc<Self>,
+        input: Input,
+        part: Part,
+        error: &CallError,
+        given_up: Option<GivenUp>,
+    ) -> Option<Letter> {
+        self.letter(&input, part, error.into(), (&error.to_string(), given_up), Outcome::DroppedFailed)
+    }
+
+    /// The dead letter of a message that is not called, since it goes in a circle. None as in [`DeadLetters::of_call`].
+    pub fn of_loop(self: &Arc<Self>, input: Input, part: Part) -> Option<Letter> {
+        let error =
+            format!("the message goes in a circle: it came from {} calls, one after the other", input.message.hops);
+        self.letter(&input, part, Reason::Loop, (&error, None), Outcome::DroppedLoop)
     }
 
     /// Keeps a message until its publishes are safe; not where too much is kept already.
     pub fn keep(self: &Arc<Self>, input: Input) -> Kept {
-        // The others are bounded by their connection's receive window.
+        // The others are bounded by their connection's receive window: after its loss they are let go of.
         let bytes = if input.message.qos == Qos::AtMostOnce { input.message.weight() } else { 0 };
         let before = self.kept.fetch_add(bytes, Ordering::Relaxed);
         let fits = bytes == 0 || before + bytes <= self.most_kept;
@@ -139,7 +153,7 @@ impl DeadLetters {
         input: &Input,
         part: Part,
         reason: Reason,
-        error: &str,
+        (error, given_up): (&str, Option<GivenUp>),
         otherwise: Outcome,
     ) -> Option<Letter> {
         let message = &input.message;
@@ -155,6 +169,7 @@ impl DeadLetters {
             subscription: &input.subscription.name,
             reason,
             error,
+            given_up,
             attempts: input.attempts,
             time: SystemTime::now(),
         };
@@ -206,10 +221,16 @@ impl Kept {
     /// The dead letter of the message, whose part ends with `otherwise` where there is none.
     pub fn letter(mut self, part: Part, otherwise: Outcome) -> Option<Letter> {
         match (self.input.take(), self.blamed.take()) {
-            (Some(input), Some(blamed)) => self.letters.letter(&input, part, blamed.reason, &blamed.error, otherwise),
+            (Some(input), Some(blamed)) => {
+                self.letters.letter(&input, part, blamed.reason, (&blamed.error, None), otherwise)
+            }
             (_, blamed) => {
                 let error = blamed.map(|blamed| blamed.error).unwrap_or_default();
                 self.letters.not_kept(&error);
+                if let Some(trace) = part.trace() {
+                    let why = "too many QoS 0 messages wait for their publishes";
+                    trace.no_dead_letter(&self.letters.handler, why);
+                }
                 part.end(otherwise);
                 None
             }
@@ -259,10 +280,18 @@ impl LetterEnd {
         self.end(Outcome::DeadLetter);
     }
 
+    /// It is not needed: the broker sends the message again, which will fail again.
+    pub fn returned(self) {
+        self.part.end(Outcome::Returned);
+    }
+
     /// It is not kept, for this reason in plain words.
     pub fn dropped(self, why: &str) {
         let DeadLetters { handler, place, names, meters, drops, .. } = &*self.letters;
         meters.dead_letter_dropped();
+        if let Some(trace) = self.part.trace() {
+            trace.no_dead_letter(handler, why);
+        }
         if let Some(unsaid) = drops.due() {
             tracing::error!(
                 handler = %handler, topic = %self.message.topic, reason = self.reason.label(),

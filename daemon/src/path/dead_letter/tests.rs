@@ -87,7 +87,7 @@ impl World {
     /// A call that fails; what it waits for.
     fn fail(&self, message: Message) -> Option<crate::path::outbox::Room<'_>> {
         let (input, part) = self.input(message);
-        let letter = self.letters.of_call(input, part, &CallError::Reject("no".to_owned()))?;
+        let letter = self.letters.of_call(input, part, &CallError::Reject("no".to_owned()), None)?;
         self.outboxes.submit_letter(letter)
     }
 

@@ -118,8 +118,7 @@ impl<J> Held<J> {
 
     /// When the next topic goes on that does not yet.
     pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
-        let all = self.order.iter().map(|((due, _), _)| *due);
-        all.skip_while(|due| *due <= now).next()
+        self.order.iter().map(|((due, _), _)| *due).find(|due| *due > now)
     }
 
     /// Takes out what `goes` names; the rest stays in order.

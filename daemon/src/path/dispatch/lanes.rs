@@ -66,6 +66,8 @@ struct Shard<J> {
     turn: usize,
     /// Topics whose messages wait behind one that is to be called again.
     held: Held<J>,
+    /// Whether these are asked before the lanes the next time: they take turns, so that neither starves the other.
+    held_first: bool,
     /// What was taken last, while it may be put off.
     taken: Option<Taken>,
 }
@@ -81,7 +83,7 @@ struct Taken {
 
 impl<J> Shard<J> {
     fn new() -> Shard<J> {
-        Shard { lanes: Vec::new(), turn: 0, held: Held::new(), taken: None }
+        Shard { lanes: Vec::new(), turn: 0, held: Held::new(), held_first: true, taken: None }
     }
 
     fn lane(&mut self, broker: BrokerId) -> &mut VecDeque<Queued<J>> {
@@ -93,6 +95,21 @@ impl<J> Shard<J> {
         let lane = &mut self.lanes[place];
         lane.broker = broker;
         &mut lane.jobs
+    }
+
+    fn take_next(
+        &mut self,
+        now: Instant,
+        verdict: &mut impl FnMut(&J) -> Verdict,
+        discarded: &mut Vec<Queued<J>>,
+    ) -> Option<Queued<J>> {
+        let held_first = std::mem::replace(&mut self.held_first, true);
+        if held_first && let Some(found) = self.held.take(now, verdict, discarded) {
+            self.held_first = false;
+            return Some(found);
+        }
+        let found = self.take_from_lanes(verdict, discarded);
+        if held_first { found } else { found.or_else(|| self.held.take(now, verdict, discarded)) }
     }
 
     fn take_from_lanes(
@@ -233,8 +250,8 @@ impl<J> Lanes<J> {
         }
     }
 
-    /// The next job of a shard that may start: one whose time to be called again has come, or what waits behind such a one,
-    /// then the others, taking turns between brokers. `verdict` is asked about the first of each topic that is held and of
+    /// The next job of a shard that may start: one whose time to be called again has come, or what waits behind such a one, and
+    /// the others, by turns and taking turns between brokers. `verdict` is asked about the first of each topic that is held and of
     /// each lane; what it discards is put into `discarded`. What was taken before has ended, unless it was put off.
     pub fn take(
         &mut self,
@@ -247,10 +264,7 @@ impl<J> Lanes<J> {
         place.held.resume(now);
         place.taken = None;
         let mut gone = Vec::new();
-        let found = match place.held.take(now, &mut verdict, &mut gone) {
-            Some(found) => Some(found),
-            None => place.take_from_lanes(&mut verdict, &mut gone),
-        };
+        let found = place.take_next(now, &mut verdict, &mut gone);
         for queued in gone {
             self.count(&queued, false);
             discarded.push(queued.job);

@@ -15,4 +15,4 @@ mod retry;
 
 pub use self::parallel::{ParallelLimit, Permit};
 pub use self::queue::{HandlerQueue, Job, Turn, Work};
-pub use self::retry::Tries;
+pub use self::retry::{GivenUp, Tries};

@@ -3,8 +3,10 @@
 //! Pure: the time is told, and so is chance. `lanes.rs` keeps the message and what waits behind it; this does not know why a
 //! call failed.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
+use crate::control::config::format_duration;
 use crate::control::config::model::Retry;
 
 /// The calls that were made for one message.
@@ -14,6 +16,37 @@ pub struct Tries {
     begun: u32,
     /// When the first of them began.
     first: Option<Instant>,
+}
+
+/// Why no further call is made: `after 4 calls (retry.max = 3)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Calls that were made.
+    calls: u32,
+    why: Why,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// As many as the handler permits.
+    UsedUp { max: u32 },
+    /// The next one would come too late.
+    TooLate { wait: Duration, asked: bool, max_time: Duration },
+}
+
+impl fmt::Display for GivenUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let GivenUp { calls, why } = self;
+        write!(f, "after {calls} {}", if *calls == 1 { "call" } else { "calls" })?;
+        match why {
+            Why::UsedUp { max } => write!(f, " (retry.max = {max})"),
+            Why::TooLate { wait, asked, max_time } => {
+                let whose = if *asked { "that it asks for" } else { "before the next one" };
+                let (wait, max_time) = (format_duration(*wait), format_duration(*max_time));
+                write!(f, ": the wait of {wait} {whose} is longer than what is left of retry.max-time = {max_time}")
+            }
+        }
+    }
 }
 
 impl Tries {
@@ -29,20 +62,25 @@ impl Tries {
         self.begun
     }
 
-    /// When to call again after a call that ended at `now`; none where that is once too often or would be too late. The
-    /// handler may ask for a wait of its own, `after`; otherwise it is random between the shortest wait and a longest one
-    /// that doubles from call to call. `random` is uniform in 0..1.
-    pub fn again(&self, retry: &Retry, now: Instant, after: Option<Duration>, random: f64) -> Option<Instant> {
-        if self.begun > retry.max {
-            return None;
+    /// When to call again after a call that ended at `now`. The handler may ask for a wait of its own, `after`; otherwise it
+    /// is random between the shortest wait and a longest one that doubles from call to call. `random` is uniform in 0..1.
+    ///
+    /// # Errors
+    /// That is once too often, or would be too late.
+    pub fn again(&self, retry: &Retry, now: Instant, after: Option<Duration>, random: f64) -> Result<Instant, GivenUp> {
+        let calls = self.begun;
+        if calls > retry.max {
+            return Err(GivenUp { calls, why: Why::UsedUp { max: retry.max } });
         }
         let wait = after.unwrap_or_else(|| {
             let (shortest, longest) = (*retry.backoff.start(), *retry.backoff.end());
             let doubled = shortest.saturating_mul(1_u32.checked_shl(self.begun).unwrap_or(u32::MAX)).min(longest);
             shortest + (doubled - shortest).mul_f64(random.clamp(0.0, 1.0))
         });
-        let latest = self.first?.checked_add(retry.max_time)?;
-        now.checked_add(wait).filter(|again| *again <= latest)
+        let latest = self.first.unwrap_or(now).checked_add(retry.max_time);
+        let again = now.checked_add(wait).filter(|again| latest.is_none_or(|latest| *again <= latest));
+        let why = Why::TooLate { wait, asked: after.is_some(), max_time: retry.max_time };
+        again.ok_or(GivenUp { calls, why })
     }
 }
 
@@ -66,7 +104,7 @@ mod tests {
         (0..begun).for_each(|_| _ = tries.begin(start));
         let wait = |random| {
             let again = tries.again(&policy(max), now, after, random);
-            again.map(|again| u64::try_from((again - now).as_millis()).expect("is short"))
+            again.ok().map(|again| u64::try_from((again - now).as_millis()).expect("is short"))
         };
         assert_eq!([wait(0.0), wait(1.0)], expected);
     }
@@ -100,5 +138,23 @@ mod tests {
         check(9, 1, 0, Some(3000 * MILLI), [Some(3000), Some(3000)]);
         check(9, 1, 0, Some(5001 * MILLI), [None, None]);
         check(9, 1, 0, Some(Duration::MAX), [None, None]);
+    }
+
+    #[test]
+    fn it_says_why_no_further_call_is_made() {
+        let start = Instant::now();
+        let said = |max, begun, after: Option<u32>| {
+            let mut tries = Tries::default();
+            (0..begun).for_each(|_| _ = tries.begin(start));
+            let now = start + 4950 * MILLI;
+            let given_up =
+                tries.again(&policy(max), now, after.map(|after| after * MILLI), 0.0).expect_err("no further");
+            given_up.to_string()
+        };
+        assert_eq!(said(0, 1, None), "after 1 call (retry.max = 0)");
+        assert_eq!(said(3, 4, Some(1)), "after 4 calls (retry.max = 3)");
+        let late = "is longer than what is left of retry.max-time = 5s";
+        assert_eq!(said(3, 2, Some(60_000)), format!("after 2 calls: the wait of 1m that it asks for {late}"));
+        assert_eq!(said(3, 1, None), format!("after 1 call: the wait of 100ms before the next one {late}"));
     }
 }

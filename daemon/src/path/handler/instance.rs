@@ -12,17 +12,19 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::field::display;
 
 use super::wasm::{Call, Host, Instance, Plugin, StartError};
 use super::{CallError, CallResult, Publish};
 use crate::chance;
 use crate::control::config::format_duration;
 use crate::control::config::model::{Handler, Isolation};
-use crate::message::Message;
-use crate::path::dead_letter::{DeadLetters, Input};
-use crate::path::dispatch::{HandlerQueue, Job, Permit, Turn, Work};
+use crate::message::{HOP_LIMIT, Message};
+use crate::path::dead_letter::{DeadLetters, Input, Letter};
+use crate::path::dispatch::{GivenUp, HandlerQueue, Job, Permit, Turn, Work};
 use crate::path::outbox::{Completion, Outboxes, Room, Submitted};
 use crate::path::receipt::Outcome;
+use crate::path::session::Fate;
 use crate::telemetry::metrics::HandlerMeters;
 use crate::telemetry::occasional::Occasional;
 use crate::telemetry::tap::{Sighting, Tap};
@@ -35,6 +37,9 @@ const TURN: Duration = Duration::from_micros(500);
 
 /// How often a failing handler's calls are said, at most.
 const FAILURE_SAID: Duration = Duration::from_millis(100);
+
+/// How often a handler's messages that go in a circle are said, at most.
+const LOOP_SAID: Duration = Duration::from_secs(1);
 
 /// Bytes kept of what went wrong in the last call that failed.
 const LAST_ERROR_BYTES: usize = 1024;
@@ -57,6 +62,8 @@ pub(super) struct InstanceParts {
     pub(super) dead_letters: Option<Arc<DeadLetters>>,
     /// Limit how often failures are said: those of calls that are made again, and those that are final.
     pub(super) failures: [Occasional; 2],
+    /// Limits how often messages that go in a circle are said.
+    pub(super) loops: Occasional,
     /// Where calls are reported.
     pub(super) tap: Tap,
     /// An instance for each shard.
@@ -141,6 +148,11 @@ impl InstanceParts {
         [Occasional::every(FAILURE_SAID), Occasional::every(FAILURE_SAID)]
     }
 
+    /// A limit for the messages of one handler that go in a circle.
+    pub(super) fn loops() -> Occasional {
+        Occasional::every(LOOP_SAID)
+    }
+
     /// An instance, ready to be called.
     ///
     /// # Errors
@@ -201,6 +213,11 @@ fn not_started(error: StartError) -> CallError {
 impl InstanceParts {
     /// One job from its call to the hand-over of what it published; how long the call took.
     async fn run(&self, turn: &Turn, mut job: Job, permit: Permit) -> Duration {
+        if job.message.hops >= HOP_LIMIT {
+            drop(permit);
+            self.goes_in_a_circle(job).await;
+            return Duration::ZERO;
+        }
         let started = Instant::now();
         // Of a message that the broker sends again, the daemon does not know how often it came.
         let attempt = job.tries.begin(started);
@@ -307,53 +324,94 @@ impl InstanceParts {
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastFailure::now(error));
         let now = Instant::now();
         let again = match error {
-            CallError::Reject(_) => None,
-            CallError::Retry { after, .. } => job.tries.again(&self.handler.retry, now, *after, chance::random()),
+            CallError::Reject(_) => Err(None),
+            CallError::Retry { after, .. } => {
+                job.tries.again(&self.handler.retry, now, *after, chance::random()).map_err(Some)
+            }
             CallError::NoRoom(_) | CallError::Trap(_) | CallError::Deadline(_) | CallError::Memory(_) => {
-                job.tries.again(&self.handler.retry, now, None, chance::random())
+                job.tries.again(&self.handler.retry, now, None, chance::random()).map_err(Some)
             }
         };
-        self.say_failed(&job, error, again.map(|again| again.saturating_duration_since(now)));
         match again {
-            Some(due) => {
+            Ok(due) => {
+                self.say_called_again(&job, error, due.saturating_duration_since(now));
                 self.meters.retries.inc();
                 turn.again(job, due);
             }
-            None => self.give_up(job, error).await,
+            Err(given_up) => {
+                self.say_final(&job, error, given_up);
+                self.give_up(job, error, given_up).await;
+            }
         }
     }
 
-    fn say_failed(&self, job: &Job, error: &CallError, wait: Option<Duration>) {
-        if let (Some(trace), Some(wait)) = (job.part.trace(), wait) {
+    fn say_called_again(&self, job: &Job, error: &CallError, wait: Duration) {
+        if let Some(trace) = job.part.trace() {
             trace.waits_for_retry(&self.handler.name, wait);
         }
-        let Some(unsaid) = self.failures[usize::from(wait.is_none())].due() else { return };
+        let Some(unsaid) = self.failures[0].due() else { return };
         let (handler, topic, result) = (&self.handler.name, &job.message.topic, error.result().label());
-        let (subscription, attempt) = (&job.subscription.name, job.tries.begun());
-        match wait {
-            Some(wait) => {
-                let wait = format_duration(wait);
-                tracing::warn!(%handler, %subscription, %topic, result, %error, attempt, wait, unsaid,
-                    "the call failed, it is made again");
-            }
-            None if self.dead_letters.is_some() => {
-                tracing::warn!(%handler, %subscription, %topic, result, %error, attempt, unsaid,
-                    "the call failed, its message becomes a dead letter");
-            }
-            None => tracing::warn!(%handler, %subscription, %topic, result, %error, attempt, unsaid,
-                "the call failed, its message is dropped"),
+        let (subscription, attempt, wait) = (&job.subscription.name, job.tries.begun(), format_duration(wait));
+        tracing::warn!(%handler, %subscription, %topic, result, %error, attempt, wait, unsaid,
+            "the call failed, it is made again");
+    }
+
+    fn say_final(&self, job: &Job, error: &CallError, given_up: Option<GivenUp>) {
+        let Some(unsaid) = self.failures[1].due() else { return };
+        let (handler, topic, result) = (&self.handler.name, &job.message.topic, error.result().label());
+        let (subscription, attempt, given_up) = (&job.subscription.name, job.tries.begun(), given_up.map(display));
+        if self.dead_letters.is_some() {
+            tracing::warn!(%handler, %subscription, %topic, result, %error, attempt, given_up, unsaid,
+                "the call failed, its message becomes a dead letter");
+        } else {
+            tracing::error!(%handler, %subscription, %topic, result, %error, attempt, given_up, unsaid,
+                "the call failed, its message is dropped");
         }
+    }
+
+    /// A message came from so many calls that it is not called.
+    async fn goes_in_a_circle(&self, job: Job) {
+        let Job { message, subscription, part, .. } = job;
+        if let Some(trace) = part.trace() {
+            trace.goes_in_a_circle(&self.handler.name, message.hops);
+        }
+        if let Some(unsaid) = self.loops.due() {
+            let broker = self.host.broker(message.broker);
+            let (handler, subscription, topic) = (&self.handler.name, &subscription.name, &message.topic);
+            if self.dead_letters.is_some() {
+                tracing::warn!(%broker, %topic, %handler, %subscription, hops = message.hops, unsaid,
+                    "the message becomes a dead letter: it goes in a circle");
+            } else {
+                tracing::error!(%broker, %topic, %handler, %subscription, hops = message.hops, unsaid,
+                    "message dropped: it goes in a circle");
+            }
+        }
+        let Some(letters) = &self.dead_letters else {
+            self.meters.end_to_end.observe(message.arrived.elapsed().as_secs_f64());
+            return part.end(Outcome::DroppedLoop);
+        };
+        let input = Input { message, subscription, attempts: 0 };
+        self.post(letters.of_loop(input, part)).await;
     }
 
     /// The message's calls have failed for good, the last one with this error.
-    async fn give_up(&self, job: Job, error: &CallError) {
+    async fn give_up(&self, job: Job, error: &CallError, given_up: Option<GivenUp>) {
         let Job { message, subscription, part, tries, .. } = job;
+        if part.fate() == Fate::Returned {
+            // The copy that the broker sends again will fail as well, and get what follows from that.
+            return part.end(Outcome::Returned);
+        }
         let Some(letters) = &self.dead_letters else {
             self.meters.end_to_end.observe(message.arrived.elapsed().as_secs_f64());
             return part.end(Outcome::DroppedFailed);
         };
         let input = Input { message, subscription, attempts: tries.begun() };
-        if let Some(letter) = letters.of_call(input, part, error)
+        self.post(letters.of_call(input, part, error, given_up)).await;
+    }
+
+    /// Hands a dead letter to its outbox, and waits until there is room for it.
+    async fn post(&self, letter: Option<Letter>) {
+        if let Some(letter) = letter
             && let Some(room) = self.outboxes.submit_letter(letter)
         {
             self.admitted(room).await;

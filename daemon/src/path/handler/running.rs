@@ -104,6 +104,7 @@ impl ReadyHandler {
             meters,
             dead_letters,
             failures: InstanceParts::failures(),
+            loops: InstanceParts::loops(),
             tap,
             instances: Instances::new(count),
             ending: Ending::default(),
@@ -166,6 +167,9 @@ impl ReadyHandler {
             runners.abort_all();
             join(&mut runners).await;
         }
+        // What it counted goes on, too.
+        let last_failure = old.last_failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        *self.parts.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = last_failure;
         drop(old);
         self.serve()
     }

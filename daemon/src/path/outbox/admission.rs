@@ -3,8 +3,8 @@
 //! Pure: no clock, no I/O, no lock. A call's publishes form a batch that is taken whole or not at all, for every broker
 //! that it names; batches that meet at a full outbox go in the order in which they came. (A permit for each outbox would
 //! deadlock: X holds A and wants B, Y the reverse.) A batch that waits holds back only later batches that share a broker
-//! with it, so that a broker that is down does not hold back calls that publish to others alone. What a full outbox does with a
-//! newcomer is its broker's `when-full`. Brokers come and go: what is for one that is not there ends at once as purged, and the
+//! with it, so that a broker that is down holds back calls that publish elsewhere only where another publishes to both. What a
+//! full outbox does with a newcomer is its broker's `when-full`. Brokers come and go: what is for one that is not there ends at once as purged, and the
 //! rest of its batch goes on.
 
 #[cfg(test)]
@@ -355,6 +355,12 @@ impl<T> Admission<T> {
         self.batches.get_mut(&batch).map(|batch| &mut batch.tag)
     }
 
+    /// What batches were offered with that have not ended: of those that are in, and of those that wait for room.
+    pub fn tags(&mut self) -> (impl Iterator<Item = &mut T>, impl Iterator<Item = (BatchId, &T)>) {
+        let waiting = self.waiting.iter().map(|waiting| (waiting.id, &waiting.tag));
+        (self.batches.values_mut().map(|batch| &mut batch.tag), waiting)
+    }
+
     /// A batch in the outboxes: its publishes that have not reached their end, and what it was offered with.
     pub fn batch(&self, id: BatchId) -> Option<(usize, &T)> {
         self.batches.get(&id).map(|batch| (batch.open, &batch.tag))
@@ -390,12 +396,14 @@ impl<T> Admission<T> {
         (0..self.slots.len() as u32).filter_map(|broker| self.next_expiry(BrokerId(broker))).min()
     }
 
-    /// Drops what is too old and not on its way. Who waits may come in.
-    pub fn expire(&mut self, now: Instant, changes: &mut Vec<Change<T>>) {
+    /// Drops what is too old and not on its way, no more than `most` of it at once. Who waits may come in.
+    pub fn expire(&mut self, now: Instant, most: usize, changes: &mut Vec<Change<T>>) {
         self.tell_time(now);
+        let mut left = most;
         for broker in (0..self.slots.len() as u32).map(BrokerId) {
-            while self.next_expiry(broker).is_some_and(|expiry| expiry <= now) {
+            while left > 0 && self.next_expiry(broker).is_some_and(|expiry| expiry <= now) {
                 self.drop_oldest(broker, DropReason::Expired, changes);
+                left -= 1;
             }
         }
         self.admit_waiting(changes);
@@ -570,12 +578,16 @@ impl<T> Admission<T> {
         }
     }
 
-    /// The first outbox that does not let a batch wait, though there is no room for it.
+    /// The first outbox without room for a batch that names one which lets nobody wait. Where that has room itself, and another
+    /// has not, the batch is rejected all the same: waiting, it would keep later ones out of an outbox that has room.
     fn rejects(&self, demand: &Demand) -> Option<Full> {
-        demand.0.iter().find_map(|need| {
-            let slot = &self.slots[need.broker.index()];
-            let limit = slot.keeps_out(need).or((slot.waiting > 0).then_some(Limit::Others));
-            let limit = limit.filter(|_| slot.limits.when_full == WhenFull::Reject)?;
+        let slots = || demand.0.iter().map(|need| (need, &self.slots[need.broker.index()]));
+        if !slots().any(|(_, slot)| slot.limits.when_full == WhenFull::Reject) {
+            return None;
+        }
+        slots().find_map(|(need, slot)| {
+            let full = slot.keeps_out(need).filter(|_| slot.displaced_by(need).is_none());
+            let limit = full.or((slot.waiting > 0).then_some(Limit::Others))?;
             Some(Full { broker: need.broker, limit })
         })
     }

@@ -2,7 +2,8 @@
 //!
 //! A dead letter is a batch of one publish. From a runner it waits for room as a call's publishes do. Where a publish has reached
 //! its end nothing may wait: there the dead letter of a message that is acknowledged is left to the outboxes, since its broker's
-//! receive window bounds how many there can be; that of a QoS 0 message is dropped where there is no room.
+//! receive window bounds how many there can be; that of a QoS 0 message is dropped where there is no room. What a broker sends
+//! again after a lost connection gets its dead letter then, so that the windows of many connections do not add up.
 
 use std::collections::VecDeque;
 use std::sync::{MutexGuard, PoisonError};
@@ -14,6 +15,8 @@ use super::state::State;
 use super::{Outboxes, Room, Standing};
 use crate::message::{BrokerId, Qos};
 use crate::path::dead_letter::{Letter, LetterEnd};
+use crate::path::receipt::Part;
+use crate::path::session::Fate;
 
 /// Dead letters of publishes that have reached their end. One that is published may displace others, whose messages become dead
 /// letters in turn: they are published one after the other, not one within the other, so that the stack does not grow with them.
@@ -66,6 +69,32 @@ impl Outboxes {
         let batch = room.left_to_its_owner();
         if !waits && let Some(Owner::Letter { end, .. }) = self.recall(batch) {
             end.dropped("there is no room in the outbox");
+        }
+    }
+
+    /// The fate of a lost connection's messages is known: nothing is kept any more of those that the broker sends again, and
+    /// their dead letters that wait for room are taken back.
+    pub fn fate_decided(&self) {
+        let returned = |part: &Part| part.fate() == Fate::Returned;
+        let (kept, letters) = {
+            let mut state = self.lock();
+            let (inside, waiting) = state.admission.tags();
+            let kept = inside.filter_map(|owner| match owner {
+                Owner::Call(completion) if returned(&completion.part) => completion.kept.take(),
+                Owner::Call(_) | Owner::Letter { .. } | Owner::Command(_) => None,
+            });
+            let letters = waiting.filter_map(|(batch, owner)| match owner {
+                Owner::Letter { end, .. } if returned(end.part()) => Some(batch),
+                Owner::Call(_) | Owner::Letter { .. } | Owner::Command(_) => None,
+            });
+            (kept.collect::<Vec<_>>(), letters.collect::<Vec<_>>())
+        };
+        // Outside the lock: what was kept may be the last of a large message.
+        drop(kept);
+        for batch in letters {
+            if let Some(Owner::Letter { end, .. }) = self.recall(batch) {
+                end.returned();
+            }
         }
     }
 

@@ -43,6 +43,9 @@ use crate::message::{BrokerId, Message, Outgoing, Qos};
 use crate::path::handler::Publish;
 use crate::telemetry::metrics::BrokerMeters;
 
+/// What is too old goes so much at a time, so that nobody waits for the lock for long.
+const EXPIRED_AT_ONCE: usize = 256;
+
 /// All outboxes. Shared by every stage that publishes.
 pub struct Outboxes {
     state: Mutex<State>,
@@ -280,7 +283,7 @@ impl Outboxes {
     /// Drops what is too old at this time. When the next one is.
     fn expire(&self, now: Instant) -> Option<Instant> {
         // Whatever is last is told with the entry itself.
-        self.step(&PublishEnd::Purged, |state, changes| state.admission.expire(now, changes));
+        self.step(&PublishEnd::Purged, |state, changes| state.admission.expire(now, EXPIRED_AT_ONCE, changes));
         let mut state = self.lock();
         state.alarm = state.admission.first_expiry();
         state.alarm
@@ -290,9 +293,6 @@ impl Outboxes {
         self.step(end, |state, changes| {
             state.tell_end(broker, entry, end);
             state.blame(broker, entry, end);
-            if state.admission.waiting_may_age() {
-                state.admission.tell_time(Instant::now());
-            }
             state.admission.ended(broker, entry, end.kind(), changes);
         });
     }
@@ -326,6 +326,10 @@ impl Outboxes {
         let mut changes = Vec::new();
         let (result, news) = {
             let mut state = self.lock();
+            // Whatever is done may let in what waits: its age counts from then.
+            if state.admission.waiting_may_age() {
+                state.admission.tell_time(Instant::now());
+            }
             let result = work(&mut state, &mut changes);
             let news = state.apply(&changes);
             (result, news)

@@ -12,6 +12,7 @@ use super::dead_letter;
 use super::queue::End;
 use crate::path::dead_letter::{Kept, Letter, LetterEnd};
 use crate::path::receipt::{Outcome, Part};
+use crate::path::session::Fate;
 use crate::telemetry::metrics::HandlerMeters;
 use crate::telemetry::trace::Trace;
 
@@ -97,7 +98,13 @@ impl Completion {
             End::Poisoned => Outcome::DroppedPoisoned,
         };
         // What was configured to be dropped is no failure.
-        if let (Some(kept), End::Refused | End::Poisoned) = (kept, worst) {
+        let failed = matches!(worst, End::Refused | End::Poisoned);
+        if failed && part.fate() == Fate::Returned {
+            // The copy that the broker sends again fails as well, and it is that one which is told.
+            part.end(Outcome::Returned);
+            return None;
+        }
+        if let Some(kept) = kept.filter(|_| failed) {
             return kept.letter(part, outcome);
         }
         meters.end_to_end.observe(arrived.elapsed().as_secs_f64());

@@ -10,7 +10,7 @@ mod table;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use prometheus::Gauge;
 
@@ -18,18 +18,14 @@ use self::explain::explain_domains;
 use self::select::{Facts, Places, Selected, domains, select_all};
 pub use self::table::RouteTable;
 use crate::control::config::model::{OnMessage, Subscription};
-use crate::message::{BrokerId, HOP_LIMIT, Message, Qos};
+use crate::message::{BrokerId, Message, Qos};
 use crate::path::dispatch::{HandlerQueue, Job, ParallelLimit, Tries};
 use crate::path::receipt::{Outcome, Progress, Receipt};
 use crate::path::session::{AckToken, WireCopy};
 use crate::telemetry::metrics::BrokerMeters;
-use crate::telemetry::occasional::Occasional;
 use crate::telemetry::received::ReceivedRing;
 use crate::telemetry::tap::{Sighting, Tap};
 use crate::telemetry::trace::Tracer;
-
-/// How often messages that go in a circle are said, at most.
-const LOOP_SAID: Duration = Duration::from_secs(1);
 
 /// What the router needs for one broker. Immutable: other subscriptions are other routes.
 pub struct BrokerRoutes {
@@ -51,8 +47,6 @@ pub struct Router {
     received: ReceivedRing,
     tracer: Tracer,
     tap: Tap,
-    /// Limits how often messages that go in a circle are said.
-    loops: Occasional,
     /// Set once, when the daemon stops.
     closed: AtomicBool,
 }
@@ -60,8 +54,7 @@ pub struct Router {
 impl Router {
     /// A router that counts, keeps and shows what it takes in.
     pub fn new(progress: Arc<Progress>, received: ReceivedRing, tracer: Tracer, tap: Tap) -> Router {
-        let (loops, closed) = (Occasional::every(LOOP_SAID), AtomicBool::new(false));
-        Router { progress, received, tracer, tap, loops, closed }
+        Router { progress, received, tracer, tap, closed: AtomicBool::new(false) }
     }
 
     /// Takes a message in, by the routes of its broker. Never waits: what has no room is dropped by policy (QoS 0) or waits
@@ -95,7 +88,7 @@ impl Router {
         match select_all(subscriptions, &domains, routes.table.broker.dispatch, facts) {
             Selected::Unmatched => receipt.finish(Outcome::Unmatched),
             Selected::Filtered => receipt.finish(Outcome::Filtered),
-            Selected::Run(places) => routes.run(&message, &places, receipt, &self.loops),
+            Selected::Run(places) => routes.run(&message, &places, receipt),
         }
     }
 
@@ -116,20 +109,10 @@ impl BrokerRoutes {
         ranked.iter().for_each(|place| self.last_message[*place].set(now));
     }
 
-    fn run(&self, message: &Arc<Message>, places: &Places, receipt: Receipt, loops: &Occasional) {
+    fn run(&self, message: &Arc<Message>, places: &Places, receipt: Receipt) {
         for (place, part) in places.iter().zip(receipt.split(places.len())) {
             let subscription = &self.table.subscriptions()[*place];
             match (&subscription.on_message, &self.queues[*place]) {
-                (Some(OnMessage::Handler(handler)), Some(_)) if message.hops >= HOP_LIMIT => {
-                    if let Some(unsaid) = loops.due() {
-                        tracing::error!(
-                            broker = %self.table.broker.name, topic = %message.topic, handler = %handler.name,
-                            subscription = %subscription.name, hops = message.hops, unsaid,
-                            "message dropped: it goes in a circle",
-                        );
-                    }
-                    part.end(Outcome::DroppedLoop);
-                }
                 (Some(OnMessage::Handler(handler)), Some(queue)) => {
                     if let Some(trace) = part.trace() {
                         trace.queued(&handler.name, &subscription.name);

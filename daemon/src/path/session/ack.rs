@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
 use super::outlet::Outlet;
-use super::ring::{AckRing, Admission, Received, Window};
+use super::ring::{AckRing, Admission, Received, Unacknowledged, Window};
 
 /// How long a connection whose receive window was overrun stays, so that what was taken in is acknowledged before the
 /// rest is asked for again.
@@ -115,13 +115,13 @@ impl Standing {
         self.ledger().ring.is_acknowledging()
     }
 
-    /// When the oldest unacknowledged message came. Ends a connection whose window was overrun some time ago.
-    pub(super) fn oldest(&self, now: Instant) -> Option<Instant> {
+    /// What is not acknowledged. Ends a connection whose window was overrun some time ago.
+    pub(super) fn unacknowledged(&self, now: Instant) -> Option<Unacknowledged> {
         let ledger = self.ledger();
         if ledger.overrun.is_some_and(|since| now.saturating_duration_since(since) >= OVERRUN_GRACE) {
             self.end(Failure::ReceiveWindow(ledger.ring.window()));
         }
-        ledger.ring.oldest()
+        ledger.ring.unacknowledged()
     }
 
     /// Ends the connection from this side.

@@ -21,6 +21,7 @@ use super::inflight::Inflight;
 use super::outlet::Outlet;
 use super::packet::Welcome;
 use super::packet_ids::PacketIds;
+use super::report::{self, Stalls};
 use super::ring::Window;
 use super::steering::Steering;
 use super::subscribing::Subscribing;
@@ -61,9 +62,15 @@ pub(super) struct Core {
     pub(super) lost: Mutex<Vec<Arc<Standing>>>,
     /// Whether it was said that the broker exceeds `receive-maximum`: it will on every connection. Written by the poller.
     pub(super) beyond_said: AtomicBool,
+    /// When it was said last that messages wait unacknowledged. Written by the supervisor, for one connection after the other.
+    pub(super) stalls: Mutex<Stalls>,
 }
 
 impl Core {
+    fn stalls(&self) -> MutexGuard<'_, Stalls> {
+        self.stalls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The CONNACK tells what becomes of the messages of the connections that were lost before.
     pub(super) fn decide_lost(&self, session_present: bool) {
         let lost = std::mem::take(&mut *self.lost());
@@ -76,6 +83,7 @@ impl Core {
         // Queues that held their messages back go on, or let go of them.
         let queues: Vec<Arc<HandlerQueue>> = self.queues().iter().filter_map(Weak::upgrade).collect();
         queues.iter().for_each(|queue| queue.fate_decided(self.id));
+        self.outboxes.fate_decided();
     }
 
     /// From now on messages may go into the queues of these routes.
@@ -252,7 +260,13 @@ impl Connection {
     /// acknowledgement.
     pub(super) fn check(&self, deadlines: &mut Deadlines, now: Instant) {
         let age = |since: Instant| now.saturating_duration_since(since);
-        self.core.meters.ack_stalled.set(self.standing.oldest(now).map_or(0.0, |oldest| age(oldest).as_secs_f64()));
+        let unacknowledged = self.standing.unacknowledged(now);
+        self.core.meters.ack_stalled.set(unacknowledged.map_or(0.0, |oldest| age(oldest.since).as_secs_f64()));
+        if let Some(stalled) = unacknowledged
+            && self.core.stalls().is_due(stalled.since, now)
+        {
+            report::stalled(&self.core.broker, &stalled, age(stalled.since));
+        }
         if let Some(failure) = deadlines.overdue(now, self.seen()) {
             self.standing.end(failure);
         }

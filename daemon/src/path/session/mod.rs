@@ -170,6 +170,7 @@ pub fn spawn(parts: SessionParts, stop: &CancellationToken) -> Session {
         queues: Mutex::new(Vec::new()),
         lost: Mutex::new(Vec::new()),
         beyond_said: AtomicBool::new(false),
+        stalls: Mutex::default(),
     };
     core.adopt(&routes);
     let (core, stop) = (Arc::new(core), stop.child_token());

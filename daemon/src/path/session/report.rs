@@ -11,6 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use super::backoff::STEADY;
 use super::failure::Failure;
+use super::ring::Unacknowledged;
 use crate::control::config::model::{Broker, Protocol};
 use crate::path::outbox::Suspect;
 
@@ -56,13 +57,18 @@ pub(super) struct Report {
     memory: Memory,
     /// Attempts since the last connection.
     attempts: u32,
-    /// When the last connection ended, or the session began.
+    /// When the last connection ended, or one began to be wanted.
     down_since: Instant,
 }
 
 impl Report {
     pub(super) fn new(broker: Arc<Broker>) -> Report {
         Report { broker, memory: Memory::default(), attempts: 0, down_since: Instant::now() }
+    }
+
+    /// From now on a connection is wanted, and was not before.
+    pub(super) fn wanted(&mut self) {
+        (self.attempts, self.down_since) = (0, Instant::now());
     }
 
     /// An attempt begins.
@@ -143,6 +149,38 @@ pub(super) fn suspected(broker: &Broker, suspect: &Suspect) {
     }
 }
 
+/// How long the oldest message waits for its acknowledgement before that is said, and how often it is.
+const STALL: Duration = Duration::from_secs(60);
+
+/// When it was said last that messages wait unacknowledged. Pure.
+#[derive(Debug, Default)]
+pub(super) struct Stalls {
+    said: Option<Instant>,
+}
+
+impl Stalls {
+    /// Whether it is to be said now of messages of which the oldest came at `since`.
+    pub(super) fn is_due(&mut self, since: Instant, now: Instant) -> bool {
+        let passed = |since: Instant| now.saturating_duration_since(since) >= STALL;
+        let due = passed(since) && self.said.is_none_or(passed);
+        if due {
+            self.said = Some(now);
+        }
+        due
+    }
+}
+
+/// The oldest message of a broker has been unacknowledged for long.
+pub(super) fn stalled(broker: &Broker, stalled: &Unacknowledged, age: Duration) {
+    let (oldest, receive_maximum) = (rounded(age), broker.receive_maximum);
+    let broker = &broker.name;
+    let (in_progress, receive_window_full) = (stalled.messages, stalled.full);
+    warn!(%broker, %oldest, in_progress, receive_maximum, receive_window_full,
+        "messages wait unacknowledged for a minute and longer, and with a full receive window nothing more comes: see with \
+         `tidegate status` whether a broker is away that they are published to, and with `tidegate handlers list` whether a \
+         handler fails, is slow or has many waiting");
+}
+
 /// For people: to the millisecond, above ten seconds to the second.
 fn rounded(duration: Duration) -> humantime::FormattedDuration {
     let exact = if duration < Duration::from_secs(10) {
@@ -168,6 +206,21 @@ mod tests {
         assert_eq!(memory.connected(), Said);
         assert_eq!(memory.failed(&Failure::Closed, Some(Duration::from_secs(5))), Said);
         assert_eq!(memory.connected(), Said);
+    }
+
+    #[test]
+    fn a_stall_is_said_after_a_minute_and_then_once_a_minute() {
+        let came = Instant::now();
+        let mut stalls = Stalls::default();
+        let mut said =
+            |since: u64, at: u64| stalls.is_due(came + Duration::from_secs(since), came + Duration::from_secs(at));
+        assert!(!said(0, 59));
+        assert!(said(0, 60));
+        assert!(!said(0, 61) && !said(0, 119));
+        assert!(said(0, 120));
+        // Another message, also of another connection.
+        assert!(!said(100, 179));
+        assert!(said(100, 180));
     }
 
     #[test]

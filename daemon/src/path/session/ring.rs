@@ -49,6 +49,16 @@ pub(super) enum Admission {
     Known,
 }
 
+/// The messages that wait for their acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unacknowledged {
+    /// When the oldest of them came.
+    pub(super) since: Instant,
+    pub(super) messages: usize,
+    /// A broker that keeps to `receive-maximum` sends no more.
+    pub(super) full: bool,
+}
+
 #[derive(Debug)]
 struct Slot {
     received: Received,
@@ -121,9 +131,11 @@ impl AckRing {
         self.unwritten = self.unwritten.saturating_sub(count);
     }
 
-    /// When the oldest message came.
-    pub(super) fn oldest(&self) -> Option<Instant> {
-        self.slots.front().map(|slot| slot.arrived)
+    /// What is not acknowledged; none where everything is.
+    pub(super) fn unacknowledged(&self) -> Option<Unacknowledged> {
+        let messages = self.slots.len();
+        let full = messages + self.unwritten >= self.window.messages;
+        self.slots.front().map(|oldest| Unacknowledged { since: oldest.arrived, messages, full })
     }
 
     /// Whether a message is unsettled, or behind one that is.
@@ -251,7 +263,10 @@ mod tests {
                 let expected: Vec<u16> = (0..released).map(|packet| u16::try_from(packet).expect("few")).collect();
                 prop_assert_eq!(&acknowledged, &expected);
                 let oldest = (released < settled.len()).then(|| start + Duration::from_secs(released as u64));
-                prop_assert_eq!(ring.oldest(), oldest);
+                let messages = settled.len() - released;
+                let full = settled.len() - written >= ROOMY.messages;
+                let waiting = oldest.map(|since| Unacknowledged { since, messages, full });
+                prop_assert_eq!(ring.unacknowledged(), waiting);
                 prop_assert_eq!(ring.bytes, (settled.len() - released) * (MESSAGE_OVERHEAD + 7));
                 prop_assert_eq!(ring.is_clear(), released == settled.len() && written == released);
             }

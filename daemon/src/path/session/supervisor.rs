@@ -130,11 +130,12 @@ impl Supervisor {
             () = core.steering.changed() => {}
             () = core.outboxes.offered_beyond(core.id, offered) => {}
         }
+        self.report.wanted();
     }
 
     /// Nothing wants a connection.
-    async fn rest(&self) {
-        let core = &self.core;
+    async fn rest(&mut self) {
+        let core = Arc::clone(&self.core);
         self.show(SessionState::Idle);
         core.steering.answer();
         tokio::select! {
@@ -142,6 +143,7 @@ impl Supervisor {
             () = core.steering.changed() => {}
             () = core.outboxes.ready(core.id) => {}
         }
+        self.report.wanted();
     }
 
     /// Waits until the backoff permits the next attempt. False if there is something else to do before.

@@ -46,8 +46,8 @@ pub(super) async fn list_brokers(State(api): State<Api>) -> Json<Vec<Broker>> {
 pub(super) async fn add_broker(State(api): State<Api>, Body(keys): Body<Keys>) -> Result<impl IntoResponse, Failed> {
     let keys = given(keys);
     let name = name_among(&keys)?;
-    api.operations().change(Edit::Add { section: Section::Brokers, keys }).await?;
-    Ok(created("brokers", &name, find(&api, &name)?))
+    let warnings = api.operations().change(Edit::Add { section: Section::Brokers, keys }).await?;
+    Ok(created("brokers", &name, Broker { warnings, ..find(&api, &name)? }))
 }
 
 /// One broker.
@@ -74,8 +74,8 @@ pub(super) async fn set_broker(
     Name(name): Name,
     Body(keys): Body<Keys>,
 ) -> Result<Json<Broker>, Failed> {
-    api.operations().change(Edit::Set { section: Section::Brokers, name: name.clone(), keys }).await?;
-    find(&api, &name).map(Json)
+    let warnings = api.operations().change(Edit::Set { section: Section::Brokers, name: name.clone(), keys }).await?;
+    Ok(Json(Broker { warnings, ..find(&api, &name)? }))
 }
 
 /// How a broker is removed.
@@ -117,7 +117,8 @@ pub(super) async fn connect_broker(State(api): State<Api>, Name(name): Name) -> 
     find(&api, &name).map(Json)
 }
 
-/// Disconnects a broker once its messages in progress are finished. It stays so until it is connected by hand or by force.
+/// Disconnects a broker once its messages in progress are finished. It stays so until it is connected by hand or by force; the
+/// answer's `outbox` tells what waits for it meanwhile.
 #[utoipa::path(
     post,
     path = "/api/v1/brokers/{name}/disconnect",

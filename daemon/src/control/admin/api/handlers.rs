@@ -41,8 +41,8 @@ pub(super) async fn list_handlers(State(api): State<Api>) -> Json<Vec<Handler>> 
 pub(super) async fn add_handler(State(api): State<Api>, Body(keys): Body<Keys>) -> Result<impl IntoResponse, Failed> {
     let keys = given(keys);
     let name = name_among(&keys)?;
-    api.operations().change(Edit::Add { section: Section::Handlers, keys }).await?;
-    Ok(created("handlers", &name, find(&api, &name)?))
+    let warnings = api.operations().change(Edit::Add { section: Section::Handlers, keys }).await?;
+    Ok(created("handlers", &name, Handler { warnings, ..find(&api, &name)? }))
 }
 
 /// One handler.
@@ -69,8 +69,8 @@ pub(super) async fn set_handler(
     Name(name): Name,
     Body(keys): Body<Keys>,
 ) -> Result<Json<Handler>, Failed> {
-    api.operations().change(Edit::Set { section: Section::Handlers, name: name.clone(), keys }).await?;
-    find(&api, &name).map(Json)
+    let warnings = api.operations().change(Edit::Set { section: Section::Handlers, name: name.clone(), keys }).await?;
+    Ok(Json(Handler { warnings, ..find(&api, &name)? }))
 }
 
 /// Removes a handler that was added while the daemon ran. Calls in progress finish.

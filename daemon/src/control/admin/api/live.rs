@@ -42,13 +42,13 @@ impl Operations for Live {
         Ok(all.collect())
     }
 
-    fn change(&self, edit: Edit) -> Answer<'_, ()> {
-        Box::pin(async move { Live::change(self, edit).await.map(|_| ()) })
+    fn change(&self, edit: Edit) -> Answer<'_, Vec<String>> {
+        Box::pin(async move { Live::change(self, edit).await.map(|changed| changed.warnings) })
     }
 
-    fn subscribe(&self, keys: Keys, force: bool) -> Answer<'_, String> {
+    fn subscribe(&self, keys: Keys, force: bool) -> Answer<'_, (String, Vec<String>)> {
         let live = self.clone();
-        whole(async move { live.subscribe(keys, force).await.map(|(_, name)| name) })
+        whole(async move { live.subscribe(keys, force).await.map(|(changed, name)| (name, changed.warnings)) })
     }
 
     fn connect<'a>(&'a self, broker: &'a str) -> Answer<'a, ()> {

@@ -37,11 +37,11 @@ pub trait Operations: Send + Sync + 'static {
     /// # Errors
     /// There is no such broker.
     fn explain(&self, broker: Option<&str>, topic: &TopicName, facts: Facts<'_>) -> Result<Vec<Explanation>, Refusal>;
-    /// Changes the running configuration.
-    fn change(&self, edit: Edit) -> Answer<'_, ()>;
+    /// Changes the running configuration. The warnings that are new with it.
+    fn change(&self, edit: Edit) -> Answer<'_, Vec<String>>;
     /// Adds a subscription and waits for the broker's answer; with `force`, a broker that is not connected is connected for it.
-    /// Its name.
-    fn subscribe(&self, keys: Keys, force: bool) -> Answer<'_, String>;
+    /// Its name, and the warnings that are new with it.
+    fn subscribe(&self, keys: Keys, force: bool) -> Answer<'_, (String, Vec<String>)>;
     /// Connects a broker and waits for the result.
     fn connect<'a>(&'a self, broker: &'a str) -> Answer<'a, ()>;
     /// Disconnects a broker; it stays so until somebody connects it.

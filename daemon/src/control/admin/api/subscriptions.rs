@@ -62,8 +62,8 @@ pub(super) async fn subscribe(
     Query(query): Query<Force>,
     Body(keys): Body<Keys>,
 ) -> Result<impl IntoResponse, Failed> {
-    let name = api.operations().subscribe(given(keys), query.force).await?;
-    Ok(created("subscriptions", &name, find(&api, &name)?))
+    let (name, warnings) = api.operations().subscribe(given(keys), query.force).await?;
+    Ok(created("subscriptions", &name, Subscription { warnings, ..find(&api, &name)? }))
 }
 
 /// One subscription.
@@ -91,9 +91,11 @@ pub(super) async fn set_subscription(
     Body(keys): Body<Keys>,
 ) -> Result<Json<Subscription>, Failed> {
     let renamed = find(&api, &name).ok().and_then(|before| renamed(&before, &keys));
-    api.operations().change(Edit::Set { section: Section::Subscriptions, name: name.clone(), keys }).await?;
+    let edit = Edit::Set { section: Section::Subscriptions, name: name.clone(), keys };
+    let warnings = api.operations().change(edit).await?;
     let found = renamed.and_then(|renamed| find(&api, &renamed).ok());
-    found.map_or_else(|| find(&api, &name), Ok).map(Json)
+    let changed = found.map_or_else(|| find(&api, &name), Ok)?;
+    Ok(Json(Subscription { warnings, ..changed }))
 }
 
 /// The name that a subscription has after a change, if it is another one: unless it was given, it follows from other keys.

@@ -43,6 +43,31 @@ async fn an_object_of_each_kind_comes_changes_and_goes() {
 }
 
 #[tokio::test]
+async fn what_is_warned_of_since_a_change_is_in_its_answer_alone() {
+    let plane = Plane::start().await;
+    let objects = [
+        ("brokers", "lab", json!({ "name": "lab", "address": "mqtt.example" })),
+        ("handlers", "lab", json!({ "name": "lab", "plugin": "a.wasm" })),
+        ("subscriptions", "plant%3Aa%2F%23", json!({ "broker": "plant", "topic": "a/#" })),
+    ];
+    for (list, name, keys) in objects {
+        let (all, one) = (format!("/api/v1/{list}"), format!("/api/v1/{list}/{name}"));
+        let warns = || plane.gateway.memory().warnings = vec!["mind this".into()];
+        warns();
+        assert_eq!(
+            plane.ask(request("POST", &all).json(&keys)).await.json()["warnings"],
+            json!(["mind this"]),
+            "{list}"
+        );
+        assert_eq!(plane.ask(get(&one)).await.json().get("warnings"), None);
+        warns();
+        let patch = || request("PATCH", &one).json(&json!({}));
+        assert_eq!(plane.ask(patch()).await.json()["warnings"], json!(["mind this"]), "{list}");
+        assert_eq!(plane.ask(patch()).await.json().get("warnings"), None);
+    }
+}
+
+#[tokio::test]
 async fn a_subscription_has_a_name_that_no_path_has() {
     let plane = Plane::start().await;
     let post =

@@ -26,6 +26,8 @@ pub(super) struct Memory {
     /// What was asked, in words.
     pub(super) asked: Vec<String>,
     pub(super) refusal: Option<Refusal>,
+    /// Of the next change.
+    pub(super) warnings: Vec<String>,
 }
 
 impl Fake {
@@ -138,20 +140,23 @@ impl Operations for Fake {
         }
     }
 
-    fn change(&self, edit: Edit) -> Answer<'_, ()> {
-        self.note(format!("{edit:?}"), |memory| match edit {
-            Edit::Add { section, keys } => {
-                list(memory, section).push(keys["name"].as_str().expect("was looked at").to_owned());
+    fn change(&self, edit: Edit) -> Answer<'_, Vec<String>> {
+        self.note(format!("{edit:?}"), |memory| {
+            match edit {
+                Edit::Add { section, keys } => {
+                    list(memory, section).push(keys["name"].as_str().expect("was looked at").to_owned());
+                }
+                Edit::Set { .. } => {}
+                Edit::Remove { section, name, .. } => list(memory, section).retain(|known| *known != name),
             }
-            Edit::Set { .. } => {}
-            Edit::Remove { section, name, .. } => list(memory, section).retain(|known| *known != name),
+            std::mem::take(&mut memory.warnings)
         })
     }
 
-    fn subscribe(&self, keys: Keys, force: bool) -> Answer<'_, String> {
+    fn subscribe(&self, keys: Keys, force: bool) -> Answer<'_, (String, Vec<String>)> {
         self.note(format!("subscribe {} {force}", serde_json::Value::Object(keys)), |memory| {
             memory.subscriptions.push("plant:a/#".into());
-            "plant:a/#".into()
+            ("plant:a/#".into(), std::mem::take(&mut memory.warnings))
         })
     }
 

@@ -224,7 +224,8 @@ fn parallel_limit(table: &Table<'_>) -> Option<u16> {
 
 fn status_message(value: &Value<'_>, longest: Option<usize>) -> Option<StatusMessage> {
     let read = |table: &Table<'_>| {
-        let topic = table.require("topic", || "add topic = \"TOPIC\"".to_owned()).and_then(|value| topic_name(&value));
+        let topic = table.require("topic", || "add topic = \"TOPIC\"".to_owned());
+        let topic = topic.and_then(|value| topic_name(&value, "gateway/state"));
         let message = table.get("message").and_then(|value| {
             let text = value.text()?.value;
             if longest.is_some_and(|longest| text.len() > longest) {

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Named, addressable, broker, choose, filter, json, named, outbox, resolve, topic_name};
+use super::{
+    Named, addressable, broker, choose, dead_letter as dead_letters, filter, json, named, outbox, resolve, topic_name,
+};
 use crate::control::config::HandlerOrigins;
 use crate::control::config::Origin;
 use crate::control::config::model::{Allow, DeadLetterTopic, Handler, Isolation, Overload, PublishGrant, Retry};
@@ -171,9 +173,9 @@ fn dead_letter(handler: &str, value: &Value<'_>, brokers: &[Named<'_, broker::Pl
             resolve(&value, &name, brokers, "broker")?;
             value.reading.names.find(&name.value)
         });
-        let topic = table
-            .require("topic", || format!("add topic = \"tidegate/dead/{handler}\""))
-            .and_then(|value| topic_name(&value));
+        let usual = dead_letters::usual_topic(handler);
+        let topic = table.require("topic", || format!("add topic = \"{usual}\""));
+        let topic = topic.and_then(|value| topic_name(&value, &usual));
         Some(DeadLetterTopic { broker: broker?, topic: topic? })
     };
     value.table("dead-letter = { broker = \"BROKER\", topic = \"TOPIC\" }", read).flatten()

@@ -62,7 +62,7 @@ fn sentence(circle: &[(&Subscription, &Handler, &Value<'_>)], brokers: &[Named<'
     let uncounted =
         circle.iter().filter_map(|(one, ..)| speaks(one.broker)).find(|(_, speaks)| *speaks == Protocol::V311);
     let end = match uncounted {
-        None => format!("it is dropped after {HOP_LIMIT} calls"),
+        None => format!("it is stopped after {HOP_LIMIT} calls"),
         Some((name, _)) => format!("nothing stops it, since {name} speaks 3.1.1, which carries no count of calls"),
     };
     format!("a message can go in a circle by what its handlers may publish, {}: {end}", way.join(" -> "))

@@ -132,11 +132,11 @@ fn filter(value: &Value<'_>, text: &str, hidden: bool, shared: (&str, ShareRemed
     }
 }
 
-/// A topic name, to publish to.
-fn topic_name(value: &Value<'_>) -> Option<TopicName> {
+/// A topic name, to publish to; `example` is a good one, for who writes a bad one.
+fn topic_name(value: &Value<'_>, example: &str) -> Option<TopicName> {
     let text = value.text()?;
     let name = TopicName::new(text.value);
-    let name = name.map_err(|error| value.error(error.to_string(), "use one topic such as \"gateway/state\""));
+    let name = name.map_err(|error| value.error(error.to_string(), format!("use one topic such as \"{example}\"")));
     name.ok().filter(|name| reaches_brokers(value, name.as_str()))
 }
 

@@ -31,6 +31,9 @@ const MAX_OVERLAPS: usize = 10;
 /// Words of `when.otherwise`.
 const OTHERWISE: [(&str, Otherwise); 2] = [("stop", Otherwise::Stop), ("next", Otherwise::Next)];
 
+/// What is said of a handler that no subscription leads to.
+pub const UNUSED: &str = "no subscription runs it";
+
 const ON_MESSAGE: &str = "on-message = \"HANDLER\" or { log = \"TEMPLATE\" }";
 
 /// A subscription and where it stands.
@@ -57,7 +60,7 @@ pub(in crate::control::config) fn read<'a>(
     let unused =
         handlers.iter().zip(section.used).filter(|(handler, used)| !used && !handler.value.reading.is_incomplete());
     for (handler, _) in unused {
-        handler.value.warn("no subscription runs it", format!("add on-message = \"{}\" to one", handler.name));
+        handler.value.warn(UNUSED, format!("add on-message = \"{}\" to one", handler.name));
     }
     if roots.iter().all(|root| !root.reading.is_incomplete()) {
         loops::warn(&subscriptions, brokers);

@@ -307,6 +307,11 @@ fn outbox_limits() {
         "outbox = { max-bytes = 1024 }",
         &[r#"tidegate.toml:3:24: brokers.plant.outbox.max-bytes = 1024: expected a size, got an integer; use "1KiB""#],
     );
+    // What is suggested is within the range.
+    broker(
+        "outbox = { max-bytes = 5 }",
+        &[r#"tidegate.toml:3:24: brokers.plant.outbox.max-bytes = 5: expected a size, got an integer; use "1KiB""#],
+    );
     broker(
         r#"outbox = { max-age = "99ms" }"#,
         &[r#"tidegate.toml:3:22: brokers.plant.outbox.max-age = "99ms": must be 100ms to 365d; use "100ms""#],

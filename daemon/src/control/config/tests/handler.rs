@@ -391,13 +391,13 @@ fn dead_letter() {
         r#"dead-letter = { broker = "plan", topic = "dead/#" }"#,
         &[
             r#"tidegate.toml:5:26: handlers.celsius.dead-letter.broker = "plan": no such broker; did you mean "plant"?"#,
-            r##"tidegate.toml:5:42: handlers.celsius.dead-letter.topic = "dead/#": has the wildcard '#' at byte 5, which only a topic filter may have (MQTT 5 §4.7.1); use one topic such as "gateway/state""##,
+            r##"tidegate.toml:5:42: handlers.celsius.dead-letter.topic = "dead/#": has the wildcard '#' at byte 5, which only a topic filter may have (MQTT 5 §4.7.1); use one topic such as "tidegate/dead/celsius""##,
         ],
     );
     handler(
         r#"dead-letter = { broker = "plant", topic = "" }"#,
         &[
-            r#"tidegate.toml:5:43: handlers.celsius.dead-letter.topic = "": must not be empty (MQTT 5 §4.7.3); use one topic such as "gateway/state""#,
+            r#"tidegate.toml:5:43: handlers.celsius.dead-letter.topic = "": must not be empty (MQTT 5 §4.7.3); use one topic such as "tidegate/dead/celsius""#,
         ],
     );
     handler(
@@ -504,6 +504,69 @@ fn dead_letters_that_are_handled_again() {
 }
 
 #[test]
+fn dead_letters_to_a_topic_of_the_brokers_own() {
+    let to = |topic: &str| {
+        acting(
+            &[("a", &format!("dead-letter = {{ broker = \"plant\", topic = \"{topic}\" }}"))],
+            &[("lab", "a", "\"a\"")],
+        )
+    };
+    for topic in ["$SYS/dead", "$SYS"] {
+        check_warnings(
+            &to(topic),
+            &[&format!(
+                r#"tidegate.toml:5:43: handlers.a.dead-letter.topic = "{topic}": topics under $SYS are the broker's own (MQTT 5 §4.7.2), which may refuse a dead letter there or end the connection over it; use one topic such as "tidegate/dead/a""#
+            )],
+        );
+    }
+    // Brokers in the cloud take messages to others of their own.
+    for topic in ["$aws/rules/dead/a", "$SYSTEM", "a/$SYS"] {
+        check_warnings(&to(topic), &[]);
+    }
+}
+
+#[test]
+fn dead_letters_that_an_outbox_may_drop() {
+    let check = |plant: &str, handlers: &[(&str, &str)], expected: &[&str]| {
+        let keys: Vec<(&str, String)> = handlers
+            .iter()
+            .map(|(name, broker)| (*name, format!("dead-letter = {{ broker = \"{broker}\", topic = \"dead\" }}")))
+            .collect();
+        let handlers: Vec<(&str, &str)> = keys.iter().map(|(name, keys)| (*name, &**keys)).collect();
+        let quoted: Vec<String> = handlers.iter().map(|(name, _)| format!("{name:?}")).collect();
+        let used: Vec<(&str, &str, &str)> =
+            handlers.iter().zip(&quoted).map(|((name, _), quoted)| ("lab", *name, &**quoted)).collect();
+        check_warnings(&format!("brokers.plant.outbox = {{ {plant} }}\n{}", acting(&handlers, &used)), expected);
+    };
+    check("max-messages = 64, max-age = \"off\", when-full = \"block\"", &[("a", "plant")], &[]);
+    check("when-full = \"reject\"", &[("a", "plant")], &[]);
+    check("max-age = \"1h\"", &[("a", "lab")], &[]);
+    check(
+        "max-age = \"1h\"",
+        &[("a", "plant")],
+        &[
+            r#"tidegate.toml:6:26: handlers.a.dead-letter.broker = "plant": its outbox may drop dead letters, and their messages are gone then: max-age = "1h" at tidegate.toml:1:36; use a broker whose outbox keeps what waits, or remove that"#,
+        ],
+    );
+    check(
+        "max-age = \"1h\", when-full = \"drop-oldest\"",
+        &[("a", "plant"), ("b", "lab"), ("c", "plant"), ("d", "plant")],
+        &[
+            r#"tidegate.toml:6:26: handlers.a.dead-letter.broker = "plant": its outbox may drop dead letters, those of "c", "d" too, and their messages are gone then: max-age = "1h" at tidegate.toml:1:36, when-full = "drop-oldest" at tidegate.toml:1:54; use a broker whose outbox keeps what waits, or remove these"#,
+        ],
+    );
+    let many: Vec<String> = (0..11).map(|number| format!("h{number}")).collect();
+    let handlers: Vec<(&str, &str)> = many.iter().map(|name| (&**name, "plant")).collect();
+    check(
+        "when-full = \"drop-oldest\"",
+        &handlers,
+        &[
+            r#"tidegate.toml:6:26: handlers.h0.dead-letter.broker = "plant": its outbox may drop dead letters, those of "h1", "h2", "h3", "h4", "h5", "h6", "h7", "h8" and 2 more too, and their messages are gone then: when-full = "drop-oldest" at tidegate.toml:1:38; use a broker whose outbox keeps what waits, or remove that"#,
+        ],
+    );
+}
+
+#[test]
 fn messages_that_can_go_in_a_circle() {
     let circle = |handlers: &[(&str, &str)], subscriptions: &[(&str, &str, &str)], expected: &[&str]| {
         let dead = "dead-letter = { broker = \"plant\", topic = \"dead\" }\nallow.publish = ";
@@ -517,7 +580,7 @@ fn messages_that_can_go_in_a_circle() {
         &[("a", "[\"plant:in/out\"]")],
         &[("plant", "in/+", "\"a\"")],
         &[
-            r#"tidegate.toml:9:9: subscriptions[0].topic = "in/+": a message can go in a circle by what its handlers may publish, "plant:in/+" -> "plant:in/+": it is dropped after 16 calls; narrow allow.publish of handlers.a"#,
+            r#"tidegate.toml:9:9: subscriptions[0].topic = "in/+": a message can go in a circle by what its handlers may publish, "plant:in/+" -> "plant:in/+": it is stopped after 16 calls; narrow allow.publish of handlers.a"#,
         ],
     );
     // Back by way of another broker, which forgets the count; what has no handler, and what leads into the circle, is not on it.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::log::HandlerLog;
 use crate::brokers::BrokerNames;
 use crate::control::config::model::{Handler, PublishGrant};
+use crate::message::BrokerId;
 
 /// One handler's grants, limits and configuration.
 pub struct Host {
@@ -53,6 +54,11 @@ impl Host {
             config: handler.config.clone(),
             config_json: Value::Object(handler.config.clone()).to_string(),
         }
+    }
+
+    /// The name of a broker.
+    pub fn broker(&self, broker: BrokerId) -> Arc<str> {
+        self.brokers.name(broker)
     }
 
     /// A value of the handler's configuration: a string as it is, anything else as JSON.

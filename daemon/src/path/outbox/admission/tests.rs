@@ -46,6 +46,9 @@ impl Bench {
 
     fn step<R>(&mut self, work: impl FnOnce(&mut Admission<u32>, Instant, &mut Vec<Change<u32>>) -> R) -> R {
         self.changes.clear();
+        if self.admission.waiting_may_age() {
+            self.admission.tell_time(self.now);
+        }
         work(&mut self.admission, self.now, &mut self.changes)
     }
 
@@ -91,12 +94,7 @@ impl Bench {
     }
 
     fn end(&mut self, broker: u32, entry: EntryId, end: End) {
-        self.step(|admission, now, changes| {
-            if admission.waiting_may_age() {
-                admission.tell_time(now);
-            }
-            admission.ended(BrokerId(broker), entry, end, changes);
-        });
+        self.step(|admission, _, changes| admission.ended(BrokerId(broker), entry, end, changes));
     }
 
     fn lose(&mut self, broker: u32) {
@@ -106,7 +104,7 @@ impl Bench {
 
     fn pass(&mut self, time: Duration) {
         self.now += time;
-        self.step(|admission, now, changes| admission.expire(now, changes));
+        self.step(|admission, now, changes| admission.expire(now, usize::MAX, changes));
     }
 
     /// The payloads of a broker's outbox, in order; sent and delivered at once.
@@ -341,12 +339,12 @@ fn an_outbox_that_rejects_says_which_limit_is_reached() {
     bench.rejected(&[1, 0], 2, 0, Limit::Messages(4));
     assert_eq!(bench.admission.outbox(BrokerId(1)).messages(), 0, "all or none");
     assert_eq!(bench.admission.waiting(BrokerId(0)), 0);
-    // What waits for room in another one, waits; what would have to wait behind it is rejected.
+    // What would have to wait behind others is rejected, wherever it would.
     let entry = bench.send(0).expect("is unsent");
     bench.end(0, entry, End::Delivered);
-    bench.taken(&[1; 4], 3);
-    bench.waits(&[0, 1], 4);
-    bench.rejected(&[0], 5, 0, Limit::Others);
+    bench.taken(&[1; 3], 3);
+    bench.waits(&[1; 2], 4);
+    bench.rejected(&[0, 1], 5, 1, Limit::Others);
 }
 
 #[test]
@@ -567,6 +565,9 @@ impl World {
         let known = Known { publishes: brokers.len(), open: open.clone(), worst: purged, ..Known::default() };
         self.known.push(known);
         let room_everywhere = (0..BROKERS).all(|broker| self.has_room(broker, &open));
+        let rejects =
+            |broker: &u32| self.limits[*broker as usize].is_some_and(|limits| limits.when_full == WhenFull::Reject);
+        let rejectable = mode == Mode::Rejectable && open.iter().any(rejects);
         let offered = self.bench.offer_as(mode, batch(brokers, &number.to_string()), number as u32);
         let (mut waits, mut id) = (None, None);
         match offered {
@@ -577,7 +578,7 @@ impl World {
                 self.come_in(number);
             }
             Offered::Waits(waiting) => {
-                assert!(!room_everywhere, "there was room");
+                assert!(!room_everywhere && !rejectable, "there was room, or it must not wait");
                 self.count(&open);
                 (waits, id) = (Some(waiting), Some(waiting));
                 self.note();
@@ -587,9 +588,8 @@ impl World {
                 self.known[tag as usize].ends.push(Some(End::Purged));
             }
             Offered::Rejected(tag, full) => {
-                assert!(!room_everywhere && mode == Mode::Rejectable);
+                assert!(rejectable && !self.has_room(full.broker.0, &open), "{full:?}");
                 let broker = full.broker.index();
-                assert_eq!(self.limits[broker].map(|limits| limits.when_full), Some(WhenFull::Reject));
                 self.offered[broker] += 1;
                 self.known[number].open.clear();
                 self.known[tag as usize].ends.push(None);
@@ -806,6 +806,8 @@ proptest! {
                 Step::Pass(seconds) => {
                     world.bench.pass(SECOND * seconds);
                     world.note();
+                    let (now, next) = (world.bench.now, world.bench.admission.first_expiry());
+                    prop_assert!(next.is_none_or(|next| next > now), "something is too old");
                 }
             }
             world.check();
@@ -817,4 +819,32 @@ proptest! {
         world.check();
         prop_assert!(world.known.iter().all(|known| known.ends.len() == 1 && known.waits.is_none()));
     }
+}
+
+/// A broker that is away holds back who publishes there, and nobody's message fails for it that publishes elsewhere alone.
+#[test]
+fn an_outbox_with_room_rejects_nothing_because_of_another_outbox() {
+    let mut bench = Bench::of(&[LIMITS, REJECTS]);
+    bench.taken(&[0; 4], 1);
+    bench.rejected(&[0, 1], 2, 0, Limit::Messages(4));
+    bench.taken(&[1], 3);
+    bench.waits(&[0], 4);
+    bench.rejected(&[1, 0], 5, 0, Limit::Messages(4));
+    bench.taken(&[1; 3], 6);
+}
+
+/// What comes in when a lost connection makes room is new in the outbox, however long it waited for that.
+#[test]
+fn what_waited_for_room_is_not_too_old_when_it_comes_in_after_a_lost_connection() {
+    let max_age = Some(Duration::from_secs(5));
+    let mut bench = Bench::of(&[OutboxLimits { max_age, ..DROPS }]);
+    bench.taken(&[0; 4], 1);
+    bench.send_all(0);
+    bench.waits(&[0], 2);
+    // Nothing is unsent, so that no time is told.
+    bench.now += Duration::from_secs(60);
+    bench.lose(0);
+    assert_eq!(bench.admission.outbox(BrokerId(0)).messages(), 4, "one made way");
+    bench.pass(Duration::ZERO);
+    assert_eq!(bench.drain(0), ["2"], "it was in for no time at all");
 }
