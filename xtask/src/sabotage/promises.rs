@@ -433,8 +433,12 @@ pub const PROMISES: &[Promise] = &[
         sentence: "a message that failed for good becomes a dead letter where one is configured",
         edits: &[Edit {
             file: CALLS,
-            old: "let Some(letters) = &self.dead_letters else {",
-            new: "let Some(letters) = self.dead_letters.as_ref().filter(|_| false) else {",
+            old: "        let Some(letters) = &self.dead_letters else {
+            self.meters.end_to_end.observe(message.arrived.elapsed().as_secs_f64());
+            return part.end(Outcome::DroppedFailed);",
+            new: "        let Some(letters) = self.dead_letters.as_ref().filter(|_| false) else {
+            self.meters.end_to_end.observe(message.arrived.elapsed().as_secs_f64());
+            return part.end(Outcome::DroppedFailed);",
         }],
         rows: &[Row {
             test: "dead_letters::a_message_that_is_rejected_becomes_a_dead_letter_and_the_others_go_on::on_5",
