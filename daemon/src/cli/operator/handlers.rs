@@ -220,13 +220,18 @@ fn list(look: Look, handlers: Vec<Handler>) -> String {
             handler.instances.to_string(),
             calls.to_string(),
             (calls - ok).to_string(),
-            handler.dead_letters.values().sum::<u64>().to_string(),
+            dead_letters(handler.dead_letters.values().sum(), handler.dead_letters_dropped),
             handler.waiting.to_string(),
             show::last_failure(handler.last_failure.as_ref()),
             show::origin(&handler.origin),
         ]
     });
     table(look, header, rows)
+}
+
+/// Those that their broker has, and those that it never had, which nobody finds elsewhere.
+fn dead_letters(kept: u64, dropped: u64) -> String {
+    if dropped == 0 { kept.to_string() } else { format!("{kept} ({dropped} dropped)") }
 }
 
 #[cfg(test)]
@@ -283,9 +288,13 @@ mod tests {
             "last-failure": {"time": "2026-01-02T03:04:05Z", "result": "trap", "error": "unreachable"},
         });
         let output = "\
-NAME     PLUGIN          VERSION       INSTANCES  CALLS  FAILURES  DEAD LETTERS  WAITING  LAST FAILURE                            ORIGIN
-celsius  plugins/c.wasm  0123456789ab  2          8      3         2             4        2026-01-02T03:04:05Z trap: unreachable  t.toml:7
+NAME     PLUGIN          VERSION       INSTANCES  CALLS  FAILURES  DEAD LETTERS   WAITING  LAST FAILURE                            ORIGIN
+celsius  plugins/c.wasm  0123456789ab  2          8      3         2 (1 dropped)  4        2026-01-02T03:04:05Z trap: unreachable  t.toml:7
+kelvin   plugins/c.wasm  0123456789ab  2          8      3         2              4        2026-01-02T03:04:05Z trap: unreachable  t.toml:7
 ";
-        check_shown("handlers list", &Value::from(vec![handler]), output);
+        let mut keeps_all = handler.clone();
+        keeps_all["name"] = json!("kelvin");
+        keeps_all["dead-letters-dropped"] = json!(0);
+        check_shown("handlers list", &Value::from(vec![handler, keeps_all]), output);
     }
 }
