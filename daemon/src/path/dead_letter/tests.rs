@@ -3,14 +3,14 @@
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::*;
 use crate::control::config::model::{OutboxLimits, WhenFull};
 use crate::message::Properties;
-use crate::path::outbox::{Completion, Outboxes, Submitted};
+use crate::path::outbox::{Completion, Outboxes, Submitted, expire};
 use crate::path::receipt::{Progress, Receipt};
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
 use crate::topic::TopicFilter;
@@ -23,7 +23,7 @@ const DEAD: &str = "dead/celsius";
 
 /// The brokers plant and cloud, and a handler whose dead letters go to plant.
 struct World {
-    outboxes: Outboxes,
+    outboxes: Arc<Outboxes>,
     source: Arc<BrokerMeters>,
     handler: Arc<HandlerMeters>,
     progress: Arc<Progress>,
@@ -41,7 +41,7 @@ impl World {
         let file = std::path::Path::new("/nowhere/tidegate.toml");
         let loaded = crate::control::config::load_text(file, &text, "").expect("is good");
         let metrics = Metrics::new().expect("well formed");
-        let outboxes = Outboxes::new();
+        let outboxes = Arc::new(Outboxes::new());
         outboxes.add(PLANT, "plant".into(), LIMITS, metrics.broker("plant"));
         outboxes.add(CLOUD, "cloud".into(), LIMITS, metrics.broker("cloud"));
         let places = Places::default();
@@ -222,6 +222,41 @@ fn a_dead_letter_that_is_not_kept_begets_no_other() {
     assert!(world.fail(message(Qos::AtLeastOnce, "in")).is_none());
     world.check(&[(Outcome::DroppedRefused, 1), (Outcome::DroppedFailed, 2)], &[], 3);
     assert_eq!((world.outboxes.usage(PLANT), world.outboxes.usage(CLOUD)), ((0, 0), (0, 0)));
+}
+
+/// Both kinds, that of a call and that of a publish, so that each outcome shows which way its message ended.
+#[tokio::test]
+async fn a_dead_letter_that_becomes_too_old_ends_its_message_as_without_one() {
+    let world = World::new();
+    let aged = |age| OutboxLimits { max_age: Some(age), ..LIMITS };
+    world.outboxes.limit(PLANT, aged(Duration::from_secs(3600)));
+    assert!(world.fail(message(Qos::AtLeastOnce, "in")).is_none());
+    world.call(message(Qos::AtLeastOnce, "in"), &[CLOUD]);
+    world.refuse(CLOUD, "not authorised");
+    assert_eq!(now(expire(Arc::clone(&world.outboxes))), None);
+    assert_eq!(world.outboxes.usage(PLANT).0, 2, "they are not too old yet");
+    world.check(&[], &[], 0);
+    world.outboxes.limit(PLANT, aged(Duration::ZERO));
+    assert_eq!(now(expire(Arc::clone(&world.outboxes))), None);
+    assert_eq!(world.outboxes.usage(PLANT), (0, 0));
+    world.check(&[(Outcome::DroppedRefused, 1), (Outcome::DroppedFailed, 1)], &[], 2);
+}
+
+#[test]
+fn a_dead_letter_whose_broker_is_removed_ends_its_message_as_without_one() {
+    let world = World::new();
+    world.outboxes.limit(PLANT, OutboxLimits { messages: 2, ..LIMITS });
+    assert!(world.fail(message(Qos::AtLeastOnce, "in")).is_none());
+    world.call(message(Qos::AtLeastOnce, "in"), &[CLOUD]);
+    world.refuse(CLOUD, "not authorised");
+    let mut room = world.fail(message(Qos::AtLeastOnce, "in")).expect("waits");
+    assert_eq!(now(room.admitted()), None);
+    world.check(&[], &[], 0);
+    world.outboxes.remove(PLANT);
+    assert_eq!(now(room.admitted()), Some(()), "nothing is waited for any more");
+    drop(room);
+    assert_eq!((world.outboxes.usage(PLANT), world.outboxes.usage(CLOUD)), ((0, 0), (0, 0)));
+    world.check(&[(Outcome::DroppedRefused, 1), (Outcome::DroppedFailed, 2)], &[], 3);
 }
 
 #[test]
