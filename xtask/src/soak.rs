@@ -56,7 +56,17 @@ pub fn run(options: &Options) -> Result<()> {
         }
     }
     say!("\n{done} rows in {} minutes, none failed", start.elapsed().as_secs() / 60);
+    if let Some(never) = never_ran(&rows, done) {
+        say!("{never}");
+    }
     Ok(())
+}
+
+/// After so many rows in turn: those that the time was too short for.
+fn never_ran(rows: &[String], done: usize) -> Option<String> {
+    let never = rows.get(done..).filter(|never| !never.is_empty())?;
+    let (all, count) = (rows.len(), never.len());
+    Some(format!("{count} of {all} rows never ran, use more --minutes: {}", never.join(", ")))
 }
 
 /// Runs a row once.
@@ -87,6 +97,15 @@ fn rows() -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_told_which_rows_never_ran() {
+        let rows = ["a", "b", "c"].map(str::to_owned);
+        let told = |done| never_ran(&rows, done);
+        assert_eq!(told(1).as_deref(), Some("2 of 3 rows never ran, use more --minutes: b, c"));
+        assert_eq!(told(2).as_deref(), Some("1 of 3 rows never ran, use more --minutes: c"));
+        assert_eq!((told(3), told(4)), (None, None), "each ran, some more than once");
+    }
 
     #[test]
     fn each_row_is_a_scenario() {

@@ -30,7 +30,7 @@ const SHOWN: usize = 110;
 pub struct Options {
     /// Break only these promises; without names, each in turn.
     names: Vec<String>,
-    /// Leave out the rows of the fault bench, which take two to three minutes each when they are red.
+    /// Leave out the rows of the fault bench, which take a minute or two each when they are red.
     #[arg(long)]
     quick: bool,
     /// Name the promises, and what must notice that they are broken.

@@ -25,7 +25,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Whether it is of the fault bench, where what is lost shows only once nothing has come for two minutes.
+    /// Whether it is of the fault bench, where what is lost shows only once nothing has come for a minute.
     pub fn is_long(&self) -> bool {
         self.test.starts_with("fault_")
     }
