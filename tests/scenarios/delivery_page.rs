@@ -1,5 +1,5 @@
 //! The tables in `docs/delivery.md`: each tells of every state that a message can be in, and each of its cells names tests that
-//! are there.
+//! are there and run each time.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -47,20 +47,28 @@ fn tests_named(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2).filter(|word| word.contains("::"))
 }
 
-/// The names of the scenarios, each also without the protocol or broker that it runs on.
+/// The names that the program of the scenarios lists when it is asked for these.
+fn listed(which: &[&str]) -> BTreeSet<String> {
+    let program = env::current_exe().expect("it runs");
+    let listed = Command::new(program).args(["--list", "--format", "terse"]).args(which).output().expect("it runs");
+    let listed = String::from_utf8(listed.stdout).expect("names are UTF-8");
+    listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
+}
+
+/// The names of the scenarios that run each time, each also without the protocol or broker that it runs on.
 fn scenarios() -> BTreeSet<String> {
-    let listed = Command::new(env::current_exe().expect("it runs")).args(["--list", "--format", "terse"]).output();
-    let listed = String::from_utf8(listed.expect("it runs").stdout).expect("names are UTF-8");
-    let names = listed.lines().filter_map(|line| line.strip_suffix(": test"));
+    let (all, ignored) = (listed(&[]), listed(&["--ignored"]));
+    assert!(!ignored.is_empty() && ignored.is_subset(&all), "the long ones are told apart");
+    let names = all.difference(&ignored).cloned();
     names
         .flat_map(|name| {
             let promise = name.rsplit_once("::on_").map(|(promise, _)| promise.to_owned());
-            promise.into_iter().chain([name.to_owned()])
+            promise.into_iter().chain([name])
         })
         .collect()
 }
 
-/// Whether a file of the daemon has this test.
+/// Whether a file of the daemon has this test, and it is not left out.
 fn is_test_of_the_daemon(name: &str) -> bool {
     let Some((file, test)) = name.split_once("::") else { return false };
     let Ok(text) = fs::read_to_string(repository().join("daemon/src").join(file)) else { return false };

@@ -191,3 +191,31 @@ fn a_stop_leaves_what_is_to_be_called_again_to_the_broker() {
     daemon.restart();
     daemon.wait_metrics("it is called again", |metrics| metrics.calls("flaky", "retry") == 1.0);
 }
+
+/// A stop waits for what is called again within `shutdown-grace`: it does not come again.
+#[test]
+fn a_stop_calls_again_what_comes_due_before_its_end() {
+    let broker = Mosquitto::persistent();
+    // Due long after the signal, and long before the end.
+    let guest = "mode = \"retry\", attempts = 1, ms = 3000";
+    let config = Config::new()
+        .top("shutdown-grace = \"30s\"")
+        .broker("plant", broker.port(), Protocol::V5, "")
+        .guest("later", "plant", guest, "retry = { max = 1, backoff = \"1ms\" }")
+        .subscription("plant", "in/#", 1, "later", "");
+    let mut daemon = Daemon::start(&config);
+    let collector = broker.client(Protocol::V5);
+    collector.subscribe("out/#", 1);
+    broker.client(Protocol::V5).publish(&Message::new("in/a", "x"));
+    daemon.wait_metrics("it was called", |metrics| metrics.calls("later", "retry") == 1.0);
+    daemon.terminate();
+    assert_eq!(collector.collect(1)[0].text(), "x");
+
+    daemon.restart();
+    daemon.wait_broker("plant");
+    broker.client(Protocol::V5).publish(&Message::new("in/a", "next"));
+    let metrics = daemon.settle("plant", 1);
+    assert_eq!(metrics.finished("plant", "handled"), 1.0, "nothing came but the next");
+    assert_eq!(collector.collect(1)[0].text(), "next");
+    assert_eq!(collector.rest(), []);
+}

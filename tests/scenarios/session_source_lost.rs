@@ -5,6 +5,8 @@ use tidegate_tests::{Config, Daemon, Message, Protocol, on_both_protocols};
 
 on_both_protocols!(
     what_is_on_its_way_arrives_and_the_message_comes_again,
+    what_waits_for_room_arrives_whether_or_not_the_session_is_gone,
+    a_dead_letter_arrives_whether_or_not_the_session_is_gone,
     what_is_to_be_called_again_is_called_when_the_session_is_gone,
 );
 
@@ -34,12 +36,7 @@ fn what_is_on_its_way_arrives_and_the_message_comes_again(protocol: Protocol) {
     source.grant();
     source.publish(1, &Message::new("in/a", "x"));
     let on_its_way = published(&mut target, "up/in/a");
-    source.hang_up();
-    let mut source = plant.accept(true);
-    // On 3.1.1 a session that has its subscriptions is left alone.
-    if protocol == Protocol::V5 {
-        source.grant();
-    }
+    let mut source = lost(source, &plant, protocol, true);
 
     target.acknowledge(on_its_way);
     daemon.wait_metrics("its message has ended", |metrics| metrics.finished("plant", "handled") == 1.0);
@@ -49,6 +46,87 @@ fn what_is_on_its_way_arrives_and_the_message_comes_again(protocol: Protocol) {
     target.acknowledge(again);
     assert_eq!(source.request(), Request::PubAck(1));
     assert_eq!(daemon.settle("plant", 2).finished("plant", "handled"), 2.0);
+}
+
+/// The source loses its connection, and makes another one.
+fn lost(source: Peer, plant: &ScriptedBroker, protocol: Protocol, session_present: bool) -> Peer {
+    source.hang_up();
+    let mut source = plant.accept(session_present);
+    // On 3.1.1 a session that has its subscriptions is left alone.
+    if !(session_present && protocol == Protocol::V311) {
+        source.grant();
+    }
+    source
+}
+
+fn what_waits_for_room_arrives_whether_or_not_the_session_is_gone(protocol: Protocol) {
+    let texts = ["1", "2"];
+    for session_present in [true, false] {
+        let (plant, cloud) = (ScriptedBroker::listen(protocol), ScriptedBroker::listen(protocol));
+        let config = Config::new()
+            .broker("plant", plant.port(), protocol, "")
+            .broker("cloud", cloud.port(), protocol, "outbox = { max-messages = 1 }")
+            .guest("echo", "cloud", "mode = \"echo\", broker = \"cloud\"", "max-publishes = 1")
+            .subscription("plant", "in/#", 1, "echo", "");
+        let daemon = Daemon::launch(&config);
+        let mut target = cloud.accept(false);
+        let mut source = plant.accept(false);
+        source.grant();
+        (1..).zip(texts).for_each(|(id, text)| source.publish(id, &Message::new("in/a", text)));
+        let on_its_way = published(&mut target, "out/in/a");
+        daemon.wait_metrics("the second waits for room", |metrics| {
+            metrics.sum("tidegate_outbox_waiting_calls", &[("broker", "cloud")]) == 1.0
+        });
+        let mut source = lost(source, &plant, protocol, session_present);
+
+        target.acknowledge(on_its_way);
+        let waited = published(&mut target, "out/in/a");
+        target.acknowledge(waited);
+        daemon.wait_metrics("both have ended", |metrics| metrics.finished("plant", "handled") == 2.0);
+        source.is_silent();
+        if session_present {
+            (1..).zip(texts).for_each(|(id, text)| source.publish_again(id, &Message::new("in/a", text)));
+            for id in 1..=2 {
+                let again = published(&mut target, "out/in/a");
+                target.acknowledge(again);
+                assert_eq!(source.request(), Request::PubAck(id));
+            }
+        }
+        target.is_silent();
+        let handled = if session_present { 4 } else { 2 };
+        assert_eq!(daemon.settle("plant", handled).finished("plant", "handled"), handled as f64);
+    }
+}
+
+fn a_dead_letter_arrives_whether_or_not_the_session_is_gone(protocol: Protocol) {
+    for session_present in [true, false] {
+        let (plant, cloud) = (ScriptedBroker::listen(protocol), ScriptedBroker::listen(protocol));
+        let config = Config::new()
+            .broker("plant", plant.port(), protocol, "")
+            .broker("cloud", cloud.port(), protocol, "")
+            .guest("bad", "cloud", "mode = \"reject\"", "dead-letter = { broker = \"cloud\", topic = \"dead\" }")
+            .subscription("plant", "in/#", 1, "bad", "");
+        let daemon = Daemon::launch(&config);
+        let mut target = cloud.accept(false);
+        let mut source = plant.accept(false);
+        source.grant();
+        source.publish(1, &Message::new("in/a", "x"));
+        let letter = published(&mut target, "dead");
+        let mut source = lost(source, &plant, protocol, session_present);
+
+        target.acknowledge(letter);
+        daemon.wait_metrics("its message has ended", |metrics| metrics.finished("plant", "dead_letter") == 1.0);
+        source.is_silent();
+        if session_present {
+            source.publish_again(1, &Message::new("in/a", "x"));
+            let again = published(&mut target, "dead");
+            target.acknowledge(again);
+            assert_eq!(source.request(), Request::PubAck(1));
+        }
+        target.is_silent();
+        let ended = if session_present { 2 } else { 1 };
+        assert_eq!(daemon.settle("plant", ended).finished("plant", "dead_letter"), ended as f64);
+    }
 }
 
 fn what_is_to_be_called_again_is_called_when_the_session_is_gone(protocol: Protocol) {
