@@ -21,12 +21,12 @@ fn nothing_is_lost_and_each_topic_stays_in_order(protocol: Protocol) {
     let mut bench = Setup::new(&row, protocol).start();
     let messages = bench.ledger.flow().count();
     for kill in 1..=kills {
-        bench.ledger.wait_distinct(kill * messages / (kills + 1));
+        bench.wait_distinct(kill * messages / (kills + 1));
         let saved = bench.sender.hold();
         bench.plant.save();
         bench.sender.release();
         let forgotten = usize::try_from(row.random().below(FORGOTTEN)).expect("it is small");
-        bench.ledger.wait_distinct((saved + forgotten).min(messages - 1));
+        bench.wait_distinct((saved + forgotten).min(messages - 1));
         bench.plant.kill();
         bench.sender.rewind(saved);
         bench.plant.restart();

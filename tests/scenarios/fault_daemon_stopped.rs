@@ -16,7 +16,7 @@ fn nothing_is_lost_and_nothing_runs_twice(protocol: Protocol) {
     let messages = bench.ledger.flow().count();
     let mut interrupted = 0;
     for stop in 1..=stops {
-        bench.ledger.wait_distinct(stop * messages / (stops + 1));
+        bench.wait_distinct(stop * messages / (stops + 1));
         interrupted += usize::from(bench.to_plant.open() > 0);
         bench.daemon.terminate();
         bench.daemon.restart();

@@ -26,7 +26,7 @@ fn each_message_has_its_effect_once_and_in_order(protocol: Protocol) {
         })
         .start();
     let messages = bench.ledger.flow().count();
-    bench.ledger.wait_distinct(messages);
+    bench.wait_distinct(messages);
     let metrics =
         bench.daemon.wait_metrics("everything reaches its end", |metrics| metrics.in_progress("plant") == 0.0);
     let count = messages as f64;

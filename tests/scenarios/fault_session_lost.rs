@@ -19,7 +19,7 @@ fn what_was_delivered_has_its_output_once(protocol: Protocol) {
     let mut bench = Setup::new(&row, protocol).start();
     let messages = bench.ledger.flow().count();
     for loss in 1..=losses {
-        bench.ledger.wait_distinct(loss * messages / (losses + 1));
+        bench.wait_distinct(loss * messages / (losses + 1));
         // Nothing is sent while nobody has subscribed. What is on its way meets the death.
         bench.sender.hold();
         bench.plant.kill();

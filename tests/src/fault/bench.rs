@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::{Collector, Flow, Ledger, Pace, Proxy, Row, Sender, Verdict};
 use crate::client::Protocol;
+use crate::metrics::Metrics;
 use crate::mosquitto::Options;
 use crate::{Config, Daemon, Mosquitto};
 
@@ -137,6 +138,11 @@ pub struct Bench {
     pub ledger: Arc<Ledger>,
 }
 
+/// Whether the daemon has nothing left that could come out: what is missing then is lost.
+fn nothing_left(metrics: &Metrics) -> bool {
+    ["tidegate_messages_in_progress", "tidegate_outbox_messages"].iter().all(|name| metrics.sum(name, &[]) == 0.0)
+}
+
 /// Waits until so many inputs have an output.
 ///
 /// # Panics
@@ -149,6 +155,8 @@ pub(super) fn reach(daemon: &Daemon, ledger: &Ledger, count: usize) {
     let ends: Vec<_> = ends.filter(|line| !line.ends_with(" 0")).collect();
     let warns = |line: &String| ["\"WARN\"", "\"ERROR\""].iter().any(|level| line.contains(level));
     let warnings: Vec<_> = daemon.log().into_iter().filter(warns).collect();
+    let panicked = !daemon.log_lines(&["panicked at"]).is_empty();
+    let stuck = if panicked { "the daemon panicked".to_owned() } else { stuck.tell(nothing_left(&metrics)) };
     panic!("{stuck}\nthe daemon counts {ends:#?}\nand said {warnings:#?}");
 }
 
@@ -162,6 +170,12 @@ impl Bench {
                 self.daemon.ask(&["brokers", "connect", broker]);
             }
         }
+    }
+
+    /// Waits until so many inputs have an output; tells what the daemon says of it if they do not come.
+    #[track_caller]
+    pub fn wait_distinct(&self, count: usize) {
+        reach(&self.daemon, &self.ledger, count);
     }
 
     /// Waits until everything has come out, and holds that the daemon kept its word: each input has its output, in order;

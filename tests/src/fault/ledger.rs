@@ -95,24 +95,29 @@ impl Ledger {
     /// None came for the first time for [`PAUSE`].
     #[track_caller]
     pub fn wait_distinct(&self, count: usize) {
-        self.reach(count).unwrap_or_else(|stuck| panic!("{stuck}"));
+        // A closure would hide the caller.
+        match self.reach(count) {
+            Ok(()) => {}
+            Err(stuck) => panic!("{}", stuck.tell(false)),
+        }
     }
 
     /// As [`Ledger::wait_distinct`], for who can tell more about it.
     ///
     /// # Errors
     /// None came for the first time for [`PAUSE`]: which are missing.
-    pub fn reach(&self, count: usize) -> Result<(), String> {
+    pub(super) fn reach(&self, count: usize) -> Result<(), Stuck> {
         let mut state = self.lock();
         let begin = Instant::now();
         while state.distinct < count {
             let Some(left) = PAUSE.checked_sub(state.moved.max(begin).elapsed()) else {
-                let missing = state.missing(0..count, &self.flow);
-                let distinct = state.distinct;
-                return Err(format!(
-                    "{count} outputs: nothing new for {PAUSE:?} after {distinct}; missing: {}",
-                    shown(&missing)
-                ));
+                let passed = |place: &usize| state.highest[place % self.flow.topics()] > Some(*place);
+                return Err(Stuck {
+                    count,
+                    distinct: state.distinct,
+                    lost: state.missing((0..count).filter(passed), &self.flow),
+                    missing: state.missing(0..count, &self.flow),
+                });
             };
             state = self.changed.wait_timeout(state, left).expect("no thread panics with the lock").0;
         }
@@ -183,6 +188,30 @@ impl State {
         missing
             .map(|place| format!("{}/{} number {}", flow.name(), place % flow.topics(), place / flow.topics()))
             .collect()
+    }
+}
+
+/// Nothing new came for [`PAUSE`].
+pub(super) struct Stuck {
+    count: usize,
+    distinct: usize,
+    /// Inputs without an output though later ones of their topic have theirs: they will not come any more.
+    lost: Vec<String>,
+    /// Inputs without an output.
+    missing: Vec<String>,
+}
+
+impl Stuck {
+    /// What is lost, or that everything stands still. With `nothing_left`, when nobody has anything left that could come, what
+    /// is missing is lost.
+    pub(super) fn tell(&self, nothing_left: bool) -> String {
+        let Stuck { count, distinct, lost, missing } = self;
+        let begin = format!("{count} outputs: nothing new for {PAUSE:?} after {distinct}");
+        match (nothing_left, lost.is_empty()) {
+            (true, _) => format!("{begin}; lost: {}", shown(missing)),
+            (false, false) => format!("{begin}; lost: {}", shown(lost)),
+            (false, true) => format!("{begin}; stands still before {}", shown(missing)),
+        }
     }
 }
 
@@ -299,6 +328,19 @@ mod tests {
     fn duplicates_are_counted_and_no_fault_wherever_they_come() {
         let verdict = check(&[0, 1, 2, 3, 0, 0, 4, 5, 6, 7, 8, 1].map(output), &[]);
         assert_eq!((verdict.came, verdict.distinct, verdict.duplicates), (12, 9, 3));
+    }
+
+    #[test]
+    fn what_later_messages_passed_is_lost_and_the_rest_stands_still() {
+        let stuck = |lost: &[&str]| Stuck {
+            count: 9,
+            distinct: 7,
+            lost: lost.iter().map(ToString::to_string).collect(),
+            missing: vec!["in/1 number 1".to_owned(), "in/2 number 2".to_owned()],
+        };
+        assert!(stuck(&["in/1 number 1"]).tell(false).ends_with("after 7; lost: in/1 number 1"));
+        assert!(stuck(&[]).tell(false).ends_with("stands still before in/1 number 1, in/2 number 2"));
+        assert!(stuck(&[]).tell(true).ends_with("; lost: in/1 number 1, in/2 number 2"));
     }
 
     #[test]

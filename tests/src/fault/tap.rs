@@ -56,6 +56,9 @@ impl Tap {
         while let Some(packet) = self.framer(direction).next() {
             came.extend(self.see(direction, &packet));
         }
+        if let Some(begin) = self.framer(direction).malformed.take() {
+            self.unreadable(direction, "remaining length", &begin);
+        }
         came
     }
 
@@ -89,12 +92,12 @@ impl Tap {
     fn see(&mut self, direction: Direction, packet: &[u8]) -> Option<Message> {
         match (packet[0] >> 4, direction) {
             (PUBLISH, _) => self.see_publish(direction, packet),
-            (PUBACK, Direction::Up) => {
-                self.see_acknowledgement(identifier(packet));
-                None
-            }
-            (PUBACK, Direction::Down) => {
-                self.offered.remove(&identifier(packet));
+            (PUBACK, _) => {
+                match (identifier(packet), direction) {
+                    (None, _) => self.unreadable(direction, "PUBACK", packet),
+                    (Some(id), Direction::Up) => self.see_acknowledgement(id),
+                    (Some(id), Direction::Down) => drop(self.offered.remove(&id)),
+                }
                 None
             }
             _ => None,
@@ -103,7 +106,7 @@ impl Tap {
 
     fn see_publish(&mut self, direction: Direction, packet: &[u8]) -> Option<Message> {
         let Ok(Packet::Publish { message, id }) = codec::read(&mut &*packet, self.protocol) else {
-            self.violations.push(format!("{direction:?}: a PUBLISH that cannot be read: {packet:02x?}"));
+            self.unreadable(direction, "PUBLISH", packet);
             return None;
         };
         if message.qos != 1 {
@@ -123,6 +126,10 @@ impl Tap {
         }
     }
 
+    fn unreadable(&mut self, direction: Direction, kind: &str, packet: &[u8]) {
+        self.violations.push(format!("{direction:?}: a {kind} that cannot be read: {packet:02x?}"));
+    }
+
     fn see_acknowledgement(&mut self, id: u16) {
         self.acknowledged += 1;
         if self.awaiting.front() == Some(&id) {
@@ -137,10 +144,10 @@ impl Tap {
     }
 }
 
-/// The packet identifier of a packet that begins with one (MQTT 5 §2.2.1).
-fn identifier(packet: &[u8]) -> u16 {
+/// The packet identifier of a packet that begins with one (MQTT 5 §2.2.1); none if it is too short for one.
+fn identifier(packet: &[u8]) -> Option<u16> {
     let length = 1 + packet[1..].iter().take_while(|byte| **byte & 0x80 != 0).count();
-    u16::from_be_bytes([packet[length + 1], packet[length + 2]])
+    Some(u16::from_be_bytes([*packet.get(length + 1)?, *packet.get(length + 2)?]))
 }
 
 /// Bytes of one direction that are no whole packet yet.
@@ -149,6 +156,8 @@ struct Framer {
     bytes: Vec<u8>,
     /// Something is missing: nothing can be told any more.
     blind: bool,
+    /// The beginning of a packet whose length cannot be read, until it is told.
+    malformed: Option<Vec<u8>>,
 }
 
 impl Framer {
@@ -167,7 +176,10 @@ impl Framer {
                 return (self.bytes.len() >= whole).then(|| self.bytes.drain(..whole).collect());
             }
         }
-        panic!("a remaining length of more than four bytes: {:02x?}", &self.bytes[..5]);
+        // Where the next packet begins cannot be told any more [MQTT-1.5.5-1].
+        self.blind = true;
+        self.malformed = Some(self.bytes[..5].to_vec());
+        None
     }
 }
 
@@ -252,6 +264,16 @@ mod tests {
             tap.passes(Up, &[publish(protocol, 3), publish(protocol, 3)].concat());
             assert_eq!(tap.violations(), ["the packet identifier 3 is used twice at the same time"]);
         }
+    }
+
+    #[test]
+    fn packets_that_cannot_be_read_are_found() {
+        let mut tap = tap(Protocol::V5, &[5]);
+        tap.passes(Up, &[0x40, 0x01, 0x05]);
+        tap.passes(Up, &[0x40, 0xff, 0xff, 0xff, 0xff, 0x01]);
+        let [short, long] = tap.violations() else { panic!("{:?}", tap.violations()) };
+        assert_eq!(short, "Up: a PUBACK that cannot be read: [40, 01, 05]");
+        assert_eq!(long, "Up: a remaining length that cannot be read: [40, ff, ff, ff, ff]");
     }
 
     #[test]
