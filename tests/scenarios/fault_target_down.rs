@@ -56,7 +56,7 @@ fn run(row: &Row, setup: Setup, full: impl Fn(f64, f64) -> bool) {
     down += since.elapsed();
     bench.ledger.wait_distinct(count / 3);
 
-    bench.sender.send_until(count / 2);
+    bench.sender.send_until(count * 2 / 3);
     let since = Instant::now();
     bench.to_cloud.turn_away(true);
     assert_eq!(bench.to_cloud.cut(Cut::Reset), 1, "the daemon was connected to the target broker");
@@ -64,7 +64,7 @@ fn run(row: &Row, setup: Setup, full: impl Fn(f64, f64) -> bool) {
     bench.collector.drain();
     bench.cloud.save();
     bench.cloud.kill();
-    holds_until(&bench, count * 2 / 3, &full);
+    holds_until(&bench, count * 5 / 6, &full);
     bench.to_cloud.wait(STUCK, "the daemon tries to connect, more than once", |counts| counts.turned_away > 1);
     wait_half(begun, down, since);
     bench.cloud.restart();
