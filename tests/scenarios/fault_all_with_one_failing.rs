@@ -82,13 +82,13 @@ fn watch_acknowledgements(bench: &Bench) {
     let count = bench.ledger.flow().count();
     for look in 1..=LOOKS {
         bench.ledger.wait_distinct(look * count / LOOKS);
-        let acknowledged = bench.to_plant.counts().acknowledged;
+        let acknowledged = bench.to_plant.acknowledged();
         let further = bench.others.iter().map(|(collector, ledger)| (collector, ledger));
         for (collector, ledger) in further.chain([(&bench.collector, &bench.ledger)]) {
             // What the target broker has acknowledged came before.
             collector.drain();
-            let (done, filter) = (ledger.distinct(), ledger.filter());
-            assert!(done >= acknowledged, "{acknowledged} are acknowledged, {done} came to {filter}");
+            let (lacking, filter) = (ledger.lacking(&acknowledged), ledger.filter());
+            assert!(lacking.is_empty(), "acknowledged before their outputs came to {filter}: {lacking:?}");
         }
     }
 }

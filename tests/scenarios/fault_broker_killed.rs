@@ -31,10 +31,11 @@ fn nothing_is_lost_and_each_topic_stays_in_order(protocol: Protocol) {
         bench.sender.rewind(saved);
         bench.plant.restart();
         bench.hurry();
-        bench.to_plant.wait(STUCK, "the daemon connects again", |counts| counts.connections == kill + 1);
+        bench.to_plant.wait(STUCK, "the daemon connects again", |counts| counts.connections > kill);
+        assert_eq!(bench.to_plant.counts().connections, kill + 1, "one more was enough");
     }
     let interrupted = bench.to_plant.counts().interrupted;
     // What was on its way at a save, and was acknowledged before the death.
     bench.finish(&row, &format!("{kills} kills"), kills * AHEAD);
-    assert_eq!(interrupted, kills, "a kill between two messages shows nothing");
+    assert!(interrupted >= kills, "{interrupted} of {kills}: a kill between two messages shows nothing");
 }

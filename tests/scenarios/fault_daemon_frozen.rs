@@ -11,31 +11,34 @@ on_both_protocols!(calls_that_miss_their_deadline_are_made_again);
 /// How long it stands still: longer than `call-deadline`, which is 1 s unless told otherwise.
 const FROZEN: Duration = Duration::from_millis(1200);
 
-/// Takes its time for every tenth message of a topic: about half of the freezes hit such a call.
-const SLOW: &str = "mode = \"slow\", ms = 5, trigger = \"7 \", broker = \"cloud\"";
+/// One call in a thousand of a topic says "holding" and then takes its time, unless it is made again: long enough to be met by a
+/// freeze, and well below its deadline.
+const HOLDS: &str = "mode = \"hold\", ms = 400, attempts = 1, trigger = \"500 \", broker = \"cloud\"";
 
 /// Calls that are to be hit.
 const HITS: usize = 3;
 
-/// Freezes at most: which of them hit a call is chance.
-const FREEZES: usize = 25;
+/// Freezes at most: a machine that is loaded besides may freeze the daemon only when the call is over.
+const FREEZES: usize = 10;
 
 fn calls_that_miss_their_deadline_are_made_again(protocol: Protocol) {
     let row = Row::begin("fault_daemon_frozen");
     let bench = Setup::new(&row, protocol)
         .tables(|config| {
             // As patient as a handler is unless told otherwise.
-            config.guest("slow", "cloud", SLOW, "instances = 2").subscription("plant", "in/#", 1, "slow", "")
+            config.guest("slow", "cloud", HOLDS, "instances = 2").subscription("plant", "in/#", 1, "slow", "")
         })
         .start();
     let (count, most, enough) = (bench.ledger.flow().count(), row.scaled(FREEZES), row.scaled(HITS) as f64);
     let hits = || bench.daemon.metrics().calls("slow", "deadline");
-    let mut freezes = 0;
+    let holding = || bench.daemon.log_lines(&["\"holding\""]).len();
+    let (mut freezes, mut held) = (0, 0);
     while hits() < enough {
         freezes += 1;
         assert!(freezes <= most, "{most} freezes hit {} calls", hits());
-        bench.ledger.wait_distinct(freezes * count / (most + 1));
+        wait::until_within(STUCK, "a call holds", || if holding() > held { Ok(()) } else { Err("none") });
         freeze(&bench.daemon);
+        held = holding();
     }
     bench.ledger.wait_distinct(count);
     let metrics = bench.daemon.metrics();

@@ -37,7 +37,7 @@ fn what_was_delivered_has_its_output_once(protocol: Protocol) {
     assert_eq!(lost, losses as f64, "the broker forgot the session");
     let verdict = bench.finish(&row, &format!("{losses} lost sessions"), 0);
     assert_eq!(verdict.duplicates, 0, "nothing was delivered twice");
-    assert_eq!(interrupted, losses, "a death between two messages shows nothing");
+    assert!(interrupted >= losses, "{interrupted} of {losses}: a death between two messages shows nothing");
 }
 
 /// The place of the flow up to which everything was passed on to the daemon, and after which nothing was.

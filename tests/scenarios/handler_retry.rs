@@ -44,7 +44,7 @@ fn a_message_is_handled_again_and_only_its_topic_waits(protocol: Protocol) {
 
 fn acknowledgements_wait_for_a_message_that_is_handled_again(protocol: Protocol) {
     let broker = ScriptedBroker::listen(protocol);
-    let config = flaky(broker.port(), protocol, "retry", 1, "retry = { backoff = \"500ms\" }");
+    let config = flaky(broker.port(), protocol, "retry", 1, "retry = { backoff = \"5s\" }");
     let daemon = Daemon::launch(&config);
     let mut peer = broker.accept(false);
     peer.grant();

@@ -18,6 +18,9 @@ use crate::{http, ports, wait};
 /// How long a stop may take: the default of `shutdown-grace`, and a loaded machine.
 const STOP: Duration = Duration::from_secs(20);
 
+/// How long a start may take: plugins are compiled, on processors that many others wait for too.
+const START: Duration = Duration::from_secs(120);
+
 /// A folder with a configuration, the plugins that it names and the daemon's state. Gone when dropped.
 pub struct Home {
     folder: TempDir,
@@ -220,7 +223,7 @@ impl Daemon {
 
     #[track_caller]
     fn wait_alive(&mut self) {
-        wait::until("/healthz answers 200", || {
+        wait::until_within(START, "/healthz answers 200", || {
             if let Some(status) = self.process.ended() {
                 panic!("the daemon ended at start: {status}\n{}", self.process.lines().join("\n"));
             }
@@ -231,7 +234,7 @@ impl Daemon {
     /// Waits until `/readyz` answers 200.
     #[track_caller]
     pub fn wait_ready(&self) {
-        wait::until("/readyz answers 200", || expect_status(self.admin, "/readyz", 200));
+        wait::until_within(START, "/readyz answers 200", || expect_status(self.admin, "/readyz", 200));
     }
 
     /// Waits until `/readyz` has nothing to say about this broker: it is connected, its subscriptions are granted.

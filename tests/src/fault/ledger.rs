@@ -89,6 +89,12 @@ impl Ledger {
         self.flow.count() - self.distinct()
     }
 
+    /// Those of these inputs that have no output yet.
+    pub fn lacking(&self, inputs: &[Message]) -> Vec<String> {
+        let place = |input: &Message| self.flow.place(&input.topic, &input.payload).expect("only the flow is sent").1;
+        self.lock().missing(inputs.iter().map(place), &self.flow)
+    }
+
     /// Waits until so many inputs have an output.
     ///
     /// # Panics

@@ -162,6 +162,22 @@ impl Proxy {
         self.shared.lock().delivered.clone()
     }
 
+    /// The QoS 1 messages that the daemon has acknowledged, where there was one connection: acknowledgements leave in the order
+    /// of arrival, as [`Proxy::violations`] holds.
+    ///
+    /// # Panics
+    /// There were several connections: what was acknowledged on an earlier one is not the beginning of all that came.
+    #[track_caller]
+    pub fn acknowledged(&self) -> Vec<Message> {
+        let counts = self.counts();
+        assert_eq!(counts.connections, 1, "connections");
+        // A message counts as delivered after it was written, which its acknowledgement may overtake.
+        wait::until("what is acknowledged was delivered", || match self.delivered() {
+            delivered if delivered.len() >= counts.acknowledged => Ok(delivered[..counts.acknowledged].to_vec()),
+            delivered => Err(format!("{} of {}", delivered.len(), counts.acknowledged)),
+        })
+    }
+
     /// Acknowledgements of the daemon that left out of order [MQTT-4.6.0-2] or for nothing, packets that cannot be read.
     pub fn violations(&self) -> Vec<String> {
         let mut all = self.shared.lock().violations.clone();

@@ -56,12 +56,10 @@ impl Row {
     /// Tells on standard output how it went, with what was broken in a few words: `10 kills`.
     #[expect(clippy::print_stdout, reason = "a row's figures are for who runs it")]
     pub fn report(&self, verdict: &Verdict, broken: &str) {
-        println!(
-            "{}: {verdict}; {broken}; {:.1} s in all, seed {}",
-            self.name,
-            self.elapsed().as_secs_f64(),
-            self.seed
-        );
+        let thread = thread::current();
+        // That of a test is the test's, with its protocol; all run in `main` where one may run at a time.
+        let name = thread.name().filter(|name| name.contains(&self.name)).unwrap_or(&self.name);
+        println!("{name}: {verdict}; {broken}; {:.1} s in all, seed {}", self.elapsed().as_secs_f64(), self.seed);
     }
 }
 

@@ -42,11 +42,19 @@ struct State {
     acknowledged: usize,
     /// Messages that were sent once more than needed, as far as the sender knows.
     again: usize,
-    hold: bool,
+    /// The place from which on nothing is sent for now.
+    hold: Option<usize>,
     held: bool,
     rewind: Option<usize>,
     finishing: bool,
     stop: bool,
+}
+
+impl State {
+    /// Whether this place of the flow is not to be sent for now.
+    fn holds(&self, place: usize) -> bool {
+        self.hold.is_some_and(|from| place >= from)
+    }
 }
 
 /// What the thread does next.
@@ -97,19 +105,27 @@ impl Sender {
     /// ended; returns [`Sender::acknowledged`].
     #[track_caller]
     pub fn hold(&self) -> usize {
-        self.change(|state| state.hold = true);
+        self.change(|state| state.hold = Some(0));
         self.wait("the sender holds", |state| state.held);
         self.acknowledged()
     }
 
-    /// Goes on after [`Sender::hold`].
+    /// Sends as far as this place of the flow and no further until it is told otherwise, and waits until the broker has
+    /// acknowledged what comes before it.
+    #[track_caller]
+    pub fn send_until(&self, place: usize) {
+        self.change(|state| state.hold = Some(place));
+        self.wait_acknowledged(place);
+    }
+
+    /// Goes on after [`Sender::hold`] or [`Sender::send_until`].
     pub fn release(&self) {
-        self.change(|state| state.hold = false);
+        self.change(|state| state.hold = None);
     }
 
     /// Goes back to this place of the flow, for a broker that has forgotten what it had acknowledged; and releases.
     pub fn rewind(&self, place: usize) {
-        self.change(|state| (state.rewind, state.hold) = (Some(place), false));
+        self.change(|state| (state.rewind, state.hold) = (Some(place), None));
     }
 
     /// Waits until the broker has acknowledged everything; returns [`Sender::again`].
@@ -186,7 +202,7 @@ impl Work {
     /// Whether something is left to be sent, now or when it is rewound.
     fn wanted(&self, base: usize) -> bool {
         let waits = |state: &mut State| {
-            state.held = state.hold;
+            state.held = state.holds(base);
             self.shared.changed.notify_all();
             base == self.flow.count() && !state.finishing && !state.stop && state.rewind.is_none()
         };
@@ -210,7 +226,7 @@ impl Work {
                 Step::Hold => {
                     // As in `run`.
                     let _ = client.settled();
-                    self.held(base + client.acknowledged());
+                    self.held(place, base + client.acknowledged());
                 }
             }
         }
@@ -224,7 +240,7 @@ impl Work {
             if state.stop || state.rewind.is_some() {
                 return Step::Leave;
             }
-            if state.hold {
+            if state.holds(place) {
                 return Step::Hold;
             }
             match &self.pace {
@@ -257,11 +273,11 @@ impl Work {
     }
 
     /// Waits until it is released.
-    fn held(&self, acknowledged: usize) {
+    fn held(&self, place: usize, acknowledged: usize) {
         let mut state = self.shared.lock();
         (state.acknowledged, state.held) = (acknowledged, true);
         self.shared.changed.notify_all();
-        let holds = |state: &mut State| state.hold && !state.stop;
+        let holds = |state: &mut State| state.holds(place) && !state.stop;
         self.shared.changed.wait_while(state, holds).expect("no thread panics with the lock").held = false;
     }
 }

@@ -171,7 +171,7 @@ pub const PROMISES: &[Promise] = &[
                 test: "dispatch_all::no_acknowledgement_leaves_before_the_last_call_is_final::on_5",
                 red: "before the output of slow came PubAck",
             },
-            Row { test: FAULT_ALL, red: "are acknowledged, " },
+            Row { test: FAULT_ALL, red: "acknowledged before their outputs" },
         ],
     },
     Promise {
