@@ -19,6 +19,6 @@ fn nothing_is_lost_and_each_topic_stays_in_order(protocol: Protocol) {
         bench.daemon.restart();
     }
     let interrupted = bench.to_plant.counts().interrupted;
-    bench.finish(&row, &format!("{kills} kills"), 0);
+    bench.finish(&row, &format!("{kills} kills"));
     assert_eq!(interrupted, kills, "a kill between two messages shows nothing");
 }

@@ -73,7 +73,7 @@ fn run(row: &Row, setup: Setup, full: impl Fn(f64, f64) -> bool) {
     assert!(turned_away > 1, "the daemon has tried {turned_away} times");
     // What was on its way from the target broker to the collector when the broker was saved.
     let broken = format!("target down for {:.1} s, {turned_away} connections refused", down.as_secs_f64());
-    bench.finish(row, &broken, MOSQUITTO_IN_FLIGHT);
+    bench.finish_after_deaths_of_target(row, &broken, MOSQUITTO_IN_FLIGHT);
 }
 
 /// Holds that nothing more is acknowledged, until so many inputs are sent.
