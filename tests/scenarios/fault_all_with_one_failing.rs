@@ -40,7 +40,7 @@ fn a_handler_that_fails_now_and_then_holds_back_no_other_and_repeats_none(protoc
     assert!((0.09..0.13).contains(&(failed / count)), "{failed} calls failed");
     assert_eq!(["one", "two", "flaky"].map(|handler| metrics.calls(handler, "ok")), [count; 3]);
     assert_eq!(metrics.finished("plant", "handled"), count);
-    let verdict = bench.finish(&row, &format!("{failed} calls of one of three handlers failed"), 0);
+    let verdict = bench.finish(&row, &format!("{failed} calls of one of three handlers failed"));
     assert_eq!(verdict.duplicates, 0, "no connection was lost");
 }
 
@@ -63,7 +63,7 @@ fn a_handler_that_always_rejects_is_called_once_and_harms_no_other(protocol: Pro
     assert_eq!(["out", "two"].map(|handler| metrics.calls(handler, "ok")), [count; 2]);
     assert_eq!(metrics.calls("rejects", "reject"), count);
     assert_eq!(metrics.finished("plant", "dropped_failed"), count, "the worst end counts");
-    let verdict = bench.finish(&row, "every call of one of three handlers rejected", 0);
+    let verdict = bench.finish(&row, "every call of one of three handlers rejected");
     assert_eq!(verdict.duplicates, 0, "no connection was lost");
 }
 

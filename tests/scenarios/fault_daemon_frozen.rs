@@ -44,7 +44,7 @@ fn calls_that_miss_their_deadline_are_made_again(protocol: Protocol) {
     let metrics = bench.daemon.metrics();
     let hits = metrics.calls("slow", "deadline");
     assert_eq!(metrics.finished("plant", "dropped_failed"), 0.0);
-    let verdict = bench.finish(&row, &format!("{freezes} freezes hit {hits} calls"), 0);
+    let verdict = bench.finish(&row, &format!("{freezes} freezes hit {hits} calls"));
     assert_eq!(verdict.duplicates, 0, "no connection was lost");
 }
 

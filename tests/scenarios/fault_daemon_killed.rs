@@ -29,6 +29,6 @@ fn nothing_is_lost_and_each_topic_stays_in_order(protocol: Protocol) {
     let interrupted = [&bench.to_plant, &bench.to_cloud].map(|proxy| proxy.counts().interrupted);
     let [source, target] = interrupted;
     let broken = format!("{kills} kills, {source} met messages from the source, {target} to the target");
-    bench.finish(&row, &broken, 0);
+    bench.finish(&row, &broken);
     assert!(interrupted.iter().all(|met| *met >= kills), "of {kills} kills met messages: {interrupted:?}");
 }

@@ -23,6 +23,6 @@ fn nothing_is_lost_and_nothing_runs_twice(protocol: Protocol) {
         bench.daemon.terminate();
         bench.daemon.restart();
     }
-    let verdict = bench.finish(&row, &format!("{stops} stops"), 0);
+    let verdict = bench.finish(&row, &format!("{stops} stops"));
     assert_eq!(verdict.duplicates, 0, "what was handled is acknowledged before the end");
 }

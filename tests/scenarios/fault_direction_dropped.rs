@@ -10,9 +10,6 @@ use tidegate_tests::{Protocol, wait};
 /// The shortest that there is.
 const KEEP_ALIVE: &str = "keep-alive = 30";
 
-/// Publishes of the daemon that may be on their way.
-const WINDOW: usize = 64;
-
 /// Both at once, each with a daemon of its own: they do little but wait.
 #[test]
 fn a_source_that_is_heard_or_hears_in_one_direction_alone_loses_nothing() {
@@ -68,5 +65,5 @@ fn dropped(leg: &str, protocol: Protocol, proxy: fn(&Bench) -> &Proxy, direction
     assert_eq!(proxy(&bench).counts().connections, 2, "one more was enough");
     let other = if leg == "source" { &bench.to_cloud } else { &bench.to_plant };
     assert_eq!(other.counts().connections, 1, "the connection to the other broker stood");
-    bench.finish(&row, &format!("{direction:?} of the {leg} thrown away for {lasted:.1} s, {protocol}"), WINDOW);
+    bench.finish(&row, &format!("{direction:?} of the {leg} thrown away for {lasted:.1} s, {protocol}"));
 }

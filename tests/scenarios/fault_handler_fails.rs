@@ -42,6 +42,6 @@ fn each_message_has_its_effect_once_and_in_order(protocol: Protocol) {
     // mosquitto sends one copy on 3.1.1.
     let copies = if protocol == Protocol::V5 { count } else { 0.0 };
     assert_eq!(metrics.finished("plant", "copy"), copies, "copies that came and were not dispatched");
-    let verdict = bench.finish(&row, &format!("{failed} calls failed, {trapped} trapped, {copies} copies"), 0);
+    let verdict = bench.finish(&row, &format!("{failed} calls failed, {trapped} trapped, {copies} copies"));
     assert_eq!(verdict.duplicates, 0, "no connection was lost");
 }

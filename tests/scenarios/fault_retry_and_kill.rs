@@ -43,7 +43,7 @@ fn nothing_is_lost_and_each_topic_stays_in_order(protocol: Protocol) {
     assert!(failed > 0.08 * count as f64, "only {failed} calls failed");
     let interrupted = bench.to_plant.counts().interrupted + bench.to_cloud.counts().interrupted;
     assert!(interrupted >= rounds * 2, "only {interrupted} connections ended with messages in flight");
-    bench.finish(&row, &format!("{failed} calls failed, {rounds} kills, {} cuts", rounds * 2), 0);
+    bench.finish(&row, &format!("{failed} calls failed, {rounds} kills, {} cuts", rounds * 2));
 }
 
 /// Calls that were to be made again.

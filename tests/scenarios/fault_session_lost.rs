@@ -35,7 +35,7 @@ fn what_was_delivered_has_its_output_once(protocol: Protocol) {
     let interrupted = bench.to_plant.counts().interrupted;
     let lost = bench.daemon.metrics().sum("tidegate_broker_sessions_lost_total", &[("broker", "plant")]);
     assert_eq!(lost, losses as f64, "the broker forgot the session");
-    let verdict = bench.finish(&row, &format!("{losses} lost sessions"), 0);
+    let verdict = bench.finish(&row, &format!("{losses} lost sessions"));
     assert_eq!(verdict.duplicates, 0, "nothing was delivered twice");
     assert!(interrupted >= losses, "{interrupted} of {losses}: a death between two messages shows nothing");
 }

@@ -80,7 +80,7 @@ fn run(row: &Row, setup: Setup, full: impl Fn(f64, f64) -> bool) {
     let (down, all) = (down.as_secs_f64(), begun.elapsed().as_secs_f64());
     let broken = format!("target down for {down:.1} of {all:.1} s, {refused} connections refused");
     // What was on its way from the target broker to the collector when the broker was saved.
-    bench.finish(row, &broken, MOSQUITTO_IN_FLIGHT);
+    bench.finish_after_deaths_of_target(row, &broken, MOSQUITTO_IN_FLIGHT);
 }
 
 /// Waits until the target was down for half of the time so far: some is still to come in which it is not.

@@ -3,6 +3,7 @@
 //! Fed by a [`Collector`](super::Collector) with every message that came out, in order. It knows the flow that went in, shares
 //! no code with the daemon and asks it nothing. [`Ledger::verdict`] judges.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -69,9 +70,39 @@ impl Ledger {
 
     /// Takes what came next.
     pub fn take(&self, message: &Message) {
-        let place = message.topic.strip_prefix(&self.prefix).and_then(|topic| self.flow.place(topic, &message.payload));
+        let place = self.place(message);
         self.lock().take(message, place);
         self.changed.notify_all();
+    }
+
+    /// The topic and the place in the flow of an output.
+    fn place(&self, message: &Message) -> Option<(usize, usize)> {
+        message.topic.strip_prefix(&self.prefix).and_then(|topic| self.flow.place(topic, &message.payload))
+    }
+
+    /// Inputs with more outputs than what passed the connections explains: one for each time that the input was sent to the
+    /// daemon, and one for each further connection over which the daemon sent the output.
+    pub(super) fn unexplained(&self, source: &[(usize, Message)], target: &[(usize, Message)]) -> Vec<String> {
+        let mut most = vec![0; self.flow.count()];
+        for (_, input) in source {
+            if let Some((_, place)) = self.flow.place(&input.topic, &input.payload) {
+                most[place] += 1;
+            }
+        }
+        let sent = target.iter().filter_map(|(connection, output)| Some((self.place(output)?.1, *connection)));
+        let sent: BTreeSet<(usize, usize)> = sent.collect();
+        let mut before = None;
+        for (place, _) in sent {
+            most[place] += u32::from(before == Some(place));
+            before = Some(place);
+        }
+        let state = self.lock();
+        let over = (0..most.len()).filter(|place| state.times[*place] > most[*place]);
+        over.map(|place| {
+            let (topic, number) = (place % self.flow.topics(), place / self.flow.topics());
+            format!("{}/{topic} number {number}: {} times, not {}", self.flow.name(), state.times[place], most[place])
+        })
+        .collect()
     }
 
     /// How many inputs have an output.
@@ -271,7 +302,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-fn shown(list: &[String]) -> String {
+pub(super) fn shown(list: &[String]) -> String {
     let more = list.len().saturating_sub(EXAMPLES);
     let examples = list[..list.len() - more].join(", ");
     if more > 0 { format!("{examples} and {more} more") } else { examples }
@@ -347,6 +378,17 @@ mod tests {
         assert!(stuck(&["in/1 number 1"]).tell(false).ends_with("after 7; lost: in/1 number 1"));
         assert!(stuck(&[]).tell(false).ends_with("stands still before in/1 number 1, in/2 number 2"));
         assert!(stuck(&[]).tell(true).ends_with("; lost: in/1 number 1, in/2 number 2"));
+    }
+
+    #[test]
+    fn a_duplicate_is_explained_by_another_delivery_or_another_connection_alone() {
+        let ledger = Ledger::new(&flow(), "out/");
+        [0, 0, 1, 1].map(output).iter().for_each(|message| ledger.take(message));
+        let input = |place| (1, flow().message(place));
+        let target = |second| [(1, output(0)), (1, output(0)), (1, output(1)), (second, output(1))];
+        assert_eq!(ledger.unexplained(&[input(0), input(0), input(1)], &target(2)), [""; 0]);
+        let (source, over) = ([input(0), input(1)], ["in/0 number 0: 2 times, not 1", "in/1 number 0: 2 times, not 1"]);
+        assert_eq!(ledger.unexplained(&source, &target(1)), over);
     }
 
     #[test]

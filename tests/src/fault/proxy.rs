@@ -178,6 +178,11 @@ impl Proxy {
         })
     }
 
+    /// The QoS 1 messages of a direction that may have reached their side, each with the number of its connection.
+    pub fn passed(&self, direction: Direction) -> Vec<(usize, Message)> {
+        self.shared.lock().passed[direction as usize].clone()
+    }
+
     /// Acknowledgements of the daemon that left out of order [MQTT-4.6.0-2] or for nothing, packets that cannot be read.
     pub fn violations(&self) -> Vec<String> {
         let mut all = self.shared.lock().violations.clone();
@@ -221,6 +226,8 @@ struct State {
     modes: [Mode; 2],
     away: bool,
     delivered: Vec<Message>,
+    /// By direction, each with its connection's number. Unlike `delivered`, with what a write that failed may have passed on.
+    passed: [Vec<(usize, Message)>; 2],
     /// Of connections that have ended.
     violations: Vec<String>,
 }
@@ -266,6 +273,11 @@ impl Shared {
     /// These messages were passed on to the daemon.
     pub(super) fn delivered(&self, messages: Vec<Message>) {
         self.lock().delivered.extend(messages);
+    }
+
+    /// These messages are about to be passed on.
+    pub(super) fn passed(&self, connection: usize, direction: Direction, messages: &[Message]) {
+        self.lock().passed[direction as usize].extend(messages.iter().map(|message| (connection, message.clone())));
     }
 
     /// A connection has begun to end, with so many messages unacknowledged.

@@ -173,10 +173,12 @@ fn pass(shared: &Shared, connection: &Connection, direction: Direction) -> Optio
         if !gone {
             let bytes = &buffer[..admitted];
             let messages: Vec<Message> = connection.tap().passes(direction, bytes);
+            shared.passed(connection.number, direction, &messages);
             // A side that has gone ends the other direction. What still comes in this one is thrown away, so that its end comes in
             // order: closing with something unread would reset the connection, and what was passed on before be lost with it.
             match connection.write(to, bytes) {
-                Ok(()) => shared.delivered(messages),
+                Ok(()) if direction == Direction::Down => shared.delivered(messages),
+                Ok(()) => {}
                 Err(_) => gone = true,
             }
         }

@@ -44,7 +44,7 @@ impl Tap {
         }
     }
 
-    /// These bytes come next in this direction; gives the QoS 1 messages for the daemon that end in them. To be called before
+    /// These bytes come next in this direction; gives the QoS 1 messages that end in them. To be called before
     /// the bytes are passed on: the answer must not overtake them.
     pub fn passes(&mut self, direction: Direction, bytes: &[u8]) -> Vec<Message> {
         let framer = match direction {
@@ -121,7 +121,7 @@ impl Tap {
                 if !self.offered.insert(id) {
                     self.violations.push(format!("the packet identifier {id} is used twice at the same time"));
                 }
-                None
+                Some(message)
             }
         }
     }
@@ -256,7 +256,10 @@ mod tests {
     fn what_the_daemon_publishes_is_open_until_the_broker_acknowledges_it() {
         for protocol in BOTH {
             let mut tap = Tap::new(protocol);
-            assert_eq!(tap.passes(Up, &[publish(protocol, 1), publish(protocol, 2)].concat()), []);
+            assert_eq!(
+                tap.passes(Up, &[publish(protocol, 1), publish(protocol, 2)].concat()),
+                [message(1), message(2)]
+            );
             assert_eq!(tap.open(), 2);
             // In any order that the broker likes.
             tap.passes(Down, &[codec::puback(2), codec::puback(1)].concat());
