@@ -19,6 +19,7 @@ mod pump;
 mod random;
 mod row;
 mod sender;
+mod silence;
 mod tap;
 
 pub use bench::{AHEAD, Bench, PATIENT, Setup, relay};
@@ -30,6 +31,7 @@ pub use proxy::{Counts, Cut, Direction, Mode, Proxy};
 pub use random::Random;
 pub use row::Row;
 pub use sender::{Pace, Sender};
+pub use silence::{Leg, fall_silent};
 pub use tap::Tap;
 
 use std::time::Duration;
