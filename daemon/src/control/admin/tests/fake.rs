@@ -91,7 +91,7 @@ fn handler(name: &str) -> Handler {
         "name": name, "origin": origin(), "plugin": "a.wasm", "version": "0", "instances": 1, "isolation": "reuse",
         "call-deadline": "1s", "max-memory": "64MiB", "queue": 1024, "queue-bytes": "16MiB", "overload": "drop-newest",
         "retry": { "max": 3, "backoff": "100ms..10s", "max-time": "30s" }, "retrying": 0,
-        "max-publishes": 64, "max-publish-bytes": "1MiB", "dead-letter": null, "allow-publish": [],
+        "max-publishes": 64, "max-publish-bytes": "1MiB", "dead-letter": null, "allow-publish": [], "allow-system": false,
         "config": {}, "calls": {}, "dead-letters": {}, "dead-letters-dropped": 0, "waiting": 0,
     }))
     .expect("is a handler")
