@@ -301,6 +301,15 @@ pub struct Retry {
     pub max_time: Duration,
 }
 
+/// `quarantine = {…}`: when a handler that fails is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuarantinePolicy {
+    /// Failures, one after the other.
+    pub after: u32,
+    /// For how long, the first time.
+    pub wait: Duration,
+}
+
 /// `[handlers.NAME]`.
 pub struct Handler {
     /// Its name everywhere.
@@ -323,6 +332,8 @@ pub struct Handler {
     pub overload: Overload,
     /// When a call that failed is made again.
     pub retry: Retry,
+    /// When it is left alone because it fails; none is never.
+    pub quarantine: Option<QuarantinePolicy>,
     /// Publishes of one call.
     pub max_publishes: usize,
     /// Topic, payload and property bytes of one call's publishes.
@@ -353,6 +364,7 @@ impl fmt::Debug for Handler {
             .field("queue_bytes", &self.queue_bytes)
             .field("overload", &self.overload)
             .field("retry", &self.retry)
+            .field("quarantine", &self.quarantine)
             .field("max_publishes", &self.max_publishes)
             .field("max_publish_bytes", &self.max_publish_bytes)
             .field("dead_letter", &self.dead_letter)

@@ -301,6 +301,9 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
             backoff: format_durations(&config.retry.backoff),
             max_time: format_duration(config.retry.max_time),
         },
+        quarantine: config
+            .quarantine
+            .map(|policy| Quarantine { after: policy.after, r#for: format_duration(policy.wait) }),
         max_publishes: config.max_publishes,
         max_publish_bytes: format_size(config.max_publish_bytes as u64),
         dead_letter: config.dead_letter.as_ref().map(|place| DeadLetterTopic {

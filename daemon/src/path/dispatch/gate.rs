@@ -149,14 +149,12 @@ impl<J> Gate<J> {
         stay
     }
 
-    /// The next job to be parked, with the number under which it is; none while nothing may be. `verdict` as in [`Self::take`]:
-    /// what is to run is parked.
+    /// The next job to be parked; none while nothing may be. `verdict` as in [`Self::take`]: what is to run is parked.
     pub(super) fn take_to_park(
         &mut self,
         now: Instant,
         mut verdict: impl FnMut(&J) -> Verdict,
         discarded: &mut Vec<J>,
-        number: impl FnOnce() -> u64,
     ) -> Option<Held<J>> {
         if self.mode != Mode::Parking {
             return None;
@@ -164,10 +162,12 @@ impl<J> Gate<J> {
         let mut gone = Vec::new();
         let found = self.behind.take(0, now, |held| verdict(&held.job), &mut gone);
         discarded.extend(gone.into_iter().map(|held| held.job));
-        found.map(|mut held| {
-            held.ticket.number.get_or_insert_with(number);
-            held
-        })
+        found
+    }
+
+    /// A job that was to be parked is not: it is the next one again.
+    pub(super) fn not_parked(&mut self, place: Place, held: Held<J>) {
+        self.behind.prepend(std::iter::once((behind(place), held)));
     }
 
     /// From now on what is parked is called. What has a number and is not parked goes first.

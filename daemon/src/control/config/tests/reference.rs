@@ -53,6 +53,7 @@ fn the_reference_shows_every_key() {
         ("subscriptions.on-message", "/subscriptions/1/on-message", "subscriptions = [{ on-message = { x = 1 } }]"),
         ("handlers.*", "/handlers/celsius", "handlers.celsius.x = 1"),
         ("handlers.*.dead-letter", "/handlers/celsius/dead-letter", "handlers.celsius.dead-letter.x = 1"),
+        ("handlers.*.quarantine", "/handlers/celsius/quarantine", "handlers.celsius.quarantine.x = 1"),
         ("handlers.*.allow", "/handlers/celsius/allow", "handlers.celsius.allow.x = 1"),
     ];
     let shown = serde_json::to_value(&reference).expect("is JSON as well");

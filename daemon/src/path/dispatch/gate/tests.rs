@@ -83,7 +83,7 @@ struct World {
     paused: bool,
     /// The disk, and what is on its way there.
     disk: BTreeMap<u64, Job>,
-    writes: VecDeque<(u64, Job, bool)>,
+    writes: VecDeque<(u64, Job)>,
     calls: [Option<Held<Job>>; SHARDS],
     /// The calls belong to a handler that is replaced: the other's begin after them.
     replaced: bool,
@@ -170,22 +170,21 @@ impl World {
     }
 
     fn park(&mut self) -> bool {
-        let next = &mut self.next;
-        let number = || {
-            *next += 1;
-            *next
-        };
         let lost = self.lost;
         let verdict = |job: &Job| if lost[job.topic / 2] { Verdict::Hold } else { Verdict::Run };
         let before = self.gate.behind();
-        let Some(held) = self.gate.take_to_park(self.now, verdict, &mut Vec::new(), number) else { return false };
+        let Some(held) = self.gate.take_to_park(self.now, verdict, &mut Vec::new()) else { return false };
         assert_eq!(self.gate.behind(), before - 1);
-        self.writes.push_back((held.ticket.number.expect("got one"), held.job, true));
+        let number = held.ticket.number.unwrap_or_else(|| {
+            self.next += 1;
+            self.next
+        });
+        self.writes.push_back((number, held.job));
         true
     }
 
     fn sync(&mut self) -> bool {
-        let Some((number, job, _)) = self.writes.pop_front() else { return false };
+        let Some((number, job)) = self.writes.pop_front() else { return false };
         assert!(self.disk.insert(number, job).is_none(), "a number is given once");
         true
     }
@@ -352,14 +351,14 @@ fn a_call_that_fails_while_parking_is_parked_before_those_that_waited_behind_it(
     let first = taken(&mut gate, 7).expect("waits");
     assert!(gate.park(place).is_empty());
     assert!(taken(&mut gate, 8).is_none(), "nothing is called while parking");
-    let mut parked = |gate: &mut Gate<Job>, number| {
-        let held = gate.take_to_park(Instant::now(), |_| Verdict::Run, &mut Vec::new(), || number).expect("waits");
-        (held.ticket.number.expect("has one"), held.job.turn)
+    let parked = |gate: &mut Gate<Job>| {
+        let held = gate.take_to_park(Instant::now(), |_| Verdict::Run, &mut Vec::new()).expect("waits");
+        (held.ticket.number, held.job.turn)
     };
-    assert_eq!((parked(&mut gate, 8), parked(&mut gate, 9)), ((8, 1), (9, 2)));
+    assert_eq!([parked(&mut gate), parked(&mut gate)], [(None, 1), (None, 2)]);
     assert!(gate.put_off(0, place(&job(0)), first, Instant::now()).is_none());
     assert!(gate.stands_before(0));
-    assert_eq!(parked(&mut gate, 10), (7, 0));
+    assert_eq!(parked(&mut gate), (Some(7), 0));
     assert!(!gate.stands_before(0));
 }
 
