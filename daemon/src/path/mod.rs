@@ -16,4 +16,5 @@ pub mod handler;
 pub mod outbox;
 pub mod receipt;
 pub mod router;
+pub mod schedule;
 pub mod session;

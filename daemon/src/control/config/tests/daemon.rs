@@ -6,7 +6,7 @@ use super::{check, check_warnings, private, root};
 
 /// What an unknown key may have been.
 const TOP_KEYS: &str =
-    "admin, brokers, handlers, log, plugins-dir, recv-buffer, recv-bytes, shutdown-grace, state-dir, subscriptions";
+    "admin, brokers, handlers, log, plugins-dir, recv-buffer, recv-bytes, schedules, shutdown-grace, state-dir, subscriptions";
 
 #[test]
 fn sections() {
