@@ -192,7 +192,7 @@ fn what_it_publishes() {
     publish(
         "broker = \"plant\", topic = \"t\", payload = { builtin = \"stats\" }",
         &[
-            "tidegate.toml:6:64: schedules[0].publish.payload.builtin = \"stats\": not a known value; use \"system-stats\"",
+            "tidegate.toml:6:66: schedules[0].publish.payload.builtin = \"stats\": not a known value; use \"system-stats\"",
         ],
     );
     publish(
