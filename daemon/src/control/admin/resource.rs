@@ -197,6 +197,8 @@ pub struct Subscription {
     pub share: Option<String>,
     pub on_message: Option<OnMessage>,
     pub when: Option<When>,
+    /// The handler runs when nothing came for that long.
+    pub silence: Option<String>,
     pub state: SubscriptionState,
     /// Why it is refused.
     pub reason: Option<String>,

@@ -265,6 +265,7 @@ fn subscription(running: &Running, place: usize, config: &model::Subscription, o
                 model::Otherwise::Next => "next".to_owned(),
             },
         }),
+        silence: config.silence.map(format_duration),
         state,
         reason,
         last_message,

@@ -172,6 +172,8 @@ pub(super) struct SubscriptionKeys {
     qos: Option<u8>,
     on_message: Option<OnMessage>,
     when: Option<WhenKeys>,
+    /// Such as `5m`.
+    silence: Option<String>,
     share: Option<String>,
 }
 

@@ -521,7 +521,7 @@ fn handlers_without_dead_letters_are_told_once() {
     assert_eq!(lines(&broken.expect_err("is broken").warnings), [""; 0]);
     check_warnings(
         &acting(&[("a", "")], &[]),
-        &[r#"tidegate.toml:3:1: handlers.a: no subscription runs it; add on-message = "a" to one"#],
+        &[r#"tidegate.toml:3:1: handlers.a: no subscription and no schedule runs it; add on-message = "a" to one"#],
     );
 }
 

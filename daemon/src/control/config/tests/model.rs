@@ -208,7 +208,9 @@ fn equal_filters_with_different_conditions() {
 fn warnings() {
     check_warnings(
         BROKER_AND_HANDLER,
-        &["tidegate.toml:3:1: handlers.celsius: no subscription runs it; add on-message = \"celsius\" to one"],
+        &[
+            "tidegate.toml:3:1: handlers.celsius: no subscription and no schedule runs it; add on-message = \"celsius\" to one",
+        ],
     );
     check_warnings(
         &format!("{BROKER}{}", subscription_text("a", "")),
