@@ -49,7 +49,15 @@ struct Group {
 
 impl Queue {
     pub(super) fn submit(&self, rows: Vec<Row>, done: Done) {
-        self.lock().submissions.push_back(Submission { rows, done });
+        let submission = Submission { rows, done };
+        let mut waiting = self.lock();
+        if waiting.closed {
+            // Dropped once the lock is released: what it holds may want to submit something.
+            drop(waiting);
+            return;
+        }
+        waiting.submissions.push_back(submission);
+        drop(waiting);
         self.came.notify_one();
     }
 
@@ -82,9 +90,10 @@ impl Queue {
                 return None;
             }
             waiting = match waiting.due {
-                Some(due) => {
-                    self.came.wait_timeout(waiting, due - now).map_or_else(|poisoned| poisoned.into_inner().0, |(w, _)| w)
-                }
+                Some(due) => self
+                    .came
+                    .wait_timeout(waiting, due - now)
+                    .map_or_else(|poisoned| poisoned.into_inner().0, |(w, _)| w),
                 None => self.came.wait(waiting).unwrap_or_else(PoisonError::into_inner),
             };
         }
