@@ -20,6 +20,8 @@ mod gateway;
 mod message;
 mod path;
 mod printable;
+mod store;
+mod system;
 mod telemetry;
 mod topic;
 

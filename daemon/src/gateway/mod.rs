@@ -30,6 +30,7 @@ use crate::path::handler::wasm::{EngineError, LoadError, StartError, WasmEngine}
 use crate::path::outbox::{self, Outboxes};
 use crate::path::receipt::Progress;
 use crate::path::router::Router;
+use crate::store::{Store, StoreError, StoreWriter};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::received::ReceivedRing;
 use crate::telemetry::tap::Tap;
@@ -46,6 +47,9 @@ pub enum GatewayError {
         /// What the system says.
         source: io::Error,
     },
+    /// What must survive the daemon cannot be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The admin plane cannot be reached.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -91,6 +95,8 @@ pub struct Gateway {
     /// Cancelled when the grace period of a stop is over.
     hurry: CancellationToken,
     admin_task: JoinHandle<()>,
+    /// Writes what must survive the daemon. Closed last.
+    writer: StoreWriter,
     /// Drops publishes that are too old. Aborted when this goes.
     expiry: AbortOnDropHandle<()>,
     /// Cancelled when a stop begins: `/readyz` tells.
@@ -107,6 +113,8 @@ impl Gateway {
     pub async fn start(file: PathBuf, loaded: Loaded) -> Result<Gateway, GatewayError> {
         let config = Arc::new(loaded.config.clone());
         let cache = prepare_state_dir(&config.state_dir)?;
+        let state_dir = config.state_dir.clone();
+        let (store, writer) = tokio::task::spawn_blocking(move || Store::open(&state_dir)).await??;
         let admin = Admin::bind(&config.admin).await?;
         let tap = Tap::new();
         let progress = Arc::new(Progress::default());
@@ -115,6 +123,7 @@ impl Gateway {
         let shared = Shared {
             names: loaded.names.clone(),
             metrics: Arc::new(Metrics::new()?),
+            store,
             outboxes: Arc::new(Outboxes::new()),
             places: Places::default(),
             router: Arc::new(Router::new(Arc::clone(&progress), received.clone(), tracer.clone(), tap.clone())),
@@ -145,6 +154,7 @@ impl Gateway {
             stop_changes,
             hurry: shared.hurry,
             admin_task,
+            writer,
             expiry,
             stopping,
             stop_admin,
@@ -188,6 +198,8 @@ impl Gateway {
         if let Ok(ended) = tokio::time::timeout(ADMIN_GRACE, self.admin_task).await {
             joined(ended.err(), "the admin server panicked");
         }
+        let writer = self.writer;
+        joined(tokio::task::spawn_blocking(|| writer.close()).await.err(), "the store's end panicked");
         left
     }
 }

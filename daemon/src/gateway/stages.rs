@@ -24,6 +24,7 @@ use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHand
 use crate::path::outbox::Outboxes;
 use crate::path::router::{BrokerRoutes, RouteTable, Router, of_broker};
 use crate::path::session::{self, Session, SessionParts, Wish};
+use crate::store::Store;
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
 use crate::telemetry::tap::Tap;
 
@@ -34,6 +35,8 @@ pub struct Shared {
     pub names: BrokerNames,
     /// Where everything counts.
     pub metrics: Arc<Metrics>,
+    /// What must survive the daemon.
+    pub store: Store,
     /// What waits to be published.
     pub outboxes: Arc<Outboxes>,
     /// Which topics have dead letters.

@@ -266,8 +266,12 @@ pub struct Handler {
     pub max_publish_bytes: String,
     /// Where messages go whose calls have failed for good; null drops them.
     pub dead_letter: Option<DeadLetterTopic>,
+    /// Where it publishes on a schedule, unless it names a broker.
+    pub default_broker: Option<String>,
     /// `BROKER:FILTER`.
     pub allow_publish: Vec<String>,
+    /// Whether it may read the machine.
+    pub allow_system: bool,
     /// With `***` in place of every text.
     #[schema(value_type = Object)]
     pub config: serde_json::Map<String, serde_json::Value>,

@@ -307,9 +307,11 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
             broker: broker(place.broker).unwrap_or_default().to_owned(),
             topic: place.topic.to_string(),
         }),
+        default_broker: config.default_broker.and_then(broker).map(str::to_owned),
         allow_publish: grants
             .map(|grant| format!("{}:{}", broker(grant.broker).unwrap_or_default(), grant.filter))
             .collect(),
+        allow_system: config.allow.system,
         config: masked(&config.config),
         calls: calls.map(|(result, count)| (result.label().to_owned(), count)).collect::<BTreeMap<_, _>>(),
         dead_letters: dead_letters

@@ -1,0 +1,66 @@
+use std::sync::mpsc;
+
+use super::*;
+
+fn put(group: &str, number: u64, body: &[u8]) -> Row {
+    let at = Place::numbered(Table::Outbox, group.into(), number);
+    Row::Put { at, weight: body.len() as u32, body: body.to_vec() }
+}
+
+fn delete(group: &str, number: u64) -> Row {
+    Row::Delete { at: Place::numbered(Table::Outbox, group.into(), number) }
+}
+
+/// Writes rows and waits until they are synced.
+fn write(store: &Store, rows: Vec<Row>) {
+    let (sender, done) = mpsc::channel();
+    store.submit(rows, move || sender.send(()).expect("is waited for"));
+    done.recv().expect("is written");
+}
+
+fn numbers(store: &Store, group: &str, from: u64, most: (usize, usize)) -> Vec<u64> {
+    let found = store.read(Table::Outbox, group, &from.to_be_bytes(), most).expect("reads");
+    found.iter().filter_map(|found| number(&found.key)).collect()
+}
+
+#[test]
+fn what_was_written_is_there_after_the_store_was_closed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, writer) = Store::open(folder.path()).expect("opens");
+    write(&store, vec![put("a", 1, b"one"), put("a", 2, b"two"), put("ab", 3, b"three")]);
+    store.submit_later([delete("a", 1)]);
+    writer.close();
+    drop(store);
+    let (store, _writer) = Store::open(folder.path()).expect("opens again");
+    let most = (10, 1000);
+    assert_eq!(numbers(&store, "a", 0, most), [2]);
+    assert_eq!(numbers(&store, "ab", 0, most), [3]);
+    let totals = store.totals(Table::Outbox).expect("reads");
+    let expected = [("a".into(), Total { rows: 1, weight: 3 }), ("ab".into(), Total { rows: 1, weight: 5 })];
+    assert_eq!(totals, expected);
+    assert_eq!(store.totals(Table::Kv).expect("reads"), []);
+}
+
+#[test]
+fn reading_begins_where_it_is_told_and_is_bounded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, _writer) = Store::open(folder.path()).expect("opens");
+    assert_eq!(store.last(Table::Outbox, "a").expect("reads"), None);
+    write(&store, (0..10).map(|number| put("a", number, b"xy")).chain([put("b", 77, b"")]).collect());
+    assert_eq!(numbers(&store, "a", 3, (2, 1000)), [3, 4]);
+    assert_eq!(numbers(&store, "a", 8, (9, 1000)), [8, 9]);
+    assert_eq!(numbers(&store, "a", 0, (9, 5)), [0, 1, 2], "as much as fills so many bytes");
+    assert_eq!(numbers(&store, "a", 0, (9, 0)), [0], "one at least");
+    assert_eq!(store.last(Table::Outbox, "a").expect("reads").as_deref().and_then(number), Some(9));
+}
+
+#[test]
+fn a_row_that_is_written_again_counts_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, _writer) = Store::open(folder.path()).expect("opens");
+    write(&store, vec![put("a", 1, b"one")]);
+    write(&store, vec![put("a", 1, b"longer"), delete("a", 5)]);
+    assert_eq!(store.totals(Table::Outbox).expect("reads"), [("a".into(), Total { rows: 1, weight: 6 })]);
+    write(&store, vec![delete("a", 1), delete("a", 1)]);
+    assert_eq!(store.totals(Table::Outbox).expect("reads"), []);
+}
