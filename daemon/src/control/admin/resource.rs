@@ -290,6 +290,8 @@ pub struct Handler {
     /// Those among them whose call failed and is made again.
     pub retrying: u64,
     pub state: HandlerState,
+    /// Of a handler in quarantine: when it is tried again, in RFC 3339.
+    pub quarantined_until: Option<String>,
     /// Messages that are kept on the disk until it gets them.
     pub parked: Kept,
     pub last_failure: Option<CallFailure>,
@@ -403,6 +405,8 @@ pub struct HandlerSummary {
     pub failures: u64,
     pub waiting: u64,
     pub state: HandlerState,
+    /// In RFC 3339.
+    pub quarantined_until: Option<String>,
     pub parked: Kept,
     pub last_failure: Option<CallFailure>,
 }

@@ -326,6 +326,7 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
         waiting: view.queue().waiting() as u64,
         retrying: view.queue().retrying() as u64,
         state: HandlerState::Open,
+        quarantined_until: None,
         parked: Kept::default(),
         last_failure: last_failure(view),
         warnings: Vec::new(),
@@ -342,6 +343,7 @@ fn handler_summary(view: &HandlerView) -> HandlerSummary {
         failures: failed.map(|(_, count)| count).sum(),
         waiting: view.queue().waiting() as u64,
         state: HandlerState::Open,
+        quarantined_until: None,
         parked: Kept::default(),
         last_failure: last_failure(view),
     }
