@@ -13,6 +13,7 @@
 pub mod dead_letter;
 pub mod dispatch;
 pub mod handler;
+pub mod kv;
 pub mod outbox;
 pub mod receipt;
 pub mod router;

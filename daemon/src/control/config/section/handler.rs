@@ -15,6 +15,7 @@ use crate::control::config::model::{Allow, DeadLetterTopic, Handler, Isolation, 
 use crate::control::config::reader::{Table, Value};
 use crate::control::config::scalar::format_duration;
 use crate::control::config::suggest::either;
+use crate::message::BrokerId;
 
 const CALL_DEADLINE: Duration = Duration::from_secs(1);
 const MAX_MEMORY: u64 = 64 * MIB;
@@ -98,6 +99,7 @@ fn handler(
         max_publishes: addressable(publishes),
         max_publish_bytes: addressable(publish_bytes),
         dead_letter: table.get("dead-letter").and_then(|value| dead_letter(name, &value, brokers)),
+        default_broker: table.get("default-broker").and_then(|value| default_broker(&value, brokers)),
         allow,
         config: table.get("config").and_then(|value| json::object(&value, &mut secrets)).unwrap_or_default(),
         secrets,
@@ -181,15 +183,28 @@ fn dead_letter(handler: &str, value: &Value<'_>, brokers: &[Named<'_, broker::Pl
     value.table("dead-letter = { broker = \"BROKER\", topic = \"TOPIC\" }", read).flatten()
 }
 
-/// `allow = { publish = […] }`.
+/// `default-broker`: where it publishes on a schedule.
+fn default_broker(value: &Value<'_>, brokers: &[Named<'_, broker::Placed>]) -> Option<BrokerId> {
+    let name = value.text()?;
+    resolve(value, &name, brokers, "broker")?;
+    value.reading.names.find(&name.value)
+}
+
+/// `allow = { publish = […], system = false }`.
 fn allow(table: &Table<'_>, brokers: &[Named<'_, broker::Placed>]) -> Allow {
-    let grants = table.get("allow").and_then(|value| {
+    let allow = table.get("allow").and_then(|value| {
         value.table("allow = { publish = [\"BROKER:FILTER\"] }", |table| {
-            let items = table.get("publish")?.items("[\"BROKER:FILTER\"]")?;
-            Some(items.iter().filter_map(|item| grant(item, brokers)).collect())
+            let grants = |value: Value<'_>| {
+                let items = value.items("[\"BROKER:FILTER\"]")?;
+                Some(items.iter().filter_map(|item| grant(item, brokers)).collect())
+            };
+            Allow {
+                publish: table.get("publish").and_then(grants).unwrap_or_default(),
+                system: table.get("system").and_then(|value| value.boolean()).unwrap_or(false),
+            }
         })
     });
-    Allow { publish: grants.flatten().unwrap_or_default() }
+    allow.unwrap_or_default()
 }
 
 fn grant(value: &Value<'_>, brokers: &[Named<'_, broker::Placed>]) -> Option<PublishGrant> {

@@ -9,6 +9,7 @@ mod bindings;
 mod console;
 mod convert;
 mod engine;
+mod exports;
 mod fault;
 mod host;
 mod imports;
@@ -18,6 +19,7 @@ mod load;
 mod log;
 mod publish;
 mod state;
+mod system;
 #[cfg(test)]
 pub(super) mod testing;
 mod ticker;
@@ -28,6 +30,7 @@ mod wasi;
 use crate::printable;
 
 pub use engine::{EngineError, WasmEngine};
+pub use exports::Exports;
 pub use host::Host;
-pub use instance::{Call, Instance, StartError};
+pub use instance::{Call, Instance, Run, StartError, Trigger};
 pub use load::{LoadError, Plugin, PluginHash};

@@ -1,0 +1,4 @@
+//! What handlers remember.
+mod mirror;
+mod rows;
+mod transaction;
