@@ -412,10 +412,6 @@ fn config() {
 #[test]
 fn unknown_keys() {
     handler(
-        "quarantine = { after = 3 }",
-        &[&format!("tidegate.toml:5:1: handlers.celsius.quarantine: unknown key; known here: {HANDLER_KEYS}")],
-    );
-    handler(
         "reload = {}",
         &[&format!(
             r#"tidegate.toml:5:1: handlers.celsius.reload: unknown key; did you mean "overload"? known here: {HANDLER_KEYS}"#
