@@ -18,4 +18,5 @@ pub mod kv;
 pub mod outbox;
 pub mod receipt;
 pub mod router;
+pub mod schedule;
 pub mod session;
