@@ -374,6 +374,8 @@ pub struct DeadLetterTopic {
 pub struct Allow {
     /// Where it may publish.
     pub publish: Vec<PublishGrant>,
+    /// Bytes that it may remember; none where it may remember nothing.
+    pub kv: Option<usize>,
 }
 
 /// One entry of `allow.publish`: `BROKER:FILTER`.

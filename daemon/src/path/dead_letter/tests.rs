@@ -80,7 +80,7 @@ impl World {
         let kept = Some(self.letters.keep(input));
         let meters = Arc::clone(&self.handler);
         let completion = Completion { part, cause: None, kept, arrived: Instant::now(), meters };
-        let publishes = to.iter().map(|broker| publish(*broker)).collect();
+        let publishes = to.iter().map(|broker| publish(*broker)).collect::<Vec<_>>();
         assert!(matches!(self.outboxes.submit(publishes, completion, || {}), Submitted::Done), "there is room");
     }
 

@@ -30,6 +30,9 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
+/// All of it is in memory.
+const MOST_KV: u64 = 64 * MIB;
+
 /// More instances than any machine has use for; each has a memory of its own.
 const MAX_INSTANCES: u64 = 256;
 
@@ -181,15 +184,18 @@ fn dead_letter(handler: &str, value: &Value<'_>, brokers: &[Named<'_, broker::Pl
     value.table("dead-letter = { broker = \"BROKER\", topic = \"TOPIC\" }", read).flatten()
 }
 
-/// `allow = { publish = […] }`.
+/// `allow = { publish = […], kv = "64KiB" }`.
 fn allow(table: &Table<'_>, brokers: &[Named<'_, broker::Placed>]) -> Allow {
-    let grants = table.get("allow").and_then(|value| {
-        value.table("allow = { publish = [\"BROKER:FILTER\"] }", |table| {
-            let items = table.get("publish")?.items("[\"BROKER:FILTER\"]")?;
-            Some(items.iter().filter_map(|item| grant(item, brokers)).collect())
-        })
-    });
-    Allow { publish: grants.flatten().unwrap_or_default() }
+    let read = |table: &Table<'_>| Allow {
+        publish: table
+            .get("publish")
+            .and_then(|value| value.items("[\"BROKER:FILTER\"]"))
+            .map(|items| items.iter().filter_map(|item| grant(item, brokers)).collect())
+            .unwrap_or_default(),
+        kv: table.get("kv").and_then(|value| value.size(KIB..=MOST_KV)).map(addressable),
+    };
+    let given = table.get("allow");
+    given.and_then(|value| value.table("allow = { publish = [\"BROKER:FILTER\"] }", read)).unwrap_or_default()
 }
 
 fn grant(value: &Value<'_>, brokers: &[Named<'_, broker::Placed>]) -> Option<PublishGrant> {

@@ -21,6 +21,7 @@ use super::state::State;
 use super::ticker::Ticker;
 use crate::message::Message;
 use crate::path::handler::{CallError, Publish};
+use crate::path::kv::Transaction;
 use crate::telemetry::trace::Trace;
 
 /// Handles of resources that a guest may hold.
@@ -85,6 +86,11 @@ impl Instance {
         let (guest, init) = started?;
         init.map_err(|reason| StartError::Refused(words(&host, &reason)))?;
         Ok(Instance { store, guest, host, ticker })
+    }
+
+    /// Takes out what the last call read and wrote, whatever it returned: its writes take effect with its publishes.
+    pub fn take_kv(&mut self) -> Transaction {
+        self.store.data_mut().kv.take()
     }
 
     /// Has the guest handle a message. Gives the publishes in the order of the guest's calls.

@@ -12,6 +12,7 @@ use super::bindings::tidegate::handler::publisher::PublishError;
 use super::bindings::tidegate::handler::types;
 use super::console::Console;
 use super::host::Host;
+use super::kv::KvCall;
 use super::limits::Limits;
 use super::printable::printable;
 use super::publish::{Held, MAX_NAME_BYTES};
@@ -30,6 +31,7 @@ pub(super) struct State {
     /// When the call in progress is stopped.
     pub(super) deadline: Instant,
     pub(super) held: Held,
+    pub(super) kv: KvCall,
     /// Of the call in progress, where somebody watches its message.
     trace: Option<CallTrace>,
     /// Made by the first WASI call: guests that import none of it need not pay for it.
@@ -45,6 +47,7 @@ impl State {
             origin: None,
             deadline,
             held: Held::default(),
+            kv: KvCall::default(),
             trace: None,
             wasi: None,
             host,
@@ -56,6 +59,7 @@ impl State {
         self.trace = trace.map(CallTrace::new);
         self.origin = Some(origin);
         self.deadline = deadline;
+        self.kv.begin();
         self.limits.begin_call();
     }
 

@@ -13,15 +13,16 @@ use super::state::State;
 
 /// What a handler may import, for people.
 pub(super) const PROVIDED: &str =
-    "tidegate:handler/{types,publisher,log,clock,random,config}@0.1.0 and the interfaces of wasi:cli/imports@0.2";
+    "tidegate:handler/{types,publisher,kv,log,clock,random,config}@0.1.0 and the interfaces of wasi:cli/imports@0.2";
 
 /// Version of [`OURS`]; patch versions are compatible.
 const OUR_VERSION: &str = "0.1";
 
 /// The interfaces of our package.
-const OURS: [&str; 6] = [
+const OURS: [&str; 7] = [
     "tidegate:handler/types",
     "tidegate:handler/publisher",
+    "tidegate:handler/kv",
     "tidegate:handler/log",
     "tidegate:handler/clock",
     "tidegate:handler/random",
