@@ -21,6 +21,7 @@ mod message;
 mod path;
 mod printable;
 mod store;
+mod system;
 mod telemetry;
 mod topic;
 

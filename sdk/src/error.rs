@@ -80,8 +80,9 @@ pub enum PublishError {
     /// The call has used up its `max-publishes`.
     #[error("this call has used up its max-publishes")]
     Quota,
-    /// No broker is configured with this name.
-    #[error("no broker is named \"{0}\"")]
+    /// No broker is configured with this name. Empty where the publish names none: on a schedule it then goes to the handler's
+    /// `default-broker`, and there is no such.
+    #[error("{}", unknown_broker(.0))]
     UnknownBroker(String),
     /// Too much waits for this broker already. Reserved: the daemon does not return it yet, since whether there is room is known
     /// once the call has returned `Ok`.
@@ -90,6 +91,14 @@ pub enum PublishError {
     /// In the daemon's words.
     #[error("{0}")]
     Other(String),
+}
+
+fn unknown_broker(name: &str) -> String {
+    if name.is_empty() {
+        "the publish names no broker, and the handler has no default-broker".to_owned()
+    } else {
+        format!("no broker is named \"{name}\"")
+    }
 }
 
 impl From<PublishError> for Error {
@@ -175,6 +184,8 @@ mod tests {
         check(PublishError::TooLarge, reject("the publishes of this call are larger than max-publish-bytes"));
         check(PublishError::Quota, reject("this call has used up its max-publishes"));
         check(PublishError::UnknownBroker("x".into()), reject("no broker is named \"x\""));
+        let none = "the publish names no broker, and the handler has no default-broker";
+        check(PublishError::UnknownBroker(String::new()), reject(none));
     }
 
     #[test]

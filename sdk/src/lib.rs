@@ -1,7 +1,7 @@
 //! Write Tidegate handlers in Rust.
 //!
-//! A handler is a function that gets each message of the subscriptions that name it. It runs sandboxed, as a WebAssembly
-//! component; what it may reach is in this crate and nowhere else.
+//! A handler is a function that gets each message of the subscriptions that name it, or one that runs on a schedule, or both. It
+//! runs sandboxed, as a WebAssembly component; what it may reach is in this crate and nowhere else.
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
@@ -61,6 +61,8 @@ mod error;
 pub mod log;
 mod message;
 pub mod random;
+mod run;
+pub mod system;
 mod template;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
@@ -70,6 +72,7 @@ mod wasm;
 pub use config::{ConfigError, config};
 pub use error::{Error, OrFail, PublishError, Result, reject, retry};
 pub use message::{Message, Outgoing, Properties, Qos};
+pub use run::{Run, Trigger};
 pub use serde_json;
 pub use template::{TemplateError, TopicTemplate};
 
@@ -107,6 +110,11 @@ pub fn publish(message: Outgoing) -> Result<(), PublishError> {
 /// | `handler!(handle)` | `handle` is a `fn(&Message) -> Result` |
 /// | `handler!(handle, init = check)` | `check`, a `fn() -> Result<(), impl Display>`, runs before an instance's first call; its error refuses the plugin |
 /// | `handler!(handle, state = start)` | `start`, a `fn() -> Result<State, impl Display>`, makes what `handle`, a `fn(&mut State, &Message) -> Result`, keeps between calls. State lives and dies with its instance |
+/// | `handler!(on_schedule = run)` | `run`, a `fn(&Run) -> Result`, runs on schedules and on silence; the handler gets no messages |
+/// | `handler!(handle, on_schedule = run)` | the handler does both |
+///
+/// `init` and `state` stand behind `on_schedule` too: with a state, `run` is a `fn(&mut State, &Run) -> Result`. Runs are calls of
+/// the handler's first instance, so with `instances = 1` they see the state that messages left.
 ///
 /// ```
 /// use tidegate_sdk::{Message, Result, info};
@@ -125,25 +133,54 @@ pub fn publish(message: Outgoing) -> Result<(), PublishError> {
 ///
 /// tidegate_sdk::handler!(count, state = start);
 /// ```
+///
+/// ```
+/// use tidegate_sdk::{Outgoing, Result, Run, publish};
+///
+/// fn beat(run: &Run) -> Result {
+///     publish(Outgoing::new("gateway/heartbeat", run.name.as_str()).to_broker("plant"))?;
+///     Ok(())
+/// }
+///
+/// tidegate_sdk::handler!(on_schedule = beat);
+/// ```
 #[macro_export]
 macro_rules! handler {
+    (on_schedule = $run:expr $(,)?) => {
+        $crate::handler!(on_schedule = $run, init = || Ok::<(), $crate::Error>(()));
+    };
+    (on_schedule = $run:expr, init = $init:expr $(,)?) => {
+        $crate::handler!(@start schedule_handler || $crate::__private::runs($run, $init));
+    };
+    (on_schedule = $run:expr, state = $start:expr $(,)?) => {
+        $crate::handler!(@start schedule_handler || $crate::__private::stateful_runs($run, $start));
+    };
+    ($handle:expr, on_schedule = $run:expr $(,)?) => {
+        $crate::handler!($handle, on_schedule = $run, init = || Ok::<(), $crate::Error>(()));
+    };
+    ($handle:expr, on_schedule = $run:expr, init = $init:expr $(,)?) => {
+        $crate::handler!(@start full_handler || $crate::__private::both($handle, $run, $init));
+    };
+    ($handle:expr, on_schedule = $run:expr, state = $start:expr $(,)?) => {
+        $crate::handler!(@start full_handler || $crate::__private::stateful_both($handle, $run, $start));
+    };
     ($handle:expr $(,)?) => {
-        $crate::handler!(@start || $crate::__private::stateless($handle, || Ok::<(), $crate::Error>(())));
+        $crate::handler!($handle, init = || Ok::<(), $crate::Error>(()));
     };
     ($handle:expr, init = $init:expr $(,)?) => {
-        $crate::handler!(@start || $crate::__private::stateless($handle, $init));
+        $crate::handler!(@start message_handler || $crate::__private::stateless($handle, $init));
     };
     ($handle:expr, state = $start:expr $(,)?) => {
-        $crate::handler!(@start || $crate::__private::stateful($handle, $start));
+        $crate::handler!(@start message_handler || $crate::__private::stateful($handle, $start));
     };
-    (@start $start:expr) => {
+    (@start $world:ident $start:expr) => {
         // Natively there is nothing to export, but the functions are checked, and are in use.
         #[cfg(not(target_family = "wasm"))]
         const _: $crate::__private::Start = $start;
         #[cfg(target_family = "wasm")]
         const _: () = {
             const START: $crate::__private::Start = $start;
-            $crate::__private::export_component!(START);
+            $crate::__private::export_component!($world START);
         };
     };
 }
@@ -151,12 +188,12 @@ macro_rules! handler {
 /// What the macros of this crate expand to. Not for use by hand: it changes without notice.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::entry::{Start, stateful, stateless};
+    pub use crate::entry::{Start, both, runs, stateful, stateful_both, stateful_runs, stateless};
     #[cfg(target_family = "wasm")]
     pub use crate::{
         __export_component as export_component,
-        entry::{call, init},
-        wasm::{bindings, failure},
+        entry::{call, init, run},
+        wasm::{bindings, due, failure, lifecycle, on_message, on_schedule},
     };
 }
 

@@ -29,7 +29,8 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::log::Level;
-use crate::{Message, Outgoing, PublishError, Qos, Result, config};
+use crate::system::Readings;
+use crate::{Message, Outgoing, PublishError, Qos, Result, Run, Trigger, config, reject};
 
 thread_local! {
     /// The host of the call that this thread runs; each `Host::run` sets it and takes it back.
@@ -76,6 +77,29 @@ pub fn message(topic: impl Into<String>, payload: impl Into<Vec<u8>>) -> Message
     }
 }
 
+/// A run of the schedule of this name, due at the Unix epoch.
+pub fn scheduled(name: impl Into<String>) -> Run {
+    Run { trigger: Trigger::Schedule, name: name.into(), due: SystemTime::UNIX_EPOCH }
+}
+
+/// A run for the silence of the subscription of this name, due at the Unix epoch.
+pub fn silent(subscription: impl Into<String>) -> Run {
+    Run { trigger: Trigger::Silence, name: subscription.into(), due: SystemTime::UNIX_EPOCH }
+}
+
+/// Readings of a small machine.
+pub fn readings() -> Readings {
+    Readings {
+        model: "test".into(),
+        serial_number: "unknown".into(),
+        os_version: "Test 1".into(),
+        cpu_load: 7,
+        used_memory: 100 << 20,
+        free_memory: 156 << 20,
+        uptime: 3_600,
+    }
+}
+
 /// Calls a handler on a host with an empty configuration.
 pub fn call(handle: impl FnOnce(&Message) -> Result, message: &Message) -> Outcome {
     Host::new().call(handle, message)
@@ -89,6 +113,7 @@ pub struct Host {
     now: SystemTime,
     level: Level,
     refusal: Option<PublishError>,
+    readings: Option<Readings>,
     publishes: Vec<Outgoing>,
     logs: Vec<LogLine>,
 }
@@ -101,6 +126,7 @@ impl Host {
             now: SystemTime::UNIX_EPOCH,
             level: Level::Trace,
             refusal: None,
+            readings: None,
             publishes: Vec::new(),
             logs: Vec::new(),
         }
@@ -129,12 +155,18 @@ impl Host {
         Host { refusal: Some(error), ..self }
     }
 
+    /// Granting `allow.system`, with these readings.
+    pub fn system(self, readings: &Readings) -> Host {
+        Host { readings: Some(readings.clone()), ..self }
+    }
+
     /// Calls a handler, as a new instance.
     pub fn call(&self, handle: impl FnOnce(&Message) -> Result, message: &Message) -> Outcome {
         self.run(|| handle(message))
     }
 
-    /// Runs any code of a handler, as a new instance: its `init`, or several calls of one that keeps state.
+    /// Runs any code of a handler, as a new instance: its `init`, what it does on a schedule, or several calls of one that keeps
+    /// state.
     pub fn run<T>(&self, code: impl FnOnce() -> T) -> Outcome<T> {
         config::forget();
         CURRENT.set(self.clone());
@@ -200,6 +232,10 @@ pub(crate) fn random_bytes(len: u32) -> Vec<u8> {
     use std::hash::{BuildHasher, RandomState};
     let words = std::iter::repeat_with(|| RandomState::new().hash_one(0).to_le_bytes());
     words.flatten().take(len as usize).collect()
+}
+
+pub(crate) fn system() -> Result<Readings> {
+    CURRENT.with_borrow(|host| host.readings.clone()).ok_or_else(|| reject("the host grants no allow.system"))
 }
 
 pub(crate) fn config_json() -> String {

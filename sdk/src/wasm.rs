@@ -1,7 +1,8 @@
 //! The daemon as a component sees it.
 //!
-//! Owns: the generated bindings of `wit/handler.wit` and the translation between their types and the SDK's. Everything above
-//! it is the same natively, where [`crate::testing`] stands in its place.
+//! Owns: the generated bindings of `wit/handler.wit` and the translation between their types and the SDK's. Each interface that a
+//! handler may export has bindings of its own: a handler's world is made of those that it exports. Everything above it is the
+//! same natively, where [`crate::testing`] stands in its place.
 
 use std::time::Duration;
 
@@ -9,17 +10,60 @@ use bindings::tidegate::handler as imports;
 use imports::types;
 
 use crate::log::Level;
-use crate::{Error, Message, Outgoing, Properties, PublishError, Qos, clock};
+use crate::system::Readings;
+use crate::{Error, Message, Outgoing, Properties, PublishError, Qos, Run, Trigger, clock, reject};
 
-/// What `wit-bindgen` makes of the contract.
+/// What `wit-bindgen` makes of the contract: what all worlds import.
 #[doc(hidden)]
 pub mod bindings {
     wit_bindgen::generate!({
         path: "../wit",
-        world: "message-handler",
+        world: "imports",
+    });
+}
+
+/// What every handler exports.
+#[doc(hidden)]
+pub mod lifecycle {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "package tidegate:sdk; world lifecycle { export tidegate:handler/lifecycle@0.1.0; }",
+        world: "tidegate:sdk/lifecycle",
         pub_export_macro: true,
-        export_macro_name: "export_bindings",
-        default_bindings_module: "tidegate_sdk::__private::bindings",
+        export_macro_name: "export_lifecycle",
+        default_bindings_module: "tidegate_sdk::__private::lifecycle",
+    });
+}
+
+/// What a handler of messages exports.
+#[doc(hidden)]
+pub mod on_message {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "package tidegate:sdk; world on-message { export tidegate:handler/on-message@0.1.0; }",
+        world: "tidegate:sdk/on-message",
+        pub_export_macro: true,
+        export_macro_name: "export_on_message",
+        default_bindings_module: "tidegate_sdk::__private::on_message",
+        with: {
+            "tidegate:handler/types@0.1.0": crate::wasm::bindings::tidegate::handler::types,
+        },
+    });
+}
+
+/// What a handler of schedules exports.
+#[doc(hidden)]
+pub mod on_schedule {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "package tidegate:sdk; world on-schedule { export tidegate:handler/on-schedule@0.1.0; }",
+        world: "tidegate:sdk/on-schedule",
+        pub_export_macro: true,
+        export_macro_name: "export_on_schedule",
+        default_bindings_module: "tidegate_sdk::__private::on_schedule",
+        with: {
+            "tidegate:handler/types@0.1.0": crate::wasm::bindings::tidegate::handler::types,
+        },
     });
 }
 
@@ -27,21 +71,49 @@ pub mod bindings {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_component {
-    ($start:expr) => {
+    (message_handler $start:expr) => {
+        $crate::__private::export_component!(@lifecycle $start);
+        $crate::__private::export_component!(@on_message);
+    };
+    (schedule_handler $start:expr) => {
+        $crate::__private::export_component!(@lifecycle $start);
+        $crate::__private::export_component!(@on_schedule);
+    };
+    (full_handler $start:expr) => {
+        $crate::__private::export_component!(@lifecycle $start);
+        $crate::__private::export_component!(@on_message);
+        $crate::__private::export_component!(@on_schedule);
+    };
+    (@lifecycle $start:expr) => {
         struct Component;
-        impl $crate::__private::bindings::exports::tidegate::handler::lifecycle::Guest for Component {
+        impl $crate::__private::lifecycle::exports::tidegate::handler::lifecycle::Guest for Component {
             fn init() -> Result<(), String> {
                 $crate::__private::init($start)
             }
         }
-        impl $crate::__private::bindings::exports::tidegate::handler::on_message::Guest for Component {
+        $crate::__private::lifecycle::export_lifecycle!(Component with_types_in $crate::__private::lifecycle);
+    };
+    (@on_message) => {
+        impl $crate::__private::on_message::exports::tidegate::handler::on_message::Guest for Component {
             fn handle(
                 message: $crate::__private::bindings::tidegate::handler::types::Message,
             ) -> Result<(), $crate::__private::bindings::tidegate::handler::types::Failure> {
                 $crate::__private::call(&message.into()).map_err($crate::__private::failure)
             }
         }
-        $crate::__private::bindings::export_bindings!(Component with_types_in $crate::__private::bindings);
+        $crate::__private::on_message::export_on_message!(Component with_types_in $crate::__private::on_message);
+    };
+    (@on_schedule) => {
+        impl $crate::__private::on_schedule::exports::tidegate::handler::on_schedule::Guest for Component {
+            fn run(
+                trigger: $crate::__private::on_schedule::exports::tidegate::handler::on_schedule::Trigger,
+                name: String,
+                due: u64,
+            ) -> Result<(), $crate::__private::bindings::tidegate::handler::types::Failure> {
+                $crate::__private::run(&$crate::__private::due(trigger, name, due)).map_err($crate::__private::failure)
+            }
+        }
+        $crate::__private::on_schedule::export_on_schedule!(Component with_types_in $crate::__private::on_schedule);
     };
 }
 
@@ -76,6 +148,12 @@ pub(crate) fn config_json() -> String {
     imports::config::json()
 }
 
+pub(crate) fn system() -> crate::Result<Readings> {
+    let imports::system::Readings { model, serial_number, os_version, cpu_load, used_memory, free_memory, uptime } =
+        imports::system::read().map_err(reject)?;
+    Ok(Readings { model, serial_number, os_version, cpu_load, used_memory, free_memory, uptime })
+}
+
 /// The failure that the daemon gets for an error.
 pub fn failure(error: Error) -> types::Failure {
     match error {
@@ -107,6 +185,16 @@ impl From<types::Message> for Message {
             properties: message.properties.map(Into::into),
         }
     }
+}
+
+/// What is due, in the SDK's own words.
+pub fn due(trigger: on_schedule::exports::tidegate::handler::on_schedule::Trigger, name: String, due: u64) -> Run {
+    use on_schedule::exports::tidegate::handler::on_schedule::Trigger as Wire;
+    let trigger = match trigger {
+        Wire::Schedule => Trigger::Schedule,
+        Wire::Silence => Trigger::Silence,
+    };
+    Run { trigger, name, due: clock::from_unix(due) }
 }
 
 impl From<types::Properties> for Properties {

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use tidegate_tests::fault::{
-    AHEAD, Collector, Direction, Flow, Ledger, Mode, PATIENT, Pace, Proxy, Row, STUCK, Sender,
+    AHEAD, Collector, Direction, Flow, Ledger, Mode, On, PATIENT, Pace, Proxy, Row, STUCK, Sender,
 };
 use tidegate_tests::metrics::Metrics;
-use tidegate_tests::{Config, Daemon, Mosquitto, Protocol, on_both_protocols, wait};
+use tidegate_tests::{Config, Daemon, Mosquitto, on_both_stores, wait};
 
-on_both_protocols!(neither_waits_for_the_other);
+on_both_stores!(neither_waits_for_the_other);
 
 /// Messages in each direction, in the smallest size.
 const MESSAGES: usize = 20_000;
@@ -29,15 +29,15 @@ struct Way {
     ledger: Arc<Ledger>,
 }
 
-fn neither_waits_for_the_other(protocol: Protocol) {
-    let row = Row::begin("fault_bridges_full");
+fn neither_waits_for_the_other(on: On) {
+    let (row, protocol) = (Row::begin("fault_bridges_full", on), on.protocol);
     let (plant, cloud) = (Mosquitto::persistent(), Mosquitto::persistent());
     let (to_plant, to_cloud) = (Proxy::start(plant.port(), protocol), Proxy::start(cloud.port(), protocol));
-    let outbox = format!("outbox = {{ max-messages = {SMALL} }}");
+    let outbox = format!("{}outbox.max-messages = {SMALL}", on.outbox());
     let config = Config::new().broker("plant", to_plant.port(), protocol, &outbox);
     let config = bridge(config.broker("cloud", to_cloud.port(), protocol, &outbox), "plant", "cloud", "up");
     let daemon = Daemon::start(&bridge(config, "cloud", "plant", "down"));
-    let (up, down) = (way(&row, &plant, &cloud, protocol, "up"), way(&row, &cloud, &plant, protocol, "down"));
+    let (up, down) = (way(&row, &plant, &cloud, "up"), way(&row, &cloud, &plant, "down"));
 
     let (count, rounds) = (up.ledger.flow().count(), row.scaled(ROUNDS));
     let full = |broker| move |metrics: &Metrics| waiting(metrics, broker) == SMALL as f64;
@@ -86,7 +86,8 @@ fn bridge(config: Config, from: &str, to: &str, topic: &str) -> Config {
 }
 
 /// Sends `NAME/0` and so on to one broker, faster than it can come out at the other.
-fn way(row: &Row, from: &Mosquitto, to: &Mosquitto, protocol: Protocol, name: &str) -> Way {
+fn way(row: &Row, from: &Mosquitto, to: &Mosquitto, name: &str) -> Way {
+    let protocol = row.on().protocol;
     let flow = Flow::new(name, TOPICS, row.scaled(MESSAGES));
     let ledger = Ledger::new(&flow, "out/");
     let collector = Collector::start(to.port(), protocol, &ledger);

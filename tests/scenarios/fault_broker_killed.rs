@@ -4,10 +4,10 @@
 //! mosquitto forgets what happened between its last save and its death, what it had acknowledged included: that is not the
 //! gateway's loss, and the sender sends it again. The outputs go to a broker that stays.
 
-use tidegate_tests::fault::{Row, STUCK, Setup};
-use tidegate_tests::{Protocol, on_both_protocols};
+use tidegate_tests::fault::{On, Row, STUCK, Setup};
+use tidegate_tests::on_both_stores;
 
-on_both_protocols!(nothing_is_lost_and_each_topic_stays_in_order);
+on_both_stores!(nothing_is_lost_and_each_topic_stays_in_order);
 
 /// In each protocol.
 const KILLS: usize = 5;
@@ -15,10 +15,10 @@ const KILLS: usize = 5;
 /// Outputs between a save and the death after it.
 const FORGOTTEN: std::ops::Range<u64> = 1..1000;
 
-fn nothing_is_lost_and_each_topic_stays_in_order(protocol: Protocol) {
-    let mut row = Row::begin("fault_broker_killed");
+fn nothing_is_lost_and_each_topic_stays_in_order(on: On) {
+    let mut row = Row::begin("fault_broker_killed", on);
     let kills = row.scaled(KILLS);
-    let mut bench = Setup::new(&row, protocol).start();
+    let mut bench = Setup::new(&row).start();
     let messages = bench.ledger.flow().count();
     for kill in 1..=kills {
         bench.wait_distinct(kill * messages / (kills + 1));

@@ -1,19 +1,19 @@
 //! Connections to both brokers are cut at random bytes of either direction, again and again: nothing is lost, each topic stays in
 //! order, and on each connection acknowledgements leave in the order of arrival [MQTT-4.6.0-2].
 
-use tidegate_tests::fault::{Bench, Cut, Direction, Random, Row, STUCK, Setup};
+use tidegate_tests::fault::{Bench, Cut, Direction, On, Random, Row, STUCK, Setup};
+use tidegate_tests::on_both_stores;
 use tidegate_tests::wait;
-use tidegate_tests::{Protocol, on_both_protocols};
 
-on_both_protocols!(nothing_is_lost_and_each_topic_stays_in_order);
+on_both_stores!(nothing_is_lost_and_each_topic_stays_in_order);
 
 /// In each protocol.
 const CUTS: usize = 50;
 
-fn nothing_is_lost_and_each_topic_stays_in_order(protocol: Protocol) {
-    let mut row = Row::begin("fault_connection_cut");
+fn nothing_is_lost_and_each_topic_stays_in_order(on: On) {
+    let mut row = Row::begin("fault_connection_cut", on);
     let cuts = row.scaled(CUTS);
-    let bench = Setup::new(&row, protocol).start();
+    let bench = Setup::new(&row).start();
     for _ in 0..cuts {
         cut(&bench, row.random());
     }

@@ -3,17 +3,20 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_tests::fault::{Row, STUCK, Setup};
-use tidegate_tests::{Daemon, Protocol, on_both_protocols, wait};
+use tidegate_tests::fault::{On, Row, STUCK, Setup};
+use tidegate_tests::{Daemon, on_both_stores, wait};
 
-on_both_protocols!(calls_that_miss_their_deadline_are_made_again);
+on_both_stores!(calls_that_miss_their_deadline_are_made_again);
 
 /// How long it stands still: longer than `call-deadline`, which is 1 s unless told otherwise.
 const FROZEN: Duration = Duration::from_millis(1200);
 
-/// One call in a thousand of a topic says "holding" and then takes its time, unless it is made again: long enough to be met by a
+/// A call of a topic says "holding" and then takes its time, unless it is made again: long enough to be met by a
 /// freeze, and well below its deadline.
-const HOLDS: &str = "mode = \"hold\", ms = 400, attempts = 1, trigger = \"500 \", broker = \"cloud\"";
+const HOLDS: &str = "mode = \"hold\", ms = 400, attempts = 1, broker = \"cloud\"";
+
+/// Which one of its topic, in the smallest size.
+const HELD: usize = 500;
 
 /// Calls that are to be hit.
 const HITS: usize = 3;
@@ -21,12 +24,14 @@ const HITS: usize = 3;
 /// Freezes at most: a machine that is loaded besides may freeze the daemon only when the call is over.
 const FREEZES: usize = 10;
 
-fn calls_that_miss_their_deadline_are_made_again(protocol: Protocol) {
-    let row = Row::begin("fault_daemon_frozen");
-    let bench = Setup::new(&row, protocol)
-        .tables(|config| {
+fn calls_that_miss_their_deadline_are_made_again(on: On) {
+    let row = Row::begin("fault_daemon_frozen", on);
+    // Larger sizes have more of them: their numbers end in it.
+    let holds = format!("{HOLDS}, trigger = \"{} \"", row.scaled(HELD).min(HELD));
+    let bench = Setup::new(&row)
+        .tables(move |config| {
             // As patient as a handler is unless told otherwise.
-            config.guest("slow", "cloud", HOLDS, "instances = 2").subscription("plant", "in/#", 1, "slow", "")
+            config.guest("slow", "cloud", &holds, "instances = 2").subscription("plant", "in/#", 1, "slow", "")
         })
         .start();
     let (count, most, enough) = (bench.ledger.flow().count(), row.scaled(FREEZES), row.scaled(HITS) as f64);

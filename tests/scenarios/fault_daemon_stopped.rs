@@ -1,18 +1,18 @@
 //! The daemon is stopped in order and started again in the middle of a stream: nothing is lost, each topic stays in order, and
 //! what was finished within `shutdown-grace` does not run again.
 
-use tidegate_tests::fault::{Row, STUCK, Setup};
-use tidegate_tests::{Protocol, on_both_protocols, wait};
+use tidegate_tests::fault::{On, Row, STUCK, Setup};
+use tidegate_tests::{on_both_stores, wait};
 
-on_both_protocols!(nothing_is_lost_and_nothing_runs_twice);
+on_both_stores!(nothing_is_lost_and_nothing_runs_twice);
 
 /// In each protocol.
 const STOPS: usize = 4;
 
-fn nothing_is_lost_and_nothing_runs_twice(protocol: Protocol) {
-    let row = Row::begin("fault_daemon_stopped");
+fn nothing_is_lost_and_nothing_runs_twice(on: On) {
+    let row = Row::begin("fault_daemon_stopped", on);
     let stops = row.scaled(STOPS);
-    let mut bench = Setup::new(&row, protocol).start();
+    let mut bench = Setup::new(&row).start();
     let messages = bench.ledger.flow().count();
     for stop in 1..=stops {
         bench.wait_distinct(stop * messages / (stops + 1));

@@ -1,10 +1,10 @@
 //! A handler that fails and traps now and then, while connections are cut and the daemon is killed: what was to be called again
 //! is not lost, and its topic stays in order.
 
-use tidegate_tests::fault::{Bench, Cut, Direction, PATIENT, Row, STUCK, Setup};
-use tidegate_tests::{Protocol, on_both_protocols};
+use tidegate_tests::fault::{Bench, Cut, Direction, On, PATIENT, Row, STUCK, Setup};
+use tidegate_tests::on_both_stores;
 
-on_both_protocols!(nothing_is_lost_and_each_topic_stays_in_order);
+on_both_stores!(nothing_is_lost_and_each_topic_stays_in_order);
 
 /// Kills, and as many cuts of a connection to each broker.
 const ROUNDS: usize = 4;
@@ -12,12 +12,12 @@ const ROUNDS: usize = 4;
 /// Never the end of a message, and long enough that some wait to be called again at any time.
 const RETRY: &str = "retry = { max = 1000, backoff = \"5ms..50ms\", max-time = \"1h\" }\ninstances = 2";
 
-fn nothing_is_lost_and_each_topic_stays_in_order(protocol: Protocol) {
-    let mut row = Row::begin("fault_retry_and_kill");
+fn nothing_is_lost_and_each_topic_stays_in_order(on: On) {
+    let mut row = Row::begin("fault_retry_and_kill", on);
     let rounds = row.scaled(ROUNDS);
     let seed = row.random().below(0..1 << 32);
     let guest = format!("mode = \"flaky\", fails = 0.1, traps = 0.01, seed = {seed}, broker = \"cloud\"");
-    let mut bench = Setup::new(&row, protocol)
+    let mut bench = Setup::new(&row)
         .tables(move |config| {
             config
                 .guest("flaky", "cloud", &guest, &format!("{RETRY}\n{PATIENT}"))

@@ -5,18 +5,18 @@
 
 use std::collections::BTreeSet;
 
-use tidegate_tests::fault::{Bench, Row, STUCK, Setup};
-use tidegate_tests::{Protocol, on_both_protocols};
+use tidegate_tests::fault::{Bench, On, Row, STUCK, Setup};
+use tidegate_tests::on_both_stores;
 
-on_both_protocols!(what_was_delivered_has_its_output_once);
+on_both_stores!(what_was_delivered_has_its_output_once);
 
 /// In each protocol.
 const LOSSES: usize = 5;
 
-fn what_was_delivered_has_its_output_once(protocol: Protocol) {
-    let row = Row::begin("fault_session_lost");
+fn what_was_delivered_has_its_output_once(on: On) {
+    let row = Row::begin("fault_session_lost", on);
     let losses = row.scaled(LOSSES);
-    let mut bench = Setup::new(&row, protocol).start();
+    let mut bench = Setup::new(&row).start();
     let messages = bench.ledger.flow().count();
     for loss in 1..=losses {
         bench.wait_distinct(loss * messages / (losses + 1));

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_tests::fault::{Bench, Cut, PATIENT, Row, STUCK, Setup};
+use tidegate_tests::fault::{Bench, Cut, On, PATIENT, Row, STUCK, Setup};
 use tidegate_tests::{Protocol, on_both_protocols, wait};
 
 on_both_protocols!(
@@ -18,18 +18,18 @@ const RATE: u32 = 2500;
 const MOSQUITTO_IN_FLIGHT: usize = 20;
 
 fn outputs_wait_for_their_broker_and_inputs_stay_unacknowledged(protocol: Protocol) {
-    let row = Row::begin("fault_target_down");
-    let setup = Setup::new(&row, protocol);
+    let row = Row::begin("fault_target_down", On::memory(protocol));
+    let setup = Setup::new(&row);
     run(&row, setup, |waiting, in_progress| waiting == in_progress);
 }
 
 fn a_full_outbox_holds_the_source_broker_back(protocol: Protocol) {
     // Less than the source broker has on its way.
     let small = if protocol == Protocol::V5 { 100 } else { MOSQUITTO_IN_FLIGHT / 2 };
-    let row = Row::begin("fault_target_down");
-    let setup = Setup::new(&row, protocol)
+    let row = Row::begin("fault_target_down", On::memory(protocol));
+    let setup = Setup::new(&row)
         .plant("receive-maximum = 300")
-        .cloud(&format!("outbox = {{ max-messages = {small} }}"))
+        .cloud(&format!("outbox.max-messages = {small}"))
         .tables(|config| {
             let keys = "allow = { publish = [\"cloud:out/#\"] }\nmax-publishes = 1\n\
                         config = { broker = \"cloud\", topic = \"out/{topic}\" }\ninstances = 2";

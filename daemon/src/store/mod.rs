@@ -61,13 +61,7 @@ impl Store {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn read(
-        &self,
-        table: Table,
-        group: &str,
-        from: &[u8],
-        most: (usize, usize),
-    ) -> Result<Vec<Found>, StoreError> {
+    pub fn read(&self, table: Table, group: &str, from: &[u8], most: (usize, usize)) -> Result<Vec<Found>, StoreError> {
         self.file.read(table, group, from, most)
     }
 

@@ -82,9 +82,10 @@ impl Queue {
                 return None;
             }
             waiting = match waiting.due {
-                Some(due) => {
-                    self.came.wait_timeout(waiting, due - now).map_or_else(|poisoned| poisoned.into_inner().0, |(w, _)| w)
-                }
+                Some(due) => self
+                    .came
+                    .wait_timeout(waiting, due - now)
+                    .map_or_else(|poisoned| poisoned.into_inner().0, |(w, _)| w),
                 None => self.came.wait(waiting).unwrap_or_else(PoisonError::into_inner),
             };
         }

@@ -7,8 +7,7 @@
 use std::sync::Arc;
 
 use super::ledger::shown;
-use super::{Collector, Direction, Flow, Ledger, Pace, Proxy, Row, Sender, Verdict};
-use crate::client::Protocol;
+use super::{Collector, Direction, Flow, Ledger, On, Pace, Proxy, Row, Sender, Verdict};
 use crate::client::message::Message;
 use crate::metrics::Metrics;
 use crate::mosquitto::Options;
@@ -29,7 +28,7 @@ pub const PATIENT: &str = "call-deadline = \"1m\"";
 
 /// A row's set-up that is not started yet.
 pub struct Setup {
-    protocol: Protocol,
+    on: On,
     flow: Flow,
     top: String,
     plant: String,
@@ -40,11 +39,11 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// 20,000 messages, times the row's size, over 16 topics.
-    pub fn new(row: &Row, protocol: Protocol) -> Setup {
+    /// 20,000 messages, times the row's size, over 16 topics. The target's outbox is where the row says.
+    pub fn new(row: &Row) -> Setup {
         let flow = Flow::new("in", TOPICS, row.scaled(MESSAGES));
         let (top, plant, cloud) = (String::new(), String::new(), String::new());
-        Setup { protocol, flow, top, plant, cloud, tables: None, pace: None, others: Vec::new() }
+        Setup { on: row.on(), flow, top, plant, cloud, tables: None, pace: None, others: Vec::new() }
     }
 
     /// With these keys before the first table of the configuration.
@@ -57,7 +56,7 @@ impl Setup {
         Setup { plant: keys.to_owned(), ..self }
     }
 
-    /// With these keys of the target broker.
+    /// With these keys of the target broker; those of its outbox each on its own, such as `outbox.max-messages = 10`.
     pub fn cloud(self, keys: &str) -> Setup {
         Setup { cloud: keys.to_owned(), ..self }
     }
@@ -82,7 +81,8 @@ impl Setup {
     /// Starts all of it, the daemon first, and begins to send once it is ready.
     #[track_caller]
     pub fn start(self) -> Bench {
-        let Setup { protocol, flow, top, plant: plant_keys, cloud: cloud_keys, tables, pace, others } = self;
+        let Setup { on, flow, top, plant: plant_keys, cloud: cloud_keys, tables, pace, others } = self;
+        let protocol = on.protocol;
         let start = || Mosquitto::with(Options { persistent: true, ..Options::default() });
         let (plant, cloud) = (start(), start());
         let (to_plant, to_cloud) = (Proxy::start(plant.port(), protocol), Proxy::start(cloud.port(), protocol));
@@ -90,7 +90,7 @@ impl Setup {
             "cloud",
             to_cloud.port(),
             protocol,
-            &cloud_keys,
+            &format!("{}{cloud_keys}", on.outbox()),
         );
         let config = match tables {
             Some(tables) => tables(config),

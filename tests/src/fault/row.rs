@@ -1,6 +1,7 @@
 //! The frame of a row: how large it is, what its chance is, and what it tells at its end.
 //!
-//! Two environment variables steer it: `TIDEGATE_FAULT_SIZE`, by which all counts are multiplied (1 unless given), and
+//! Two environment variables steer it: `TIDEGATE_FAULT_SIZE`, by which all counts are multiplied (1 unless given; rows on the
+//! disk are smaller then), and
 //! `TIDEGATE_FAULT_SEED`, which a failed row prints and which makes its faults fall as they did then; the rest is the machine's
 //! timing.
 
@@ -9,7 +10,7 @@ use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Random, Verdict};
+use super::{On, Random, Verdict};
 
 /// Multiplies all counts of a row.
 const SIZE: &str = "TIDEGATE_FAULT_SIZE";
@@ -20,7 +21,8 @@ const SEED: &str = "TIDEGATE_FAULT_SEED";
 /// A row that runs. Dropping it while its test fails prints how it is repeated.
 pub struct Row {
     name: String,
-    size: usize,
+    size: Option<usize>,
+    on: On,
     seed: u64,
     random: Random,
     since: Instant,
@@ -31,16 +33,22 @@ impl Row {
     ///
     /// # Panics
     /// An environment variable of the bench is no number.
-    pub fn begin(name: &str) -> Row {
+    pub fn begin(name: &str, on: On) -> Row {
         let seed = variable(SEED).unwrap_or_else(Random::seed);
-        let size = variable(SIZE).unwrap_or(1);
-        assert!(size > 0, "{SIZE} must be at least 1");
-        Row { name: name.to_owned(), size, seed, random: Random::new(seed), since: Instant::now() }
+        let size = variable(SIZE);
+        assert!(size != Some(0), "{SIZE} must be at least 1");
+        Row { name: name.to_owned(), size, on, seed, random: Random::new(seed), since: Instant::now() }
     }
 
-    /// So many in the smallest size, and in larger ones that many times the size.
+    /// What it runs on.
+    pub fn on(&self) -> On {
+        self.on
+    }
+
+    /// So many in the smallest size, and in larger ones that many times the size. On the disk a part of it, unless a size is
+    /// asked for or it is to run in full.
     pub fn scaled(&self, count: usize) -> usize {
-        count * self.size
+        self.size.map_or_else(|| count.div_ceil(self.on.divisor()), |size| count * size)
     }
 
     /// The row's chance.
@@ -68,7 +76,8 @@ impl Drop for Row {
     fn drop(&mut self) {
         if thread::panicking() {
             let Row { name, size, seed, .. } = self;
-            eprintln!("\nthe same faults again: {SEED}={seed} {SIZE}={size} cargo xtask test -- {name}\n");
+            let size = size.map_or_else(String::new, |size| format!("{SIZE}={size} "));
+            eprintln!("\nthe same faults again: {SEED}={seed} {size}cargo xtask test -- {name}\n");
         }
     }
 }

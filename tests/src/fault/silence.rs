@@ -7,8 +7,8 @@
 use std::thread;
 use std::time::Duration;
 
-use super::{Bench, Bystander, Direction, Mode, Proxy, Row, STUCK, Setup, relay};
-use crate::{Protocol, wait};
+use super::{Bench, Bystander, Direction, Mode, On, Proxy, Row, STUCK, Setup, relay};
+use crate::wait;
 
 /// The shortest that there is.
 const KEEP_ALIVE: &str = "keep-alive = 30";
@@ -35,21 +35,21 @@ impl Leg {
 
 /// Runs a row's legs beside each other, each in a thread that tells by its name what it is about. With [`Mode::Stall`] what was
 /// held arrives in the end, late; with [`Mode::Discard`] never.
-pub fn fall_silent(row: &'static str, mode: Mode, legs: [(Leg, Protocol, Direction); 2]) {
+pub fn fall_silent(row: &'static str, mode: Mode, legs: [(Leg, On, Direction); 2]) {
     thread::scope(|scope| {
-        for (leg, protocol, direction) in legs {
-            let name = format!("{row}::{leg:?}::{direction:?}::{protocol}");
-            let run = move || one(row, mode, leg, protocol, direction);
+        for (leg, on, direction) in legs {
+            let name = format!("{row}::{leg:?}::{direction:?}::{}::{:?}", on.protocol, on.store);
+            let run = move || one(row, mode, leg, on, direction);
             thread::Builder::new().name(name).spawn_scoped(scope, run).expect("the system has a thread left");
         }
     });
 }
 
-fn one(row: &'static str, mode: Mode, leg: Leg, protocol: Protocol, direction: Direction) {
-    let row = Row::begin(row);
-    let mut beside = Bystander::new(protocol);
+fn one(row: &'static str, mode: Mode, leg: Leg, on: On, direction: Direction) {
+    let row = Row::begin(row, on);
+    let mut beside = Bystander::new(on.protocol);
     let tables = beside.tables();
-    let setup = Setup::new(&row, protocol).plant(KEEP_ALIVE).cloud(KEEP_ALIVE);
+    let setup = Setup::new(&row).plant(KEEP_ALIVE).cloud(KEEP_ALIVE);
     let bench = setup.tables(|config| tables(relay(config))).start();
     beside.start();
     bench.wait_distinct(bench.ledger.flow().count() / 2);
@@ -75,5 +75,8 @@ fn one(row: &'static str, mode: Mode, leg: Leg, protocol: Protocol, direction: D
     assert_eq!(proxy.counts().connections, 2, "one more was enough");
     assert_eq!(other.counts().connections, 1, "the connection to the other broker stood");
     let seconds = lasted.as_secs_f64();
-    bench.finish(&row, &format!("{mode:?} {direction:?} of the {leg:?} for {seconds:.1} s, {protocol}"));
+    bench.finish(
+        &row,
+        &format!("{mode:?} {direction:?} of the {leg:?} for {seconds:.1} s, {}, {:?}", on.protocol, on.store),
+    );
 }

@@ -19,7 +19,7 @@ impl Resource for HandlerKeys {
     const TABLES: &'static [&'static str] = &["config", "dead-letter", "retry"];
     const NEEDED: &'static [&'static str] = &["dead-letter-broker", "dead-letter-topic"];
     const KEYS: &'static [Key] = {
-        use Kind::{Choice, Integer, List, Table, Text};
+        use Kind::{Boolean, Choice, Integer, List, Table, Text};
         &[
             key("plugin", &["plugin"], Text, "FILE", "A WebAssembly component, by its file name in plugins-dir"),
             key(
@@ -85,11 +85,25 @@ impl Resource for HandlerKeys {
             ),
             key("dead-letter-topic", &["dead-letter", "topic"], Text, "TOPIC", "The topic that they are published to"),
             key(
+                "default-broker",
+                &["default-broker"],
+                Text,
+                "BROKER",
+                "Where it publishes on a schedule, unless it names a broker [default: nowhere]",
+            ),
+            key(
                 "allow-publish",
                 &["allow", "publish"],
                 List,
                 "BROKER:FILTER",
                 "Where it may publish, in place of all before; again for further ones [default: nowhere]",
+            ),
+            key(
+                "allow-system",
+                &["allow", "system"],
+                Boolean,
+                "YES",
+                "Whether it may read the machine: model, load, memory, uptime [default: no]",
             ),
             key(
                 "config",
@@ -250,12 +264,13 @@ mod tests {
             "handlers add h --plugin p.wasm --instances 2 --isolation per-message --call-deadline 1s --max-memory 1MiB \
              --queue 3 --queue-bytes 1KiB --overload drop-oldest --retry-max 5 --retry-backoff 1s..1m \
              --retry-max-time 10m --max-publishes 0 --max-publish-bytes 1B \
-             --dead-letter-broker a --dead-letter-topic dead/h --allow-publish a:x/# --allow-publish b:y,z --config unit=F --config limit=3",
+             --dead-letter-broker a --dead-letter-topic dead/h --allow-publish a:x/# --allow-publish b:y,z --default-broker a --allow-system --config unit=F --config limit=3",
             add,
             json!({"name": "h", "plugin": "p.wasm", "instances": 2, "isolation": "per-message", "call-deadline": "1s",
                 "max-memory": "1MiB", "queue": 3, "queue-bytes": "1KiB", "overload": "drop-oldest",
                 "retry": {"max": 5, "backoff": "1s..1m", "max-time": "10m"}, "max-publishes": 0,
-                "max-publish-bytes": "1B", "dead-letter": {"broker": "a", "topic": "dead/h"}, "allow": {"publish": ["a:x/#", "b:y,z"]},
+                "max-publish-bytes": "1B", "dead-letter": {"broker": "a", "topic": "dead/h"}, "default-broker": "a",
+                "allow": {"publish": ["a:x/#", "b:y,z"], "system": true},
                 "config": {"unit": "F", "limit": 3}}),
         );
         let set = "PATCH /api/v1/handlers/h";
@@ -283,7 +298,7 @@ mod tests {
             "max-memory": "64MiB", "queue": 1024, "queue-bytes": "16MiB", "overload": "drop-newest",
             "retry": {"max": 3, "backoff": "100ms..10s", "max-time": "30s"}, "retrying": 1,
             "max-publishes": 64, "max-publish-bytes": "1MiB", "dead-letter": {"broker": "b", "topic": "dead"},
-            "allow-publish": ["b:x/#"], "config": {"unit": "***"}, "calls": {"ok": 5, "reject": 1, "trap": 2},
+            "allow-publish": ["b:x/#"], "allow-system": false, "config": {"unit": "***"}, "calls": {"ok": 5, "reject": 1, "trap": 2},
             "dead-letters": {"reject": 1, "trap": 1}, "dead-letters-dropped": 1, "waiting": 4,
             "last-failure": {"time": "2026-01-02T03:04:05Z", "result": "trap", "error": "unreachable"},
         });

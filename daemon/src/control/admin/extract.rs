@@ -15,8 +15,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Body<T>, Problem> {
-        let limit =
-            if request.uri().path() == super::api::PUBLISH { limits::PUBLISH_BYTES } else { limits::BODY_BYTES };
+        let limit = super::api::most_bytes(request.uri().path());
         let reading = tokio::time::timeout(limits::BODY_TIME, axum::Json::from_request(request, state));
         let read = reading.await.map_err(|_| HttpError::SlowBody)?;
         let axum::Json(body) = read.map_err(|rejection| match rejection {
@@ -51,13 +50,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// The name at the path's end, decoded.
-pub struct Name(pub String);
+/// The name in the path, decoded, or several.
+pub struct Name<T = String>(pub T);
 
-impl<S: Send + Sync> FromRequestParts<S> for Name {
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Name<T> {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Name, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Name<T>, Problem> {
         match axum::extract::Path::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(name)) => Ok(Name(name)),
             Err(rejection) => Err(HttpError::Malformed("name", rejection.body_text()).into()),

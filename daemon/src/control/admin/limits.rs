@@ -48,3 +48,18 @@ pub const BODY_BYTES: usize = 1024 * 1024;
 
 /// Bytes of the body of `POST publish`.
 pub const PUBLISH_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes of the body of `PUT kv/HANDLER/KEY`.
+pub const KV_BYTES: usize = PUBLISH_BYTES;
+
+/// Dead letters or keys that are told at once, where nothing else is asked for.
+pub const PAGE: usize = 100;
+
+/// Dead letters or keys that are told at once, at most.
+pub const MOST_PAGE: usize = 1000;
+
+/// Bytes of dead letters that are told at once, or one: topics may be long.
+pub const PAGE_BYTES: usize = 1024 * 1024;
+
+/// Dead letters that one request names.
+pub const IDS: usize = 500;

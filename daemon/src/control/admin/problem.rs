@@ -63,6 +63,8 @@ pub fn refusal_row(kind: RefusalKind) -> Row {
         RefusalKind::Dropped => {
             row("dropped", StatusCode::SERVICE_UNAVAILABLE, "it was dropped before the broker had it")
         }
+        RefusalKind::UnderWay => row("under-way", StatusCode::CONFLICT, "it is being done already"),
+        RefusalKind::Quota => row("quota", StatusCode::CONFLICT, "the handler may not remember more"),
         RefusalKind::Plugin => row("plugin", StatusCode::UNPROCESSABLE_ENTITY, "the plugin does not load or start"),
         RefusalKind::Storage => row("storage", StatusCode::INTERNAL_SERVER_ERROR, "it cannot be kept"),
         RefusalKind::Stopping => row("stopping", StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping"),
@@ -257,7 +259,7 @@ mod tests {
 
     use super::*;
 
-    const REFUSALS: [RefusalKind; 17] = [
+    const REFUSALS: [RefusalKind; 19] = [
         RefusalKind::NotFound,
         RefusalKind::Exists,
         RefusalKind::Invalid,
@@ -272,6 +274,8 @@ mod tests {
         RefusalKind::Busy,
         RefusalKind::OutboxFull,
         RefusalKind::Dropped,
+        RefusalKind::UnderWay,
+        RefusalKind::Quota,
         RefusalKind::Plugin,
         RefusalKind::Storage,
         RefusalKind::Stopping,

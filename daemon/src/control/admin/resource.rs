@@ -4,11 +4,19 @@
 //! `"7d"`), so that what is read can be written. Made by `control/admin/api`; read by the command line's client. No type here
 //! has a place for a secret: where one is set, [`MASK`] stands.
 
+mod schedule;
+mod stored;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use self::schedule::{Schedule, ScheduleRun, ScheduleSummary};
+pub use self::stored::{
+    DeadLetter, DeadLetterCount, DeadLetterKind, DeadLetterList, HandlerState, Kept, KvEntry, KvKey, KvList, KvTotals,
+    KvValue, MessageProperties, OutboxView, Purged, WholeDeadLetter,
+};
 use crate::path::router::explain::{Candidate, Verdict};
 
 /// Stands in place of a secret.
@@ -258,8 +266,12 @@ pub struct Handler {
     pub max_publish_bytes: String,
     /// Where messages go whose calls have failed for good; null drops them.
     pub dead_letter: Option<DeadLetterTopic>,
+    /// Where it publishes on a schedule, unless it names a broker.
+    pub default_broker: Option<String>,
     /// `BROKER:FILTER`.
     pub allow_publish: Vec<String>,
+    /// Whether it may read the machine.
+    pub allow_system: bool,
     /// With `***` in place of every text.
     #[schema(value_type = Object)]
     pub config: serde_json::Map<String, serde_json::Value>,
@@ -273,6 +285,9 @@ pub struct Handler {
     pub waiting: u64,
     /// Those among them whose call failed and is made again.
     pub retrying: u64,
+    pub state: HandlerState,
+    /// Messages that are kept on the disk until it gets them.
+    pub parked: Kept,
     pub last_failure: Option<CallFailure>,
     /// In the answer to a change: what the configuration is warned of since then, a sentence each. Elsewhere absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -326,8 +341,13 @@ pub struct Status {
     /// What keeps the daemon from being ready.
     pub obstacles: Vec<String>,
     pub messages: Messages,
+    /// Dead letters in the local store.
+    pub dead_letters: Kept,
+    /// Messages of paused and quarantined handlers.
+    pub parked: Kept,
     pub brokers: Vec<BrokerSummary>,
     pub handlers: Vec<HandlerSummary>,
+    pub schedules: Vec<ScheduleSummary>,
 }
 
 /// Counts since the start.
@@ -352,6 +372,8 @@ pub struct BrokerSummary {
     pub received: u64,
     pub published: u64,
     pub outbox: Outbox,
+    /// What of it is on the disk.
+    pub outbox_on_disk: Outbox,
     pub subscriptions: usize,
     /// Names.
     pub refused: Vec<String>,
@@ -366,6 +388,8 @@ pub struct HandlerSummary {
     pub calls: u64,
     pub failures: u64,
     pub waiting: u64,
+    pub state: HandlerState,
+    pub parked: Kept,
     pub last_failure: Option<CallFailure>,
 }
 

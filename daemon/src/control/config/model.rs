@@ -329,6 +329,8 @@ pub struct Handler {
     pub max_publish_bytes: usize,
     /// Where messages go whose calls have failed for good; none drops them.
     pub dead_letter: Option<DeadLetterTopic>,
+    /// Where it publishes on a schedule, unless it names a broker.
+    pub default_broker: Option<BrokerId>,
     /// What it may do.
     pub allow: Allow,
     /// `[handlers.NAME.config]`, given to the handler.
@@ -354,6 +356,7 @@ impl fmt::Debug for Handler {
             .field("max_publishes", &self.max_publishes)
             .field("max_publish_bytes", &self.max_publish_bytes)
             .field("dead_letter", &self.dead_letter)
+            .field("default_broker", &self.default_broker)
             .field("allow", &self.allow)
             .field("config", &self.config.keys())
             .finish()
@@ -376,6 +379,8 @@ pub struct Allow {
     pub publish: Vec<PublishGrant>,
     /// Bytes that it may remember; none where it may remember nothing.
     pub kv: Option<usize>,
+    /// Whether it may read the machine.
+    pub system: bool,
 }
 
 /// One entry of `allow.publish`: `BROKER:FILTER`.

@@ -8,8 +8,12 @@
 mod change;
 mod edit;
 mod health;
+mod kept;
 mod operate;
+mod outbox;
 mod refusal;
+mod schedules;
+mod state;
 mod view;
 mod warnings;
 
@@ -23,8 +27,10 @@ use tokio_util::sync::CancellationToken;
 pub use self::change::{Changed, Request, run};
 pub use self::edit::{Edit, named, refused, unknown};
 pub use self::health::Obstacle;
+pub use self::kept::{LetterPage, Letters};
 pub use self::operate::outgoing;
 pub use self::refusal::{Refusal, RefusalKind};
+pub use self::state::{KvPage, KvSet};
 use crate::control::config::Loaded;
 use crate::control::config::model::Broker;
 use crate::control::config::runtime::Section;

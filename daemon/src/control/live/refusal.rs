@@ -7,7 +7,7 @@ use std::fmt;
 /// What kind of refusal it is; each is a problem type of the HTTP API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalKind {
-    /// There is no such broker, subscription or handler.
+    /// There is no such broker, subscription, handler, schedule, dead letter or key.
     NotFound,
     /// It exists already.
     Exists,
@@ -35,6 +35,10 @@ pub enum RefusalKind {
     OutboxFull,
     /// It was taken in, and dropped before the broker had it.
     Dropped,
+    /// It is being done already.
+    UnderWay,
+    /// The handler may not remember more.
+    Quota,
     /// The plugin does not load or start.
     Plugin,
     /// What must be kept cannot be written.

@@ -10,9 +10,9 @@ use serde_json::{Map, Value};
 
 use super::{Live, Running, RunningBroker};
 use crate::control::admin::resource::{
-    Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, DeadLetterTopic, Handler, HandlerSummary, MASK,
-    Messages, OnMessage, Origin, Outbox, Retry, Setting, Source, Status, StatusMessage, Subscription,
-    SubscriptionState, Tls, Transport, When,
+    Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, DeadLetterTopic, Handler, HandlerState,
+    HandlerSummary, Kept, MASK, Messages, OnMessage, Origin, Outbox, Retry, Setting, Source, Status, StatusMessage,
+    Subscription, SubscriptionState, Tls, Transport, When,
 };
 use crate::control::config::secret::PasswordSource;
 use crate::control::config::{BrokerOrigins, ObjectOrigin, format_duration, format_durations, format_size, model};
@@ -41,6 +41,9 @@ impl Live {
             ready: obstacles.is_empty(),
             obstacles,
             messages: messages(&running),
+            dead_letters: Kept::default(),
+            parked: Kept::default(),
+            schedules: self.schedule_summaries(),
             brokers: running.brokers.iter().map(|broker| self.broker_summary(broker)).collect(),
             handlers: running.handlers.iter().map(handler_summary).collect(),
         }
@@ -154,12 +157,13 @@ impl Live {
             received: counts.received,
             published: counts.published,
             outbox: self.waiting(&running.config),
+            outbox_on_disk: Outbox { messages: 0, bytes: 0 },
             subscriptions: status.subscriptions.len(),
             refused: status.refused().map(|(name, _)| name.to_string()).collect(),
         }
     }
 
-    fn broker_outbox(&self, broker: &model::Broker) -> BrokerOutbox {
+    pub(super) fn broker_outbox(&self, broker: &model::Broker) -> BrokerOutbox {
         let Outbox { messages, bytes } = self.waiting(broker);
         let limits = broker.outbox;
         BrokerOutbox {
@@ -303,9 +307,11 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
             broker: broker(place.broker).unwrap_or_default().to_owned(),
             topic: place.topic.to_string(),
         }),
+        default_broker: config.default_broker.and_then(broker).map(str::to_owned),
         allow_publish: grants
             .map(|grant| format!("{}:{}", broker(grant.broker).unwrap_or_default(), grant.filter))
             .collect(),
+        allow_system: config.allow.system,
         config: masked(&config.config),
         calls: calls.map(|(result, count)| (result.label().to_owned(), count)).collect::<BTreeMap<_, _>>(),
         dead_letters: dead_letters
@@ -315,6 +321,8 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
         dead_letters_dropped: view.meters().dead_letters_dropped(),
         waiting: view.queue().waiting() as u64,
         retrying: view.queue().retrying() as u64,
+        state: HandlerState::Open,
+        parked: Kept::default(),
         last_failure: last_failure(view),
         warnings: Vec::new(),
     }
@@ -329,6 +337,8 @@ fn handler_summary(view: &HandlerView) -> HandlerSummary {
         calls: calls.iter().map(|(_, count)| count).sum(),
         failures: failed.map(|(_, count)| count).sum(),
         waiting: view.queue().waiting() as u64,
+        state: HandlerState::Open,
+        parked: Kept::default(),
         last_failure: last_failure(view),
     }
 }

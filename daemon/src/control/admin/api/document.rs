@@ -62,9 +62,9 @@ pub(super) fn written(document: &OpenApi) -> Value {
 
 /// The operations of a path, and whether they change something.
 fn operations(item: &mut PathItem) -> impl Iterator<Item = (&mut Operation, bool)> {
-    let PathItem { get, post, patch, delete, .. } = item;
+    let PathItem { get, post, put, patch, delete, .. } = item;
     let reads = get.iter_mut().map(|operation| (operation, false));
-    reads.chain(post.iter_mut().chain(patch).chain(delete).map(|operation| (operation, true)))
+    reads.chain(post.iter_mut().chain(put).chain(patch).chain(delete).map(|operation| (operation, true)))
 }
 
 fn describe(path: &str, operation: &mut Operation, changes: bool) {

@@ -84,3 +84,28 @@ pub(super) async fn remove_handler(State(api): State<Api>, Name(name): Name) -> 
     api.operations().change(Edit::Remove { section: Section::Handlers, name, discard: false }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
+
+/// Makes a handler pause, also after a restart: its calls end, what waited and what comes is kept on the disk and acknowledged,
+/// until it is resumed.
+#[utoipa::path(
+    post,
+    path = "/api/v1/handlers/{name}/pause",
+    params(("name" = String, Path, description = "The handler's name")),
+    responses((status = 200, body = Handler))
+)]
+pub(super) async fn pause_handler(State(api): State<Api>, Name(name): Name) -> Result<Json<Handler>, Failed> {
+    api.operations().pause(&name).await?;
+    find(&api, &name).map(Json)
+}
+
+/// Gives a handler that was paused or is in quarantine what was kept for it, in its order, and then what comes.
+#[utoipa::path(
+    post,
+    path = "/api/v1/handlers/{name}/resume",
+    params(("name" = String, Path, description = "The handler's name")),
+    responses((status = 200, body = Handler))
+)]
+pub(super) async fn resume_handler(State(api): State<Api>, Name(name): Name) -> Result<Json<Handler>, Failed> {
+    api.operations().resume(&name).await?;
+    find(&api, &name).map(Json)
+}

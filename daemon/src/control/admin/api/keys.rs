@@ -233,6 +233,8 @@ pub(super) struct HandlerKeys {
     /// Such as `1MiB`.
     max_publish_bytes: Option<String>,
     dead_letter: Option<DeadLetterKeys>,
+    /// For what it publishes on a schedule without naming a broker.
+    default_broker: Option<String>,
     allow: Option<AllowKeys>,
     #[schema(value_type = Option<Object>)]
     config: Option<serde_json::Map<String, serde_json::Value>>,
@@ -277,6 +279,8 @@ struct RetryKeys {
 struct AllowKeys {
     /// `BROKER:FILTER`.
     publish: Option<Vec<String>>,
+    /// Whether it may read the machine.
+    system: Option<bool>,
 }
 
 /// A type of the document that another one becomes by what a new object must have.

@@ -1,8 +1,11 @@
 //! The running gateway as the HTTP API operates it.
 
 use super::operations::{Answer, Keys, Operations};
-use crate::control::admin::resource::{Broker, Handler, Publication, Published, Setting, Status, Subscription};
-use crate::control::live::{Edit, Live, Refusal, RefusalKind};
+use crate::control::admin::resource::{
+    Broker, DeadLetterCount, DeadLetterList, Handler, KvEntry, KvList, KvTotals, OutboxView, Publication, Published,
+    Purged, Schedule, ScheduleRun, Setting, Status, Subscription, WholeDeadLetter,
+};
+use crate::control::live::{Edit, KvPage, KvSet, LetterPage, Letters, Live, Refusal, RefusalKind};
 use crate::path::router::explain::{Explanation, explain};
 use crate::path::router::select::Facts;
 use crate::topic::TopicName;
@@ -66,6 +69,68 @@ impl Operations for Live {
     fn publish(&self, publication: Publication) -> Answer<'_, Published> {
         let live = self.clone();
         whole(async move { live.publish(publication).await })
+    }
+
+    fn pause<'a>(&'a self, handler: &'a str) -> Answer<'a, ()> {
+        Box::pin(Live::pause(self, handler))
+    }
+
+    fn resume<'a>(&'a self, handler: &'a str) -> Answer<'a, ()> {
+        Box::pin(Live::resume(self, handler))
+    }
+
+    fn outboxes(&self) -> Answer<'_, Vec<OutboxView>> {
+        Box::pin(Live::outboxes(self))
+    }
+
+    fn purge_outbox<'a>(&'a self, broker: &'a str) -> Answer<'a, Purged> {
+        Box::pin(Live::purge_outbox(self, broker))
+    }
+
+    fn dead_letters(&self, page: LetterPage) -> Answer<'_, DeadLetterList> {
+        Box::pin(Live::dead_letters(self, page))
+    }
+
+    fn dead_letter(&self, id: u64) -> Answer<'_, WholeDeadLetter> {
+        Box::pin(Live::dead_letter(self, id))
+    }
+
+    fn retry_dead_letters(&self, which: Letters) -> Answer<'_, DeadLetterCount> {
+        let live = self.clone();
+        whole(async move { live.retry_dead_letters(which).await })
+    }
+
+    fn clear_dead_letters(&self, which: Letters) -> Answer<'_, DeadLetterCount> {
+        let live = self.clone();
+        whole(async move { live.clear_dead_letters(which).await })
+    }
+
+    fn kv(&self) -> Vec<KvTotals> {
+        Live::kv(self)
+    }
+
+    fn kv_list(&self, handler: &str, page: KvPage) -> Result<KvList, Refusal> {
+        Live::kv_list(self, handler, page)
+    }
+
+    fn kv_get(&self, handler: &str, key: &str) -> Result<KvEntry, Refusal> {
+        Live::kv_get(self, handler, key)
+    }
+
+    fn kv_set(&self, set: KvSet) -> Answer<'_, ()> {
+        Box::pin(Live::kv_set(self, set))
+    }
+
+    fn kv_delete<'a>(&'a self, handler: &'a str, key: &'a str) -> Answer<'a, ()> {
+        Box::pin(Live::kv_delete(self, handler, key))
+    }
+
+    fn schedules(&self) -> Vec<Schedule> {
+        Live::schedules(self)
+    }
+
+    fn run_schedule<'a>(&'a self, name: &'a str) -> Answer<'a, ScheduleRun> {
+        Box::pin(Live::run_schedule(self, name))
     }
 }
 

@@ -1,7 +1,6 @@
 //! `received`, `publish` and `explain`: messages that came, one that goes, one that could come.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::header;
@@ -64,7 +63,7 @@ pub(super) async fn list_received(
     Query(listing): Query<Listing>,
 ) -> Result<impl IntoResponse, Failed> {
     let wanted = wanted(&api, listing.broker.as_deref(), listing.topic.as_deref())?;
-    let permit = Arc::clone(&api.shares(peer).lists).acquire_owned().await.expect("it is never closed");
+    let permit = api.turn(peer).await;
     let listed = api.0.received.list(&wanted, listing.last).await;
     let held = (permit, pace.within(limits::LIST_TIME));
     let pieces = stream::iter(pieces(listed, api.0.names.clone())).map(move |piece| {

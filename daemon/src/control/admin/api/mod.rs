@@ -5,12 +5,16 @@
 
 mod brokers;
 mod config;
+mod dead_letters;
 mod document;
 mod handlers;
 mod keys;
+mod kv;
 mod live;
 mod messages;
 mod operations;
+mod outbox;
+mod schedules;
 mod status;
 mod streams;
 mod subscriptions;
@@ -22,7 +26,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::routing::get;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
@@ -38,8 +42,20 @@ use crate::control::live::{Refusal, RefusalKind};
 use crate::telemetry::received::ReceivedRing;
 use crate::telemetry::trace::Tracer;
 
-/// Where messages are published: the one path with a larger body.
-pub const PUBLISH: &str = "/api/v1/publish";
+/// Where messages are published.
+const PUBLISH: &str = "/api/v1/publish";
+
+/// Where what handlers remember is.
+const KV: &str = "/api/v1/kv/";
+
+/// Bytes that the body of a request to this path may have.
+pub(super) fn most_bytes(path: &str) -> usize {
+    match path {
+        PUBLISH => limits::PUBLISH_BYTES,
+        path if path.starts_with(KV) => limits::KV_BYTES,
+        _ => limits::BODY_BYTES,
+    }
+}
 
 /// Where the document is served.
 const DOCUMENT: &str = "/api/v1/openapi.json";
@@ -105,6 +121,11 @@ impl Api {
             Peer::Tcp(_) => &self.0.tcp,
         }
     }
+
+    /// Waits for the right to make an answer that may be long.
+    async fn turn(&self, peer: Peer) -> OwnedSemaphorePermit {
+        Arc::clone(&self.shares(peer).lists).acquire_owned().await.expect("it is never closed")
+    }
 }
 
 /// Routes and document.
@@ -120,6 +141,19 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(subscriptions::get_subscription, subscriptions::set_subscription, subscriptions::unsubscribe))
         .routes(routes!(handlers::list_handlers, handlers::add_handler))
         .routes(routes!(handlers::get_handler, handlers::set_handler, handlers::remove_handler))
+        .routes(routes!(handlers::pause_handler))
+        .routes(routes!(handlers::resume_handler))
+        .routes(routes!(outbox::list_outboxes))
+        .routes(routes!(outbox::purge_outbox))
+        .routes(routes!(dead_letters::list_dead_letters, dead_letters::clear_dead_letters))
+        .routes(routes!(dead_letters::get_dead_letter))
+        .routes(routes!(dead_letters::retry_dead_letters))
+        .routes(routes!(kv::list_states))
+        .routes(routes!(kv::list_keys))
+        .routes(routes!(kv::get_key, kv::set_key, kv::delete_key).layer(DefaultBodyLimit::max(limits::KV_BYTES)))
+        .routes(routes!(schedules::list_schedules))
+        .routes(routes!(schedules::get_schedule))
+        .routes(routes!(schedules::run_schedule))
         .routes(routes!(messages::list_received, messages::clear_received))
         .routes(routes!(streams::follow_received))
         .routes(routes!(streams::trace))
@@ -139,6 +173,18 @@ pub(super) fn document() -> serde_json::Value {
 
 /// What answers a request that came to nothing.
 type Failed = Problem;
+
+/// How many are told at once, of those that were asked for with this parameter.
+fn page(parameter: &str, asked: Option<usize>) -> Result<usize, Failed> {
+    match asked {
+        None => Ok(limits::PAGE),
+        Some(count @ 1..=limits::MOST_PAGE) => Ok(count),
+        Some(count) => {
+            let why = format!("{parameter}: {count} is not between 1 and {}", limits::MOST_PAGE);
+            Err(HttpError::Malformed("query", why).into())
+        }
+    }
+}
 
 /// The object with this name, or the refusal that says that there is none.
 fn named<T>(objects: Vec<T>, kind: &str, name: &str, of: impl Fn(&T) -> &str) -> Result<T, Failed> {

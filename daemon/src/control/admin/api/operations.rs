@@ -6,8 +6,11 @@
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 
-use crate::control::admin::resource::{Broker, Handler, Publication, Published, Setting, Status, Subscription};
-use crate::control::live::{Edit, Refusal};
+use crate::control::admin::resource::{
+    Broker, DeadLetterCount, DeadLetterList, Handler, KvEntry, KvList, KvTotals, OutboxView, Publication, Published,
+    Purged, Schedule, ScheduleRun, Setting, Status, Subscription, WholeDeadLetter,
+};
+use crate::control::live::{Edit, KvPage, KvSet, LetterPage, Letters, Refusal};
 use crate::path::router::explain::Explanation;
 use crate::path::router::select::Facts;
 use crate::topic::TopicName;
@@ -50,4 +53,45 @@ pub trait Operations: Send + Sync + 'static {
     fn reset_session<'a>(&'a self, broker: &'a str) -> Answer<'a, ()>;
     /// Publishes a message and waits for its end.
     fn publish(&self, publication: Publication) -> Answer<'_, Published>;
+
+    /// Makes a handler pause: what comes for it is kept on the disk. One that is paused stays so.
+    fn pause<'a>(&'a self, handler: &'a str) -> Answer<'a, ()>;
+    /// Gives a handler what was kept for it, and then what comes.
+    fn resume<'a>(&'a self, handler: &'a str) -> Answer<'a, ()>;
+
+    /// All outboxes: those of the configured brokers in their order, then those of brokers that were removed.
+    fn outboxes(&self) -> Answer<'_, Vec<OutboxView>>;
+    /// Drops what waits in a broker's outbox.
+    fn purge_outbox<'a>(&'a self, broker: &'a str) -> Answer<'a, Purged>;
+
+    /// Dead letters of the local store, oldest first.
+    fn dead_letters(&self, page: LetterPage) -> Answer<'_, DeadLetterList>;
+    /// One dead letter with its payload.
+    fn dead_letter(&self, id: u64) -> Answer<'_, WholeDeadLetter>;
+    /// Handles dead letters again. Returns once it is begun with all of them.
+    fn retry_dead_letters(&self, which: Letters) -> Answer<'_, DeadLetterCount>;
+    /// Forgets dead letters.
+    fn clear_dead_letters(&self, which: Letters) -> Answer<'_, DeadLetterCount>;
+
+    /// What each handler remembers: those of the configuration in their order, then those that are not there any more.
+    fn kv(&self) -> Vec<KvTotals>;
+    /// Keys that a handler remembers, in order.
+    ///
+    /// # Errors
+    /// There is no such handler, and nothing of it.
+    fn kv_list(&self, handler: &str, page: KvPage) -> Result<KvList, Refusal>;
+    /// What a handler remembers under a key.
+    ///
+    /// # Errors
+    /// There is no such handler, or no such key.
+    fn kv_get(&self, handler: &str, key: &str) -> Result<KvEntry, Refusal>;
+    /// Lets a handler remember a value. Returns once it is on the disk.
+    fn kv_set(&self, set: KvSet) -> Answer<'_, ()>;
+    /// Lets a handler forget a key, which it must know. Returns once that is on the disk.
+    fn kv_delete<'a>(&'a self, handler: &'a str, key: &'a str) -> Answer<'a, ()>;
+
+    /// All schedules, in the order of the configuration.
+    fn schedules(&self) -> Vec<Schedule>;
+    /// Runs a schedule at once and waits for what comes of it.
+    fn run_schedule<'a>(&'a self, name: &'a str) -> Answer<'a, ScheduleRun>;
 }

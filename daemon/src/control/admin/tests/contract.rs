@@ -99,6 +99,17 @@ async fn brokers_are_connected_disconnected_and_reset() {
 }
 
 #[tokio::test]
+async fn handlers_pause_and_resume() {
+    let plane = Plane::start().await;
+    plane.gateway.memory().handlers.push("celsius".into());
+    for command in ["pause", "resume"] {
+        let answer = plane.ask(request("POST", &format!("/api/v1/handlers/celsius/{command}"))).await;
+        assert_eq!((answer.status, &answer.json()["state"]), (200, &json!("open")));
+        assert_eq!(plane.gateway.asked(), [format!("{command} celsius")]);
+    }
+}
+
+#[tokio::test]
 async fn what_the_gateway_refuses_is_told_with_its_remedy() {
     let plane = Plane::start().await;
     plane.gateway.memory().brokers.push("plant".into());
@@ -110,6 +121,8 @@ async fn what_the_gateway_refuses_is_told_with_its_remedy() {
         (RefusalKind::Changed, 409, "changed"),
         (RefusalKind::Stopping, 503, "stopping"),
         (RefusalKind::Storage, 500, "storage"),
+        (RefusalKind::UnderWay, 409, "under-way"),
+        (RefusalKind::Quota, 409, "quota"),
     ];
     for (kind, status, slug) in cases {
         plane.gateway.refuse(Refusal::new(kind, "this is in the way", "do that"));
@@ -189,14 +202,15 @@ async fn the_document_describes_what_is_served() {
             if path.ends_with("/stream") || path.ends_with("/trace") {
                 continue;
             }
-            let target = path.replace("{name}", "nothing");
+            let parts = path.split('/').map(|part| if part.starts_with('{') { "1" } else { part });
+            let target = parts.collect::<Vec<_>>().join("/");
             let answer = plane.ask(request(&method.to_uppercase(), &target)).await;
             let unknown = answer.header("content-type") == Some(problem::MEDIA_TYPE)
                 && ["path", "method"].contains(&answer.problem().1.as_str());
             assert!(!unknown, "{method} {path} is not served");
         }
     }
-    assert_eq!(operations, 27);
+    assert_eq!(operations, 43);
     // Every link and every reference leads somewhere.
     let links = |list: &str| document["paths"][list]["post"]["responses"]["201"]["links"].clone();
     for list in ["/api/v1/brokers", "/api/v1/subscriptions", "/api/v1/handlers"] {

@@ -2,14 +2,15 @@
 
 use std::sync::{Mutex, MutexGuard};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::control::admin::api::{Answer, Keys, Operations};
 use crate::control::admin::resource::{
-    Broker, Handler, Origin, Publication, Published, Setting, Source, Status, Subscription,
+    Broker, DeadLetterCount, DeadLetterList, Handler, KvEntry, KvList, KvTotals, Origin, OutboxView, Publication,
+    Published, Purged, Schedule, ScheduleRun, Setting, Source, Status, Subscription, WholeDeadLetter,
 };
 use crate::control::config::runtime::Section;
-use crate::control::live::{Edit, Refusal, RefusalKind};
+use crate::control::live::{Edit, KvPage, KvSet, LetterPage, Letters, Refusal, RefusalKind};
 use crate::path::router::explain::{Explanation, Verdict};
 use crate::path::router::select::Facts;
 use crate::topic::TopicName;
@@ -46,13 +47,21 @@ impl Fake {
     }
 
     fn note<T: Send + 'static>(&self, what: String, result: impl FnOnce(&mut Memory) -> T) -> Answer<'_, T> {
+        Box::pin(std::future::ready(self.noted(what, result)))
+    }
+
+    fn noted<T>(&self, what: String, result: impl FnOnce(&mut Memory) -> T) -> Result<T, Refusal> {
         let mut memory = self.memory();
         memory.asked.push(what);
-        let answer = match memory.refusal.take() {
+        match memory.refusal.take() {
             Some(refusal) => Err(refusal),
             None => Ok(result(&mut memory)),
-        };
-        Box::pin(std::future::ready(answer))
+        }
+    }
+
+    /// Notes what was asked, and answers with what this JSON says.
+    fn told<T: serde::de::DeserializeOwned + Send + 'static>(&self, what: String, json: Value) -> Answer<'_, T> {
+        self.note(what, |_| read(json))
     }
 }
 
@@ -62,6 +71,11 @@ fn list(memory: &mut Memory, section: Section) -> &mut Vec<String> {
         Section::Subscriptions => &mut memory.subscriptions,
         Section::Handlers => &mut memory.handlers,
     }
+}
+
+/// A resource from its JSON.
+fn read<T: serde::de::DeserializeOwned>(json: Value) -> T {
+    serde_json::from_value(json).expect("is such a resource")
 }
 
 fn origin() -> Origin {
@@ -91,7 +105,8 @@ fn handler(name: &str) -> Handler {
         "name": name, "origin": origin(), "plugin": "a.wasm", "version": "0", "instances": 1, "isolation": "reuse",
         "call-deadline": "1s", "max-memory": "64MiB", "queue": 1024, "queue-bytes": "16MiB", "overload": "drop-newest",
         "retry": { "max": 3, "backoff": "100ms..10s", "max-time": "30s" }, "retrying": 0,
-        "max-publishes": 64, "max-publish-bytes": "1MiB", "dead-letter": null, "allow-publish": [],
+        "state": "open", "parked": { "messages": 0, "bytes": 0 },
+        "max-publishes": 64, "max-publish-bytes": "1MiB", "dead-letter": null, "allow-publish": [], "allow-system": false,
         "config": {}, "calls": {}, "dead-letters": {}, "dead-letters-dropped": 0, "waiting": 0,
     }))
     .expect("is a handler")
@@ -102,7 +117,8 @@ impl Operations for Fake {
         serde_json::from_value(json!({
             "version": "0", "started": "2023-11-14T22:13:20Z", "uptime": 1.5, "config": "tidegate.toml", "state-dir": "state",
             "ready": true, "obstacles": [], "messages": { "received": 0, "finished": {}, "in-progress": 0, "published": 0 },
-            "brokers": [], "handlers": [],
+            "dead-letters": { "messages": 0, "bytes": 0 }, "parked": { "messages": 0, "bytes": 0 },
+            "brokers": [], "handlers": [], "schedules": [],
         }))
         .expect("is a status")
     }
@@ -183,4 +199,84 @@ impl Operations for Fake {
             disconnected: false,
         })
     }
+
+    fn pause<'a>(&'a self, handler: &'a str) -> Answer<'a, ()> {
+        self.note(format!("pause {handler}"), |_| ())
+    }
+
+    fn resume<'a>(&'a self, handler: &'a str) -> Answer<'a, ()> {
+        self.note(format!("resume {handler}"), |_| ())
+    }
+
+    fn outboxes(&self) -> Answer<'_, Vec<OutboxView>> {
+        let waits = json!({ "messages": 3, "bytes": 30 });
+        let outbox = json!({ "broker": "gone", "configured": false, "store": null, "messages": 3, "bytes": 30,
+            "on-disk": waits, "draining": false, "waiting": 0, "oldest-age": null, "max-messages": null,
+            "max-bytes": null, "max-age": null, "when-full": null });
+        self.told("outboxes".into(), json!([outbox]))
+    }
+
+    fn purge_outbox<'a>(&'a self, broker: &'a str) -> Answer<'a, Purged> {
+        self.told(format!("purge {broker}"), json!({ "broker": broker, "messages": 3, "bytes": 30 }))
+    }
+
+    fn dead_letters(&self, page: LetterPage) -> Answer<'_, DeadLetterList> {
+        let list = json!({ "dead-letters": [letter()], "more": true, "kept": { "messages": 2, "bytes": 20 } });
+        self.told(format!("{page:?}"), list)
+    }
+
+    fn dead_letter(&self, id: u64) -> Answer<'_, WholeDeadLetter> {
+        let mut whole = letter();
+        let more = json!({ "received": null, "properties": null, "data": "/w==", "encoding": "base64" });
+        whole.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        self.told(format!("dead letter {id}"), whole)
+    }
+
+    fn retry_dead_letters(&self, which: Letters) -> Answer<'_, DeadLetterCount> {
+        self.told(format!("retry {which:?}"), json!({ "dead-letters": 2 }))
+    }
+
+    fn clear_dead_letters(&self, which: Letters) -> Answer<'_, DeadLetterCount> {
+        self.told(format!("clear {which:?}"), json!({ "dead-letters": 2 }))
+    }
+
+    fn kv(&self) -> Vec<KvTotals> {
+        read(json!([{ "handler": "h", "configured": true, "keys": 1, "bytes": 9, "quota": "1MiB" }]))
+    }
+
+    fn kv_list(&self, handler: &str, page: KvPage) -> Result<KvList, Refusal> {
+        let list = json!({ "keys": [{ "key": "a/b", "bytes": 1, "expires": null }], "more": false });
+        self.noted(format!("list {handler} {page:?}"), |_| read(list))
+    }
+
+    fn kv_get(&self, handler: &str, key: &str) -> Result<KvEntry, Refusal> {
+        let entry = json!({ "key": key, "value": "7", "encoding": "utf-8", "expires": null });
+        self.noted(format!("get {handler} {key}"), |_| read(entry))
+    }
+
+    fn kv_set(&self, set: KvSet) -> Answer<'_, ()> {
+        let bytes = set.value.value.as_ref().map_or(0, String::len);
+        self.note(format!("set {} {} {bytes} {:?}", set.handler, set.key, set.value.ttl), |_| ())
+    }
+
+    fn kv_delete<'a>(&'a self, handler: &'a str, key: &'a str) -> Answer<'a, ()> {
+        self.note(format!("delete {handler} {key}"), |_| ())
+    }
+
+    fn schedules(&self) -> Vec<Schedule> {
+        read(json!([{ "name": "stats", "origin": origin(), "timing": "every 1m", "action": "publish plant:gw/stats",
+            "runs": 1, "failures": 0, "skipped": 0 }]))
+    }
+
+    fn run_schedule<'a>(&'a self, name: &'a str) -> Answer<'a, ScheduleRun> {
+        self.told(format!("run {name}"), json!({ "name": name, "result": "ok", "error": null }))
+    }
+}
+
+fn letter() -> Value {
+    json!({
+        "id": 7, "kind": "message", "time": "2023-11-14T22:13:20Z", "handler": "h", "subscription": "plant:a/#",
+        "broker": "plant", "topic": "a/b", "qos": 1, "retain": false, "reason": "reject", "error": "no", "attempts": 1,
+        "bytes": 1,
+    })
 }

@@ -7,6 +7,7 @@ mod contract;
 mod fake;
 mod messages;
 mod server;
+mod stored;
 
 use std::path::PathBuf;
 use std::sync::Arc;

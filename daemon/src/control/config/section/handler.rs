@@ -15,6 +15,7 @@ use crate::control::config::model::{Allow, DeadLetterTopic, Handler, Isolation, 
 use crate::control::config::reader::{Table, Value};
 use crate::control::config::scalar::format_duration;
 use crate::control::config::suggest::either;
+use crate::message::BrokerId;
 
 const CALL_DEADLINE: Duration = Duration::from_secs(1);
 const MAX_MEMORY: u64 = 64 * MIB;
@@ -101,6 +102,7 @@ fn handler(
         max_publishes: addressable(publishes),
         max_publish_bytes: addressable(publish_bytes),
         dead_letter: table.get("dead-letter").and_then(|value| dead_letter(name, &value, brokers)),
+        default_broker: table.get("default-broker").and_then(|value| default_broker(&value, brokers)),
         allow,
         config: table.get("config").and_then(|value| json::object(&value, &mut secrets)).unwrap_or_default(),
         secrets,
@@ -184,18 +186,29 @@ fn dead_letter(handler: &str, value: &Value<'_>, brokers: &[Named<'_, broker::Pl
     value.table("dead-letter = { broker = \"BROKER\", topic = \"TOPIC\" }", read).flatten()
 }
 
-/// `allow = { publish = […], kv = "64KiB" }`.
+/// `default-broker`: where it publishes on a schedule.
+fn default_broker(value: &Value<'_>, brokers: &[Named<'_, broker::Placed>]) -> Option<BrokerId> {
+    let name = value.text()?;
+    resolve(value, &name, brokers, "broker")?;
+    value.reading.names.find(&name.value)
+}
+
+/// `allow = { publish = […], kv = "64KiB", system = false }`.
 fn allow(table: &Table<'_>, brokers: &[Named<'_, broker::Placed>]) -> Allow {
-    let read = |table: &Table<'_>| Allow {
-        publish: table
-            .get("publish")
-            .and_then(|value| value.items("[\"BROKER:FILTER\"]"))
-            .map(|items| items.iter().filter_map(|item| grant(item, brokers)).collect())
-            .unwrap_or_default(),
-        kv: table.get("kv").and_then(|value| value.size(KIB..=MOST_KV)).map(addressable),
-    };
-    let given = table.get("allow");
-    given.and_then(|value| value.table("allow = { publish = [\"BROKER:FILTER\"] }", read)).unwrap_or_default()
+    let allow = table.get("allow").and_then(|value| {
+        value.table("allow = { publish = [\"BROKER:FILTER\"] }", |table| {
+            let grants = |value: Value<'_>| {
+                let items = value.items("[\"BROKER:FILTER\"]")?;
+                Some(items.iter().filter_map(|item| grant(item, brokers)).collect())
+            };
+            Allow {
+                publish: table.get("publish").and_then(grants).unwrap_or_default(),
+                kv: table.get("kv").and_then(|value| value.size(KIB..=MOST_KV)).map(addressable),
+                system: table.get("system").and_then(|value| value.boolean()).unwrap_or(false),
+            }
+        })
+    });
+    allow.unwrap_or_default()
 }
 
 fn grant(value: &Value<'_>, brokers: &[Named<'_, broker::Placed>]) -> Option<PublishGrant> {

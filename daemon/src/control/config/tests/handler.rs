@@ -3,7 +3,7 @@
 use super::{BROKER_AND_HANDLER, NONE, assemble_text, check, check_warnings, good, handler, lines, plugin};
 
 /// What an unknown key may have been.
-const HANDLER_KEYS: &str = "allow, call-deadline, config, dead-letter, instances, isolation, max-memory, max-publish-bytes, max-publishes, overload, plugin, queue, queue-bytes, retry";
+const HANDLER_KEYS: &str = "allow, call-deadline, config, dead-letter, default-broker, instances, isolation, max-memory, max-publish-bytes, max-publishes, overload, plugin, queue, queue-bytes, retry";
 
 #[test]
 fn instances() {
@@ -252,6 +252,32 @@ fn retry() {
 }
 
 #[test]
+fn default_broker() {
+    handler("default-broker = \"plant\"", NONE);
+    handler(
+        "default-broker = \"plnt\"",
+        &[r#"tidegate.toml:5:18: handlers.celsius.default-broker = "plnt": no such broker; did you mean "plant"?"#],
+    );
+    handler(
+        "default-broker = 1",
+        &["tidegate.toml:5:18: handlers.celsius.default-broker = 1: expected a string, got an integer; use \"1\""],
+    );
+}
+
+#[test]
+fn allow_system() {
+    let handler = |text: &str| good(&format!("{BROKER_AND_HANDLER}{text}")).config.handlers[0].allow.system;
+    assert!(handler("allow.system = true"));
+    assert!(!handler("allow.publish = []"));
+    check(
+        &format!("{BROKER_AND_HANDLER}allow = {{ system = \"yes\" }}"),
+        &[
+            r#"tidegate.toml:5:20: handlers.celsius.allow.system = "yes": expected a boolean, got a string; use true or false, without quotes"#,
+        ],
+    );
+}
+
+#[test]
 fn allow() {
     handler(
         r#"allow = "plant:a/#""#,
@@ -306,14 +332,31 @@ fn allow() {
         &[r#"tidegate.toml:5:22: handlers.celsius.allow.publish[0] = 1: expected a string, got an integer; use "1""#],
     );
     handler(
-        r#"allow = { kv = "1MiB" }"#,
-        &["tidegate.toml:5:11: handlers.celsius.allow.kv: unknown key; known here: publish"],
+        r#"allow = { files = "all" }"#,
+        &["tidegate.toml:5:11: handlers.celsius.allow.files: unknown key; known here: kv, publish, system"],
     );
     handler(
         r#"allow = { publish = ["${env:SITE}:a"] }"#,
         &[
             r#"tidegate.toml:5:22: handlers.celsius.allow.publish[0] = "${env:SITE}:a": no such broker; use "plant", or add another [brokers.NAME]"#,
         ],
+    );
+}
+
+#[test]
+fn allow_kv() {
+    handler(
+        r#"allow = { kv = "1000B" }"#,
+        &[r#"tidegate.toml:5:16: handlers.celsius.allow.kv = "1000B": must be 1KiB to 64MiB; use "1KiB""#],
+    );
+    handler(
+        r#"allow = { kv = "65MiB" }"#,
+        &[r#"tidegate.toml:5:16: handlers.celsius.allow.kv = "65MiB": must be 1KiB to 64MiB; use "64MiB""#],
+    );
+    handler(
+        "allow = { kv = true }",
+        &["tidegate.toml:5:16: handlers.celsius.allow.kv = true: expected a size, got a boolean; use a number and a unit, \
+           such as \"64KiB\""],
     );
 }
 

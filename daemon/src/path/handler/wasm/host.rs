@@ -22,6 +22,10 @@ pub struct Host {
     pub(super) brokers: BrokerNames,
     /// Where it may publish.
     pub(super) allow: Vec<PublishGrant>,
+    /// Where it publishes on a schedule, unless it names a broker.
+    pub(super) default_broker: Option<BrokerId>,
+    /// Whether it may read the machine.
+    pub(super) allow_system: bool,
     /// Wall clock limit of one call.
     pub(super) call_deadline: Duration,
     /// Linear memory of an instance, in bytes.
@@ -48,6 +52,8 @@ impl Host {
             name: Arc::clone(&handler.name),
             brokers,
             allow: handler.allow.publish.clone(),
+            default_broker: handler.default_broker,
+            allow_system: handler.allow.system,
             call_deadline: handler.call_deadline,
             max_memory: handler.max_memory,
             max_publishes: handler.max_publishes,

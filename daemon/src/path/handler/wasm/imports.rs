@@ -1,14 +1,14 @@
 //! The host functions of `wit/handler.wit`.
 //!
 //! Called by guests, synchronously: each only touches memory. What they may do is decided in [`super::publish`],
-//! [`super::kv`] and [`super::log`].
+//! [`super::kv`], [`super::log`] and [`super::system`].
 
 use std::time::{Duration, SystemTime};
 
 use tracing::Level;
 use wasmtime::component::{HasSelf, Linker};
 
-use super::bindings::MessageHandler;
+use super::bindings::FullHandler;
 use super::bindings::tidegate::handler::{clock, config, kv, log, publisher, random, types};
 use super::convert::{nanos, unix_nanos};
 use super::fault::Refusal;
@@ -24,7 +24,7 @@ pub(super) const MAX_RANDOM_BYTES: u32 = 64 * 1024;
 /// An interface is provided twice: a defect of this file, which a test finds.
 pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
-    MessageHandler::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+    FullHandler::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
 }
 
 impl types::Host for State {}

@@ -1,25 +1,26 @@
 //! One running component: its store, and the calls of its exports under limits.
 //!
-//! Lent to one of a handler's runners at a time, on the sessions' threads. Fed with messages, one at a time; gives back the
-//! publishes that the call held back, or why there are none. It does not replace itself: after a fault its owner does.
+//! Lent to one of a handler's runners at a time, on the sessions' threads. Fed with messages and runs of schedules, one at a time;
+//! gives back the publishes that the call held back, or why there are none. It does not replace itself: after a fault its owner does.
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::time::timeout_at;
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
-use super::bindings::MessageHandler;
 use super::bindings::exports::tidegate::handler::on_message::Failure;
-use super::convert::{Lists, message_to_guest};
+use super::bindings::exports::tidegate::handler::on_schedule;
+use super::convert::{Lists, message_to_guest, unix_nanos};
+use super::exports::Guest;
 use super::fault::{DeadlinePassed, Fault, MAX_WORDS_BYTES};
 use super::host::Host;
 use super::load::Plugin;
 use super::printable::printable;
-use super::state::State;
+use super::state::{Origin, State};
 use super::ticker::Ticker;
-use crate::message::Message;
+use crate::message::{BrokerId, Message};
 use crate::path::handler::{CallError, Publish};
 use crate::path::kv::Transaction;
 use crate::telemetry::trace::Trace;
@@ -34,7 +35,7 @@ const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 /// millisecond at a time.
 pub struct Instance {
     store: Store<State>,
-    guest: MessageHandler,
+    guest: Guest,
     host: Arc<Host>,
     ticker: Arc<Ticker>,
 }
@@ -52,6 +53,26 @@ pub struct Call<'a> {
     pub attempt: u32,
     /// Where its publishes are told, if somebody watches the message.
     pub trace: Option<&'a Arc<Trace>>,
+}
+
+/// What a guest runs for on a schedule.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    /// What made it due.
+    pub trigger: Trigger,
+    /// The schedule's name, or the silent subscription's.
+    pub name: &'a str,
+    /// When it was due.
+    pub due: SystemTime,
+}
+
+/// What makes a run due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// A schedule.
+    Schedule,
+    /// Nothing came for a subscription of this broker for as long as its `silence` says.
+    Silence(BrokerId),
 }
 
 impl Instance {
@@ -75,8 +96,8 @@ impl Instance {
 
         let running = ticker.enter();
         let started = within(deadline, async {
-            let guest = component.instantiate_async(&mut store).await?;
-            let init = guest.tidegate_handler_lifecycle().call_init(&mut store).await?;
+            let guest = component.instantiate(&mut store).await?;
+            let init = guest.lifecycle.call_init(&mut store).await?;
             Ok((guest, init))
         })
         .await;
@@ -90,7 +111,7 @@ impl Instance {
 
     /// Takes out what the last call read and wrote, whatever it returned: its writes take effect with its publishes.
     pub fn take_kv(&mut self) -> Transaction {
-        self.store.data_mut().kv.take()
+        std::mem::take(&mut self.store.data_mut().kv)
     }
 
     /// Has the guest handle a message. Gives the publishes in the order of the guest's calls.
@@ -102,18 +123,45 @@ impl Instance {
     /// The guest returned an error, or did not return.
     pub async fn call(&mut self, call: Call<'_>) -> Result<Vec<Publish>, CallError> {
         let Call { message, subscription, captures, attempt, trace } = call;
-        let deadline = deadline(self.host.call_deadline);
-        self.store.data_mut().begin_call(message.broker, deadline, trace.cloned());
-        self.store.set_epoch_deadline(1);
-
+        let deadline = self.begin(Origin::Broker(message.broker), trace);
+        let Some(on_message) = &self.guest.on_message else { return Err(not_exported("on-message")) };
         let lists = Lists::new(&self.host, message, captures);
         let record = message_to_guest(message, &lists, subscription, attempt);
-        let on_message = self.guest.tidegate_handler_on_message();
         let running = self.ticker.enter();
         let returned = within(deadline, on_message.call_handle(&mut self.store, record)).await;
         drop(running);
-        let returned = returned.map_err(|error| Fault::new(&error, self.store.data()));
+        self.end(returned)
+    }
 
+    /// Has the guest do what a schedule asks for. Otherwise as [`Self::call`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn run(&mut self, run: Run<'_>) -> Result<Vec<Publish>, CallError> {
+        let (origin, trigger) = match run.trigger {
+            Trigger::Schedule => (Origin::Schedule, on_schedule::Trigger::Schedule),
+            Trigger::Silence(broker) => (Origin::Broker(broker), on_schedule::Trigger::Silence),
+        };
+        let deadline = self.begin(origin, None);
+        let Some(on_schedule) = &self.guest.on_schedule else { return Err(not_exported("on-schedule")) };
+        let running = self.ticker.enter();
+        let called = on_schedule.call_run(&mut self.store, trigger, run.name, unix_nanos(run.due));
+        let returned = within(deadline, called).await;
+        drop(running);
+        self.end(returned)
+    }
+
+    /// Prepares for a call: its deadline.
+    fn begin(&mut self, origin: Origin, trace: Option<&Arc<Trace>>) -> Instant {
+        let deadline = deadline(self.host.call_deadline);
+        self.store.data_mut().begin_call(origin, deadline, trace.cloned());
+        self.store.set_epoch_deadline(1);
+        deadline
+    }
+
+    /// What follows from how a call returned.
+    fn end(&mut self, returned: wasmtime::Result<Result<(), Failure>>) -> Result<Vec<Publish>, CallError> {
+        let returned = returned.map_err(|error| Fault::new(&error, self.store.data()));
         let state = self.store.data_mut();
         // Taken whatever the call returned: nothing of it may reach the next one.
         let publishes = state.held.take();
@@ -126,6 +174,11 @@ impl Instance {
             Err(fault) => Err(fault.into()),
         }
     }
+}
+
+/// What is configured to call a handler is held against its plugin before: a defect of the daemon.
+fn not_exported(interface: &str) -> CallError {
+    CallError::Trap(format!("its plugin does not export {interface}"))
 }
 
 fn deadline(limit: Duration) -> Instant {
@@ -207,6 +260,7 @@ mod tests {
     use crate::brokers::BrokerNames;
     use crate::control::admin::resource::{Step, TraceStep};
     use crate::message::{BrokerId, Properties, Qos};
+    use crate::path::handler::wasm::Exports;
     use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, TestHandler, component, handler, load};
     use crate::telemetry::trace::{Tracer, Watched};
     use crate::telemetry::wanted::Wanted;
@@ -314,6 +368,73 @@ mod tests {
             assert_eq!([number(100), number(104)], [1, 9]);
             assert_eq!(&*publishes[1].message.payload, b"21.5");
         });
+    }
+
+    /// Publishes the name that it gets, and its trigger.
+    fn reporting() -> String {
+        format!(
+            r#"{PUBLISH}
+            (func $run (param $trigger i32) (param $name i32) (param $len i32) (param $due i64) (result i32)
+                (drop (call $publish-bytes (local.get $name) (local.get $len)))
+                (i32.store8 (i32.const 0x500) (local.get $trigger))
+                (i64.store (i32.const 0x508) (local.get $due))
+                (drop (call $publish-bytes (i32.const 0x500) (i32.const 16)))
+                (i32.const {RESULT}))"#
+        )
+    }
+
+    #[test]
+    fn the_guest_runs_on_a_schedule_and_on_silence() {
+        runtime().block_on(async {
+            let handler = handler().allow(&["0:out/+", "1:out/+"]).default_broker(BrokerId(1));
+            let mut instance = start(&reporting(), handler).await.expect("starts");
+            let due = std::time::UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789);
+            for (trigger, number, broker) in [(Trigger::Schedule, 0, 1), (Trigger::Silence(BrokerId(0)), 1, 0)] {
+                let publishes = instance.run(Run { trigger, name: "stats", due }).await.expect("returns ok");
+                assert!(publishes.iter().all(|publish| publish.broker == BrokerId(broker)), "{publishes:?}");
+                assert_eq!(&*publishes[0].message.payload, b"stats");
+                assert_eq!(publishes[1].message.payload[0], number);
+                assert_eq!(publishes[1].message.payload[8..], 1_700_000_000_123_456_789_u64.to_le_bytes());
+            }
+        });
+    }
+
+    #[test]
+    fn a_component_tells_what_it_can_be_called_for() {
+        let check = |body: &str, on_message, on_schedule| {
+            assert_eq!(plugin(body).exports(), Exports { on_message, on_schedule }, "{body}");
+        };
+        check("", true, false);
+        check(&reporting(), false, true);
+        check(&format!("{} (func $handle (param i32) (result i32) (i32.const {RESULT}))", reporting()), true, true);
+    }
+
+    #[test]
+    fn what_is_not_exported_cannot_be_called() {
+        runtime().block_on(async {
+            let mut instance = start(&reporting(), handler()).await.expect("starts");
+            let error = call(&mut instance).await.expect_err("is no call");
+            assert_eq!(error, CallError::Trap("its plugin does not export on-message".to_owned()));
+            let mut instance = start("", handler()).await.expect("starts");
+            let run = Run { trigger: Trigger::Schedule, name: "stats", due: std::time::UNIX_EPOCH };
+            let error = instance.run(run).await.expect_err("is no call");
+            assert_eq!(error, CallError::Trap("its plugin does not export on-schedule".to_owned()));
+        });
+    }
+
+    #[test]
+    fn the_machine_is_read_by_who_may() {
+        // Traps unless the first byte of the result is the expected one.
+        let body = |expected: u8| {
+            format!(
+                r#"(func $handle (param i32) (result i32)
+                    (call $read (i32.const 0x300))
+                    (if (i32.ne (i32.load8_u (i32.const 0x300)) (i32.const {expected})) (then (unreachable)))
+                    (i32.const {RESULT}))"#
+            )
+        };
+        check(&body(1), handler(), &[Ok(0)]);
+        check(&body(0), handler().system(), &[Ok(0)]);
     }
 
     #[test]

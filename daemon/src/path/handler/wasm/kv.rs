@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::bindings::tidegate::handler::kv::KvError;
 use super::host::Host;
-use super::state::State;
+use super::state::{Origin, State};
 use crate::control::config::model::Handler;
 use crate::path::kv::{self, Kv, Kvs, MAX_TOUCHED_KEYS, Mirror, Transaction, Value};
 
@@ -31,31 +31,6 @@ impl KvGrant {
     /// As [`Self::of`], outside of a daemon: what is written is kept nowhere.
     pub fn detached(handler: &Handler) -> Option<KvGrant> {
         handler.allow.kv.map(|quota| KvGrant { kv: Arc::new(Kv::detached(Arc::clone(&handler.name))), quota })
-    }
-}
-
-/// What becomes of the calls of one instance.
-#[derive(Default)]
-pub(super) enum KvCall {
-    /// `init` runs: it only reads.
-    #[default]
-    Init,
-    /// What the call in progress has read and written.
-    Message(Transaction),
-}
-
-impl KvCall {
-    /// Prepares for a call.
-    pub(super) fn begin(&mut self) {
-        *self = KvCall::Message(Transaction::default());
-    }
-
-    /// Takes out what the call read and wrote.
-    pub(super) fn take(&mut self) -> Transaction {
-        match self {
-            KvCall::Init => Transaction::default(),
-            KvCall::Message(transaction) => std::mem::take(transaction),
-        }
     }
 }
 
@@ -87,28 +62,23 @@ impl State {
     ) -> Result<T, KvError> {
         let State { host, kv, .. } = self;
         let grant = host.kv_grant()?;
-        let mut unused = Transaction::default();
-        let transaction = match kv {
-            KvCall::Init => &mut unused,
-            KvCall::Message(transaction) => transaction,
-        };
-        grant.kv.look(|mirror, now| read(transaction, mirror, now)).map_err(|error| host.kv_error(error))
+        grant.kv.look(|mirror, now| read(kv, mirror, now)).map_err(|error| host.kv_error(error))
     }
 
     fn write(
         &mut self,
         write: impl FnOnce(&mut Transaction, &Mirror, usize, u64) -> Result<(), kv::KvError>,
     ) -> Result<(), KvError> {
-        let State { host, kv, .. } = self;
+        let State { host, kv, origin, .. } = self;
         let grant = host.kv_grant()?;
-        let KvCall::Message(transaction) = kv else {
+        if *origin == Origin::Init {
             let reason = format!("handler \"{}\" must not write to kv in init; write when it is called", host.name);
             return Err(KvError::Other(reason));
         };
         if let Some(reason) = grant.kv.failed() {
             return Err(KvError::Unavailable(reason));
         }
-        let wrote = grant.kv.look(|mirror, now| write(transaction, mirror, grant.quota, now));
+        let wrote = grant.kv.look(|mirror, now| write(kv, mirror, grant.quota, now));
         wrote.map_err(|error| host.kv_error(error))
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, Linker};
 
-use super::bindings::MessageHandlerPre;
+use super::exports::{Exports, Linked};
 use super::printable::printable;
 use super::state::State;
 use super::ticker::Ticker;
@@ -42,7 +42,7 @@ pub struct Plugin {
 }
 
 struct Inner {
-    component: MessageHandlerPre<State>,
+    component: Linked,
     ticker: Arc<Ticker>,
     hash: PluginHash,
 }
@@ -66,8 +66,13 @@ impl Plugin {
         self.inner.hash
     }
 
+    /// What it can be called for.
+    pub fn exports(&self) -> Exports {
+        self.inner.component.exports()
+    }
+
     /// What instances are made of.
-    pub(super) fn component(&self) -> &MessageHandlerPre<State> {
+    pub(super) fn component(&self) -> &Linked {
         &self.inner.component
     }
 
@@ -208,13 +213,24 @@ pub enum LoadError {
     /// An interface that every handler exports.
     #[error("does not export {name}, as a handler must; {}", match found {
         Some(found) => format!("it exports {found}, which this version does not know"),
-        None => "build it for the world message-handler".to_owned(),
+        None => "build it for the world message-handler, schedule-handler or full-handler".to_owned(),
     })]
     MissingExport {
         /// The interface.
         name: &'static str,
         /// Another version of it, if there is one.
         found: Option<String>,
+    },
+    /// Nothing that it could be called for.
+    #[error(
+        "exports neither {on_message} nor {on_schedule}, as a handler must; build it for the world message-handler, \
+         schedule-handler or full-handler"
+    )]
+    NoCall {
+        /// The interface for messages.
+        on_message: &'static str,
+        /// The interface for schedules.
+        on_schedule: &'static str,
     },
     /// An exported interface without its function, or with other types.
     #[error("exports {name} in another form than this version calls: {reason}; build the handler with this release")]

@@ -9,6 +9,7 @@ mod bindings;
 mod console;
 mod convert;
 mod engine;
+mod exports;
 mod fault;
 mod host;
 mod imports;
@@ -19,6 +20,7 @@ mod load;
 mod log;
 mod publish;
 mod state;
+mod system;
 #[cfg(test)]
 pub(super) mod testing;
 mod ticker;
@@ -29,7 +31,8 @@ mod wasi;
 use crate::printable;
 
 pub use engine::{EngineError, WasmEngine};
+pub use exports::Exports;
 pub use host::Host;
-pub use instance::{Call, Instance, StartError};
+pub use instance::{Call, Instance, Run, StartError, Trigger};
 pub use kv::KvGrant;
 pub use load::{LoadError, Plugin, PluginHash};

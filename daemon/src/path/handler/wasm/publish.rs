@@ -7,6 +7,7 @@ use super::bindings::tidegate::handler::types;
 use super::convert;
 use super::host::Host;
 use super::printable::printable;
+use super::state::Origin;
 use crate::message::{BrokerId, Outgoing};
 use crate::path::handler::Publish;
 use crate::topic::TopicName;
@@ -43,25 +44,28 @@ impl Held {
 }
 
 impl Host {
-    /// Holds a publish back, if the handler may make it. `origin` is the broker whose message is handled; none in
-    /// `init`.
+    /// Holds a publish back, if the handler may make it. `origin` is what the call is for.
     pub(super) fn hold(
         &self,
         held: &mut Held,
-        origin: Option<BrokerId>,
+        origin: Origin,
         outgoing: types::Outgoing,
         broker: Option<&str>,
     ) -> Result<(), PublishError> {
-        let Some(origin) = origin else {
+        if origin == Origin::Init {
             return Err(self.deny(
                 broker,
                 &outgoing.topic,
                 format!("handler \"{}\" must not publish in init; publish when a message is handled", self.name),
             ));
-        };
-        let broker = match broker {
-            Some(name) => self.broker_id(name)?,
-            None => origin,
+        }
+        let broker = match (broker, origin) {
+            (Some(name), _) => self.broker_id(name)?,
+            (None, Origin::Broker(broker)) => broker,
+            // An empty name: that none was given.
+            (None, Origin::Init | Origin::Schedule) => {
+                self.default_broker.ok_or_else(|| PublishError::UnknownBroker(String::new()))?
+            }
         };
         let topic = TopicName::new(outgoing.topic)
             .map_err(|reason| PublishError::InvalidTopic(format!("the topic {reason}")))?;
@@ -131,6 +135,10 @@ impl Host {
             PublishError::Denied(reason) | PublishError::InvalidTopic(reason) | PublishError::Other(reason) => {
                 reason.clone()
             }
+            PublishError::UnknownBroker(name) if name.is_empty() => format!(
+                "the publish names no broker, and [handlers.{}] has no default-broker; name one, or set default-broker",
+                self.name,
+            ),
             PublishError::UnknownBroker(name) => format!("no broker \"{name}\" is configured; add it, or use another"),
             PublishError::TooLarge => format!(
                 "it is larger than a message may be, or than {}; publish less, or raise the limit",
@@ -172,7 +180,7 @@ mod tests {
     fn check(allow: &[&str], topic: &str, broker: Option<&str>, expected: Result<u32, &str>) {
         let host = handler().allow(allow).host();
         let mut held = Held::default();
-        match (host.hold(&mut held, Some(BrokerId(0)), outgoing(topic, 1), broker), expected) {
+        match (host.hold(&mut held, Origin::Broker(BrokerId(0)), outgoing(topic, 1), broker), expected) {
             (Ok(()), Ok(id)) => {
                 let publishes = held.take();
                 assert_eq!(publishes.len(), 1);
@@ -212,7 +220,8 @@ mod tests {
     fn a_broker_that_was_added_later_is_known() {
         let host = handler().allow(&["2:#"]).host();
         let mut held = Held::default();
-        let mut hold = || host.hold(&mut held, Some(BrokerId(0)), outgoing("t", 1), Some("mill")).map_err(words);
+        let mut hold =
+            || host.hold(&mut held, Origin::Broker(BrokerId(0)), outgoing("t", 1), Some("mill")).map_err(words);
         assert_eq!(hold(), Err("unknown broker mill".to_owned()));
         assert_eq!(host.brokers.number("mill"), BrokerId(2));
         assert_eq!(hold(), Ok(()));
@@ -263,8 +272,28 @@ mod tests {
     #[test]
     fn init_must_not_publish() {
         let host = handler().allow(&["0:#"]).host();
-        let error = host.hold(&mut Held::default(), None, outgoing("a", 1), None).expect_err("is denied");
+        let error = host.hold(&mut Held::default(), Origin::Init, outgoing("a", 1), None).expect_err("is denied");
         assert_eq!(words(error), "handler \"celsius\" must not publish in init; publish when a message is handled",);
+    }
+
+    #[test]
+    fn on_a_schedule_the_default_broker_gets_what_names_none() {
+        let hold = |host: &Host, broker| {
+            let mut held = Held::default();
+            let result = host.hold(&mut held, Origin::Schedule, outgoing("a", 1), broker);
+            result.map(|()| held.take()[0].broker)
+        };
+        let without = handler().allow(&["0:#", "1:#"]).host();
+        assert_eq!(hold(&without, Some("plant")).map_err(words), Ok(BrokerId(0)));
+        let error = hold(&without, None).expect_err("is refused");
+        assert_eq!(
+            without.reason(&error),
+            "the publish names no broker, and [handlers.celsius] has no default-broker; name one, or set default-broker"
+        );
+        assert_eq!(words(error), "unknown broker ");
+        let with = handler().allow(&["0:#", "1:#"]).default_broker(BrokerId(1)).host();
+        assert_eq!(hold(&with, None).map_err(words), Ok(BrokerId(1)));
+        assert_eq!(hold(&with, Some("plant")).map_err(words), Ok(BrokerId(0)));
     }
 
     #[test]
@@ -272,7 +301,7 @@ mod tests {
         let host = handler().allow(&["0:#"]).publishes(3, 100).host();
         let mut held = Held::default();
         let mut hold =
-            |bytes: usize| host.hold(&mut held, Some(BrokerId(0)), outgoing("t", bytes), None).map_err(words);
+            |bytes: usize| host.hold(&mut held, Origin::Broker(BrokerId(0)), outgoing("t", bytes), None).map_err(words);
         assert_eq!(hold(100), Err("too large".to_owned()));
         assert_eq!(hold(49), Ok(()));
         assert_eq!(hold(50), Err("quota".to_owned()));
@@ -280,7 +309,7 @@ mod tests {
         assert_eq!(hold(0), Err("quota".to_owned()));
         assert_eq!(held.take().len(), 2);
         let mut hold =
-            |bytes: usize| host.hold(&mut held, Some(BrokerId(0)), outgoing("t", bytes), None).map_err(words);
+            |bytes: usize| host.hold(&mut held, Origin::Broker(BrokerId(0)), outgoing("t", bytes), None).map_err(words);
         for _ in 0..3 {
             assert_eq!(hold(0), Ok(()));
         }

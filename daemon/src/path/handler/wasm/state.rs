@@ -12,26 +12,38 @@ use super::bindings::tidegate::handler::publisher::PublishError;
 use super::bindings::tidegate::handler::types;
 use super::console::Console;
 use super::host::Host;
-use super::kv::KvCall;
 use super::limits::Limits;
 use super::printable::printable;
 use super::publish::{Held, MAX_NAME_BYTES};
 use super::trace::CallTrace;
 use super::wasi;
 use crate::message::BrokerId;
+use crate::path::kv::Transaction;
 use crate::telemetry::trace::Trace;
+
+/// What a call is for: who a publish goes to that names no broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The start of an instance: nothing may be published.
+    Init,
+    /// A message from this broker, or the silence of a subscription there.
+    Broker(BrokerId),
+    /// A schedule: the handler's `default-broker`.
+    Schedule,
+}
 
 /// The data of one store.
 pub(super) struct State {
     pub(super) host: Arc<Host>,
     pub(super) limits: Limits,
     pub(super) console: Arc<Console>,
-    /// The broker whose message is handled; none in `init`.
-    pub(super) origin: Option<BrokerId>,
+    /// What the call in progress is for.
+    pub(super) origin: Origin,
     /// When the call in progress is stopped.
     pub(super) deadline: Instant,
     pub(super) held: Held,
-    pub(super) kv: KvCall,
+    /// What the call in progress reads and writes.
+    pub(super) kv: Transaction,
     /// Of the call in progress, where somebody watches its message.
     trace: Option<CallTrace>,
     /// Made by the first WASI call: guests that import none of it need not pay for it.
@@ -44,22 +56,23 @@ impl State {
         State {
             limits: Limits::new(host.max_memory),
             console: Arc::new(Console::new(Arc::clone(&host))),
-            origin: None,
+            origin: Origin::Init,
             deadline,
             held: Held::default(),
-            kv: KvCall::default(),
+            kv: Transaction::default(),
             trace: None,
             wasi: None,
             host,
         }
     }
 
-    /// Prepares for the call of a message from this broker.
-    pub(super) fn begin_call(&mut self, origin: BrokerId, deadline: Instant, trace: Option<Arc<Trace>>) {
+    /// Prepares for a call.
+    pub(super) fn begin_call(&mut self, origin: Origin, deadline: Instant, trace: Option<Arc<Trace>>) {
         self.trace = trace.map(CallTrace::new);
-        self.origin = Some(origin);
+        self.origin = origin;
         self.deadline = deadline;
-        self.kv.begin();
+        // `init` may have read.
+        self.kv = Transaction::default();
         self.limits.begin_call();
     }
 

@@ -59,6 +59,7 @@ pub(in crate::path::handler) fn handler() -> TestHandler {
             max_publishes: 64,
             max_publish_bytes: 1 << 20,
             dead_letter: None,
+            default_broker: None,
             allow: Allow::default(),
             config: serde_json::Map::new(),
             secrets: Vec::new(),
@@ -83,6 +84,18 @@ impl TestHandler {
             }
         };
         self.handler.allow.publish = grants.iter().map(grant).collect();
+        self
+    }
+
+    /// Where a publish goes on a schedule that names no broker.
+    pub(super) fn default_broker(mut self, broker: BrokerId) -> TestHandler {
+        self.handler.default_broker = Some(broker);
+        self
+    }
+
+    /// It may read the machine.
+    pub(super) fn system(mut self) -> TestHandler {
+        self.handler.allow.system = true;
         self
     }
 
@@ -139,18 +152,46 @@ pub(in crate::path::handler) fn load(bytes: &[u8]) -> Result<Plugin, LoadError> 
     engine().load(file.path())
 }
 
-/// A component of the world message-handler around the text of a core module's inside.
+/// The export of messages, around `$handle`.
+const ON_MESSAGE: &str = r#"
+  (func $handle (param "message" $message) (result (result (error $failure)))
+    (canon lift (core func $guest "handle") (memory $libc "memory") (realloc (func $libc "realloc"))
+      (post-return (func $guest "post"))))
+  (instance $on-message (export "handle" (func $handle)))
+  (export "tidegate:handler/on-message@0.1.0" (instance $on-message))"#;
+
+/// The export of schedules, around `$run`.
+const ON_SCHEDULE: &str = r#"
+  (type $trigger' (enum "schedule" "silence"))
+  (export $trigger "trigger" (type $trigger'))
+  (func $run (param "trigger" $trigger) (param "name" string) (param "due" u64) (result (result (error $failure)))
+    (canon lift (core func $guest "run") (memory $libc "memory") (realloc (func $libc "realloc"))
+      (post-return (func $guest "post"))))
+  (instance $on-schedule (export "trigger" (type $trigger)) (export "run" (func $run)))
+  (export "tidegate:handler/on-schedule@0.1.0" (instance $on-schedule))"#;
+
+/// A component around the text of a core module's inside: of the world schedule-handler where it defines `$run` alone, of
+/// full-handler where it defines `$handle` too, else of message-handler.
 ///
-/// `body` may define `$init`, which returns a pointer to its result, and `$handle`, which takes a pointer to the message
-/// and returns one to its result; without them both return ok. It may call what `testing.wat` imports. At [`RESULT`] it
+/// `body` may define `$init`, which returns a pointer to its result, `$handle`, which takes a pointer to the message
+/// and returns one to its result, and `$run`, which takes the trigger, the name's place and length, and the due time; without
+/// them `init` and `handle` return ok. It may call what `testing.wat` imports. At [`RESULT`] it
 /// finds zeros: the result ok.
 pub(in crate::path::handler) fn component(body: &str) -> Vec<u8> {
-    let unless_defined = |name: &str, default: String| match body.contains(&format!("(func {name} ")) {
-        true => String::new(),
-        false => default,
-    };
+    let defines = |name: &str| body.contains(&format!("(func {name} "));
+    let unless_defined = |name: &str, default: String| if defines(name) { String::new() } else { default };
+    let (mut exports, mut calls) = (String::new(), String::new());
+    if defines("$handle") || !defines("$run") {
+        exports.push_str(r#"(export "handle" (func $handle))"#);
+        calls.push_str(ON_MESSAGE);
+    }
+    if defines("$run") {
+        exports.push_str(r#"(export "run" (func $run))"#);
+        calls.push_str(ON_SCHEDULE);
+    }
     let init = unless_defined("$init", format!("(func $init (result i32) (i32.const {RESULT}))"));
     let handle = unless_defined("$handle", format!("(func $handle (param i32) (result i32) (i32.const {RESULT}))"));
     let text = include_str!("testing.wat").replace("$BODY$", &format!("{body}\n{init}\n{handle}"));
+    let text = text.replace("$EXPORTS$", &exports).replace("$CALLS$", &calls);
     wat::parse_str(text).expect("is a component")
 }

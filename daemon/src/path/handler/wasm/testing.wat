@@ -51,6 +51,17 @@
       (case "other" string)))
     (export "publish-error" (type $error (eq $error')))
     (export "publish" (func (param "message" $o) (param "broker" (option string)) (result (result (error $error)))))))
+  (import "tidegate:handler/system@0.1.0" (instance $system
+    (type $readings' (record
+      (field "model" string)
+      (field "serial-number" string)
+      (field "os-version" string)
+      (field "cpu-load" u8)
+      (field "used-memory" u64)
+      (field "free-memory" u64)
+      (field "uptime" u64)))
+    (export "readings" (type $readings (eq $readings')))
+    (export "read" (func (result (result $readings (error string)))))))
   (import "tidegate:handler/random@0.1.0" (instance $random
     (export "bytes" (func (param "len" u32) (result (list u8))))))
   (import "wasi:cli/exit@0.2.0" (instance $exit
@@ -79,6 +90,8 @@
     (memory $libc "memory") (realloc (func $libc "realloc"))))
   (core func $random (canon lower (func $random "bytes")
     (memory $libc "memory") (realloc (func $libc "realloc"))))
+  (core func $read (canon lower (func $system "read")
+    (memory $libc "memory") (realloc (func $libc "realloc"))))
   (core func $exit (canon lower (func $exit "exit")))
   (core func $subscribe (canon lower (func $clock "subscribe-duration")))
   (core func $block (canon lower (func $poll "[method]pollable.block")))
@@ -90,6 +103,8 @@
     (import "host" "publish" (func $publish (param i32 i32)))
     ;; A length, and a pointer to where the list goes.
     (import "host" "random" (func $random (param i32 i32)))
+    ;; A pointer to where the result goes.
+    (import "host" "read" (func $read (param i32)))
     ;; 0 for ok, 1 for an error.
     (import "host" "exit" (func $exit (param i32)))
     (import "host" "subscribe" (func $subscribe (param i64) (result i32)))
@@ -99,12 +114,13 @@
     $BODY$
     (func (export "post") (param i32) (global.set $free (i32.const 0x2000)))
     (export "init" (func $init))
-    (export "handle" (func $handle)))
+    $EXPORTS$)
   (core instance $guest (instantiate $guest
     (with "libc" (instance $libc))
     (with "host" (instance
       (export "publish" (func $publish))
       (export "random" (func $random))
+      (export "read" (func $read))
       (export "exit" (func $exit))
       (export "subscribe" (func $subscribe))
       (export "block" (func $block))))))
@@ -114,8 +130,4 @@
   (instance $lifecycle (export "init" (func $init)))
   (export "tidegate:handler/lifecycle@0.1.0" (instance $lifecycle))
 
-  (func $handle (param "message" $message) (result (result (error $failure)))
-    (canon lift (core func $guest "handle") (memory $libc "memory") (realloc (func $libc "realloc"))
-      (post-return (func $guest "post"))))
-  (instance $on-message (export "handle" (func $handle)))
-  (export "tidegate:handler/on-message@0.1.0" (instance $on-message)))
+  $CALLS$)

@@ -6,20 +6,21 @@
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, InstancePre, Linker};
 
-use super::bindings::MessageHandlerPre;
 use super::bindings::exports::tidegate::handler::on_message::{Failure, Message};
+use super::bindings::exports::tidegate::handler::on_schedule::Trigger;
+use super::exports::{Exports, Linked};
 use super::load::{LoadError, in_one_line};
 use super::state::State;
 
 /// What a handler may import, for people.
-pub(super) const PROVIDED: &str =
-    "tidegate:handler/{types,publisher,kv,log,clock,random,config}@0.1.0 and the interfaces of wasi:cli/imports@0.2";
+pub(super) const PROVIDED: &str = "tidegate:handler/{types,publisher,kv,log,clock,random,config,system}@0.1.0 and the interfaces of \
+     wasi:cli/imports@0.2";
 
 /// Version of [`OURS`]; patch versions are compatible.
 const OUR_VERSION: &str = "0.1";
 
 /// The interfaces of our package.
-const OURS: [&str; 7] = [
+const OURS: [&str; 8] = [
     "tidegate:handler/types",
     "tidegate:handler/publisher",
     "tidegate:handler/kv",
@@ -27,6 +28,7 @@ const OURS: [&str; 7] = [
     "tidegate:handler/clock",
     "tidegate:handler/random",
     "tidegate:handler/config",
+    "tidegate:handler/system",
 ];
 
 /// Version of [`WASI`]; patch versions are compatible.
@@ -65,13 +67,16 @@ const WASI: [&str; 27] = [
 
 /// What every handler exports.
 const LIFECYCLE: &str = "tidegate:handler/lifecycle@0.1.0";
+
+/// What a handler exports one of, at least.
 const ON_MESSAGE: &str = "tidegate:handler/on-message@0.1.0";
+const ON_SCHEDULE: &str = "tidegate:handler/on-schedule@0.1.0";
 
 /// Resolves a component's imports and checks its exports.
 ///
 /// # Errors
 /// Names what is missing or differs.
-pub(super) fn link(linker: &Linker<State>, component: &Component) -> Result<MessageHandlerPre<State>, LoadError> {
+pub(super) fn link(linker: &Linker<State>, component: &Component) -> Result<Linked, LoadError> {
     let ty = component.component_type();
     let names: Vec<String> =
         ty.imports(linker.engine()).map(|(name, _)| name.to_owned()).filter(|name| !is_provided(name)).collect();
@@ -79,9 +84,9 @@ pub(super) fn link(linker: &Linker<State>, component: &Component) -> Result<Mess
         return Err(LoadError::UnknownImports { names });
     }
     let linked = linker.instantiate_pre(component).map_err(|error| import_type(&error))?;
-    check_exports(&linked)?;
+    let exports = check_exports(&linked)?;
     // The exports are there, so what is left is nothing that a sentence of ours could tell.
-    MessageHandlerPre::new(linked).map_err(|error| LoadError::Prepare(in_one_line(&error)))
+    Linked::new(linked, exports).map_err(|error| LoadError::Prepare(in_one_line(&error)))
 }
 
 /// Whether the linker has an interface for this import; its types may still differ.
@@ -107,16 +112,35 @@ fn import_type(error: &wasmtime::Error) -> LoadError {
     }
 }
 
-/// Both interfaces with their functions and types. Wasmtime itself would tell of a wrong type only when an instance is
-/// made.
-fn check_exports(linked: &InstancePre<State>) -> Result<(), LoadError> {
+/// The interfaces that are there, with their functions and types. Wasmtime itself would tell of a wrong type only when an
+/// instance is made.
+fn check_exports(linked: &InstancePre<State>) -> Result<Exports, LoadError> {
     let instance_type = linked.instance_type();
     let init = exported_function(linked, LIFECYCLE, "init")?;
     init.typecheck::<(), (Result<(), String>,)>(&instance_type).map_err(|error| export_type(LIFECYCLE, &error))?;
-    let handle = exported_function(linked, ON_MESSAGE, "handle")?;
-    handle
-        .typecheck::<(Message<'_>,), (Result<(), Failure>,)>(&instance_type)
-        .map_err(|error| export_type(ON_MESSAGE, &error))
+    let handle = optional(exported_function(linked, ON_MESSAGE, "handle"))?;
+    if let Some(handle) = &handle {
+        let checked = handle.typecheck::<(Message<'_>,), (Result<(), Failure>,)>(&instance_type);
+        checked.map_err(|error| export_type(ON_MESSAGE, &error))?;
+    }
+    let run = optional(exported_function(linked, ON_SCHEDULE, "run"))?;
+    if let Some(run) = &run {
+        let checked = run.typecheck::<(Trigger, &str, u64), (Result<(), Failure>,)>(&instance_type);
+        checked.map_err(|error| export_type(ON_SCHEDULE, &error))?;
+    }
+    if handle.is_none() && run.is_none() {
+        return Err(LoadError::NoCall { on_message: ON_MESSAGE, on_schedule: ON_SCHEDULE });
+    }
+    Ok(Exports { on_message: handle.is_some(), on_schedule: run.is_some() })
+}
+
+/// An interface that may be absent; another version of it alone is an error all the same.
+fn optional(found: Result<ComponentFunc, LoadError>) -> Result<Option<ComponentFunc>, LoadError> {
+    match found {
+        Ok(function) => Ok(Some(function)),
+        Err(LoadError::MissingExport { found: None, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn exported_function(
@@ -165,15 +189,15 @@ mod tests {
     fn every_unknown_import_is_named() {
         check(
             r#"(component
-                (import "tidegate:handler/kv@0.1.0" (instance))
+                (import "tidegate:handler/files@0.1.0" (instance))
                 (import "tidegate:handler/log@0.1.0" (instance))
                 (import "tidegate:handler/log@0.2.0" (instance))
                 (import "wasi:http/types@0.2.0" (instance))
                 (import "wasi:cli/exit@0.3.0" (instance))
                 (import "now" (func)))"#,
-            "imports tidegate:handler/kv@0.1.0, tidegate:handler/log@0.2.0, wasi:http/types@0.2.0, wasi:cli/exit@0.3.0, \
-             now, which this version does not provide; it provides tidegate:handler/{types,publisher,log,clock,random,\
-             config}@0.1.0 and the interfaces of wasi:cli/imports@0.2",
+            "imports tidegate:handler/files@0.1.0, tidegate:handler/log@0.2.0, wasi:http/types@0.2.0, wasi:cli/exit@0.3.0, \
+             now, which this version does not provide; it provides tidegate:handler/{types,publisher,kv,log,clock,\
+             random,config,system}@0.1.0 and the interfaces of wasi:cli/imports@0.2",
         );
     }
 
@@ -220,6 +244,43 @@ mod tests {
         check("0.2.0-rc-2023-11-10", "0.2", false);
         check("0.20.1", "0.2", false);
         check("", "0.2", false);
+    }
+
+    /// A component with `init` and these further definitions.
+    fn with_init(more: &str) -> String {
+        format!(
+            r#"(component
+                (core module $m (memory (export "memory") 1) (func (export "init") (result i32) (i32.const 0)))
+                (core instance $c (instantiate $m))
+                (func $init (result (result (error string))) (canon lift (core func $c "init") (memory $c "memory")))
+                (instance $i (export "init" (func $init)))
+                (export "tidegate:handler/lifecycle@0.1.0" (instance $i))
+                {more})"#
+        )
+    }
+
+    #[test]
+    fn a_component_that_can_be_called_for_nothing_is_told() {
+        check(
+            &with_init(""),
+            "exports neither tidegate:handler/on-message@0.1.0 nor tidegate:handler/on-schedule@0.1.0, as a handler must; \
+             build it for the world message-handler, schedule-handler or full-handler",
+        );
+        check(
+            &with_init(r#"(export "tidegate:handler/on-schedule@0.2.0" (instance $i))"#),
+            "does not export tidegate:handler/on-schedule@0.1.0, as a handler must; it exports \
+             tidegate:handler/on-schedule@0.2.0, which this version does not know",
+        );
+        check(
+            &with_init(r#"(export "tidegate:handler/on-schedule@0.1.0" (instance $i))"#),
+            "exports tidegate:handler/on-schedule@0.1.0 in another form than this version calls: it has no function run",
+        );
+        check(
+            &with_init(
+                r#"(instance $s (export "run" (func $init))) (export "tidegate:handler/on-schedule@0.1.0" (instance $s))"#,
+            ),
+            "exports tidegate:handler/on-schedule@0.1.0 in another form than this version calls: ",
+        );
     }
 
     #[test]
