@@ -90,7 +90,8 @@ impl Handler {
         let handler = config.handlers.first().context("the configuration has no handler")?;
         let plugin = WasmEngine::new(None)?.load(&handler.plugin)?;
         let runtime = Builder::new_current_thread().enable_time().build()?;
-        let instance = runtime.block_on(Instance::start(&plugin, Arc::new(Host::new(handler, names, KvGrant::detached(handler)))))?;
+        let instance = runtime
+            .block_on(Instance::start(&plugin, Arc::new(Host::new(handler, names, KvGrant::detached(handler)))))?;
         Ok(Handler { runtime, instance })
     }
 

@@ -243,7 +243,10 @@ impl Metrics {
 
     /// Handles for what one handler remembers, which may be there without the handler.
     pub fn kv(&self, handler: &str) -> KvMeters {
-        KvMeters { keys: self.kv_keys.with_label_values(&[handler]), bytes: self.kv_bytes.with_label_values(&[handler]) }
+        KvMeters {
+            keys: self.kv_keys.with_label_values(&[handler]),
+            bytes: self.kv_bytes.with_label_values(&[handler]),
+        }
     }
 
     /// Removes the children of what a handler remembered.

@@ -181,7 +181,12 @@ impl Outboxes {
     /// Puts a call's publishes into the outboxes, all or none; who waits where there is no room. Its message ends once
     /// every publish is safe; at once when there is none. `accepted` is done once it is sure that no outbox rejects them, and
     /// before the message can end; under a lock, so that it must be short.
-    pub fn submit(&self, effects: impl Into<Effects>, completion: Completion, accepted: impl FnOnce()) -> Submitted<'_> {
+    pub fn submit(
+        &self,
+        effects: impl Into<Effects>,
+        completion: Completion,
+        accepted: impl FnOnce(),
+    ) -> Submitted<'_> {
         let Effects { publishes, .. } = effects.into();
         if publishes.is_empty() {
             accepted();

@@ -355,8 +355,10 @@ fn allow_kv() {
     );
     handler(
         "allow = { kv = true }",
-        &["tidegate.toml:5:16: handlers.celsius.allow.kv = true: expected a size, got a boolean; use a number and a unit, \
-           such as \"64KiB\""],
+        &[
+            "tidegate.toml:5:16: handlers.celsius.allow.kv = true: expected a size, got a boolean; use a number and a unit, \
+           such as \"64KiB\"",
+        ],
     );
 }
 
