@@ -132,9 +132,9 @@ impl Gateway {
         let shared = Shared {
             names: loaded.names.clone(),
             metrics,
+            outboxes: Outboxes::on_disk(store.clone()),
             store,
             kvs,
-            outboxes: Arc::new(Outboxes::new()),
             places: Places::default(),
             router: Arc::new(Router::new(Arc::clone(&progress), received.clone(), tracer.clone(), tap.clone())),
             tap: tap.clone(),

@@ -24,7 +24,7 @@ use crate::message::{HOP_LIMIT, Message};
 use crate::path::dead_letter::{DeadLetters, Input, Letter};
 use crate::path::dispatch::{GivenUp, HandlerQueue, Job, Permit, Turn, Work};
 use crate::path::kv::{Ready, Transaction};
-use crate::path::outbox::{Completion, Effects, Outboxes, Room, Submitted};
+use crate::path::outbox::{Completion, Effects, Outboxes, Room, Submitted, Touch};
 use crate::path::receipt::Outcome;
 use crate::path::session::Fate;
 use crate::telemetry::metrics::HandlerMeters;
@@ -349,7 +349,9 @@ impl InstanceParts {
             let (message, subscription) = (Arc::clone(&message), Arc::clone(&subscription));
             letters.keep(Input { message, subscription, attempts: tries.begun() })
         });
-        let completion = Completion { part, cause, kept, arrived: message.arrived, meters: Arc::clone(&self.meters) };
+        let order = Some(Touch::of((&self.handler.name, message.broker, &message.topic)));
+        let completion =
+            Completion { cause, kept, order, ..Completion::new(part, message.arrived, Arc::clone(&self.meters)) };
         let commit = ready.as_ref().and_then(Ready::commit);
         let accepted = || {
             self.called(&message, CallResult::Ok, took);

@@ -154,6 +154,11 @@ impl Mirror {
         self.bytes
     }
 
+    /// The number of keys that are there at this time.
+    pub fn live_keys(&self, now: u64) -> usize {
+        self.len() - self.expiring.iter().take_while(|(expires, _)| *expires <= now).count()
+    }
+
     /// What the keys that are there at this time count for.
     pub fn live_bytes(&self, now: u64) -> usize {
         let expired = self.expiring.iter().take_while(|(expires, _)| *expires <= now);

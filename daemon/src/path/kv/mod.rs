@@ -7,6 +7,7 @@
 //! `path/handler` has them run again.
 
 mod mirror;
+mod operate;
 mod rows;
 mod sweep;
 mod transaction;
@@ -18,8 +19,9 @@ use std::time::SystemTime;
 
 use self::mirror::weight;
 pub use self::mirror::{Mirror, Value};
+pub use self::operate::{KvItem, KvRefusal, KvUsage};
 pub use self::sweep::sweep;
-pub use self::transaction::{KvError, MAX_TOUCHED_KEYS, Transaction};
+pub use self::transaction::{KvError, MAX_KEY_BYTES, MAX_TOUCHED_KEYS, Transaction};
 use self::turnstile::Turnstile;
 pub use self::turnstile::{Alone, Pass};
 use crate::control::config::model::Handler;
