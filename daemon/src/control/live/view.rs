@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 use super::{Live, Running, RunningBroker};
 use crate::control::admin::resource::{
     Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, DeadLetterTopic, Handler, HandlerState,
-    HandlerSummary, Kept, MASK, Messages, OnMessage, Origin, Outbox, Retry, Setting, Source, Status, StatusMessage,
-    Subscription, SubscriptionState, Tls, Transport, When,
+    HandlerSummary, Kept, MASK, Messages, OnMessage, Origin, Outbox, Quarantine, Retry, Setting, Source, Status,
+    StatusMessage, Subscription, SubscriptionState, Tls, Transport, When,
 };
 use crate::control::config::secret::PasswordSource;
 use crate::control::config::{BrokerOrigins, ObjectOrigin, format_duration, format_durations, format_size, model};
@@ -265,6 +265,7 @@ fn subscription(running: &Running, place: usize, config: &model::Subscription, o
                 model::Otherwise::Next => "next".to_owned(),
             },
         }),
+        silence: config.silence.map(format_duration),
         state,
         reason,
         last_message,
@@ -301,6 +302,9 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
             backoff: format_durations(&config.retry.backoff),
             max_time: format_duration(config.retry.max_time),
         },
+        quarantine: config
+            .quarantine
+            .map(|policy| Quarantine { after: policy.after, r#for: format_duration(policy.wait) }),
         max_publishes: config.max_publishes,
         max_publish_bytes: format_size(config.max_publish_bytes as u64),
         dead_letter: config.dead_letter.as_ref().map(|place| DeadLetterTopic {
@@ -322,6 +326,7 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
         waiting: view.queue().waiting() as u64,
         retrying: view.queue().retrying() as u64,
         state: HandlerState::Open,
+        quarantined_until: None,
         parked: Kept::default(),
         last_failure: last_failure(view),
         warnings: Vec::new(),
@@ -338,6 +343,7 @@ fn handler_summary(view: &HandlerView) -> HandlerSummary {
         failures: failed.map(|(_, count)| count).sum(),
         waiting: view.queue().waiting() as u64,
         state: HandlerState::Open,
+        quarantined_until: None,
         parked: Kept::default(),
         last_failure: last_failure(view),
     }

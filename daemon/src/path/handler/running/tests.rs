@@ -80,6 +80,7 @@ impl World {
             qos: Qos::AtLeastOnce,
             on_message: None,
             when: None,
+            silence: None,
         };
         let state = tempfile::tempdir().expect("a directory");
         let (store, _) = Store::open(state.path()).expect("a store");
