@@ -190,9 +190,8 @@ impl Outbox {
     fn submit(&self) -> Result<()> {
         let receipt = Receipt::new(Arc::clone(&self.broker), Arc::clone(&self.progress), Qos::AtLeastOnce, None);
         let part = receipt.split(1).next().context("a receipt of one part has one")?;
-        let completion =
-            Completion { part, cause: None, kept: None, arrived: Instant::now(), meters: Arc::clone(&self.handler) };
-        match self.outboxes.submit(vec![self.publish.clone()], completion, || {}) {
+        let completion = Completion::new(part, Instant::now(), Arc::clone(&self.handler));
+        match self.outboxes.submit(vec![self.publish.clone()].into(), completion, || {}) {
             Submitted::Done => Ok(()),
             Submitted::Waits(_) | Submitted::Rejected(..) => {
                 Err(anyhow!("the outbox is full: pass fewer calls at a time"))

@@ -123,8 +123,8 @@ impl Gateway {
         let shared = Shared {
             names: loaded.names.clone(),
             metrics: Arc::new(Metrics::new()?),
+            outboxes: Outboxes::on_disk(store.clone()),
             store,
-            outboxes: Arc::new(Outboxes::new()),
             places: Places::default(),
             router: Arc::new(Router::new(Arc::clone(&progress), received.clone(), tracer.clone(), tap.clone())),
             tap: tap.clone(),

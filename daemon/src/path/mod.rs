@@ -13,8 +13,10 @@
 pub mod dead_letter;
 pub mod dispatch;
 pub mod handler;
+pub mod kept;
 pub mod kv;
 pub mod outbox;
 pub mod receipt;
 pub mod router;
+pub mod schedule;
 pub mod session;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 use crate::message::Qos;
+use crate::path::kept::Again;
 use crate::path::session::{AckToken, Fate};
 use crate::telemetry::metrics::BrokerMeters;
 use crate::telemetry::trace::Trace;
@@ -142,12 +143,22 @@ impl Progress {
     }
 }
 
+/// Where a message came from, which is told its end.
+enum Source {
+    /// A broker.
+    Broker {
+        meters: Arc<BrokerMeters>,
+        /// What it holds of the connection that brought it.
+        token: Option<AckToken>,
+    },
+    /// The disk: its broker's counts had it when it came, and its acknowledgement.
+    Kept(Arc<Again>),
+}
+
 /// A message that was taken in and has not reached its end.
 pub struct Receipt {
-    meters: Arc<BrokerMeters>,
+    source: Source,
     progress: Arc<Progress>,
-    /// What it holds of the connection that brought it.
-    token: Option<AckToken>,
     /// Where somebody watches the message.
     trace: Option<Arc<Trace>>,
 }
@@ -157,7 +168,13 @@ impl Receipt {
     pub fn new(meters: Arc<BrokerMeters>, progress: Arc<Progress>, qos: Qos, token: Option<AckToken>) -> Receipt {
         meters.received(qos);
         progress.begin();
-        Receipt { meters, progress, token, trace: None }
+        Receipt { source: Source::Broker { meters, token }, progress, trace: None }
+    }
+
+    /// Takes in a kept message, which its broker counted when it came. It counts as in progress alone.
+    pub fn again(again: Arc<Again>, progress: Arc<Progress>) -> Receipt {
+        progress.begin();
+        Receipt { source: Source::Kept(again), progress, trace: None }
     }
 
     /// The same, watched from now on.
@@ -182,12 +199,15 @@ impl Receipt {
     }
 
     fn conclude(&self, outcome: Outcome) {
-        self.meters.finished(outcome);
+        if let Source::Broker { meters, .. } = &self.source {
+            meters.finished(outcome);
+        }
         if let Some(trace) = &self.trace {
             trace.ended(outcome);
         }
-        if let Some(token) = self.token.as_ref().filter(|_| outcome.is_final()) {
-            token.settle();
+        match &self.source {
+            Source::Broker { token, .. } => token.iter().filter(|_| outcome.is_final()).for_each(AckToken::settle),
+            Source::Kept(again) => again.ended(outcome),
         }
         self.progress.end();
     }
@@ -220,7 +240,10 @@ pub struct Part {
 impl Part {
     /// Where the message stands with its broker: whether it may still be started.
     pub fn fate(&self) -> Fate {
-        self.shared.receipt.token.as_ref().map_or(Fate::Open, AckToken::fate)
+        match &self.shared.receipt.source {
+            Source::Broker { token: Some(token), .. } => token.fate(),
+            Source::Broker { token: None, .. } | Source::Kept(_) => Fate::Open,
+        }
     }
 
     /// Where steps of the message are told, if somebody watches it.

@@ -47,6 +47,7 @@ pub struct Metrics {
     handler_instances: IntGaugeVec,
     dead_letters: IntCounterVec,
     dead_letters_dropped: IntCounterVec,
+    dead_letter_store: DeadLetterStoreMeters,
     outbox_messages: IntGaugeVec,
     outbox_bytes: IntGaugeVec,
     outbox_max_messages: IntGaugeVec,
@@ -138,7 +139,7 @@ impl Metrics {
             handler_instances: families.gauge("handler_instances", "Instances ready to be called.", &["handler"])?,
             dead_letters: families.counter(
                 "dead_letters_total",
-                "Messages that failed for good and whose dead letter its broker has, by reason.",
+                "Messages that failed for good and whose dead letter is safe, by reason.",
                 &["handler", "reason"],
             )?,
             dead_letters_dropped: families.counter(
@@ -146,6 +147,10 @@ impl Metrics {
                 "Messages that failed for good and whose dead letter could not be kept.",
                 &["handler"],
             )?,
+            dead_letter_store: DeadLetterStoreMeters {
+                messages: families.single("dead_letter_store_messages", "Dead letters that are kept on the disk.")?,
+                bytes: families.single("dead_letter_store_bytes", "Bytes of these.")?,
+            },
             outbox_messages: families.gauge("outbox_messages", "Messages waiting to be delivered.", &["broker"])?,
             outbox_bytes: families.gauge("outbox_bytes", "Bytes waiting to be delivered.", &["broker"])?,
             outbox_max_messages: families.gauge("outbox_max_messages", "Messages that may wait.", &["broker"])?,
@@ -203,6 +208,11 @@ impl Metrics {
             certificate_expiry: self.certificate_expiry.clone(),
             name: name.to_owned(),
         })
+    }
+
+    /// Handles for the dead letters that are kept on the disk.
+    pub fn dead_letter_store(&self) -> DeadLetterStoreMeters {
+        self.dead_letter_store.clone()
     }
 
     /// Handles for the admin plane. Its children appear at once, with zeros.
@@ -322,6 +332,13 @@ impl Families {
         let family = IntGaugeVec::new(Self::opts(name, help), labels)?;
         self.registry.register(Box::new(family.clone()))?;
         Ok(family)
+    }
+
+    /// One gauge, without labels.
+    fn single(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        let gauge = IntGauge::with_opts(Self::opts(name, help))?;
+        self.registry.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
     }
 
     fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
@@ -581,7 +598,7 @@ impl HandlerMeters {
         self.calls[result as usize].inc();
     }
 
-    /// Counts a dead letter that its broker has.
+    /// Counts a dead letter that is safe.
     pub fn dead_letter(&self, reason: Reason) {
         self.dead_letters[reason as usize].inc();
     }
@@ -604,6 +621,21 @@ impl HandlerMeters {
     /// Calls so far by result, in the order of [`CallResult::ALL`].
     pub fn calls(&self) -> [(CallResult, u64); CallResult::ALL.len()] {
         CallResult::ALL.map(|result| (result, self.calls[result as usize].get()))
+    }
+}
+
+/// Handles for the dead letters that are kept on the disk.
+#[derive(Clone)]
+pub struct DeadLetterStoreMeters {
+    messages: IntGauge,
+    bytes: IntGauge,
+}
+
+impl DeadLetterStoreMeters {
+    /// So many messages of so many bytes are kept.
+    pub fn holds(&self, messages: u64, bytes: u64) {
+        self.messages.set(i64::try_from(messages).unwrap_or(i64::MAX));
+        self.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 }
 

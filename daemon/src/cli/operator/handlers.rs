@@ -16,7 +16,7 @@ use crate::control::admin::resource::Handler;
 pub struct HandlerKeys;
 
 impl Resource for HandlerKeys {
-    const TABLES: &'static [&'static str] = &["config", "dead-letter", "retry"];
+    const TABLES: &'static [&'static str] = &["config", "dead-letter", "quarantine", "retry"];
     const NEEDED: &'static [&'static str] = &["dead-letter-broker", "dead-letter-topic"];
     const KEYS: &'static [Key] = {
         use Kind::{Boolean, Choice, Integer, List, Table, Text};
@@ -67,6 +67,27 @@ impl Resource for HandlerKeys {
                 Text,
                 "DURATION",
                 "From the first call of a message to its last, at most [default: 30s]",
+            ),
+            key(
+                "quarantine",
+                &["quarantine"],
+                Choice(&["off"]),
+                "off",
+                "Call it however often it fails [default: see --quarantine-after]",
+            ),
+            key(
+                "quarantine-after",
+                &["quarantine", "after"],
+                Integer,
+                "COUNT",
+                "Failures in a row after which it is left alone [default: 5]",
+            ),
+            key(
+                "quarantine-for",
+                &["quarantine", "for"],
+                Text,
+                "DURATION",
+                "For how long it is left alone; doubled by each trial that fails, up to 10m [default: 30s]",
             ),
             key("max-publishes", &["max-publishes"], Integer, "COUNT", "Publishes of one call [default: 64]"),
             key(
@@ -285,12 +306,13 @@ mod tests {
         check(
             "handlers add h --plugin p.wasm --instances 2 --isolation per-message --call-deadline 1s --max-memory 1MiB \
              --queue 3 --queue-bytes 1KiB --overload drop-oldest --retry-max 5 --retry-backoff 1s..1m \
-             --retry-max-time 10m --max-publishes 0 --max-publish-bytes 1B \
+             --retry-max-time 10m --quarantine-after 2 --quarantine-for 1s --max-publishes 0 --max-publish-bytes 1B \
              --dead-letter-broker a --dead-letter-topic dead/h --allow-publish a:x/# --allow-publish b:y,z --default-broker a --allow-system --config unit=F --config limit=3",
             add,
             json!({"name": "h", "plugin": "p.wasm", "instances": 2, "isolation": "per-message", "call-deadline": "1s",
                 "max-memory": "1MiB", "queue": 3, "queue-bytes": "1KiB", "overload": "drop-oldest",
-                "retry": {"max": 5, "backoff": "1s..1m", "max-time": "10m"}, "max-publishes": 0,
+                "retry": {"max": 5, "backoff": "1s..1m", "max-time": "10m"},
+                "quarantine": {"after": 2, "for": "1s"}, "max-publishes": 0,
                 "max-publish-bytes": "1B", "dead-letter": {"broker": "a", "topic": "dead/h"}, "default-broker": "a",
                 "allow": {"publish": ["a:x/#", "b:y,z"], "system": true},
                 "config": {"unit": "F", "limit": 3}}),
@@ -301,6 +323,9 @@ mod tests {
         check("handlers set h --unset allow-publish --unset config --queue 1", set, unset);
         check("handlers set h --unset dead-letter", set, json!({"dead-letter": null}));
         check("handlers set h --unset retry", set, json!({"retry": null}));
+        check("handlers set h --quarantine off", set, json!({"quarantine": "off"}));
+        check("handlers set h --unset quarantine", set, json!({"quarantine": null}));
+        check("handlers set h --unset quarantine-for", set, json!({"quarantine": {"for": null}}));
         check("handlers set h --unset retry-max", set, json!({"retry": {"max": null}}));
         check("handlers remove h", "DELETE /api/v1/handlers/h", Value::Null);
         check("handlers list", "GET /api/v1/handlers", Value::Null);
@@ -321,6 +346,7 @@ mod tests {
             "version": "0123456789abcdef", "instances": 2, "isolation": "reuse", "call-deadline": "1s",
             "max-memory": "64MiB", "queue": 1024, "queue-bytes": "16MiB", "overload": "drop-newest",
             "retry": {"max": 3, "backoff": "100ms..10s", "max-time": "30s"}, "retrying": 1,
+            "quarantine": {"after": 5, "for": "30s"},
             "max-publishes": 64, "max-publish-bytes": "1MiB", "dead-letter": {"broker": "b", "topic": "dead"},
             "allow-publish": ["b:x/#"], "allow-system": false, "config": {"unit": "***"},
             "calls": {"ok": 5, "reject": 1, "trap": 2},

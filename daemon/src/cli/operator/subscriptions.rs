@@ -63,6 +63,13 @@ impl Resource for SubscriptionKeys {
                 "WORD",
                 "What happens where a condition does not hold: nothing, or the next rank is tried [default: stop]",
             ),
+            key(
+                "silence",
+                &["silence"],
+                Text,
+                "DURATION",
+                "Run the handler's on-schedule when nothing came for so long [default: never]",
+            ),
         ]
     };
 }

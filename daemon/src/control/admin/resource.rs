@@ -197,6 +197,8 @@ pub struct Subscription {
     pub share: Option<String>,
     pub on_message: Option<OnMessage>,
     pub when: Option<When>,
+    /// The handler runs when nothing came for that long.
+    pub silence: Option<String>,
     pub state: SubscriptionState,
     /// Why it is refused.
     pub reason: Option<String>,
@@ -262,6 +264,8 @@ pub struct Handler {
     pub queue_bytes: String,
     pub overload: String,
     pub retry: Retry,
+    /// When it is left alone because it fails; null is never.
+    pub quarantine: Option<Quarantine>,
     pub max_publishes: usize,
     pub max_publish_bytes: String,
     /// Where messages go whose calls have failed for good; null drops them.
@@ -313,6 +317,16 @@ pub struct Retry {
     /// The shortest and the longest wait, such as `100ms..10s`.
     pub backoff: String,
     pub max_time: String,
+}
+
+/// When a handler that fails is left alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Quarantine {
+    /// Failures, one after the other.
+    pub after: u32,
+    /// For how long, the first time; each trial that fails doubles it, up to ten minutes.
+    pub r#for: String,
 }
 
 /// A handler's call that failed.

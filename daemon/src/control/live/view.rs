@@ -265,6 +265,7 @@ fn subscription(running: &Running, place: usize, config: &model::Subscription, o
                 model::Otherwise::Next => "next".to_owned(),
             },
         }),
+        silence: config.silence.map(format_duration),
         state,
         reason,
         last_message,
@@ -301,6 +302,9 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
             backoff: format_durations(&config.retry.backoff),
             max_time: format_duration(config.retry.max_time),
         },
+        quarantine: config
+            .quarantine
+            .map(|policy| Quarantine { after: policy.after, r#for: format_duration(policy.wait) }),
         max_publishes: config.max_publishes,
         max_publish_bytes: format_size(config.max_publish_bytes as u64),
         dead_letter: config.dead_letter.as_ref().map(|place| DeadLetterTopic {

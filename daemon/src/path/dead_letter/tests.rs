@@ -56,6 +56,7 @@ impl World {
             qos: Qos::AtLeastOnce,
             on_message: None,
             when: None,
+            silence: None,
         };
         World {
             outboxes,
@@ -79,9 +80,9 @@ impl World {
         let (input, part) = self.input(message);
         let kept = Some(self.letters.keep(input));
         let meters = Arc::clone(&self.handler);
-        let completion = Completion { part, cause: None, kept, arrived: Instant::now(), meters };
-        let publishes = to.iter().map(|broker| publish(*broker)).collect();
-        assert!(matches!(self.outboxes.submit(publishes, completion, || {}), Submitted::Done), "there is room");
+        let completion = Completion { kept, ..Completion::new(part, Instant::now(), meters) };
+        let publishes: Vec<_> = to.iter().map(|broker| publish(*broker)).collect();
+        assert!(matches!(self.outboxes.submit(publishes.into(), completion, || {}), Submitted::Done), "there is room");
     }
 
     /// A call that fails; what it waits for.
@@ -109,8 +110,8 @@ impl World {
         for _ in self.outboxes.usage(broker).0..messages {
             let (_, part) = self.input(message(Qos::AtMostOnce, "filler"));
             let meters = Arc::clone(&self.handler);
-            let completion = Completion { part, cause: None, kept: None, arrived: Instant::now(), meters };
-            assert!(matches!(self.outboxes.submit(vec![publish(broker)], completion, || {}), Submitted::Done));
+            let completion = Completion::new(part, Instant::now(), meters);
+            assert!(matches!(self.outboxes.submit(vec![publish(broker)].into(), completion, || {}), Submitted::Done));
         }
     }
 

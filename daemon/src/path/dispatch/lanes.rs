@@ -250,6 +250,16 @@ impl<J> Lanes<J> {
         }
     }
 
+    /// Puts jobs, which are in order, behind all that wait, whatever room there is.
+    pub fn append(&mut self, jobs: impl Iterator<Item = (Place, J)>) {
+        for (place, job) in jobs {
+            self.newest += 1;
+            let queued = place.queued(job, self.newest);
+            self.count(&queued, true);
+            self.shards[place.shard].lane(place.broker).push_back(queued);
+        }
+    }
+
     /// The next job of a shard that may start: one whose time to be called again has come, or what waits behind such a one, and
     /// the others, by turns and taking turns between brokers. `verdict` is asked about the first of each topic that is held and of
     /// each lane; what it discards is put into `discarded`. What was taken before has ended, unless it was put off.
@@ -311,6 +321,13 @@ impl<J> Lanes<J> {
         }
         discarded.iter().for_each(|queued| self.count(queued, false));
         discarded.into_iter().map(|queued| queued.job).collect()
+    }
+
+    /// Whether a job of this topic waits that `fits`.
+    pub fn holds(&self, topic: u64, fits: impl Fn(&J) -> bool) -> bool {
+        let fits = |queued: &Queued<J>| queued.topic.topic == topic && fits(&queued.job);
+        let in_lanes = |shard: &Shard<J>| shard.lanes.iter().any(|lane| lane.jobs.iter().any(fits));
+        self.shards.iter().any(|shard| in_lanes(shard) || shard.held.oldest(fits).is_some())
     }
 
     /// Takes everything out, in the order of coming.

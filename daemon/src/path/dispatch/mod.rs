@@ -7,10 +7,12 @@
 //! Brokers and handlers come and go while it runs. Fed by `path/router`; read by `path/handler`.
 
 mod crew;
+mod gate;
 mod held;
 mod lanes;
 mod parallel;
 mod queue;
+mod replay;
 mod retry;
 
 pub use self::parallel::{ParallelLimit, Permit};

@@ -62,6 +62,11 @@ impl Tries {
         self.begun
     }
 
+    /// As they count for a message that was parked meanwhile: each call, but not the time.
+    pub fn parked(self) -> Tries {
+        Tries { first: None, ..self }
+    }
+
     /// When to call again after a call that ended at `now`. The handler may ask for a wait of its own, `after`; otherwise it
     /// is random between the shortest wait and a longest one that doubles from call to call. `random` is uniform in 0..1.
     ///

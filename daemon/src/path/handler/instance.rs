@@ -22,7 +22,7 @@ use crate::control::config::model::{Handler, Isolation};
 use crate::message::{HOP_LIMIT, Message};
 use crate::path::dead_letter::{DeadLetters, Input, Letter};
 use crate::path::dispatch::{GivenUp, HandlerQueue, Job, Permit, Turn, Work};
-use crate::path::outbox::{Completion, Outboxes, Room, Submitted};
+use crate::path::outbox::{Completion, Outboxes, Room, Submitted, Touch};
 use crate::path::receipt::Outcome;
 use crate::path::session::Fate;
 use crate::telemetry::metrics::HandlerMeters;
@@ -297,9 +297,11 @@ impl InstanceParts {
             let (message, subscription) = (Arc::clone(&message), Arc::clone(&subscription));
             letters.keep(Input { message, subscription, attempts: tries.begun() })
         });
-        let completion = Completion { part, cause, kept, arrived: message.arrived, meters: Arc::clone(&self.meters) };
+        let order = Some(Touch::of((&self.handler.name, message.broker, &message.topic)));
+        let completion =
+            Completion { cause, kept, order, ..Completion::new(part, message.arrived, Arc::clone(&self.meters)) };
         let accepted = || self.called(&message, CallResult::Ok, took);
-        match self.outboxes.submit(publishes, completion, accepted) {
+        match self.outboxes.submit(publishes.into(), completion, accepted) {
             Submitted::Done => {}
             Submitted::Waits(room) => self.admitted(room).await,
             Submitted::Rejected(Completion { part, .. }, full) => {

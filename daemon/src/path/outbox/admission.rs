@@ -7,6 +7,7 @@
 //! full outbox does with a newcomer is its broker's `when-full`. Brokers come and go: what is for one that is not there ends at once as purged, and the
 //! rest of its batch goes on.
 
+mod settle;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,9 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
+use self::settle::Writes;
+use super::effects::{Effects, Touch};
+use super::order::Order;
 use super::queue::{End, EntryId, Outbox, Suspect};
 use crate::control::config::model::{OutboxLimits, WhenFull};
 use crate::message::{BrokerId, Outgoing};
@@ -26,10 +30,12 @@ use crate::path::handler::Publish;
 pub struct BatchId(pub(super) u64);
 
 struct Batch<T> {
-    /// Publishes that have not reached their end.
+    /// Publishes in outboxes in memory that have not reached their end.
     open: usize,
     /// The worst end of its publishes so far.
     worst: End,
+    /// What is written once none is open; none where that is nothing.
+    writes: Option<Box<Writes>>,
     tag: T,
 }
 
@@ -39,6 +45,7 @@ struct Waiting<T> {
     publishes: Vec<Publish>,
     /// The worst end of those of its publishes that are not among them any more.
     worst: End,
+    writes: Option<Box<Writes>>,
     tag: T,
 }
 
@@ -235,6 +242,10 @@ pub struct Admission<T> {
     /// one for each command.
     waiting: VecDeque<Waiting<T>>,
     next: u64,
+    /// Batches that write something, until they are settled.
+    order: Order<BatchId>,
+    /// Batches that are to be written, in this order.
+    settled: Vec<BatchId>,
     /// Brokers whose outbox or offers changed since they were last asked for.
     changed: SmallVec<[BrokerId; 4]>,
     /// Brokers that are there and have a `max-age`.
@@ -251,6 +262,8 @@ impl<T> Admission<T> {
             batches: HashMap::new(),
             waiting: VecDeque::new(),
             next: 0,
+            order: Order::default(),
+            settled: Vec::new(),
             changed: SmallVec::new(),
             aging: 0,
             now: None,
@@ -284,7 +297,7 @@ impl<T> Admission<T> {
             let before = waiting.publishes.len();
             waiting.publishes.retain(|publish| publish.broker != broker);
             count += before - waiting.publishes.len();
-            if waiting.publishes.is_empty() {
+            if waiting.publishes.is_empty() && waiting.writes.is_none() {
                 let (batch, worst) = (waiting.id, waiting.worst.max(End::Purged));
                 changes.push(Change::Admitted(batch));
                 changes.push(Change::Ended { batch, tag: waiting.tag, worst, dropped: None });
@@ -409,22 +422,24 @@ impl<T> Admission<T> {
         self.admit_waiting(changes);
     }
 
-    /// Offers the publishes of one call, at least one, in their order.
+    /// Offers what one call did, at least something. Its publishes keep their order. `order`: what is written for its topic goes
+    /// in the order of coming.
     pub fn offer(
         &mut self,
-        mut publishes: Vec<Publish>,
-        tag: T,
-        mode: Mode,
+        effects: Effects,
+        order: Option<Touch>,
+        (tag, mode): (T, Mode),
         changes: &mut Vec<Change<T>>,
     ) -> Offered<T> {
-        debug_assert!(!publishes.is_empty(), "a call without publishes has nothing to wait for");
+        let Effects { mut publishes, commit } = effects;
+        debug_assert!(!publishes.is_empty() || commit.is_some(), "a call without effects has nothing to wait for");
         let id = BatchId(self.next);
         self.next += 1;
         let mut worst = End::Delivered;
         if publishes.iter().any(|publish| !self.is_present(publish.broker)) {
             publishes.retain(|publish| self.is_present(publish.broker));
             worst = End::Purged;
-            if publishes.is_empty() {
+            if publishes.is_empty() && commit.is_none() {
                 return Offered::Purged(tag);
             }
         }
@@ -441,12 +456,14 @@ impl<T> Admission<T> {
                 return Offered::Rejected(tag, full);
             }
             self.count_offer(&demand);
-            self.wait(Waiting { id, demand, publishes, worst, tag });
+            let writes = self.begin_writes(id, commit, order);
+            self.wait(Waiting { id, demand, publishes, worst, writes, tag });
             return Offered::Waits(id);
         };
         self.count_offer(&demand);
         self.displace(room, changes);
-        self.take(id, publishes, worst, tag);
+        let writes = self.begin_writes(id, commit, order);
+        self.take(id, publishes, Batch { open: 0, worst, writes, tag }, changes);
         Offered::Taken(id)
     }
 
@@ -454,7 +471,8 @@ impl<T> Admission<T> {
     /// may have it. Its tag, if it was taken back. Later batches may come in.
     pub fn take_back(&mut self, id: BatchId, broker: BrokerId, changes: &mut Vec<Change<T>>) -> Option<T> {
         if !self.outbox(broker).take_back(id) {
-            return self.withdraw(id, changes);
+            // Who takes back one publish has nothing written, so that nobody rests on it.
+            return self.withdraw(id, changes).pop().map(|(_, tag)| tag);
         }
         self.touch(broker);
         let batch = self.batches.remove(&id)?;
@@ -462,13 +480,19 @@ impl<T> Admission<T> {
         Some(batch.tag)
     }
 
-    /// Takes a waiting batch back; its tag, if it still waited. Later batches may come in.
-    pub fn withdraw(&mut self, id: BatchId, changes: &mut Vec<Change<T>>) -> Option<T> {
-        let place = self.waiting.iter().position(|waiting| waiting.id == id)?;
-        let waiting = self.waiting.remove(place)?;
+    /// Takes a waiting batch back, and all that rests on what it would have written: what they were offered with, itself first;
+    /// nothing if it does not wait any more. Later batches may come in.
+    pub fn withdraw(&mut self, id: BatchId, changes: &mut Vec<Change<T>>) -> Vec<(BatchId, T)> {
+        let Some(waiting) =
+            self.waiting.iter().position(|waiting| waiting.id == id).and_then(|place| self.waiting.remove(place))
+        else {
+            return Vec::new();
+        };
         self.waits_no_more(&waiting.demand);
+        let mut withdrawn = vec![(id, waiting.tag)];
+        withdrawn.extend(self.cancel(id));
         self.admit_waiting(changes);
-        Some(waiting.tag)
+        withdrawn
     }
 
     /// An entry has reached its end.
@@ -516,9 +540,12 @@ impl<T> Admission<T> {
         let Some(batch) = self.batches.get_mut(&id) else { return };
         batch.open -= 1;
         batch.worst = batch.worst.max(end);
-        if batch.open == 0
-            && let Some(batch) = self.batches.remove(&id)
-        {
+        if batch.open > 0 {
+            return;
+        }
+        if batch.writes.is_some() {
+            self.order.ready(id, &mut self.settled);
+        } else if let Some(batch) = self.batches.remove(&id) {
             changes.push(Change::Ended { batch: id, tag: batch.tag, worst: batch.worst, dropped });
         }
     }
@@ -539,8 +566,9 @@ impl<T> Admission<T> {
             };
             self.waits_no_more(&waiting.demand);
             self.displace(room, changes);
-            self.take(waiting.id, waiting.publishes, waiting.worst, waiting.tag);
             changes.push(Change::Admitted(waiting.id));
+            let Waiting { id, publishes, worst, writes, tag, .. } = waiting;
+            self.take(id, publishes, Batch { open: 0, worst, writes, tag }, changes);
         }
         self.waiting = passed_over;
     }
@@ -611,8 +639,12 @@ impl<T> Admission<T> {
         }
     }
 
-    fn take(&mut self, id: BatchId, publishes: Vec<Publish>, worst: End, tag: T) {
-        self.batches.insert(id, Batch { open: publishes.len(), worst, tag });
+    fn take(&mut self, id: BatchId, publishes: Vec<Publish>, batch: Batch<T>, changes: &mut Vec<Change<T>>) {
+        let open = publishes.len();
+        self.batches.insert(id, Batch { open, ..batch });
+        if open == 0 {
+            return self.settle(id, changes);
+        }
         let now = self.now;
         for Publish { broker, message } in publishes {
             let slot = self.slot(broker);

@@ -61,7 +61,7 @@ impl Outboxes {
     pub fn publish(self: &Arc<Self>, publish: Publish) -> Result<Command, NoRoom> {
         let (sender, told) = oneshot::channel();
         let broker = publish.broker;
-        let batch = match self.offer(vec![publish], Owner::Command(sender), || {}) {
+        let batch = match self.offer(vec![publish].into(), Owner::Command(sender), || {}) {
             Standing::In(batch) => Some(batch),
             Standing::Ended => None,
             Standing::Waits(room) => Some(room.left_to_its_owner()),

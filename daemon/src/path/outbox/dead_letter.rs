@@ -12,7 +12,7 @@ use super::command::PublishEnd;
 use super::owner::Owner;
 use super::queue::{End, EntryId};
 use super::state::State;
-use super::{Outboxes, Room, Standing};
+use super::{BatchId, Outboxes, Room, Standing};
 use crate::message::{BrokerId, Qos};
 use crate::path::dead_letter::{Letter, LetterEnd};
 use crate::path::receipt::Part;
@@ -34,7 +34,7 @@ impl Outboxes {
         let Letter { publish, end } = letter;
         let publishes = vec![publish];
         let cause = self.cause(end.message(), &publishes);
-        match self.offer(publishes, Owner::Letter { end, cause }, || {}) {
+        match self.offer(publishes.into(), Owner::Letter { end, cause }, || {}) {
             Standing::Waits(room) => Some(room),
             // A dead letter is not rejected.
             Standing::In(_) | Standing::Ended | Standing::Rejected(..) => None,
@@ -67,8 +67,9 @@ impl Outboxes {
         let waits = letter.end.message().qos != Qos::AtMostOnce;
         let Some(room) = self.submit_letter(letter) else { return };
         let batch = room.left_to_its_owner();
-        if !waits && let Some(Owner::Letter { end, .. }) = self.recall(batch) {
-            end.dropped("there is no room in the outbox");
+        if !waits {
+            let letters = self.recall_letter(batch);
+            letters.for_each(|end| end.dropped("there is no room in the outbox"));
         }
     }
 
@@ -92,10 +93,16 @@ impl Outboxes {
         // Outside the lock: what was kept may be the last of a large message.
         drop(kept);
         for batch in letters {
-            if let Some(Owner::Letter { end, .. }) = self.recall(batch) {
-                end.returned();
-            }
+            self.recall_letter(batch).for_each(LetterEnd::returned);
         }
+    }
+
+    /// Takes back a dead letter that waits for room: its end, unless it is in. Nothing rests on it.
+    fn recall_letter(&self, batch: BatchId) -> impl Iterator<Item = LetterEnd> {
+        self.recall(batch).into_iter().filter_map(|(_, owner)| match owner {
+            Owner::Letter { end, .. } => Some(end),
+            Owner::Call(_) | Owner::Command(_) => None,
+        })
     }
 
     fn due(&self) -> MutexGuard<'_, Due> {

@@ -11,7 +11,9 @@ mod condemned;
 mod dead_letter;
 mod effects;
 mod expiry;
+mod journal;
 mod news;
+mod order;
 mod owner;
 mod queue;
 mod state;
@@ -20,7 +22,7 @@ mod suspicion;
 mod tests;
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -33,6 +35,7 @@ use self::condemned::Condemned;
 use self::dead_letter::Due;
 pub use self::effects::{Commit, Effects, Touch};
 pub use self::expiry::expire;
+use self::journal::Journal;
 pub use self::news::NoRoom;
 use self::news::{News, Voice};
 pub use self::owner::Completion;
@@ -43,6 +46,7 @@ use self::state::{Decided, Hold, Next, State, Wait};
 use crate::control::config::model::OutboxLimits;
 use crate::message::{BrokerId, Message, Outgoing, Qos};
 use crate::path::handler::Publish;
+use crate::store::Store;
 use crate::telemetry::metrics::BrokerMeters;
 
 /// What is too old goes so much at a time, so that nobody waits for the lock for long.
@@ -87,9 +91,18 @@ impl Default for Outboxes {
 }
 
 impl Outboxes {
-    /// Of no broker.
+    /// Of no broker, and without a disk: what would be written counts as synced at once.
     pub fn new() -> Outboxes {
-        Outboxes { state: Mutex::new(State::new()), due: Mutex::default(), hasher: RandomState::new() }
+        Outboxes::with(Journal::none())
+    }
+
+    /// Of no broker; what must survive the daemon goes to this store.
+    pub fn on_disk(store: Store) -> Arc<Outboxes> {
+        Arc::new_cyclic(|outboxes| Outboxes::with(Journal::new(store, Weak::clone(outboxes))))
+    }
+
+    fn with(journal: Journal) -> Outboxes {
+        Outboxes { state: Mutex::new(State::new(journal)), due: Mutex::default(), hasher: RandomState::new() }
     }
 
     /// A broker is there from now on, with an empty outbox, also again after its removal.
@@ -178,16 +191,17 @@ impl Outboxes {
             .then(|| Cause(self.hasher.hash_one((&message.topic, &message.payload))))
     }
 
-    /// Puts a call's publishes into the outboxes, all or none; who waits where there is no room. Its message ends once
-    /// every publish is safe; at once when there is none. `accepted` is done once it is sure that no outbox rejects them, and
-    /// before the message can end; under a lock, so that it must be short.
-    pub fn submit(&self, publishes: Vec<Publish>, completion: Completion, accepted: impl FnOnce()) -> Submitted<'_> {
-        if publishes.is_empty() {
+    /// Takes what a call did, all or nothing: its publishes go into the outboxes, and who calls waits where there is no room; what
+    /// it writes is written once its publishes to outboxes in memory are safe, after what it rests on. Its message ends once every
+    /// publish is safe and all is synced; at once when there is nothing of either. `accepted` is done once it is sure that no
+    /// outbox rejects them, and before the message can end; under a lock, so that it must be short.
+    pub fn submit(&self, effects: Effects, completion: Completion, accepted: impl FnOnce()) -> Submitted<'_> {
+        if effects.publishes.is_empty() && effects.commit.is_none() {
             accepted();
             self.finish(Owner::Call(completion), End::Delivered, &PublishEnd::Delivered(Qos::AtMostOnce));
             return Submitted::Done;
         }
-        match self.offer(publishes, Owner::Call(completion), accepted) {
+        match self.offer(effects, Owner::Call(completion), accepted) {
             Standing::Waits(room) => Submitted::Waits(room),
             Standing::Rejected(Owner::Call(completion), full) => Submitted::Rejected(completion, full),
             // A call comes back as a call.
@@ -197,8 +211,8 @@ impl Outboxes {
         }
     }
 
-    fn offer(&self, publishes: Vec<Publish>, owner: Owner, accepted: impl FnOnce()) -> Standing<'_> {
-        let decided = self.step(&PublishEnd::Purged, |state, changes| state.offer(publishes, owner, accepted, changes));
+    fn offer(&self, effects: Effects, owner: Owner, accepted: impl FnOnce()) -> Standing<'_> {
+        let decided = self.step(&PublishEnd::Purged, |state, changes| state.offer(effects, owner, accepted, changes));
         match decided {
             Decided::In(batch) => Standing::In(batch),
             Decided::Waits(batch, admitted) => Standing::Waits(Room { outboxes: self, batch, admitted, left: false }),
@@ -208,6 +222,11 @@ impl Outboxes {
                 Standing::Ended
             }
         }
+    }
+
+    /// What was written for a batch is synced.
+    fn synced(&self, batch: BatchId) {
+        self.step(&PublishEnd::Delivered(Qos::AtMostOnce), |state, changes| state.admission.synced(batch, changes));
     }
 
     /// Waits until the broker's outbox has something to send; returns at once while it has. Cancellation safe. For one
@@ -314,11 +333,13 @@ impl Outboxes {
         drop(self.recall(batch));
     }
 
-    /// Takes back what waits for room: whose it is, unless it is in or has ended.
-    fn recall(&self, batch: BatchId) -> Option<Owner> {
+    /// Takes back what waits for room, and all that rests on what it would have written: whose they are, its own owner first;
+    /// nothing if it is in or has ended.
+    fn recall(&self, batch: BatchId) -> Vec<(BatchId, Owner)> {
         self.step(&PublishEnd::Purged, |state, changes| {
-            state.waiters.remove(&batch);
-            state.admission.withdraw(batch, changes)
+            let withdrawn = state.admission.withdraw(batch, changes);
+            withdrawn.iter().for_each(|(batch, _)| drop(state.waiters.remove(batch)));
+            withdrawn
         })
     }
 
@@ -333,6 +354,7 @@ impl Outboxes {
                 state.admission.tell_time(Instant::now());
             }
             let result = work(&mut state, &mut changes);
+            state.write_settled(&mut changes);
             let news = state.apply(&changes);
             (result, news)
         };

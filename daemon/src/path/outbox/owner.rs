@@ -9,6 +9,7 @@ use super::admission::Mode;
 use super::command::PublishEnd;
 use super::condemned::Cause;
 use super::dead_letter;
+use super::effects::Touch;
 use super::queue::End;
 use crate::path::dead_letter::{Kept, Letter, LetterEnd};
 use crate::path::receipt::{Outcome, Part};
@@ -50,6 +51,15 @@ impl Owner {
         }
     }
 
+    /// What keeps apart the topics whose publishes are written in the order of coming. What is one publish alone is written as it
+    /// comes in.
+    pub(super) fn order(&self) -> Option<Touch> {
+        match self {
+            Owner::Call(completion) => completion.order,
+            Owner::Letter { .. } | Owner::Command(_) => None,
+        }
+    }
+
     /// Where steps of a call's message are told, if somebody watches it.
     pub(super) fn trace(&self) -> Option<&Arc<Trace>> {
         match self {
@@ -82,15 +92,25 @@ pub struct Completion {
     pub kept: Option<Kept>,
     /// When the message arrived.
     pub arrived: Instant,
+    /// How the part ends once all is safe.
+    pub outcome: Outcome,
+    /// What keeps the handler's calls for one topic in order, where their publishes are written to the disk: of the handler, and
+    /// of the message's broker and topic.
+    pub order: Option<Touch>,
     /// The meters of the handler that was called.
     pub meters: Arc<HandlerMeters>,
 }
 
 impl Completion {
+    /// Of a call whose message is not kept, and which is over once its publishes are safe.
+    pub fn new(part: Part, arrived: Instant, meters: Arc<HandlerMeters>) -> Completion {
+        Completion { part, cause: None, kept: None, arrived, outcome: Outcome::Handled, order: None, meters }
+    }
+
     fn end(self, worst: End) -> Option<Letter> {
-        let Completion { part, cause: _, kept, arrived, meters } = self;
+        let Completion { part, cause: _, kept, arrived, outcome, order: _, meters } = self;
         let outcome = match worst {
-            End::Delivered => Outcome::Handled,
+            End::Delivered => outcome,
             End::Expired => Outcome::DroppedExpired,
             End::Displaced => Outcome::DroppedOutboxFull,
             End::Purged => Outcome::DroppedPurged,

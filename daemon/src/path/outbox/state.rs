@@ -13,11 +13,12 @@ use super::NoRoom;
 use super::admission::{Admission, BatchId, Change, DropReason, Dropped, Full, Offered};
 use super::command::PublishEnd;
 use super::condemned::Condemned;
+use super::effects::Effects;
+use super::journal::Journal;
 use super::news::{News, Voice};
 use super::owner::Owner;
 use super::queue::EntryId;
 use crate::message::{BrokerId, Outgoing};
-use crate::path::handler::Publish;
 use crate::telemetry::metrics::BrokerMeters;
 
 /// How long a connection stands before a suspect is sent on it: what ends sooner ends for another reason, such as a birth
@@ -33,6 +34,8 @@ const POSTPONED_LONGEST: Duration = Duration::from_secs(30);
 /// All that is behind the lock.
 pub(super) struct State {
     pub(super) admission: Admission<Owner>,
+    /// Where commits are written.
+    journal: Journal,
     /// Who waits for admission. Written by `offer`, released at admission or when the waiter gives up.
     pub(super) waiters: HashMap<BatchId, oneshot::Sender<()>>,
     /// By broker; also of brokers that are gone or yet to come.
@@ -102,9 +105,10 @@ pub(super) enum Hold {
 
 impl State {
     /// Of no broker.
-    pub(super) fn new() -> State {
+    pub(super) fn new(journal: Journal) -> State {
         State {
             admission: Admission::new(),
+            journal,
             waiters: HashMap::new(),
             sides: Vec::new(),
             sooner: Arc::default(),
@@ -120,20 +124,20 @@ impl State {
         &mut self.sides[broker.index()]
     }
 
-    /// Offers publishes, at least one. `accepted` is done unless they are rejected, before anything of them can leave.
+    /// Offers what a call did, at least something. `accepted` is done unless they are rejected, before anything of them can leave.
     pub(super) fn offer(
         &mut self,
-        publishes: Vec<Publish>,
+        effects: Effects,
         owner: Owner,
         accepted: impl FnOnce(),
         changes: &mut Vec<Change<Owner>>,
     ) -> Decided {
-        let watched = owner.trace().map(|trace| (Arc::clone(trace), publishes.len()));
-        if self.admission.ages(&publishes) {
+        let watched = owner.trace().map(|trace| (Arc::clone(trace), effects.publishes.len()));
+        if self.admission.ages(&effects.publishes) {
             self.admission.tell_time(Instant::now());
         }
-        let mode = owner.mode();
-        let offered = self.admission.offer(publishes, owner, mode, changes);
+        let (mode, order) = (owner.mode(), owner.order());
+        let offered = self.admission.offer(effects, order, (owner, mode), changes);
         let (owner, Full { broker, limit }) = match offered {
             Offered::Rejected(owner, full) => (owner, full),
             Offered::Taken(batch) => {
@@ -230,6 +234,16 @@ impl State {
         }
         self.refresh();
         news
+    }
+
+    /// Has the store write what is settled. Under the lock, so that it is written in this order.
+    pub(super) fn write_settled(&mut self, changes: &mut Vec<Change<Owner>>) {
+        for batch in self.admission.settled() {
+            let rows = self.admission.rows(batch);
+            if !self.journal.write(batch, rows) {
+                self.admission.synced(batch, changes);
+            }
+        }
     }
 
     fn admitted(&mut self, batch: BatchId) {

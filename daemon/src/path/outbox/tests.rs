@@ -1,5 +1,7 @@
 //! The outboxes as others see them: brokers that come and go, commands, and the ends that messages get.
 
+mod commits;
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -50,8 +52,8 @@ impl World {
         let receipt = receipt.traced(trace);
         let part = receipt.split(1).next().expect("one part");
         let meters = self.metrics.handler("celsius");
-        let completion = Completion { part, cause: None, kept: None, arrived: Instant::now(), meters };
-        match self.outboxes.submit(publishes, completion, || {}) {
+        let completion = Completion::new(part, Instant::now(), meters);
+        match self.outboxes.submit(publishes.into(), completion, || {}) {
             Submitted::Waits(room) => Some(room),
             Submitted::Done => None,
             Submitted::Rejected(_, full) => panic!("{full}"),
@@ -363,9 +365,9 @@ fn what_is_rejected_comes_back_and_has_left_no_trace_of_itself() {
     let receipt = receipt.traced(tracer.begin(1, &message("t", 1)));
     let part = receipt.split(1).next().expect("one part");
     let meters = world.metrics.handler("celsius");
-    let completion = Completion { part, cause: None, kept: None, arrived: Instant::now(), meters };
+    let completion = Completion::new(part, Instant::now(), meters);
     let accepted = || panic!("it is rejected");
-    let submitted = world.outboxes.submit(vec![publish(CLOUD), publish(PLANT)], completion, accepted);
+    let submitted = world.outboxes.submit(vec![publish(CLOUD), publish(PLANT)].into(), completion, accepted);
     let Submitted::Rejected(completion, full) = submitted else { panic!("it is not rejected") };
     let sentence = "the outbox of plant is full (brokers.plant.outbox: max-messages = 1, when-full = \"reject\")";
     assert_eq!(full.to_string(), sentence);
@@ -384,10 +386,9 @@ fn what_is_not_rejected_is_told_before_its_message_can_end() {
     for publishes in [vec![], vec![publish(PLANT)], vec![publish(BrokerId(99))]] {
         let receipt = Receipt::new(Arc::clone(&world.source), Arc::clone(&world.progress), Qos::AtMostOnce, None);
         let part = receipt.split(1).next().expect("one part");
-        let completion =
-            Completion { part, cause: None, kept: None, arrived: Instant::now(), meters: world.metrics.handler("h") };
+        let completion = Completion::new(part, Instant::now(), world.metrics.handler("h"));
         let mut told = None;
-        let submitted = world.outboxes.submit(publishes, completion, || told = Some(world.progress.open()));
+        let submitted = world.outboxes.submit(publishes.into(), completion, || told = Some(world.progress.open()));
         assert!(matches!(submitted, Submitted::Done));
         assert_eq!(told, Some(1), "with its message in hand");
         world.outboxes.remove(PLANT);

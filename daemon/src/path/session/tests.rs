@@ -296,7 +296,7 @@ impl World {
         let receipt = Receipt::new(Arc::clone(&self.meters), Arc::clone(&self.progress), Qos::AtMostOnce, None);
         let part = receipt.split(1).next().expect("a receipt of one part has one");
         let meters = self.metrics.handler("h");
-        let completion = Completion { part, cause: None, kept: None, arrived: Instant::now(), meters };
+        let completion = Completion::new(part, Instant::now(), meters);
         let message = Outgoing {
             topic: TopicName::new(topic).expect("is one"),
             payload: Bytes::from_static(b"x"),
@@ -305,7 +305,7 @@ impl World {
             properties: None,
             hops: None,
         };
-        let submitted = self.outboxes.submit(vec![Publish { broker: PLANT, message }], completion, || {});
+        let submitted = self.outboxes.submit(vec![Publish { broker: PLANT, message }].into(), completion, || {});
         assert!(matches!(submitted, Submitted::Done), "there is room");
     }
 

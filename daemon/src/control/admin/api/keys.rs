@@ -172,6 +172,8 @@ pub(super) struct SubscriptionKeys {
     qos: Option<u8>,
     on_message: Option<OnMessage>,
     when: Option<WhenKeys>,
+    /// Such as `5m`.
+    silence: Option<String>,
     share: Option<String>,
 }
 
@@ -228,6 +230,7 @@ pub(super) struct HandlerKeys {
     queue_bytes: Option<String>,
     overload: Option<Overload>,
     retry: Option<RetryKeys>,
+    quarantine: Option<QuarantineKeys>,
     #[schema(minimum = 1)]
     max_publishes: Option<u32>,
     /// Such as `1MiB`.
@@ -272,6 +275,28 @@ struct RetryKeys {
     backoff: Option<String>,
     /// Such as `30s`.
     max_time: Option<String>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+enum QuarantineKeys {
+    Off(Off),
+    Policy(QuarantinePolicyKeys),
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Off {
+    Off,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct QuarantinePolicyKeys {
+    #[schema(minimum = 1, maximum = 1000)]
+    after: Option<u32>,
+    /// Such as `30s`.
+    r#for: Option<String>,
 }
 
 #[derive(Deserialize, ToSchema)]

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::control::config::HandlerOrigins;
 use crate::control::config::Origin;
-use crate::control::config::model::{Allow, DeadLetterTopic, Handler, Isolation, Overload, PublishGrant, Retry};
+use crate::control::config::model::{Allow, DeadLetterTopic, Handler, Isolation, Overload, PublishGrant, QuarantinePolicy, Retry};
 use crate::control::config::reader::{Table, Value};
 use crate::control::config::scalar::format_duration;
 use crate::control::config::suggest::either;
@@ -24,6 +24,7 @@ const QUEUE_BYTES: u64 = 16 * MIB;
 const RETRY_MAX: u32 = 3;
 const RETRY_BACKOFF: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10);
 const RETRY_MAX_TIME: Duration = Duration::from_secs(30);
+const QUARANTINE: QuarantinePolicy = QuarantinePolicy { after: 5, wait: Duration::from_secs(30) };
 const MAX_PUBLISHES: u64 = 64;
 const MAX_PUBLISH_BYTES: u64 = MIB;
 
@@ -39,6 +40,12 @@ const MOST_RETRIES: u64 = 1_000;
 
 /// A message holds back those behind it for no longer.
 const LONGEST_RETRY: Duration = Duration::from_secs(3_600);
+
+/// More failures in a row than that are no reason to wait longer.
+const MOST_FAILURES: u64 = 1_000;
+
+/// A handler is left alone for no longer, however often it fails.
+pub const LONGEST_QUARANTINE: Duration = Duration::from_secs(600);
 
 /// Words of `isolation`.
 const ISOLATIONS: [(&str, Isolation); 2] = [("reuse", Isolation::Reuse), ("per-message", Isolation::PerMessage)];
@@ -96,6 +103,7 @@ fn handler(
         queue_bytes: addressable(size("queue-bytes", KIB..=GIB, QUEUE_BYTES)),
         overload: table.get("overload").and_then(|value| value.choice(&OVERLOADS)).unwrap_or(Overload::DropNewest),
         retry: retry(table),
+        quarantine: table.get("quarantine").map_or(Some(QUARANTINE), |value| quarantine(&value)),
         max_publishes: addressable(publishes),
         max_publish_bytes: addressable(publish_bytes),
         dead_letter: table.get("dead-letter").and_then(|value| dead_letter(name, &value, brokers)),
@@ -136,6 +144,21 @@ fn retry(table: &Table<'_>) -> Retry {
         );
     }
     retry
+}
+
+/// `quarantine = { after = 5, for = "30s" }`, or `"off"`.
+fn quarantine(value: &Value<'_>) -> Option<QuarantinePolicy> {
+    if value.as_written().is_some() {
+        value.choice(&[("off", ())]);
+        return None;
+    }
+    let read = |table: &Table<'_>| {
+        let after =
+            table.get("after").and_then(|value| u32::try_from(value.integer(1..=MOST_FAILURES, "")?).ok());
+        let wait = table.get("for").and_then(|value| value.duration(Duration::from_millis(1)..=LONGEST_QUARANTINE));
+        QuarantinePolicy { after: after.unwrap_or(QUARANTINE.after), wait: wait.unwrap_or(QUARANTINE.wait) }
+    };
+    value.table("{ after = 5, for = \"30s\" } or \"off\"", read)
 }
 
 /// A file name in `plugins-dir`, of a WebAssembly component.

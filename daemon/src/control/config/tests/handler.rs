@@ -3,7 +3,7 @@
 use super::{BROKER_AND_HANDLER, NONE, assemble_text, check, check_warnings, good, handler, lines, plugin};
 
 /// What an unknown key may have been.
-const HANDLER_KEYS: &str = "allow, call-deadline, config, dead-letter, default-broker, instances, isolation, max-memory, max-publish-bytes, max-publishes, overload, plugin, queue, queue-bytes, retry";
+const HANDLER_KEYS: &str = "allow, call-deadline, config, dead-letter, default-broker, instances, isolation, max-memory, max-publish-bytes, max-publishes, overload, plugin, quarantine, queue, queue-bytes, retry";
 
 #[test]
 fn instances() {
@@ -201,6 +201,32 @@ fn an_outbox_need_not_hold_what_cannot_come() {
     let lab = "[brokers.lab]\naddress = \"lab.example\"\noutbox = { max-messages = 1 }\n";
     check(&format!("{BROKER_AND_HANDLER}allow = {{ publish = [\"plant:out/#\"] }}\n{lab}"), NONE);
     check(&format!("{BROKER_AND_HANDLER}max-publishes = 20000\n{lab}"), NONE);
+}
+
+#[test]
+fn quarantine() {
+    handler(
+        "quarantine = false",
+        &[
+            r#"tidegate.toml:5:14: handlers.celsius.quarantine = false: expected a table, got a boolean; use { after = 5, for = "30s" } or "off""#,
+        ],
+    );
+    handler(
+        r#"quarantine = "on""#,
+        &[r#"tidegate.toml:5:14: handlers.celsius.quarantine = "on": not a known value; use "off""#],
+    );
+    handler(
+        "quarantine = { after = 0 }",
+        &["tidegate.toml:5:24: handlers.celsius.quarantine.after = 0: must be 1 to 1000; use 1"],
+    );
+    handler(
+        r#"quarantine = { for = "11m" }"#,
+        &[r#"tidegate.toml:5:22: handlers.celsius.quarantine.for = "11m": must be 1ms to 10m; use "10m""#],
+    );
+    handler(
+        "quarantine = { times = 3 }",
+        &["tidegate.toml:5:16: handlers.celsius.quarantine.times: unknown key; known here: after, for"],
+    );
 }
 
 #[test]
@@ -495,7 +521,7 @@ fn handlers_without_dead_letters_are_told_once() {
     assert_eq!(lines(&broken.expect_err("is broken").warnings), [""; 0]);
     check_warnings(
         &acting(&[("a", "")], &[]),
-        &[r#"tidegate.toml:3:1: handlers.a: no subscription runs it; add on-message = "a" to one"#],
+        &[r#"tidegate.toml:3:1: handlers.a: no subscription and no schedule runs it; add on-message = "a" to one"#],
     );
 }
 

@@ -99,6 +99,7 @@ queue = 1
 queue-bytes = "2KB"
 overload = "drop-oldest"
 retry = { max = 5, backoff = "1s..1m", max-time = "10m" }
+quarantine = { after = 2, for = "1s" }
 max-publishes = 0
 max-publish-bytes = "64MiB"
 dead-letter = { broker = "lab", topic = "dead/${env:SITE}" }
@@ -121,6 +122,7 @@ address = "lab"
     assert_eq!((handler.queue, handler.queue_bytes, handler.overload), (1, 2_000, Overload::DropOldest));
     let second = Duration::from_secs(1);
     assert_eq!(handler.retry, Retry { max: 5, backoff: second..=60 * second, max_time: 600 * second });
+    assert_eq!(handler.quarantine, Some(QuarantinePolicy { after: 2, wait: second }));
     assert_eq!((handler.max_publishes, handler.max_publish_bytes), (0, 64 << 20));
     let dead_letter = handler.dead_letter.as_ref().map(|place| (place.broker.index(), place.topic.as_str()));
     assert_eq!(dead_letter, Some((1, "dead/north")));
@@ -206,7 +208,9 @@ fn equal_filters_with_different_conditions() {
 fn warnings() {
     check_warnings(
         BROKER_AND_HANDLER,
-        &["tidegate.toml:3:1: handlers.celsius: no subscription runs it; add on-message = \"celsius\" to one"],
+        &[
+            "tidegate.toml:3:1: handlers.celsius: no subscription and no schedule runs it; add on-message = \"celsius\" to one",
+        ],
     );
     check_warnings(
         &format!("{BROKER}{}", subscription_text("a", "")),

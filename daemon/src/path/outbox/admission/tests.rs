@@ -61,7 +61,7 @@ impl Bench {
             if admission.ages(&publishes) {
                 admission.tell_time(now);
             }
-            admission.offer(publishes, tag, mode, changes)
+            admission.offer(publishes.into(), None, (tag, mode), changes)
         })
     }
 
@@ -204,7 +204,7 @@ fn a_withdrawn_batch_lets_the_next_in() {
     let mut bench = Bench::of(&[LIMITS]);
     bench.taken(&[0; 3], 1);
     let (second, third) = (bench.waits(&[0; 2], 2), bench.waits(&[0], 3));
-    assert_eq!(bench.step(|admission, _, changes| admission.withdraw(second, changes)), Some(2));
+    assert_eq!(bench.step(|admission, _, changes| admission.withdraw(second, changes)), [(second, 2)]);
     assert_eq!(bench.changes, [Change::Admitted(third)]);
     assert_eq!(bench.admission.waiting(BrokerId(0)), 0);
 }
@@ -662,7 +662,7 @@ impl World {
     fn withdraw(&mut self, number: usize) {
         let Some(id) = self.known[number].waits.take() else { return };
         let withdrawn = self.bench.step(|admission, _, changes| admission.withdraw(id, changes));
-        assert_eq!(withdrawn, Some(number as u32));
+        assert_eq!(withdrawn, [(id, number as u32)]);
         self.known[number].ends.push(None);
         self.known[number].open.clear();
         self.note();
