@@ -64,7 +64,7 @@ enum ParallelLimit {
     Off(Off),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Off {
     Off,
@@ -282,12 +282,6 @@ struct RetryKeys {
 enum QuarantineKeys {
     Off(Off),
     Policy(QuarantinePolicyKeys),
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-enum Off {
-    Off,
 }
 
 #[derive(Deserialize, ToSchema)]

@@ -5,8 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use super::{check, check_warnings, private, root};
 
 /// What an unknown key may have been.
-const TOP_KEYS: &str =
-    "admin, brokers, handlers, log, plugins-dir, recv-buffer, recv-bytes, schedules, shutdown-grace, state-dir, subscriptions";
+const TOP_KEYS: &str = "admin, brokers, handlers, log, plugins-dir, recv-buffer, recv-bytes, schedules, shutdown-grace, state-dir, subscriptions";
 
 #[test]
 fn sections() {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::super::model::{
-    DispatchMode, Isolation, LogFormat, OnMessage, Otherwise, OutboxLimits, Overload, Protocol, Retry, WhenFull,
+    DispatchMode, Isolation, LogFormat, OnMessage, Otherwise, OutboxLimits, Overload, Protocol, QuarantinePolicy,
+    Retry, WhenFull,
 };
 use super::super::secret::PasswordSource;
 use super::*;

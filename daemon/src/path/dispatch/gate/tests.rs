@@ -156,11 +156,8 @@ impl World {
             return;
         }
         let at = place(&held.job);
-        let stays = if self.replaced {
-            self.gate.put_first(at, held)
-        } else {
-            self.gate.put_off(shard, at, held, self.now)
-        };
+        let stays =
+            if self.replaced { self.gate.put_first(at, held) } else { self.gate.put_off(shard, at, held, self.now) };
         self.stay(stays);
     }
 
