@@ -27,6 +27,7 @@ use crate::control::config::model::Config;
 use crate::control::live::{self, Live};
 use crate::path::dead_letter::Places;
 use crate::path::handler::wasm::{EngineError, LoadError, StartError, WasmEngine};
+use crate::path::kv::{self, Kvs};
 use crate::path::outbox::{self, Outboxes};
 use crate::path::receipt::Progress;
 use crate::path::router::Router;
@@ -99,6 +100,8 @@ pub struct Gateway {
     writer: StoreWriter,
     /// Drops publishes that are too old. Aborted when this goes.
     expiry: AbortOnDropHandle<()>,
+    /// Forgets keys that have expired. Aborted when this goes.
+    sweep: AbortOnDropHandle<()>,
     /// Cancelled when a stop begins: `/readyz` tells.
     stopping: CancellationToken,
     stop_admin: CancellationToken,
@@ -120,11 +123,18 @@ impl Gateway {
         let progress = Arc::new(Progress::default());
         let received = ReceivedRing::new(config.received);
         let tracer = Tracer::new(loaded.names.clone());
+        let metrics = Arc::new(Metrics::new()?);
+        let kvs = {
+            let (store, metrics) = (store.clone(), Arc::clone(&metrics));
+            Arc::new(tokio::task::spawn_blocking(move || Kvs::load(store, metrics)).await??)
+        };
+        let sweep = AbortOnDropHandle::new(tokio::spawn(kv::sweep(Arc::clone(&kvs))));
         let shared = Shared {
             names: loaded.names.clone(),
-            metrics: Arc::new(Metrics::new()?),
+            metrics,
             outboxes: Outboxes::on_disk(store.clone()),
             store,
+            kvs,
             places: Places::default(),
             router: Arc::new(Router::new(Arc::clone(&progress), received.clone(), tracer.clone(), tap.clone())),
             tap: tap.clone(),
@@ -156,6 +166,7 @@ impl Gateway {
             admin_task,
             writer,
             expiry,
+            sweep,
             stopping,
             stop_admin,
             config,
@@ -193,6 +204,8 @@ impl Gateway {
         }
         self.expiry.abort();
         joined(self.expiry.await.err(), "the task that drops publishes which are too old panicked");
+        self.sweep.abort();
+        joined(self.sweep.await.err(), "the task that forgets expired keys panicked");
         self.stop_admin.cancel();
         // A client that keeps a connection open must not hold up the end.
         if let Ok(ended) = tokio::time::timeout(ADMIN_GRACE, self.admin_task).await {

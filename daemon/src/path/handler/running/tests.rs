@@ -14,6 +14,7 @@ use crate::path::dispatch::{Job, ParallelLimit, Tries};
 use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, TestHandler, component, handler, load};
 use crate::path::handler::{CallResult, Publish};
 use crate::path::receipt::{Outcome, Progress, Receipt};
+use crate::store::Store;
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
 use crate::topic::{TopicFilter, TopicName};
 
@@ -54,7 +55,10 @@ fn plugin(body: &str) -> Plugin {
 }
 
 struct World {
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
+    kvs: Arc<Kvs>,
+    /// Of the store.
+    _state: tempfile::TempDir,
     plant: Arc<BrokerMeters>,
     progress: Arc<Progress>,
     outboxes: Arc<Outboxes>,
@@ -66,7 +70,7 @@ struct World {
 impl World {
     fn new() -> World {
         let (metrics, brokers, outboxes) =
-            (Metrics::new().expect("well formed"), BrokerNames::default(), Arc::new(Outboxes::new()));
+            (Arc::new(Metrics::new().expect("well formed")), BrokerNames::default(), Arc::new(Outboxes::new()));
         let plant = metrics.broker("plant");
         outboxes.add(brokers.number("plant"), "plant".into(), OutboxLimits::default(), Arc::clone(&plant));
         let subscription = Subscription {
@@ -78,7 +82,11 @@ impl World {
             when: None,
             silence: None,
         };
+        let state = tempfile::tempdir().expect("a directory");
+        let (store, _) = Store::open(state.path()).expect("a store");
         World {
+            kvs: Arc::new(Kvs::load(store, Arc::clone(&metrics)).expect("it is empty")),
+            _state: state,
             metrics,
             plant,
             progress: Arc::default(),
@@ -97,6 +105,7 @@ impl World {
             plugin: plugin.clone(),
             brokers: self.brokers.clone(),
             outboxes: Arc::clone(&self.outboxes),
+            kvs: Arc::clone(&self.kvs),
             places: Places::default(),
             tap: Tap::new(),
         };
@@ -438,6 +447,7 @@ async fn a_handler_that_does_not_start_leaves_nothing_behind() {
         plugin: refuses,
         brokers: world.brokers.clone(),
         outboxes: Arc::clone(&world.outboxes),
+        kvs: Arc::clone(&world.kvs),
         places: Places::default(),
         tap: Tap::new(),
     };
