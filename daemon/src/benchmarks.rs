@@ -15,7 +15,7 @@ use crate::control::config;
 use crate::control::config::model::OutboxLimits;
 use crate::message::{BrokerId, Message, Outgoing, Qos};
 use crate::path::handler::Publish;
-use crate::path::handler::wasm::{Call, Host, Instance, WasmEngine};
+use crate::path::handler::wasm::{Call, Host, Instance, KvGrant, WasmEngine};
 use crate::path::outbox::{Completion, Outboxes, Submitted};
 use crate::path::receipt::{Progress, Receipt};
 pub use crate::path::session::benchmarks::Acknowledgements;
@@ -90,7 +90,8 @@ impl Handler {
         let handler = config.handlers.first().context("the configuration has no handler")?;
         let plugin = WasmEngine::new(None)?.load(&handler.plugin)?;
         let runtime = Builder::new_current_thread().enable_time().build()?;
-        let instance = runtime.block_on(Instance::start(&plugin, Arc::new(Host::new(handler, names))))?;
+        let instance = runtime
+            .block_on(Instance::start(&plugin, Arc::new(Host::new(handler, names, KvGrant::detached(handler)))))?;
         Ok(Handler { runtime, instance })
     }
 

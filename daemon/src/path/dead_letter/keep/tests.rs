@@ -55,6 +55,7 @@ impl World {
             qos: Qos::AtLeastOnce,
             on_message: None,
             when: None,
+            silence: None,
         };
         Input { message: Arc::new(message), subscription: Arc::new(subscription), attempts: 2, again }
     }

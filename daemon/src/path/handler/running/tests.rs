@@ -15,6 +15,7 @@ use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, TestHandler, 
 use crate::path::handler::{CallResult, Publish};
 use crate::path::kept::Kept;
 use crate::path::receipt::{Outcome, Progress, Receipt};
+use crate::store::Store;
 use crate::store::StoreWriter;
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
 use crate::topic::{TopicFilter, TopicName};
@@ -56,7 +57,10 @@ fn plugin(body: &str) -> Plugin {
 }
 
 struct World {
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
+    kvs: Arc<Kvs>,
+    /// Of the store.
+    _state: tempfile::TempDir,
     plant: Arc<BrokerMeters>,
     progress: Arc<Progress>,
     outboxes: Arc<Outboxes>,
@@ -69,7 +73,7 @@ struct World {
 impl World {
     fn new() -> World {
         let (metrics, brokers, outboxes) =
-            (Metrics::new().expect("well formed"), BrokerNames::default(), Arc::new(Outboxes::new()));
+            (Arc::new(Metrics::new().expect("well formed")), BrokerNames::default(), Arc::new(Outboxes::new()));
         let plant = metrics.broker("plant");
         outboxes.add(brokers.number("plant"), "plant".into(), OutboxLimits::default(), Arc::clone(&plant));
         let subscription = Subscription {
@@ -81,7 +85,11 @@ impl World {
             when: None,
             silence: None,
         };
+        let state = tempfile::tempdir().expect("a directory");
+        let (store, _) = Store::open(state.path()).expect("a store");
         World {
+            kvs: Arc::new(Kvs::load(store, Arc::clone(&metrics)).expect("it is empty")),
+            _state: state,
             metrics,
             plant,
             progress: Arc::default(),
@@ -101,6 +109,7 @@ impl World {
             plugin: plugin.clone(),
             brokers: self.brokers.clone(),
             outboxes: Arc::clone(&self.outboxes),
+            kvs: Arc::clone(&self.kvs),
             places: Places::default(),
             kept: self.kept.0.clone(),
             tap: Tap::new(),
@@ -444,6 +453,7 @@ async fn a_handler_that_does_not_start_leaves_nothing_behind() {
         plugin: refuses,
         brokers: world.brokers.clone(),
         outboxes: Arc::clone(&world.outboxes),
+        kvs: Arc::clone(&world.kvs),
         places: Places::default(),
         kept: world.kept.0.clone(),
         tap: Tap::new(),
