@@ -46,6 +46,10 @@ mod handler_samples;
 mod dead_letters;
 mod dead_letters_page;
 
+mod kv_conflicts;
+mod kv_memory;
+mod kv_safety;
+
 mod outbox_acknowledgement;
 mod outbox_backpressure;
 mod outbox_bridges;
