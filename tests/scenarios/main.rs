@@ -45,6 +45,8 @@ mod handler_samples;
 
 mod dead_letters;
 mod dead_letters_page;
+mod kept_letters;
+mod kept_retry;
 
 mod kv_conflicts;
 mod kv_memory;
