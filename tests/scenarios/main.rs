@@ -48,6 +48,10 @@ mod dead_letters_page;
 mod kept_letters;
 mod kept_retry;
 
+mod kv_conflicts;
+mod kv_memory;
+mod kv_safety;
+
 mod outbox_acknowledgement;
 mod outbox_backpressure;
 mod outbox_bridges;
