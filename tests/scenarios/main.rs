@@ -85,6 +85,7 @@ mod operator_check_connect;
 mod operator_guide;
 mod operator_handlers;
 mod operator_import;
+mod operator_kv;
 mod operator_publish;
 mod operator_recv;
 mod operator_subscriptions;

@@ -35,6 +35,7 @@ use crate::control::config::Loaded;
 use crate::control::config::model::Broker;
 use crate::control::config::runtime::Section;
 use crate::path::handler::HandlerView;
+use crate::path::kv::Kvs;
 use crate::path::outbox::Outboxes;
 use crate::path::session::Session;
 use crate::telemetry::metrics::BrokerMeters;
@@ -52,6 +53,8 @@ pub struct Running {
     pub brokers: Vec<RunningBroker>,
     /// In the order of the configuration.
     pub handlers: Vec<HandlerView>,
+    /// What handlers remember.
+    pub kvs: Arc<Kvs>,
 }
 
 /// A broker with its session.
