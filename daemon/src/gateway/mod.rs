@@ -24,9 +24,10 @@ use crate::control::admin::api::Api;
 use crate::control::admin::{Admin, AdminError, Pages};
 use crate::control::config::Loaded;
 use crate::control::config::model::Config;
-use crate::control::live::{self, Live};
+use crate::control::live::{self, Live, Retries};
 use crate::path::dead_letter::Places;
 use crate::path::handler::wasm::{EngineError, LoadError, StartError, WasmEngine};
+use crate::path::kept::Kept;
 use crate::path::kv::{self, Kvs};
 use crate::path::outbox::{self, Outboxes};
 use crate::path::receipt::Progress;
@@ -102,6 +103,8 @@ pub struct Gateway {
     expiry: AbortOnDropHandle<()>,
     /// Forgets keys that have expired. Aborted when this goes.
     sweep: AbortOnDropHandle<()>,
+    /// Has dead letters handled again. Ends when a stop begins.
+    retries: AbortOnDropHandle<()>,
     /// Cancelled when a stop begins: `/readyz` tells.
     stopping: CancellationToken,
     stop_admin: CancellationToken,
@@ -118,6 +121,11 @@ impl Gateway {
         let cache = prepare_state_dir(&config.state_dir)?;
         let state_dir = config.state_dir.clone();
         let (store, writer) = tokio::task::spawn_blocking(move || Store::open(&state_dir)).await??;
+        let metrics = Arc::new(Metrics::new()?);
+        let kept = {
+            let (store, meters) = (store.clone(), metrics.dead_letter_store());
+            tokio::task::spawn_blocking(move || Kept::load(store, meters)).await??
+        };
         let admin = Admin::bind(&config.admin).await?;
         let tap = Tap::new();
         let progress = Arc::new(Progress::default());
@@ -136,6 +144,7 @@ impl Gateway {
             store,
             kvs,
             places: Places::default(),
+            kept: kept.clone(),
             router: Arc::new(Router::new(Arc::clone(&progress), received.clone(), tracer.clone(), tap.clone())),
             tap: tap.clone(),
             engine: Arc::new(tokio::task::spawn_blocking(move || WasmEngine::new(Some(&cache))).await??),
@@ -148,7 +157,16 @@ impl Gateway {
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let (sender, running) = watch::channel(Arc::new(stages.running()));
         let (requests, queue) = mpsc::channel(live::WAITING_CHANGES);
-        let live = Live::new(running, requests, Arc::clone(&shared.outboxes), stopping.clone());
+        let (retries, batches) = mpsc::channel(live::WAITING_RETRIES);
+        let again = Retries::new(
+            kept.clone(),
+            running.clone(),
+            Arc::clone(&shared.outboxes),
+            Arc::clone(&progress),
+            stopping.clone(),
+        );
+        let retries_task = AbortOnDropHandle::new(tokio::spawn(again.run(batches)));
+        let live = Live::new(running, requests, Arc::clone(&shared.outboxes), (kept, retries), stopping.clone());
         let address = admin.address();
         let watched = live.clone();
         let obstacles = Box::new(move || watched.obstacles());
@@ -167,6 +185,7 @@ impl Gateway {
             writer,
             expiry,
             sweep,
+            retries: retries_task,
             stopping,
             stop_admin,
             config,
@@ -194,6 +213,7 @@ impl Gateway {
         self.stopping.cancel();
         self.router.close();
         self.stop_changes.cancel();
+        joined(self.retries.await.err(), "the task that has dead letters handled again panicked");
         let grace = self.config.shutdown_grace;
         let drained = tokio::time::timeout(grace, self.progress.idle()).await.is_ok();
         let left = if drained { 0 } else { self.progress.open() };

@@ -21,6 +21,7 @@ use crate::path::dead_letter::Places;
 use crate::path::dispatch::{HandlerQueue, ParallelLimit};
 use crate::path::handler::wasm::WasmEngine;
 use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHandler};
+use crate::path::kept::Kept;
 use crate::path::kv::Kvs;
 use crate::path::outbox::Outboxes;
 use crate::path::router::{BrokerRoutes, RouteTable, Router, of_broker};
@@ -44,6 +45,8 @@ pub struct Shared {
     pub kvs: Arc<Kvs>,
     /// Which topics have dead letters.
     pub places: Places,
+    /// Messages that are kept on the disk.
+    pub kept: Kept,
     /// Where messages go.
     pub router: Arc<Router>,
     /// Where what flows through is shown.
@@ -120,6 +123,7 @@ impl Stages {
             config: Arc::clone(&stage.config),
             session: Arc::clone(&stage.session),
             meters: Arc::clone(&stage.meters),
+            limit: Arc::clone(&stage.limit),
         };
         Running {
             file: self.file.clone(),
@@ -380,6 +384,7 @@ async fn ready(
             outboxes: Arc::clone(&shared.outboxes),
             kvs: Arc::clone(&shared.kvs),
             places: shared.places.clone(),
+            kept: shared.kept.clone(),
             meters: shared.metrics.handler(&name),
             tap: shared.tap.clone(),
             handler,

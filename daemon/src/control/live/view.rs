@@ -41,7 +41,7 @@ impl Live {
             ready: obstacles.is_empty(),
             obstacles,
             messages: messages(&running),
-            dead_letters: Kept::default(),
+            dead_letters: self.kept_dead_letters(),
             parked: Kept::default(),
             schedules: self.schedule_summaries(),
             brokers: running.brokers.iter().map(|broker| self.broker_summary(broker)).collect(),
@@ -316,6 +316,7 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
             .map(|grant| format!("{}:{}", broker(grant.broker).unwrap_or_default(), grant.filter))
             .collect(),
         allow_system: config.allow.system,
+        allow_kv: config.allow.kv.map(|bytes| format_size(bytes as u64)),
         config: masked(&config.config),
         calls: calls.map(|(result, count)| (result.label().to_owned(), count)).collect::<BTreeMap<_, _>>(),
         dead_letters: dead_letters

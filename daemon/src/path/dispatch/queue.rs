@@ -16,6 +16,7 @@ use super::parallel::{ParallelLimit, Permit};
 use super::retry::Tries;
 use crate::control::config::model::{Handler, Subscription};
 use crate::message::{BrokerId, Message, Qos};
+use crate::path::kept::Again;
 use crate::path::receipt::{Outcome, Part};
 use crate::path::session::Fate;
 use crate::telemetry::metrics::HandlerMeters;
@@ -36,6 +37,8 @@ pub struct Job {
     pub limit: Arc<ParallelLimit>,
     /// The calls so far.
     pub tries: Tries,
+    /// Its place on the disk, where it is handled again from there.
+    pub again: Option<Arc<Again>>,
 }
 
 /// The queue of one handler, bounded by its `queue` and `queue-bytes`; QoS ≥ 1 messages wait beyond these, bounded by their
@@ -365,7 +368,9 @@ impl HandlerQueue {
         (message.broker, &message.topic).hash(&mut hasher);
         let topic = hasher.finish();
         let shard = (topic % self.shards as u64) as usize;
-        let delivery = if message.qos == Qos::AtMostOnce { Delivery::Droppable } else { Delivery::Kept };
+        // What comes from the disk is bounded by who brings it.
+        let droppable = message.qos == Qos::AtMostOnce && job.again.is_none();
+        let delivery = if droppable { Delivery::Droppable } else { Delivery::Kept };
         Place { shard, broker: message.broker, topic, delivery, weight: message.weight() }
     }
 
@@ -439,7 +444,7 @@ mod tests {
                 silence: None,
             };
             let (message, subscription, limit) = (Arc::new(message), Arc::new(subscription), Arc::clone(&self.limit));
-            queue.push(Job { message, subscription, part, limit, tries: Tries::default() });
+            queue.push(Job { message, subscription, part, limit, tries: Tries::default(), again: None });
         }
     }
 

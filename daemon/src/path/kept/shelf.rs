@@ -120,11 +120,6 @@ impl Shelf {
     pub fn limit(&mut self, capacity: Capacity) {
         self.capacity = capacity;
     }
-
-    /// The number that the next message gets.
-    pub fn next(&self) -> u64 {
-        self.next
-    }
 }
 
 #[cfg(test)]

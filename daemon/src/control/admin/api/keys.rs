@@ -300,6 +300,8 @@ struct AllowKeys {
     publish: Option<Vec<String>>,
     /// Whether it may read the machine.
     system: Option<bool>,
+    /// How much it may remember, such as `1MiB`.
+    kv: Option<String>,
 }
 
 /// A type of the document that another one becomes by what a new object must have.

@@ -13,8 +13,10 @@ use crate::message::{BrokerId, Message, Outgoing, Qos};
 use crate::path::dispatch::{Job, ParallelLimit, Tries};
 use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, TestHandler, component, handler, load};
 use crate::path::handler::{CallResult, Publish};
+use crate::path::kept::Kept;
 use crate::path::receipt::{Outcome, Progress, Receipt};
 use crate::store::Store;
+use crate::store::StoreWriter;
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
 use crate::topic::{TopicFilter, TopicName};
 
@@ -65,6 +67,7 @@ struct World {
     brokers: BrokerNames,
     limit: Arc<ParallelLimit>,
     subscription: Arc<Subscription>,
+    kept: (Kept, (StoreWriter, tempfile::TempDir)),
 }
 
 impl World {
@@ -94,6 +97,7 @@ impl World {
             brokers,
             limit: ParallelLimit::new(None),
             subscription: Arc::new(subscription),
+            kept: Kept::testing(),
         }
     }
 
@@ -107,6 +111,7 @@ impl World {
             outboxes: Arc::clone(&self.outboxes),
             kvs: Arc::clone(&self.kvs),
             places: Places::default(),
+            kept: self.kept.0.clone(),
             tap: Tap::new(),
         };
         ReadyHandler::start(parts).await.expect("starts")
@@ -129,7 +134,7 @@ impl World {
         let receipt = Receipt::new(Arc::clone(&self.plant), Arc::clone(&self.progress), message.qos, None);
         let part = receipt.split(1).next().expect("one part");
         let (subscription, limit) = (Arc::clone(&self.subscription), Arc::clone(&self.limit));
-        queue.push(Job { message: Arc::new(message), subscription, part, limit, tries: Tries::default() });
+        queue.push(Job { message: Arc::new(message), subscription, part, limit, tries: Tries::default(), again: None });
     }
 
     fn finished(&self, outcome: Outcome) -> u64 {
@@ -283,7 +288,7 @@ async fn a_successor_calls_nothing_before_the_last_call_of_the_old_one_has_ended
     let new = in_time(replacing).await.expect("ends");
     until(|| world.calls(CallResult::Ok) == 1).await;
     assert_eq!(in_time(new.drain(soon())).await, 0);
-    assert_eq!(world.progress.open(), 0);
+    in_time(world.progress.idle()).await;
 }
 
 /// On several threads: every message is handled exactly once, and those of a topic in order, while handlers with different
@@ -360,8 +365,9 @@ async fn a_message_whose_calls_all_fail_is_given_up_and_its_topic_goes_on() {
     let running = world.ready(&FAILS_TWICE, handler().retry(1, MILLI)).await.serve();
     world.push(running.queue(), "t", "bad");
     world.push(running.queue(), "t", "second");
-    until(|| world.progress.open() == 1 && world.delivered().as_deref() == Some("second")).await;
-    assert_eq!((world.finished(Outcome::DroppedFailed), world.finished(Outcome::Handled)), (1, 1));
+    until(|| world.delivered().as_deref() == Some("second")).await;
+    in_time(world.progress.idle()).await;
+    assert_eq!((world.finished(Outcome::DeadLetter), world.finished(Outcome::Handled)), (1, 1));
     assert_eq!((world.calls(CallResult::Trap), world.metrics.handler("celsius").retries.get()), (2, 1));
     in_time(running.stop()).await;
 }
@@ -449,6 +455,7 @@ async fn a_handler_that_does_not_start_leaves_nothing_behind() {
         outboxes: Arc::clone(&world.outboxes),
         kvs: Arc::clone(&world.kvs),
         places: Places::default(),
+        kept: world.kept.0.clone(),
         tap: Tap::new(),
     };
     let error = ReadyHandler::start(parts).await.err().expect("is refused");
