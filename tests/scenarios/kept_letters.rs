@@ -123,9 +123,8 @@ fn each_way_to_fail_is_kept_with_its_reason(protocol: Protocol) {
     let mut config = Config::new().broker("plant", broker.port(), protocol, "");
     for (way, guest, _) in ways {
         let deadline = if way == "deadline" { "100ms" } else { "30s" };
-        let keys = format!(
-            "instances = 1\ncall-deadline = \"{deadline}\"\nretry = {{ max = 1, backoff = \"10ms..10ms\" }}"
-        );
+        let keys =
+            format!("instances = 1\ncall-deadline = \"{deadline}\"\nretry = {{ max = 1, backoff = \"10ms..10ms\" }}");
         config = config.guest(way, "plant", guest, &keys).subscription("plant", &format!("in/{way}"), 0, way, "");
     }
     let daemon = Daemon::start(&config);

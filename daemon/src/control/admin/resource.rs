@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 pub use self::schedule::{Schedule, ScheduleRun, ScheduleSummary};
 pub use self::stored::{
-    DeadLetter, DeadLetterCount, DeadLetterKind, DeadLetterList, HandlerState, Kept, KvEntry, KvList, KvTotals,
+    DeadLetter, DeadLetterCount, DeadLetterKind, DeadLetterList, HandlerState, Kept, KvEntry, KvKey, KvList, KvTotals,
     KvValue, MessageProperties, OutboxView, Purged, WholeDeadLetter,
 };
 use crate::path::router::explain::{Candidate, Verdict};

@@ -409,6 +409,7 @@ fn masked(config: &Map<String, Value>) -> Map<String, Value> {
     config.iter().map(|(key, value)| (key.clone(), mask(value))).collect()
 }
 
-fn time(time: SystemTime) -> String {
+/// In RFC 3339, with milliseconds.
+pub(super) fn time(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
