@@ -315,6 +315,7 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
         allow_publish: grants
             .map(|grant| format!("{}:{}", broker(grant.broker).unwrap_or_default(), grant.filter))
             .collect(),
+        allow_kv: config.allow.kv.map(|bytes| format_size(bytes as u64)),
         allow_system: config.allow.system,
         config: masked(&config.config),
         calls: calls.map(|(result, count)| (result.label().to_owned(), count)).collect::<BTreeMap<_, _>>(),
