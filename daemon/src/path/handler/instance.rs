@@ -21,7 +21,7 @@ use crate::control::config::format_duration;
 use crate::control::config::model::{Handler, Isolation};
 use crate::message::{HOP_LIMIT, Message};
 use crate::path::dead_letter::{DeadLetters, Input, Letter};
-use crate::path::dispatch::{GivenUp, HandlerQueue, Job, Permit, Turn, Work};
+use crate::path::dispatch::{GivenUp, HandlerQueue, Job, Permit, Sign, Turn, Work};
 use crate::path::outbox::{Completion, Outboxes, Room, Submitted, Touch};
 use crate::path::receipt::Outcome;
 use crate::path::session::Fate;
@@ -201,6 +201,18 @@ async fn watched<T>(turn: &Turn, work: impl Future<Output = T>) -> T {
     .await
 }
 
+/// What a call that did not return ok shows of its handler.
+fn sign(error: &CallError, given_up: bool) -> Sign {
+    match error {
+        CallError::Trap(_) | CallError::Deadline(_) | CallError::Memory(_) => Sign::Fails,
+        CallError::Retry { .. } if given_up => Sign::Fails,
+        // It is the message that is bad.
+        CallError::Reject(_) => Sign::Works,
+        // The other is not the handler's fault: it returned ok.
+        CallError::Retry { .. } | CallError::NoRoom(_) => Sign::None,
+    }
+}
+
 /// A call that finds no instance fails as the instance's start did.
 fn not_started(error: StartError) -> CallError {
     match error {
@@ -270,7 +282,10 @@ impl InstanceParts {
     async fn finish(&self, turn: &Turn, job: Job, result: Result<Vec<Publish>, CallError>, took: Duration) {
         self.meters.duration.observe(took.as_secs_f64());
         match result {
-            Ok(publishes) => self.publish(turn, job, publishes, took).await,
+            Ok(publishes) => {
+                turn.shows(Sign::Works, String::new);
+                self.publish(turn, job, publishes, took).await;
+            }
             Err(error) => {
                 self.called(&job.message, error.result(), took);
                 self.failed(turn, job, &error).await;
@@ -334,6 +349,7 @@ impl InstanceParts {
                 job.tries.again(&self.handler.retry, now, None, chance::random()).map_err(Some)
             }
         };
+        turn.shows(sign(error, again.is_err()), || error.to_string());
         match again {
             Ok(due) => {
                 self.say_called_again(&job, error, due.saturating_duration_since(now));

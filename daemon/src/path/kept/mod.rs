@@ -145,6 +145,27 @@ impl Kept {
         Ok(Placed { id, rows })
     }
 
+    /// Takes room on a shelf whose numbers somebody else gives, and makes the row; `beyond` the shelf's capacity too.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub fn put_numbered(&self, shelf: &Arc<str>, id: u64, record: &Record, beyond: bool) -> Result<Row, Full> {
+        let body = record.encode();
+        let weight = weight(&body);
+        let mut shelves = self.0.lock();
+        let shelf_held = shelves.shelf(shelf);
+        if !beyond {
+            shelf_held.has_room(weight)?;
+        }
+        shelf_held.take_room(weight);
+        Ok(Row::Put { at: place(shelf, id), weight, body })
+    }
+
+    /// The number that the next message of a shelf gets.
+    pub fn next(&self, shelf: &Arc<str>) -> u64 {
+        self.0.lock().shelf(shelf).next()
+    }
+
     /// What is to be written so that a message is kept no more. Once that is synced, [`Self::removed`] gives its room back.
     pub fn removal(shelf: &Arc<str>, id: u64) -> Row {
         Row::Delete { at: place(shelf, id) }
