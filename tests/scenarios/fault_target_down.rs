@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_tests::fault::{Bench, Cut, On, PATIENT, Row, STUCK, Setup};
+use tidegate_tests::fault::{Bench, Cut, On, Row, STUCK, Setup, relay};
 use tidegate_tests::{Protocol, on_both_protocols, wait};
 
 on_both_protocols!(
@@ -30,12 +30,7 @@ fn a_full_outbox_holds_the_source_broker_back(protocol: Protocol) {
     let setup = Setup::new(&row)
         .plant("receive-maximum = 300")
         .cloud(&format!("outbox.max-messages = {small}"))
-        .tables(|config| {
-            let keys = "allow = { publish = [\"cloud:out/#\"] }\nmax-publishes = 1\n\
-                        config = { broker = \"cloud\", topic = \"out/{topic}\" }\ninstances = 2";
-            let keys = format!("{keys}\n{PATIENT}");
-            config.handler("relay", "relay.wasm", &keys).subscription("plant", "in/#", 1, "relay", "")
-        });
+        .tables(|config| relay(config, "max-publishes = 1"));
     run(&row, setup, |waiting, in_progress| waiting == small as f64 && in_progress > waiting);
 }
 

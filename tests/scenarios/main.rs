@@ -65,6 +65,7 @@ mod fault_retry_and_kill;
 mod fault_session_lost;
 mod fault_socket_stalled;
 mod fault_target_down;
+mod fault_target_down_on_disk;
 
 mod admin_limits;
 mod admin_schemathesis;

@@ -1,6 +1,7 @@
 //! A configuration of the daemon, put together from its tables.
 
 use std::fmt::{Display, Write as _};
+use std::path::PathBuf;
 
 use crate::client::Protocol;
 
@@ -20,6 +21,8 @@ pub struct Config {
     pub plugins: Vec<String>,
     /// Environment variables that the daemon gets beside its own.
     pub environment: Vec<(String, String)>,
+    /// Where the daemon keeps its state, if not in its home.
+    pub state: Option<PathBuf>,
 }
 
 impl Config {
@@ -65,6 +68,11 @@ impl Config {
         self.table(format!(
             "[[subscriptions]]\nbroker = \"{broker}\"\ntopic = \"{topic}\"\nqos = {qos}\non-message = \"{handler}\"\n{keys}\n"
         ))
+    }
+
+    /// Has the daemon keep its state in this folder.
+    pub fn state(self, folder: PathBuf) -> Config {
+        Config { state: Some(folder), ..self }
     }
 
     /// Gives the daemon an environment variable.

@@ -46,10 +46,12 @@ impl Home {
     pub fn configure(&self, config: &Config, admin: u16) {
         config.plugins.iter().for_each(|plugin| self.plugin(plugin));
         let folder = self.path().display();
+        let state = config.state.clone().unwrap_or_else(|| self.path().join("state"));
+        let state = state.display();
         self.write(
             "tidegate.toml",
             format!(
-                "state-dir = \"{folder}/state\"\nplugins-dir = \"{folder}/plugins\"\n\
+                "state-dir = \"{state}\"\nplugins-dir = \"{folder}/plugins\"\n\
                  log = {{ level = \"debug\", format = \"json\" }}\n{}\n\
                  [admin]\nlisten = \"127.0.0.1:{admin}\"\n{}\n{}",
                 config.top, config.admin, config.tables
@@ -162,6 +164,11 @@ impl Daemon {
     /// Where its admin server listens.
     pub fn admin(&self) -> u16 {
         self.admin
+    }
+
+    /// Its process identifier.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Its folder.

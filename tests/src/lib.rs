@@ -12,6 +12,7 @@ pub mod certificates;
 pub mod client;
 pub mod config;
 pub mod daemon;
+pub mod disk;
 pub mod embedded;
 pub mod fault;
 pub mod http;
@@ -32,6 +33,7 @@ pub use client::message::{Message, Properties};
 pub use client::{Client, Protocol};
 pub use config::Config;
 pub use daemon::{Daemon, Home};
+pub use disk::Disk;
 pub use mosquitto::Mosquitto;
 
 /// Makes of each function `fn promise(protocol: Protocol)` two tests, `promise::on_3_1_1` and `promise::on_5`.

@@ -43,6 +43,10 @@ enum Part {
     Admin,
     /// What it costs to keep messages for `tidegate recv`, at 10,000 a second.
     Received,
+    /// What an outbox on the disk costs at QoS 1: latency, processor time, the highest rate.
+    Disk,
+    /// From start until everything is ready, with 1,000,000 publishes on the disk; some minutes to fill it.
+    StartFull,
     /// The parts of the daemon that every message passes, each alone.
     Micro,
 }

@@ -65,6 +65,17 @@ impl Console<'_> {
         }
     }
 
+    /// Writes bytes as they are; a reader that has gone away ends the output quietly.
+    ///
+    /// # Errors
+    /// The output cannot be written for another reason.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<u8, Failure> {
+        match self.output.write_all(bytes).and_then(|()| self.output.flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unwritten(&error)),
+            _ => Ok(DONE),
+        }
+    }
+
     /// Writes a line for people.
     pub fn notice(&mut self, line: impl Display) {
         // Without standard error there is nowhere left to say anything.

@@ -19,4 +19,5 @@ pub mod outbox;
 pub mod park;
 pub mod receipt;
 pub mod router;
+pub mod schedule;
 pub mod session;

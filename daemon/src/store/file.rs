@@ -70,6 +70,13 @@ impl File {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn in_memory() -> Result<File, StoreError> {
+        let path = PathBuf::from("memory");
+        let opened = Database::builder().create_with_backend(redb::backends::InMemoryBackend::new());
+        opened.map(|database| File { path: path.clone(), database }).map_err(|source| StoreError::Open { path, source })
+    }
+
     /// Writes rows in their order, all or none, and waits until they are synced.
     pub(super) fn write<'a>(&self, changes: impl Iterator<Item = &'a Row>) -> Result<(), StoreError> {
         self.try_write(changes).map_err(|source| self.failed(source))

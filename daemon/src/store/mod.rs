@@ -14,6 +14,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use tokio::sync::oneshot;
+
 use self::file::File;
 pub use self::file::StoreError;
 pub use self::row::{Found, Place, Row, Table, Total, number};
@@ -25,6 +27,11 @@ pub struct Store {
     file: Arc<File>,
     queue: Arc<Queue>,
 }
+
+/// Why rows were not written: the daemon stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the daemon stops before it is written to the disk; try again once it runs again")]
+pub struct Unwritten;
 
 /// Writes until it is closed.
 pub struct StoreWriter {
@@ -38,7 +45,20 @@ impl Store {
     /// # Errors
     /// The file cannot be made, opened or read.
     pub fn open(state_dir: &Path) -> Result<(Store, StoreWriter), StoreError> {
-        let file = Arc::new(File::open(state_dir)?);
+        Store::on(File::open(state_dir)?)
+    }
+
+    /// A store that nothing survives, for the tests of other modules: the same code, without a disk.
+    ///
+    /// # Panics
+    /// The thread that writes does not start.
+    #[cfg(test)]
+    pub fn in_memory() -> (Store, StoreWriter) {
+        Store::on(File::in_memory().expect("memory can be written")).expect("the thread starts")
+    }
+
+    fn on(file: File) -> Result<(Store, StoreWriter), StoreError> {
+        let file = Arc::new(file);
         let queue = Arc::new(Queue::default());
         let thread = writer::start(Arc::clone(&file), Arc::clone(&queue)).map_err(StoreError::Thread)?;
         let writer = StoreWriter { queue: Arc::clone(&queue), thread: Some(thread) };
@@ -49,6 +69,18 @@ impl Store {
     /// it is dropped without a run where the daemon ends before.
     pub fn submit(&self, rows: Vec<Row>, done: impl FnOnce() + Send + 'static) {
         self.queue.submit(rows, Box::new(done));
+    }
+
+    /// Has rows written as [`Store::submit`] does, and waits until they are synced. They are written also where the waiting
+    /// ends early.
+    ///
+    /// # Errors
+    /// The daemon ends before.
+    pub async fn written(&self, rows: Vec<Row>) -> Result<(), Unwritten> {
+        let (sender, done) = oneshot::channel();
+        // Whoever no longer waits needs no answer.
+        self.submit(rows, move || drop(sender.send(())));
+        done.await.map_err(|_| Unwritten)
     }
 
     /// Has rows written with what is submitted next, or a little later: for removals whose loss in a crash does no harm.

@@ -64,3 +64,13 @@ fn a_row_that_is_written_again_counts_once() {
     write(&store, vec![delete("a", 1), delete("a", 1)]);
     assert_eq!(store.totals(Table::Outbox).expect("reads"), []);
 }
+
+#[tokio::test]
+async fn a_command_waits_until_its_rows_are_written_and_is_told_when_they_never_are() {
+    let (store, writer) = Store::in_memory();
+    assert_eq!(store.written(vec![put("a", 1, b"one")]).await, Ok(()));
+    assert_eq!(numbers(&store, "a", 0, (9, 9)), [1]);
+    writer.close();
+    assert_eq!(store.written(vec![put("a", 2, b"two")]).await, Err(Unwritten));
+    assert_eq!(numbers(&store, "a", 0, (9, 9)), [1]);
+}

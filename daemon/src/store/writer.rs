@@ -49,7 +49,15 @@ struct Group {
 
 impl Queue {
     pub(super) fn submit(&self, rows: Vec<Row>, done: Done) {
-        self.lock().submissions.push_back(Submission { rows, done });
+        let submission = Submission { rows, done };
+        let mut waiting = self.lock();
+        if waiting.closed {
+            // Dropped once the lock is released: what it holds may want to submit something.
+            drop(waiting);
+            return;
+        }
+        waiting.submissions.push_back(submission);
+        drop(waiting);
         self.came.notify_one();
     }
 

@@ -16,6 +16,10 @@ pub enum Question {
     Admin,
     /// Messages kept for `tidegate recv`, against none.
     Received,
+    /// An outbox on the disk, against one in memory.
+    Disk,
+    /// A start with a full outbox on the disk, against one with an empty one.
+    StartFull,
 }
 
 impl Question {
@@ -24,6 +28,8 @@ impl Question {
         match self {
             Question::Admin => ["no clients", "500 slow clients"],
             Question::Received => ["recv-buffer 0", "recv-buffer 1024"],
+            Question::Disk => ["outbox in memory", "outbox on disk"],
+            Question::StartFull => ["nothing on disk", "1,000,000 publishes on disk"],
         }
     }
 }

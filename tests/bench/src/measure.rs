@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::clock::Clock;
+use crate::full::Depot;
 use crate::report::{Figures, Metric, Qos};
 use crate::say;
 use crate::station::{Phase, Programs, Seen, Settings, Station, Subject};
@@ -31,17 +32,22 @@ pub enum Measurement {
     Admin,
     /// Processor time of a message at 10,000 a second with and without keeping it for `tidegate recv`.
     Received,
+    /// Latency, processor time and the highest rate at QoS 1 with the outbox in memory and on the disk.
+    Disk,
+    /// Time from start until everything is ready, and memory, with 1,000,000 publishes on the disk and with none.
+    StartFull,
 }
 
 impl Measurement {
     /// It compares the daemon with itself.
     fn alone(self) -> bool {
-        matches!(self, Measurement::Admin | Measurement::Received)
+        use Measurement::*;
+        matches!(self, Admin | Received | Disk | StartFull)
     }
 }
 
 /// The rate at which latency is measured.
-const CALM: f64 = 1_000.0;
+pub const CALM: f64 = 1_000.0;
 
 /// The rate at which processor time and memory are measured.
 pub const FIXED: f64 = 10_000.0;
@@ -78,6 +84,10 @@ pub struct Run {
     pub clock: Clock,
     /// The step of the highest rate that was found before.
     found: BTreeMap<(Subject, Qos), i32>,
+    /// The same of each store that an outbox may have.
+    pub found_on_disk: [Option<i32>; 2],
+    /// A daemon with a full outbox on its disk, for all repeats.
+    pub full: Option<Depot>,
     /// What must not happen at a rate that everybody sustains.
     pub violations: Vec<String>,
 }
@@ -85,8 +95,8 @@ pub struct Run {
 impl Run {
     /// A run that begins now.
     pub fn new(programs: Programs, only: Vec<Measurement>, repeats: usize, seconds: f64) -> Run {
-        let (found, violations) = (BTreeMap::new(), Vec::new());
-        Run { programs, only, repeats, seconds, clock: Clock::start(), found, violations }
+        let (found, found_on_disk, violations) = (BTreeMap::new(), [None; 2], Vec::new());
+        Run { programs, only, repeats, seconds, clock: Clock::start(), found, found_on_disk, full: None, violations }
     }
 
     /// Measures everything once.
@@ -113,11 +123,12 @@ impl Run {
                     let (name, subject) = (name.get_name().to_owned(), station.subject.label());
                     say!("[{number}/{}] {name}, QoS {}: {subject}", self.repeats, qos.number());
                     match measurement {
-                        Measurement::Start | Measurement::Admin | Measurement::Received => {}
                         Measurement::Latency => self.latency(station, qos, &mut figures)?,
                         Measurement::Cpu => self.processor(station, qos, &mut figures)?,
                         Measurement::Memory => self.memory(station, qos, &mut figures)?,
                         Measurement::Max => self.highest(station, qos, &mut figures)?,
+                        // Of this list no other is asked for.
+                        _ => {}
                     }
                 }
             }
@@ -211,10 +222,24 @@ impl Run {
         Ok(())
     }
 
-    /// Looks for the highest rate in steps: up from where the last repeat found it, or down, until it lies between two
-    /// steps.
     fn highest(&mut self, station: &mut Station, qos: Qos, figures: &mut Figures) -> Result<()> {
-        let mut step = self.found.get(&(station.subject, qos)).copied().unwrap_or(0);
+        let from = self.found.get(&(station.subject, qos)).copied();
+        let Some((step, seen)) = self.search(station, qos, from)? else { return Ok(()) };
+        self.found.insert((station.subject, qos), step);
+        figures.add(Metric::Highest(qos), station.subject, rate(step));
+        if let Some(time) = seen.processor_time {
+            figures.add(Metric::HighestProcessor(qos), station.subject, each(time, seen.results));
+        }
+        Ok(())
+    }
+
+    /// Looks for the highest rate in steps: up from where the last repeat found it, or down, until it lies between two
+    /// steps. Its step, and what was seen there.
+    ///
+    /// # Errors
+    /// A process or a connection ended.
+    pub fn search(&self, station: &mut Station, qos: Qos, from: Option<i32>) -> Result<Option<(i32, Seen)>> {
+        let mut step = from.unwrap_or(0);
         let stride = if step == 0 { STRIDE } else { STRIDE / 4 };
         let (mut good, mut bad): (Option<(i32, Seen)>, Option<i32>) = (None, None);
         loop {
@@ -232,13 +257,7 @@ impl Run {
                 (None, None) => unreachable!("a step is either"),
             };
         }
-        let Some((step, seen)) = good else { return Ok(()) };
-        self.found.insert((station.subject, qos), step);
-        figures.add(Metric::Highest(qos), station.subject, rate(step));
-        if let Some(time) = seen.processor_time {
-            figures.add(Metric::HighestProcessor(qos), station.subject, each(time, seen.results));
-        }
-        Ok(())
+        Ok(good)
     }
 
     /// What was seen at the rate of a step, if it is sustained; tried twice, since others use the machine too.
@@ -265,7 +284,7 @@ impl Run {
 }
 
 /// The rate of a step; step 0 is the fixed rate.
-fn rate(step: i32) -> f64 {
+pub fn rate(step: i32) -> f64 {
     FIXED * STEP.powi(step)
 }
 

@@ -41,6 +41,12 @@ impl Run {
         if self.wanted(Measurement::Received) {
             self.kept(number, sides, &mut samples)?;
         }
+        if self.wanted(Measurement::Disk) {
+            self.disk(number, sides, &mut samples)?;
+        }
+        if self.wanted(Measurement::StartFull) {
+            self.start_full(number, sides, &mut samples)?;
+        }
         Ok(samples)
     }
 

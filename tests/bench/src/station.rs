@@ -4,7 +4,7 @@
 //! It judges nothing.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -62,6 +62,8 @@ pub struct Programs {
 pub struct Settings {
     /// Lines at the top of its configuration.
     pub top: &'static str,
+    /// Lines of its broker.
+    pub broker: &'static str,
     /// The port of its admin plane on 127.0.0.1; off where there is none.
     pub admin: Option<u16>,
 }
@@ -199,6 +201,11 @@ impl Station {
         Ok(Some(Duration::from_nanos(first.saturating_sub(started))))
     }
 
+    /// The folder that its state is in.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
     /// The Unix socket of the daemon's admin plane.
     pub fn socket(&self) -> PathBuf {
         self.home.path().join("state/admin.sock")
@@ -318,10 +325,10 @@ impl Station {
 fn configuration(port: u16, programs: &Programs, settings: &Settings) -> String {
     let plugins = serde_json::Value::from(programs.plugins.to_string_lossy());
     let admin = settings.admin.map(|admin| format!("[admin]\nlisten = \"127.0.0.1:{admin}\"\n\n"));
-    let (top, admin) = (settings.top, admin.unwrap_or_default());
+    let (top, broker, admin) = (settings.top, settings.broker, admin.unwrap_or_default());
     format!(
         "{top}state-dir = \"state\"\nplugins-dir = {plugins}\n\n{admin}\
-         [brokers.local]\naddress = \"127.0.0.1\"\nport = {port}\nclient-id = \"tidegate-bench\"\n\n\
+         [brokers.local]\naddress = \"127.0.0.1\"\nport = {port}\nclient-id = \"tidegate-bench\"\n{broker}\n\
          [[subscriptions]]\nbroker = \"local\"\ntopic = \"bench/in/+\"\nqos = 1\non-message = \"celsius\"\n\n\
          [handlers.celsius]\nplugin = \"celsius.wasm\"\nallow = {{ publish = [\"local:{}\"] }}\n",
         readings::OUTPUT_FILTER

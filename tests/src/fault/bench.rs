@@ -35,6 +35,8 @@ pub struct Setup {
     cloud: String,
     tables: Option<Box<dyn FnOnce(Config) -> Config>>,
     pace: Option<u32>,
+    until: Option<usize>,
+    counted: bool,
     others: Vec<String>,
 }
 
@@ -43,7 +45,18 @@ impl Setup {
     pub fn new(row: &Row) -> Setup {
         let flow = Flow::new("in", TOPICS, row.scaled(MESSAGES));
         let (top, plant, cloud) = (String::new(), String::new(), String::new());
-        Setup { on: row.on(), flow, top, plant, cloud, tables: None, pace: None, others: Vec::new() }
+        Setup {
+            on: row.on(),
+            flow,
+            top,
+            plant,
+            cloud,
+            tables: None,
+            pace: None,
+            until: None,
+            counted: false,
+            others: Vec::new(),
+        }
     }
 
     /// With these keys before the first table of the configuration.
@@ -72,6 +85,16 @@ impl Setup {
         Setup { pace: Some(per_second), ..self }
     }
 
+    /// Sent as far as this place of the flow, until the sender is told otherwise.
+    pub fn until(self, place: usize) -> Setup {
+        Setup { until: Some(place), ..self }
+    }
+
+    /// With outputs that begin with a count, and a space before their input's payload.
+    pub fn counted(self) -> Setup {
+        Setup { counted: true, ..self }
+    }
+
     /// With further outputs of each input, which are held as the first are: at `cloud` too, with this before the input's topic.
     pub fn also(mut self, prefix: &str) -> Setup {
         self.others.push(prefix.to_owned());
@@ -81,7 +104,7 @@ impl Setup {
     /// Starts all of it, the daemon first, and begins to send once it is ready.
     #[track_caller]
     pub fn start(self) -> Bench {
-        let Setup { on, flow, top, plant: plant_keys, cloud: cloud_keys, tables, pace, others } = self;
+        let Setup { on, flow, top, plant: plant_keys, cloud: cloud_keys, tables, pace, until, counted, others } = self;
         let protocol = on.protocol;
         let start = || Mosquitto::with(Options { persistent: true, ..Options::default() });
         let (plant, cloud) = (start(), start());
@@ -94,9 +117,9 @@ impl Setup {
         );
         let config = match tables {
             Some(tables) => tables(config),
-            None => relay(config),
+            None => relay(config, ""),
         };
-        let ledger = Ledger::new(&flow, "out/");
+        let ledger = if counted { Ledger::counted(&flow, "out/") } else { Ledger::new(&flow, "out/") };
         let collector = Collector::start(cloud.port(), protocol, &ledger);
         let other = |prefix: &String| {
             let ledger = Ledger::new(&flow, prefix);
@@ -105,16 +128,21 @@ impl Setup {
         let others = others.iter().map(other).collect();
         let daemon = Daemon::start(&config);
         let pace = pace.map_or_else(|| Pace::Ahead(Arc::clone(&ledger), AHEAD), Pace::PerSecond);
-        let sender = Sender::start(&flow, plant.port(), protocol, pace);
+        let sender = match until {
+            Some(place) => Sender::start_until(place, &flow, plant.port(), protocol, pace),
+            None => Sender::start(&flow, plant.port(), protocol, pace),
+        };
         Bench { sender, collector, others, daemon, to_plant, to_cloud, plant, cloud, ledger }
     }
 }
 
-/// Adds the relay to a configuration that has both brokers: copies `in/#` of `plant` to `out/` of `cloud`.
-pub fn relay(config: Config) -> Config {
-    let keys = "allow = { publish = [\"cloud:out/#\"] }\nconfig = { broker = \"cloud\", topic = \"out/{topic}\" }\n\
-                instances = 2";
-    let keys = format!("{keys}\n{PATIENT}");
+/// What the relay may do, and does.
+const RELAY: &str = "allow = { publish = [\"cloud:out/#\"] }\n\
+                     config = { broker = \"cloud\", topic = \"out/{topic}\" }\ninstances = 2";
+
+/// Adds the relay to a configuration that has both brokers: copies `in/#` of `plant` to `out/` of `cloud`. With these further keys.
+pub fn relay(config: Config, keys: &str) -> Config {
+    let keys = format!("{RELAY}\n{PATIENT}\n{keys}");
     config.handler("relay", "relay.wasm", &keys).subscription("plant", "in/#", 1, "relay", "")
 }
 

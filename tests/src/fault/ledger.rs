@@ -3,7 +3,7 @@
 //! Fed by a [`Collector`](super::Collector) with every message that came out, in order. It knows the flow that went in, shares
 //! no code with the daemon and asks it nothing. [`Ledger::verdict`] judges.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ pub struct Ledger {
     flow: Flow,
     /// What an output's topic has before its input's.
     prefix: String,
+    /// Whether an output's payload has a count before its input's.
+    counted: bool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -33,6 +35,8 @@ struct State {
     distinct: usize,
     /// All that came.
     came: usize,
+    /// The places that came with each count.
+    counts: BTreeMap<u64, BTreeSet<usize>>,
     disorder: Vec<String>,
     foreign: Vec<String>,
     since: Instant,
@@ -43,19 +47,29 @@ struct State {
 impl Ledger {
     /// For a flow whose outputs have the topics of their inputs behind `prefix`, such as `out/`, and their payloads.
     pub fn new(flow: &Flow, prefix: &str) -> Arc<Ledger> {
+        Ledger::begin(flow, prefix, false)
+    }
+
+    /// As [`Ledger::new`], with a count and a space before each payload.
+    pub fn counted(flow: &Flow, prefix: &str) -> Arc<Ledger> {
+        Ledger::begin(flow, prefix, true)
+    }
+
+    fn begin(flow: &Flow, prefix: &str, counted: bool) -> Arc<Ledger> {
         let now = Instant::now();
         let state = State {
             times: vec![0; flow.count()],
             highest: vec![None; flow.topics()],
             distinct: 0,
             came: 0,
+            counts: BTreeMap::new(),
             disorder: Vec::new(),
             foreign: Vec::new(),
             since: now,
             moved: now,
         };
         let (flow, prefix) = (flow.clone(), prefix.to_owned());
-        Arc::new(Ledger { flow, prefix, state: Mutex::new(state), changed: Condvar::new() })
+        Arc::new(Ledger { flow, prefix, counted, state: Mutex::new(state), changed: Condvar::new() })
     }
 
     /// The flow that goes in.
@@ -70,14 +84,30 @@ impl Ledger {
 
     /// Takes what came next.
     pub fn take(&self, message: &Message) {
-        let place = self.place(message);
-        self.lock().take(message, place);
+        let (place, count) = (self.place(message), self.count(message));
+        let mut state = self.lock();
+        state.take(message, place);
+        if let (Some((_, place)), Some(count)) = (place, count) {
+            state.counts.entry(count).or_default().insert(place);
+        }
+        drop(state);
         self.changed.notify_all();
     }
 
     /// The topic and the place in the flow of an output.
     fn place(&self, message: &Message) -> Option<(usize, usize)> {
-        message.topic.strip_prefix(&self.prefix).and_then(|topic| self.flow.place(topic, &message.payload))
+        let payload = if self.counted { split(&message.payload)?.1 } else { &message.payload };
+        message.topic.strip_prefix(&self.prefix).and_then(|topic| self.flow.place(topic, payload))
+    }
+
+    /// The count that an output begins with.
+    fn count(&self, message: &Message) -> Option<u64> {
+        self.counted.then(|| split(&message.payload)).flatten().map(|(count, _)| count)
+    }
+
+    /// For each count how many inputs came with it, in the order of counts.
+    pub fn counts(&self) -> Vec<(u64, usize)> {
+        self.lock().counts.iter().map(|(count, places)| (*count, places.len())).collect()
     }
 
     /// Inputs with more outputs than what passed the connections explains: one for each time that the input was sent to the
@@ -302,6 +332,13 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// A count, and what follows it.
+fn split(payload: &[u8]) -> Option<(u64, &[u8])> {
+    let space = payload.iter().position(|byte| *byte == b' ')?;
+    let count = std::str::from_utf8(&payload[..space]).ok()?.parse().ok()?;
+    Some((count, &payload[space + 1..]))
+}
+
 pub(super) fn shown(list: &[String]) -> String {
     let more = list.len().saturating_sub(EXAMPLES);
     let examples = list[..list.len() - more].join(", ");
@@ -389,6 +426,24 @@ mod tests {
         assert_eq!(ledger.unexplained(&[input(0), input(0), input(1)], &target(2)), [""; 0]);
         let (source, over) = ([input(0), input(1)], ["in/0 number 0: 2 times, not 1", "in/1 number 0: 2 times, not 1"]);
         assert_eq!(ledger.unexplained(&source, &target(1)), over);
+    }
+
+    #[test]
+    fn counts_are_told_with_the_inputs_that_came_with_them() {
+        let ledger = Ledger::counted(&flow(), "out/");
+        let output = |count: &str, place| {
+            let plain = output(place);
+            Message { payload: [count.as_bytes(), b" ", &plain.payload].concat(), ..plain }
+        };
+        for (count, place) in [("1", 0), ("2", 1), ("2", 2), ("2", 1), ("4", 0)] {
+            ledger.take(&output(count, place));
+        }
+        assert_eq!(ledger.counts(), [(1, 1), (2, 2), (4, 1)]);
+        assert_eq!((ledger.distinct(), ledger.duplicates()), (3, 2));
+        ledger.take(&super::tests::output(3));
+        ledger.take(&output("x", 4));
+        assert_eq!(ledger.verdict().foreign.len(), 2, "no count");
+        assert_eq!(ledger.counts().len(), 3);
     }
 
     #[test]

@@ -68,7 +68,17 @@ enum Step {
 impl Sender {
     /// Begins to send a flow to the broker on this port.
     pub fn start(flow: &Flow, port: u16, protocol: Protocol, pace: Pace) -> Sender {
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
+        Sender::begin(flow, port, protocol, pace, None)
+    }
+
+    /// As [`Sender::start`], as far as this place of the flow, until it is told otherwise.
+    pub fn start_until(place: usize, flow: &Flow, port: u16, protocol: Protocol, pace: Pace) -> Sender {
+        Sender::begin(flow, port, protocol, pace, Some(place))
+    }
+
+    fn begin(flow: &Flow, port: u16, protocol: Protocol, pace: Pace, hold: Option<usize>) -> Sender {
+        let state = State { hold, ..State::default() };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let work =
             Work { shared: Arc::clone(&shared), flow: flow.clone(), port, protocol, pace, since: Instant::now() };
         Sender { shared, thread: Some(thread::spawn(move || work.run())) }
@@ -114,8 +124,13 @@ impl Sender {
     /// acknowledged what comes before it.
     #[track_caller]
     pub fn send_until(&self, place: usize) {
-        self.change(|state| state.hold = Some(place));
+        self.release_until(place);
         self.wait_acknowledged(place);
+    }
+
+    /// As [`Sender::send_until`], without waiting.
+    pub fn release_until(&self, place: usize) {
+        self.change(|state| state.hold = Some(place));
     }
 
     /// Goes on after [`Sender::hold`] or [`Sender::send_until`].

@@ -50,7 +50,7 @@ fn one(row: &'static str, mode: Mode, leg: Leg, on: On, direction: Direction) {
     let mut beside = Bystander::new(on.protocol);
     let tables = beside.tables();
     let setup = Setup::new(&row).plant(KEEP_ALIVE).cloud(KEEP_ALIVE);
-    let bench = setup.tables(|config| tables(relay(config))).start();
+    let bench = setup.tables(|config| tables(relay(config, ""))).start();
     beside.start();
     bench.wait_distinct(bench.ledger.flow().count() / 2);
 

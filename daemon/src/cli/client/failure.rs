@@ -32,6 +32,18 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// What is chosen here from a list of the daemon's is not in it: as the daemon says it of a name.
+    pub fn not_found(detail: String, remedy: String) -> Failure {
+        Failure::Refused(Box::new(ProblemDocument {
+            kind: "urn:tidegate:problem:not-found".to_owned(),
+            title: "there is no such object".to_owned(),
+            status: 404,
+            detail,
+            remedy: Some(remedy),
+            problems: Vec::new(),
+        }))
+    }
+
     /// The exit code.
     pub fn code(&self) -> u8 {
         match self {

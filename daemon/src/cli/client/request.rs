@@ -41,6 +41,11 @@ impl Request {
         Request::new(Method::POST, segments, body)
     }
 
+    /// Puts a resource where its path says.
+    pub fn put(segments: &[&str], body: Value) -> Request {
+        Request::new(Method::PUT, segments, Some(body))
+    }
+
     /// Changes a resource by a merge patch (RFC 7396).
     pub fn patch(segments: &[&str], body: Value) -> Request {
         Request::new(Method::PATCH, segments, Some(body))

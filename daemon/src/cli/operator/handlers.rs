@@ -9,7 +9,7 @@ use super::show;
 use crate::cli::client::{Client, Failure, Request};
 use crate::cli::console::Console;
 use crate::cli::table::{Look, table};
-use crate::control::admin::resource::Handler;
+use crate::control::admin::resource::{Handler, HandlerState};
 
 /// `[handlers.NAME]`.
 #[derive(Debug)]
@@ -162,6 +162,11 @@ Example: tidegate handlers add celsius --plugin celsius.wasm --allow-publish 'pl
     Set(Set),
     /// Remove a handler that no subscription runs
     Remove(Remove),
+    /// Keep a handler's messages on the disk, acknowledged, in place of calling it; it stays so after a restart
+    #[command(after_help = "What is in a call is finished. Its schedules do not run meanwhile.")]
+    Pause(Name),
+    /// Give a handler what was kept for it, in its order, and then what comes; this ends a quarantine too
+    Resume(Name),
 }
 
 #[derive(Args)]
@@ -190,6 +195,12 @@ struct Set {
 
 #[derive(Args)]
 struct Remove {
+    /// The handler's name
+    name: String,
+}
+
+#[derive(Args)]
+struct Name {
     /// The handler's name
     name: String,
 }
@@ -228,7 +239,26 @@ impl Handlers {
                 let answer = client.send(Request::delete(&["handlers", &name])).await?;
                 console.done(json, &answer, format_args!("handler {name} is removed"))
             }
+            Command::Pause(Name { name }) => {
+                let answer = client.send(Request::post(&["handlers", &name, "pause"], None)).await?;
+                console.show(json, &answer, |handler: Handler| told(&handler))
+            }
+            Command::Resume(Name { name }) => {
+                let answer = client.send(Request::post(&["handlers", &name, "resume"], None)).await?;
+                console.show(json, &answer, |handler: Handler| told(&handler))
+            }
         }
+    }
+}
+
+/// How a handler stands after it was paused or resumed.
+fn told(handler: &Handler) -> String {
+    let Handler { name, state, parked, .. } = handler;
+    match (state, parked.messages) {
+        (HandlerState::Open, _) => format!("handler {name} gets its messages"),
+        (state, 0) => format!("handler {name} is {state}"),
+        (state, 1) => format!("handler {name} is {state}, and 1 message is kept for it"),
+        (state, messages) => format!("handler {name} is {state}, and {messages} messages are kept for it"),
     }
 }
 
@@ -238,6 +268,7 @@ fn list(look: Look, handlers: Vec<Handler>) -> String {
         "PLUGIN",
         "VERSION",
         "INSTANCES",
+        "STATE",
         "CALLS",
         "FAILURES",
         "DEAD LETTERS",
@@ -248,11 +279,13 @@ fn list(look: Look, handlers: Vec<Handler>) -> String {
     let rows = handlers.into_iter().map(|handler| {
         let calls: u64 = handler.calls.values().sum();
         let ok = handler.calls.get("ok").copied().unwrap_or_default();
+        let state = show::state(handler.state, handler.quarantined_until.as_deref(), handler.parked.messages);
         [
             handler.name,
             handler.plugin,
             show::version(&handler.version),
             handler.instances.to_string(),
+            state,
             calls.to_string(),
             (calls - ok).to_string(),
             dead_letters(handler.dead_letters.values().sum(), handler.dead_letters_dropped),
@@ -307,6 +340,8 @@ mod tests {
         check("handlers set h --unset retry-max", set, json!({"retry": {"max": null}}));
         check("handlers remove h", "DELETE /api/v1/handlers/h", Value::Null);
         check("handlers list", "GET /api/v1/handlers", Value::Null);
+        check("handlers pause h", "POST /api/v1/handlers/h/pause", Value::Null);
+        check("handlers resume h", "POST /api/v1/handlers/h/resume", Value::Null);
         check("handlers list h", "GET /api/v1/handlers/h", Value::Null);
         check_refused("handlers add h", 2, "--plugin <FILE>");
         check_refused("handlers set h", 2, "there is nothing to set");
@@ -324,18 +359,32 @@ mod tests {
             "retry": {"max": 3, "backoff": "100ms..10s", "max-time": "30s"}, "retrying": 1,
             "quarantine": {"after": 5, "for": "30s"},
             "max-publishes": 64, "max-publish-bytes": "1MiB", "dead-letter": {"broker": "b", "topic": "dead"},
-            "allow-publish": ["b:x/#"], "allow-system": false, "config": {"unit": "***"}, "calls": {"ok": 5, "reject": 1, "trap": 2},
-            "dead-letters": {"reject": 1, "trap": 1}, "dead-letters-dropped": 1, "waiting": 4,
+            "allow-publish": ["b:x/#"], "allow-system": false, "config": {"unit": "***"},
+            "calls": {"ok": 5, "reject": 1, "trap": 2},
+            "dead-letters": {"reject": 1, "trap": 1}, "dead-letters-dropped": 1, "waiting": 4, "state": "paused",
+            "quarantined-until": null, "parked": {"messages": 12, "bytes": 120},
             "last-failure": {"time": "2026-01-02T03:04:05Z", "result": "trap", "error": "unreachable"},
         });
         let output = "\
-NAME     PLUGIN          VERSION       INSTANCES  CALLS  FAILURES  DEAD LETTERS   WAITING  LAST FAILURE                            ORIGIN
-celsius  plugins/c.wasm  0123456789ab  2          8      3         2 (1 dropped)  4        2026-01-02T03:04:05Z trap: unreachable  t.toml:7
-kelvin   plugins/c.wasm  0123456789ab  2          8      3         2              4        2026-01-02T03:04:05Z trap: unreachable  t.toml:7
+NAME     PLUGIN          VERSION       INSTANCES  STATE              CALLS  FAILURES  DEAD LETTERS   WAITING  LAST FAILURE                            ORIGIN
+celsius  plugins/c.wasm  0123456789ab  2          paused, 12 parked  8      3         2 (1 dropped)  4        2026-01-02T03:04:05Z trap: unreachable  t.toml:7
+kelvin   plugins/c.wasm  0123456789ab  2          open               8      3         2              4        2026-01-02T03:04:05Z trap: unreachable  t.toml:7
 ";
         let mut keeps_all = handler.clone();
         keeps_all["name"] = json!("kelvin");
         keeps_all["dead-letters-dropped"] = json!(0);
-        check_shown("handlers list", &Value::from(vec![handler, keeps_all]), output);
+        keeps_all["state"] = json!("open");
+        keeps_all["parked"] = json!({"messages": 0, "bytes": 0});
+        check_shown("handlers list", &Value::from(vec![handler.clone(), keeps_all]), output);
+        let told = |state: &str, parked: u64, line: &str| {
+            let mut handler = handler.clone();
+            handler["state"] = json!(state);
+            handler["parked"]["messages"] = json!(parked);
+            check_shown("handlers pause celsius", &handler, line);
+        };
+        told("paused", 0, "handler celsius is paused\n");
+        told("paused", 1, "handler celsius is paused, and 1 message is kept for it\n");
+        told("replaying", 12, "handler celsius is replaying, and 12 messages are kept for it\n");
+        told("open", 0, "handler celsius gets its messages\n");
     }
 }

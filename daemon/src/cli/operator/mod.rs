@@ -6,11 +6,16 @@
 mod broker_keys;
 mod brokers;
 mod config;
+mod dead_letters;
 mod follow;
 mod handlers;
 mod keys;
+mod kv;
+mod outbox;
+mod payload;
 mod publish;
 mod received;
+mod schedules;
 mod show;
 mod status;
 mod subscriptions;
@@ -43,8 +48,16 @@ pub enum Operator {
     Unsubscribe(subscriptions::Unsubscribe),
     /// List and change subscriptions
     Subscriptions(subscriptions::Subscriptions),
-    /// List and change handlers
+    /// List, change, pause and resume handlers
     Handlers(handlers::Handlers),
+    /// List schedules, and run one at once
+    Schedules(schedules::Schedules),
+    /// Show and drop what waits to be published
+    Outbox(outbox::OutboxArgs),
+    /// Show, handle again or forget messages that failed for good
+    DeadLetters(dead_letters::DeadLetters),
+    /// Show and change what handlers remember
+    Kv(kv::Kv),
     /// Show, follow and record received messages
     Recv(received::Recv),
     /// Show the merged configuration
@@ -91,6 +104,10 @@ impl Operator {
             Operator::Unsubscribe(command) => &command.asking,
             Operator::Subscriptions(command) => &command.asking,
             Operator::Handlers(command) => &command.asking,
+            Operator::Schedules(command) => &command.asking,
+            Operator::Outbox(command) => &command.asking,
+            Operator::DeadLetters(command) => &command.asking,
+            Operator::Kv(command) => &command.asking,
             Operator::Recv(command) => &command.asking,
             Operator::Config(command) => &command.asking,
         };
@@ -107,6 +124,10 @@ impl Operator {
             Operator::Unsubscribe(command) => command.run(client, console).await,
             Operator::Subscriptions(command) => command.run(client, console).await,
             Operator::Handlers(command) => command.run(client, console).await,
+            Operator::Schedules(command) => command.run(client, console).await,
+            Operator::Outbox(command) => command.run(client, console).await,
+            Operator::DeadLetters(command) => command.run(client, console).await,
+            Operator::Kv(command) => command.run(client, console).await,
             Operator::Recv(command) => command.run(client, console).await,
             Operator::Config(command) => command.run(client, console).await,
         }

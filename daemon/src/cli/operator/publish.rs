@@ -2,15 +2,13 @@
 //!
 //! What no broker would take is refused here, before anything is sent.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::PathBuf;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 
 use super::Asking;
+use super::payload::{Most, from_file, from_input, in_json};
 use crate::cli::client::{Client, Failure, Request};
 use crate::cli::console::Console;
 use crate::control::admin::limits;
@@ -18,7 +16,11 @@ use crate::control::admin::resource::{Publication, Published};
 use crate::topic::TopicName;
 
 /// Largest request that the daemon takes, in bytes of JSON: the payload as text, or a third longer in base64.
-const MAX_REQUEST: usize = limits::PUBLISH_BYTES;
+const MOST: Most = Most {
+    bytes: limits::PUBLISH_BYTES,
+    beside: "with topic and all",
+    remedy: "publish it in parts, or with another client",
+};
 
 /// The arguments of `publish`.
 #[derive(Args)]
@@ -102,57 +104,18 @@ impl Publish {
             disconnect_after: self.disconnect_after,
         };
         let body = serde_json::to_value(publication).expect("strings and numbers become JSON");
-        if body.to_string().len() > MAX_REQUEST {
-            return Err(too_large(&format!("the payload has {bytes} bytes")));
-        }
+        MOST.holds(&body, "payload", bytes)?;
         Ok(Request::post(&["publish"], Some(body)))
     }
 
     fn payload(&self, input: &mut dyn Read) -> Result<Option<Vec<u8>>, Failure> {
         if let Some(name) = &self.file {
-            let read = File::open(name).and_then(|mut file| bounded(&mut file));
-            return whole(read, &name.display().to_string(), "; name a file that you may read").map(Some);
+            return from_file(name, MOST).map(Some);
         }
         if self.stdin.is_some() {
-            return whole(bounded(input), "standard input", "; give it the payload, such as with `< FILE`").map(Some);
+            return from_input(input, MOST).map(Some);
         }
         Ok(self.message.clone().map(String::into_bytes))
-    }
-}
-
-/// What can be read, but not much more than can be sent: a device has no end.
-fn bounded(source: &mut dyn Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    source.take(MAX_REQUEST as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// The payload that was read, if that is all of it.
-fn whole(read: io::Result<Vec<u8>>, name: &str, remedy: &str) -> Result<Vec<u8>, Failure> {
-    match read {
-        Ok(bytes) if bytes.len() > MAX_REQUEST => {
-            Err(too_large(&format!("{name} holds more than {MAX_REQUEST} bytes")))
-        }
-        Ok(bytes) => Ok(bytes),
-        Err(error) => Err(Failure::WrongUse(format!("{name}: {error}{remedy}"))),
-    }
-}
-
-fn too_large(what: &str) -> Failure {
-    Failure::WrongUse(format!(
-        "{what}; the daemon takes {MAX_REQUEST} bytes of text at most, or {} of others, with topic and all; publish it in \
-         parts, or with another client",
-        MAX_REQUEST / 4 * 3
-    ))
-}
-
-/// `message` or `message-base64`, whichever takes the payload as it is and is the shorter.
-fn in_json(bytes: Vec<u8>) -> (Option<String>, Option<String>) {
-    match String::from_utf8(bytes) {
-        // JSON needs six bytes for a control character.
-        Ok(text) if !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) => (Some(text), None),
-        Ok(text) => (None, Some(STANDARD.encode(text))),
-        Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
     }
 }
 

@@ -6,17 +6,16 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 
 use super::Asking;
 use super::follow::{Arrival, Feed, until_interrupted};
+use super::payload::shown;
 use crate::cli::client::{Client, Failure, Request};
 use crate::cli::console::{Console, unwritten};
 use crate::cli::table::{Look, MAX_CELL, table};
 use crate::cli::{DONE, NO};
-use crate::control::admin::resource::{Encoding, Received, ReceivedList};
+use crate::control::admin::resource::{Received, ReceivedList};
 use crate::printable::printable;
 
 /// The arguments of `recv`.
@@ -218,27 +217,15 @@ async fn record_to(
 fn listed(look: Look, list: ReceivedList) -> String {
     // RouterOS' columns in its order.
     let rows = list.messages.into_iter().map(|message| {
-        let data = data(&message);
+        let data = shown(&message.data, message.encoding);
         [message.broker, message.topic, data, message.time]
     });
     table(look, ["BROKER", "TOPIC", "DATA", "TIME"], rows)
 }
 
 fn followed(message: &Received) -> String {
-    let Received { time, broker, topic, .. } = message;
-    format!("{time} {broker} {}  {}", printable(topic, MAX_CELL), printable(&data(message), MAX_CELL))
-}
-
-/// The payload as text, or in hexadecimal digits.
-fn data(message: &Received) -> String {
-    match message.encoding {
-        Encoding::Utf8 => message.data.clone(),
-        Encoding::Base64 => match STANDARD.decode(&message.data) {
-            Ok(bytes) => bytes.iter().fold("0x".to_owned(), |text, byte| text + &format!("{byte:02x}")),
-            // Not what the daemon sends; shown as it came.
-            Err(_) => message.data.clone(),
-        },
-    }
+    let Received { time, broker, topic, data, encoding, .. } = message;
+    format!("{time} {broker} {}  {}", printable(topic, MAX_CELL), printable(&shown(data, *encoding), MAX_CELL))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::cli::client::Failure;
 use crate::cli::table::{NONE, pairs};
-use crate::control::admin::resource::{BrokerState, CallFailure, Origin, Source};
+use crate::control::admin::resource::{BrokerState, CallFailure, HandlerState, Kept, Origin, Source};
 
 /// Characters of a plugin's hash that tell it from others.
 const SHORT_HASH: usize = 12;
@@ -44,6 +44,21 @@ pub fn version(hash: &str) -> String {
 /// A handler's last failed call.
 pub fn last_failure(failure: Option<&CallFailure>) -> String {
     failure.map_or_else(|| NONE.to_owned(), |failure| format!("{} {}: {}", failure.time, failure.result, failure.error))
+}
+
+/// How a handler stands, and how much is kept for it.
+pub fn state(state: HandlerState, until: Option<&str>, parked: u64) -> String {
+    let until = until.map(|time| format!(" until {time}")).unwrap_or_default();
+    let parked = if parked == 0 { String::new() } else { format!(", {parked} parked") };
+    format!("{state}{until}{parked}")
+}
+
+/// What is kept on the disk.
+pub fn kept(kept: Kept) -> String {
+    match kept.messages {
+        0 => "none".to_owned(),
+        messages => format!("{messages}, {} bytes", kept.bytes),
+    }
 }
 
 /// Seconds, as days, hours, minutes.
@@ -97,6 +112,16 @@ mod tests {
         assert_eq!(connected(Idle, None, None), "no: on demand");
         let refused = connected(Waiting, Some("the connection is refused"), Some(2.2));
         assert_eq!(refused, "no: the connection is refused; next attempt in 3 s");
+    }
+
+    #[test]
+    fn a_handler_says_how_it_stands() {
+        use HandlerState::{Open, Paused, Quarantined};
+        assert_eq!(state(Open, None, 0), "open");
+        assert_eq!(state(Paused, None, 3), "paused, 3 parked");
+        assert_eq!(state(Quarantined, Some("12:00"), 1), "quarantined until 12:00, 1 parked");
+        assert_eq!(kept(Kept { messages: 0, bytes: 0 }), "none");
+        assert_eq!(kept(Kept { messages: 2, bytes: 30 }), "2, 30 bytes");
     }
 
     #[test]

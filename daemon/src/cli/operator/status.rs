@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use clap::Args;
 
-use super::{Asking, show};
+use super::{Asking, schedules, show};
 use crate::cli::client::{Client, Failure, Request};
 use crate::cli::console::Console;
-use crate::cli::table::{Look, NONE, pairs, table};
-use crate::control::admin::resource::{self, BrokerSummary, HandlerSummary, Messages};
+use crate::cli::table::{Look, NONE, or_none, pairs, table};
+use crate::control::admin::resource::{self, BrokerSummary, HandlerSummary, Messages, ScheduleSummary};
 
 /// The arguments of `status`.
 #[derive(Args)]
@@ -33,20 +33,25 @@ impl Status {
 fn told(look: Look, status: resource::Status) -> String {
     let ready = if status.ready { "yes".to_owned() } else { format!("no: {}", status.obstacles.join("; ")) };
     let uptime = show::duration(status.uptime);
-    let head = pairs([
+    let kept = [("dead letters", status.dead_letters), ("parked", status.parked)];
+    let kept = kept.into_iter().filter(|(_, kept)| kept.messages > 0).map(|(name, kept)| (name, show::kept(kept)));
+    let head = [
         ("tidegate", format!("{}, for {uptime}, since {}", status.version, status.started)),
         ("configuration", status.config),
         ("state", status.state_dir),
         ("ready", ready),
         ("messages", messages(&status.messages)),
-    ]);
-    let mut text = head;
+    ];
+    let mut text = pairs(head.into_iter().chain(kept));
     if !status.brokers.is_empty() {
         // Writing to a string cannot fail.
         let _ = write!(text, "\n\n{}", brokers(look, status.brokers));
     }
     if !status.handlers.is_empty() {
         let _ = write!(text, "\n\n{}", handlers(look, status.handlers));
+    }
+    if !status.schedules.is_empty() {
+        let _ = write!(text, "\n\n{}", schedules_of(look, status.schedules));
     }
     text
 }
@@ -68,7 +73,7 @@ fn brokers(look: Look, brokers: Vec<BrokerSummary>) -> String {
             connected,
             broker.received.to_string(),
             broker.published.to_string(),
-            broker.outbox.messages.to_string(),
+            outbox(broker.outbox.messages, broker.outbox_on_disk.messages),
             broker.subscriptions.to_string(),
             refused,
         ]
@@ -76,12 +81,30 @@ fn brokers(look: Look, brokers: Vec<BrokerSummary>) -> String {
     table(look, header, rows)
 }
 
+/// What waits, and what of it is on the disk.
+fn outbox(messages: u64, on_disk: u64) -> String {
+    if on_disk == 0 { messages.to_string() } else { format!("{messages} ({on_disk} on disk)") }
+}
+
+fn schedules_of(look: Look, schedules: Vec<ScheduleSummary>) -> String {
+    let header = ["SCHEDULE", "NEXT", "RUNS", "FAILURES", "SKIPPED", "LAST RESULT"];
+    let rows = schedules.into_iter().map(|one| {
+        let result = schedules::result(one.last_result.as_deref(), one.last_error.as_deref());
+        let counts = [one.runs, one.failures, one.skipped].map(|count| count.to_string());
+        let [runs, failures, skipped] = counts;
+        [one.name, or_none(one.next), runs, failures, skipped, result]
+    });
+    table(look, header, rows)
+}
+
 fn handlers(look: Look, handlers: Vec<HandlerSummary>) -> String {
-    let header = ["HANDLER", "VERSION", "CALLS", "FAILURES", "WAITING", "LAST FAILURE"];
+    let header = ["HANDLER", "VERSION", "STATE", "CALLS", "FAILURES", "WAITING", "LAST FAILURE"];
     let rows = handlers.into_iter().map(|handler| {
+        let state = show::state(handler.state, handler.quarantined_until.as_deref(), handler.parked.messages);
         [
             handler.name,
             show::version(&handler.version),
+            state,
             handler.calls.to_string(),
             handler.failures.to_string(),
             handler.waiting.to_string(),
@@ -104,18 +127,26 @@ mod tests {
             "version": "0.1.0", "started": "2026-01-02T03:04:05Z", "uptime": 3661.5, "config": "/etc/t.toml",
             "state-dir": "/var/lib/t", "ready": false, "obstacles": ["broker b is not connected", "x"],
             "messages": {"received": 12, "finished": {"handled": 9, "filtered": 1}, "in-progress": 2, "published": 7},
+            "dead-letters": {"messages": 2, "bytes": 30}, "parked": {"messages": 5, "bytes": 50},
             "brokers": [
                 {"name": "a", "connected": true, "state": "connected", "reason": null, "received": 12, "published": 7,
-                    "outbox": {"messages": 0, "bytes": 0}, "subscriptions": 2, "refused": []},
+                    "outbox": {"messages": 0, "bytes": 0},
+                    "outbox-on-disk": {"messages": 0, "bytes": 0}, "subscriptions": 2, "refused": []},
                 {"name": "b", "connected": false, "state": "waiting", "reason": "the connection is refused",
-                    "received": 0, "published": 0, "outbox": {"messages": 3, "bytes": 30}, "subscriptions": 1,
+                    "received": 0, "published": 0, "outbox": {"messages": 3, "bytes": 30},
+                    "outbox-on-disk": {"messages": 2, "bytes": 20}, "subscriptions": 1,
                     "refused": ["b:t", "b:u"]},
             ],
             "handlers": [
-                {"name": "h", "version": "0123456789abcdef", "calls": 9, "failures": 1, "waiting": 0, "last-failure":
+                {"name": "h", "version": "0123456789abcdef", "calls": 9, "failures": 1, "waiting": 0, "state": "paused",
+                    "quarantined-until": null, "parked": {"messages": 5, "bytes": 50}, "last-failure":
                     {"time": "2026-01-02T03:04:06Z", "result": "deadline", "error": "it ran longer than 1s"}},
-                {"name": "i", "version": "fedcba9876543210", "calls": 0, "failures": 0, "waiting": 0,
-                    "last-failure": null},
+                {"name": "i", "version": "fedcba9876543210", "calls": 0, "failures": 0, "waiting": 0, "state": "open",
+                    "quarantined-until": null, "parked": {"messages": 0, "bytes": 0}, "last-failure": null},
+            ],
+            "schedules": [
+                {"name": "stats", "next": "2026-01-02T03:05:05Z", "runs": 3, "failures": 1, "skipped": 0,
+                    "last-result": "trap", "last-error": "unreachable"},
             ],
         });
         let output = "\
@@ -124,14 +155,19 @@ configuration  /etc/t.toml
 state          /var/lib/t
 ready          no: broker b is not connected; x
 messages       12 received: 1 filtered, 9 handled, 2 in progress; 7 published
+dead letters   2, 30 bytes
+parked         5, 50 bytes
 
-BROKER  CONNECTED                      RECEIVED  PUBLISHED  OUTBOX  SUBSCRIPTIONS  REFUSED
-a       yes                            12        7          0       2              -
-b       no: the connection is refused  0         0          3       1              b:t, b:u
+BROKER  CONNECTED                      RECEIVED  PUBLISHED  OUTBOX         SUBSCRIPTIONS  REFUSED
+a       yes                            12        7          0              2              -
+b       no: the connection is refused  0         0          3 (2 on disk)  1              b:t, b:u
 
-HANDLER  VERSION       CALLS  FAILURES  WAITING  LAST FAILURE
-h        0123456789ab  9      1         0        2026-01-02T03:04:06Z deadline: it ran longer than 1s
-i        fedcba987654  0      0         0        -
+HANDLER  VERSION       STATE             CALLS  FAILURES  WAITING  LAST FAILURE
+h        0123456789ab  paused, 5 parked  9      1         0        2026-01-02T03:04:06Z deadline: it ran longer than 1s
+i        fedcba987654  open              0      0         0        -
+
+SCHEDULE  NEXT                  RUNS  FAILURES  SKIPPED  LAST RESULT
+stats     2026-01-02T03:05:05Z  3     1         0        trap: unreachable
 ";
         check_shown("status", &status, output);
     }

@@ -10,7 +10,7 @@ use super::show;
 use crate::cli::client::{Client, Failure, Request};
 use crate::cli::console::Console;
 use crate::cli::table::{Look, or_none, table};
-use crate::control::admin::resource::{OnMessage, ProblemDocument, Subscription, SubscriptionState, When};
+use crate::control::admin::resource::{OnMessage, Subscription, SubscriptionState, When};
 use crate::topic::TopicFilter;
 
 /// `[[subscriptions]]`.
@@ -62,6 +62,13 @@ impl Resource for SubscriptionKeys {
                 Choice(&["stop", "next"]),
                 "WORD",
                 "What happens where a condition does not hold: nothing, or the next rank is tried [default: stop]",
+            ),
+            key(
+                "silence",
+                &["silence"],
+                Text,
+                "DURATION",
+                "Run the handler's on-schedule when nothing came for so long [default: never]",
             ),
         ]
     };
@@ -149,15 +156,10 @@ impl Unsubscribe {
         let mut found: Vec<String> = subscriptions.into_iter().filter(same).map(|one| one.name).collect();
         match found.len() {
             1 => Ok(found.remove(0)),
-            // As the daemon says it of a name.
-            0 => Err(Failure::Refused(Box::new(ProblemDocument {
-                kind: "urn:tidegate:problem:not-found".to_owned(),
-                title: "there is no such object".to_owned(),
-                status: 404,
-                detail: format!("broker {broker} has no subscription to {topic:?}"),
-                remedy: Some("`tidegate subscriptions list` shows them".to_owned()),
-                problems: Vec::new(),
-            }))),
+            0 => Err(Failure::not_found(
+                format!("broker {broker} has no subscription to {topic:?}"),
+                "`tidegate subscriptions list` shows them".to_owned(),
+            )),
             _ => Err(Failure::No(format!(
                 "broker {broker} has several subscriptions to {topic:?}; choose with --name: {}",
                 found.join(", ")

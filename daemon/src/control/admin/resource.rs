@@ -197,6 +197,8 @@ pub struct Subscription {
     pub share: Option<String>,
     pub on_message: Option<OnMessage>,
     pub when: Option<When>,
+    /// The handler runs when nothing came for that long.
+    pub silence: Option<String>,
     pub state: SubscriptionState,
     /// Why it is refused.
     pub reason: Option<String>,
@@ -288,6 +290,8 @@ pub struct Handler {
     /// Those among them whose call failed and is made again.
     pub retrying: u64,
     pub state: HandlerState,
+    /// Of a handler in quarantine: when it is tried again, in RFC 3339.
+    pub quarantined_until: Option<String>,
     /// Messages that are kept on the disk until it gets them.
     pub parked: Kept,
     pub last_failure: Option<CallFailure>,
@@ -401,6 +405,8 @@ pub struct HandlerSummary {
     pub failures: u64,
     pub waiting: u64,
     pub state: HandlerState,
+    /// In RFC 3339.
+    pub quarantined_until: Option<String>,
     pub parked: Kept,
     pub last_failure: Option<CallFailure>,
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::model::{Broker, Handler, OnMessage, Subscription};
+use super::model::{Broker, OnMessage, Subscription};
 use super::{Definition, Loaded};
 use crate::message::BrokerId;
 
@@ -41,6 +41,8 @@ pub struct Difference {
     pub brokers: Vec<(Arc<str>, BrokerChange)>,
     /// Likewise.
     pub handlers: Vec<(Arc<str>, Change)>,
+    /// Likewise.
+    pub schedules: Vec<(Arc<str>, Change)>,
     /// The brokers, those that are removed apart, of which a message may now go another way.
     pub routes: BTreeSet<Arc<str>>,
 }
@@ -49,7 +51,8 @@ impl Difference {
     /// From what runs, if anything does, to what is to run.
     pub fn between(old: Option<&Loaded>, new: &Loaded) -> Difference {
         let (old, new) = (old.map(Side::of).unwrap_or_default(), Side::of(new));
-        let (brokers, handlers) = (brokers(&old, &new), handlers(&old, &new));
+        let brokers = brokers(&old, &new);
+        let (handlers, schedules) = (changes(&old.handlers, &new.handlers), changes(&old.schedules, &new.schedules));
         let mut routes = BTreeSet::new();
         for (broker, _) in &new.brokers {
             let before = old.brokers.iter().find(|(known, _)| known.name == broker.name);
@@ -62,7 +65,7 @@ impl Difference {
                 routes.insert(Arc::clone(&broker.name));
             }
         }
-        Difference { brokers, handlers, routes }
+        Difference { brokers, handlers, schedules, routes }
     }
 }
 
@@ -71,7 +74,8 @@ impl Difference {
 struct Side<'a> {
     brokers: Vec<(&'a Arc<Broker>, Definition)>,
     subscriptions: Vec<(&'a Arc<Subscription>, Definition)>,
-    handlers: Vec<(&'a Arc<Handler>, Definition)>,
+    handlers: Vec<(&'a Arc<str>, Definition)>,
+    schedules: Vec<(&'a Arc<str>, Definition)>,
 }
 
 impl<'a> Side<'a> {
@@ -80,8 +84,16 @@ impl<'a> Side<'a> {
         let brokers = config.brokers.iter().zip(origins.brokers.iter().map(|origin| origin.object.definition));
         let subscriptions =
             config.subscriptions.iter().zip(origins.subscriptions.iter().map(|origin| origin.definition));
-        let handlers = config.handlers.iter().zip(origins.handlers.iter().map(|origin| origin.object.definition));
-        Side { brokers: brokers.collect(), subscriptions: subscriptions.collect(), handlers: handlers.collect() }
+        let handlers = config.handlers.iter().map(|handler| &handler.name);
+        let handlers = handlers.zip(origins.handlers.iter().map(|origin| origin.object.definition));
+        let schedules = config.schedules.iter().map(|schedule| &schedule.name);
+        let schedules = schedules.zip(origins.schedules.iter().map(|origin| origin.definition));
+        Side {
+            brokers: brokers.collect(),
+            subscriptions: subscriptions.collect(),
+            handlers: handlers.collect(),
+            schedules: schedules.collect(),
+        }
     }
 
     /// What a broker's subscriptions are made of, in their order.
@@ -116,19 +128,19 @@ fn brokers(old: &Side<'_>, new: &Side<'_>) -> Vec<(Arc<str>, BrokerChange)> {
     changes
 }
 
-fn handlers(old: &Side<'_>, new: &Side<'_>) -> Vec<(Arc<str>, Change)> {
+/// By name.
+fn changes(old: &[(&Arc<str>, Definition)], new: &[(&Arc<str>, Definition)]) -> Vec<(Arc<str>, Change)> {
     let mut changes = Vec::new();
-    for (handler, definition) in &new.handlers {
-        let change = match old.handlers.iter().find(|(known, _)| known.name == handler.name) {
+    for (name, definition) in new {
+        let change = match old.iter().find(|(known, _)| known == name) {
             None => Change::Added,
             Some((_, known)) if known == definition => continue,
             Some(_) => Change::Changed,
         };
-        changes.push((Arc::clone(&handler.name), change));
+        changes.push((Arc::clone(name), change));
     }
-    let gone =
-        old.handlers.iter().filter(|(known, _)| !new.handlers.iter().any(|(handler, _)| handler.name == known.name));
-    changes.extend(gone.map(|(handler, _)| (Arc::clone(&handler.name), Change::Removed)));
+    let gone = old.iter().filter(|(known, _)| !new.iter().any(|(name, _)| name == known));
+    changes.extend(gone.map(|(name, _)| (Arc::clone(name), Change::Removed)));
     changes
 }
 
@@ -160,8 +172,9 @@ mod tests {
         let found = Difference::between(Some(&loaded(BEFORE)), &loaded(&BEFORE.replacen(from, to, 1)));
         let brokers = found.brokers.iter().map(|(name, change)| format!("{name} {change:?}"));
         let handlers = found.handlers.iter().map(|(name, change)| format!("{name} {change:?}"));
+        let schedules = found.schedules.iter().map(|(name, change)| format!("{name} {change:?}"));
         let routes = found.routes.iter().map(|name| format!("routes of {name}"));
-        assert_eq!(brokers.chain(handlers).chain(routes).collect::<Vec<_>>().join(", "), expected);
+        assert_eq!(brokers.chain(handlers).chain(schedules).chain(routes).collect::<Vec<_>>().join(", "), expected);
     }
 
     #[test]
@@ -176,6 +189,19 @@ mod tests {
         check("broker = \"b\"\ntopic = \"t\"", "broker = \"a\"\ntopic = \"u\"", "routes of a, routes of b");
         check("[brokers.a]", "[brokers.c]\naddress = \"z\"\n[brokers.a]", "c Added, routes of c");
         check("[handlers.h]", "[handlers.i]\nplugin = \"i.wasm\"\n[handlers.h]", "i Added");
+    }
+
+    #[test]
+    fn schedules_change_by_name() {
+        let schedule = |name: &str, every: &str| {
+            format!("[[schedules]]\nname = \"{name}\"\nevery = \"{every}\"\non-schedule = \"h\"\n")
+        };
+        let before = format!("{BEFORE}{}{}{}", schedule("x", "1s"), schedule("y", "1s"), schedule("z", "1s"));
+        let after = format!("{BEFORE}# moved\n{}{}{}", schedule("w", "1s"), schedule("z", "1s"), schedule("x", "2s"));
+        let found = Difference::between(Some(&loaded(&before)), &loaded(&after));
+        let expected = [("w", Change::Added), ("x", Change::Changed), ("y", Change::Removed)];
+        assert_eq!(found.schedules, expected.map(|(name, change)| (Arc::from(name), change)));
+        assert_eq!(Difference { schedules: Vec::new(), ..found }, Difference::default());
     }
 
     #[test]

@@ -37,7 +37,7 @@ use toml::de::DeTable;
 use interpolate::Environment;
 use model::{Config, Handler};
 use reader::{Reading, Table};
-use section::{broker, daemon, handler, subscription};
+use section::{broker, daemon, handler, schedule, subscription};
 use source::SourceFile;
 
 use crate::brokers::BrokerNames;
@@ -109,6 +109,8 @@ pub struct Origins {
     pub subscriptions: Vec<ObjectOrigin>,
     /// Beside [`Config::handlers`].
     pub handlers: Vec<HandlerOrigins>,
+    /// Beside [`Config::schedules`].
+    pub schedules: Vec<ObjectOrigin>,
 }
 
 /// Where an object of the configuration stands.
@@ -245,7 +247,9 @@ fn assemble(
 
     let brokers = broker::read(&roots);
     let handlers = handler::read(&roots, &brokers, &settings.plugins_dir);
-    let subscriptions = subscription::read(&roots, &brokers, &handlers);
+    // What is added at run time has none.
+    let schedules = schedule::read(&roots[..files.len()], &brokers, &handlers);
+    let subscriptions = subscription::read(&roots, &brokers, &handlers, schedules.used);
     roots.into_iter().for_each(Table::finish);
 
     let (brokers, broker_origins) = brokers.into_iter().filter_map(|named| named.item).unzip();
@@ -256,9 +260,16 @@ fn assemble(
     }
     let (handlers, handler_origins) = handlers.into_iter().unzip();
     let (subscriptions, subscription_origins) = subscriptions.into_iter().unzip();
+    let (schedules, schedule_origins) = schedules.all.into_iter().unzip();
     let daemon::Daemon { state_dir, plugins_dir: _, log, shutdown_grace, received, admin } = settings;
-    let config = Config { state_dir, log, shutdown_grace, received, admin, brokers, subscriptions, handlers };
-    let origins = Origins { brokers: broker_origins, subscriptions: subscription_origins, handlers: handler_origins };
+    let config =
+        Config { state_dir, log, shutdown_grace, received, admin, brokers, subscriptions, handlers, schedules };
+    let origins = Origins {
+        brokers: broker_origins,
+        subscriptions: subscription_origins,
+        handlers: handler_origins,
+        schedules: schedule_origins,
+    };
     let sources = Sources { files: files.to_vec(), runtime: runtime.clone() };
     let texts: Vec<_> = files.iter().zip(&tables).chain([(&runtime, &runtime_table)]).collect();
     Ok(Loaded { config, warnings, origins, names, shown: Shown::of(&texts), sources })

@@ -17,6 +17,7 @@ use regex::bytes::Regex;
 use super::secret::{PasswordSource, Secret};
 use super::template::LogTemplate;
 use crate::message::{BrokerId, Qos};
+use crate::path::schedule::timing::Timing;
 use crate::telemetry::received::Limits;
 use crate::topic::{TopicFilter, TopicName};
 
@@ -39,6 +40,8 @@ pub struct Config {
     pub subscriptions: Vec<Arc<Subscription>>,
     /// In the order of the files.
     pub handlers: Vec<Arc<Handler>>,
+    /// In the order of the files.
+    pub schedules: Vec<Arc<Schedule>>,
 }
 
 impl Config {
@@ -239,6 +242,54 @@ pub struct Subscription {
     pub on_message: Option<OnMessage>,
     /// The condition under which it runs.
     pub when: Option<When>,
+    /// The handler runs when nothing came for that long.
+    pub silence: Option<Duration>,
+}
+
+/// `[[schedules]]`.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// Unique.
+    pub name: Arc<str>,
+    /// When it is due.
+    pub timing: Timing,
+    /// A run begins so much later at most, at random.
+    pub jitter: Duration,
+    /// What it does.
+    pub action: ScheduleAction,
+}
+
+/// What a schedule does.
+#[derive(Clone, Debug)]
+pub enum ScheduleAction {
+    /// It publishes.
+    Publish(ScheduledPublish),
+    /// The handler of this name runs.
+    Handler(Arc<str>),
+}
+
+/// `publish = {…}` of a schedule.
+#[derive(Clone, Debug)]
+pub struct ScheduledPublish {
+    /// Where to.
+    pub broker: BrokerId,
+    /// Under this topic.
+    pub topic: TopicName,
+    /// What.
+    pub payload: ScheduledPayload,
+    /// MQTT quality of service.
+    pub qos: Qos,
+    /// The broker keeps it for later subscribers.
+    pub retain: bool,
+}
+
+/// What a schedule publishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScheduledPayload {
+    /// The same each time.
+    Message(Bytes),
+    /// Readings of the machine, as RouterOS' script has them.
+    SystemStats,
 }
 
 /// What a subscription does with a message.

@@ -12,10 +12,13 @@ use super::problem::{MASK, Place};
 use super::raw;
 use super::source::SourceFile;
 
+/// Lists of tables, whose members count over all files.
+const LISTS: [&str; 2] = ["subscriptions", "schedules"];
+
 /// One key as it is written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setting {
-    /// Its path, such as `brokers.plant.port`; subscriptions count over all files.
+    /// Its path, such as `brokers.plant.port`; subscriptions and schedules count over all files.
     pub key: String,
     /// Masked if it is a secret.
     pub value: serde_json::Value,
@@ -52,19 +55,17 @@ impl Shown {
 /// Every key of all files, in their order.
 fn settings(files: &[(&SourceFile, &DeTable<'_>)]) -> Vec<Setting> {
     let mut settings = Vec::new();
-    let mut subscriptions = 0;
+    let mut seen = HashMap::new();
     for (file, table) in files {
-        let mut walk = Walk { file, subscriptions, settings: &mut settings };
-        walk.table("", table);
-        subscriptions = walk.subscriptions;
+        Walk { file, seen: &mut seen, settings: &mut settings }.table("", table);
     }
     settings
 }
 
 struct Walk<'a> {
     file: &'a SourceFile,
-    /// Those of earlier files and those seen.
-    subscriptions: usize,
+    /// The members of each list, of earlier files and those seen.
+    seen: &'a mut HashMap<&'static str, usize>,
     settings: &'a mut Vec<Setting>,
 }
 
@@ -81,10 +82,12 @@ impl Walk<'_> {
     fn value(&mut self, key: String, value: &Spanned<DeValue<'_>>) {
         match value.get_ref() {
             DeValue::Table(table) => self.table(&key, table),
-            DeValue::Array(items) if key == "subscriptions" => {
+            DeValue::Array(items) if LISTS.contains(&key.as_str()) => {
+                let list = LISTS.into_iter().find(|list| *list == key).unwrap_or_default();
                 for item in items.iter() {
-                    let key = format!("{key}[{}]", self.subscriptions);
-                    self.subscriptions += 1;
+                    let place = self.seen.entry(list).or_default();
+                    let key = format!("{key}[{place}]");
+                    *place += 1;
                     self.value(key, item);
                 }
             }
@@ -182,9 +185,9 @@ mod tests {
     use super::*;
 
     const MAIN: &str = "shutdown-grace = \"5s\"\n[brokers.plant]\naddress = \"mqtt.example\"\npassword = \"hunter2\"\n\
-        tls = { ca = \"ca.pem\" }\n[[subscriptions]]\nbroker = \"plant\"\ntopic = \"a\"\n";
+        tls = { ca = \"ca.pem\" }\n[[subscriptions]]\nbroker = \"plant\"\ntopic = \"a\"\n[[schedules]]\nname = \"r\"\n";
     const MORE: &str = "[handlers.h]\nplugin = \"h.wasm\"\nconfig = { token = \"hunter3\", level = 3, key = \"${env:KEY}\", \
-        list = [\"hunter4\"] }\n[[subscriptions]]\nbroker = \"plant\"\ntopic = \"b\"\n";
+        list = [\"hunter4\"] }\n[[subscriptions]]\nbroker = \"plant\"\ntopic = \"b\"\n[[schedules]]\nname = \"s\"\n";
 
     fn with<T>(check: impl FnOnce(&[(&SourceFile, &DeTable<'_>)]) -> T) -> T {
         let files = [SourceFile::new("a.toml", MAIN), SourceFile::new("b.toml", MORE)];
@@ -206,6 +209,7 @@ mod tests {
                 "a.toml:5:14: brokers.plant.tls.ca = \"ca.pem\"",
                 "a.toml:7:10: subscriptions[0].broker = \"plant\"",
                 "a.toml:8:9: subscriptions[0].topic = \"a\"",
+                "a.toml:10:8: schedules[0].name = \"r\"",
                 "b.toml:2:10: handlers.h.plugin = \"h.wasm\"",
                 "b.toml:3:20: handlers.h.config.token = \"***\"",
                 "b.toml:3:39: handlers.h.config.level = 3",
@@ -213,6 +217,7 @@ mod tests {
                 "b.toml:3:69: handlers.h.config.list = [\"***\"]",
                 "b.toml:5:10: subscriptions[1].broker = \"plant\"",
                 "b.toml:6:9: subscriptions[1].topic = \"b\"",
+                "b.toml:8:8: schedules[1].name = \"s\"",
             ]
         );
     }

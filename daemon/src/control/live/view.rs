@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 use super::{Live, Running, RunningBroker};
 use crate::control::admin::resource::{
     Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, DeadLetterTopic, Handler, HandlerState,
-    HandlerSummary, Kept, MASK, Messages, OnMessage, Origin, Outbox, Retry, Setting, Source, Status, StatusMessage,
-    Subscription, SubscriptionState, Tls, Transport, When,
+    HandlerSummary, Kept, MASK, Messages, OnMessage, Origin, Outbox, Quarantine, Retry, Setting, Source, Status,
+    StatusMessage, Subscription, SubscriptionState, Tls, Transport, When,
 };
 use crate::control::config::secret::PasswordSource;
 use crate::control::config::{BrokerOrigins, ObjectOrigin, format_duration, format_durations, format_size, model};
@@ -265,6 +265,7 @@ fn subscription(running: &Running, place: usize, config: &model::Subscription, o
                 model::Otherwise::Next => "next".to_owned(),
             },
         }),
+        silence: config.silence.map(format_duration),
         state,
         reason,
         last_message,
@@ -325,6 +326,7 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
         waiting: view.queue().waiting() as u64,
         retrying: view.queue().retrying() as u64,
         state: HandlerState::Open,
+        quarantined_until: None,
         parked: Kept::default(),
         last_failure: last_failure(view),
         warnings: Vec::new(),
@@ -341,6 +343,7 @@ fn handler_summary(view: &HandlerView) -> HandlerSummary {
         failures: failed.map(|(_, count)| count).sum(),
         waiting: view.queue().waiting() as u64,
         state: HandlerState::Open,
+        quarantined_until: None,
         parked: Kept::default(),
         last_failure: last_failure(view),
     }

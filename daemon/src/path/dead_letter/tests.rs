@@ -56,6 +56,7 @@ impl World {
             qos: Qos::AtLeastOnce,
             on_message: None,
             when: None,
+            silence: None,
         };
         World {
             outboxes,

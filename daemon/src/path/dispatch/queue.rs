@@ -508,6 +508,7 @@ mod tests {
                 qos: Qos::AtLeastOnce,
                 on_message: None,
                 when: None,
+                silence: None,
             };
             let (message, subscription, limit) = (Arc::new(message), Arc::new(subscription), Arc::clone(&self.limit));
             queue.push(Job { message, subscription, part, limit, tries: Tries::default(), again: None });

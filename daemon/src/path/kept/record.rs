@@ -233,6 +233,7 @@ impl KeptMessage {
             qos: self.qos,
             on_message: None,
             when: None,
+            silence: None,
         };
         (message, subscription)
     }

@@ -154,6 +154,7 @@ mod tests {
             qos: Qos::AtMostOnce,
             on_message: acts.then(|| OnMessage::Log(LogTemplate::new("{payload}").expect("valid"))),
             when,
+            silence: None,
         }
     }
 

@@ -64,7 +64,7 @@ enum ParallelLimit {
     Off(Off),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Off {
     Off,
@@ -172,6 +172,8 @@ pub(super) struct SubscriptionKeys {
     qos: Option<u8>,
     on_message: Option<OnMessage>,
     when: Option<WhenKeys>,
+    /// Such as `5m`.
+    silence: Option<String>,
     share: Option<String>,
 }
 
@@ -280,12 +282,6 @@ struct RetryKeys {
 enum QuarantineKeys {
     Off(Off),
     Policy(QuarantinePolicyKeys),
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-enum Off {
-    Off,
 }
 
 #[derive(Deserialize, ToSchema)]

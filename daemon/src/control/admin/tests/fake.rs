@@ -217,7 +217,7 @@ impl Operations for Fake {
     }
 
     fn purge_outbox<'a>(&'a self, broker: &'a str) -> Answer<'a, Purged> {
-        self.told(format!("purge {broker}"), json!({ "broker": broker, "messages": 3, "bytes": 30 }))
+        self.told(format!("purge {broker}"), json!({ "broker": broker, "messages": 3 }))
     }
 
     fn dead_letters(&self, page: LetterPage) -> Answer<'_, DeadLetterList> {

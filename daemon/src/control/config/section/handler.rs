@@ -11,7 +11,9 @@ use super::{
 };
 use crate::control::config::HandlerOrigins;
 use crate::control::config::Origin;
-use crate::control::config::model::{Allow, DeadLetterTopic, Handler, Isolation, Overload, PublishGrant, QuarantinePolicy, Retry};
+use crate::control::config::model::{
+    Allow, DeadLetterTopic, Handler, Isolation, Overload, PublishGrant, QuarantinePolicy, Retry,
+};
 use crate::control::config::reader::{Table, Value};
 use crate::control::config::scalar::format_duration;
 use crate::control::config::suggest::either;
@@ -153,8 +155,7 @@ fn quarantine(value: &Value<'_>) -> Option<QuarantinePolicy> {
         return None;
     }
     let read = |table: &Table<'_>| {
-        let after =
-            table.get("after").and_then(|value| u32::try_from(value.integer(1..=MOST_FAILURES, "")?).ok());
+        let after = table.get("after").and_then(|value| u32::try_from(value.integer(1..=MOST_FAILURES, "")?).ok());
         let wait = table.get("for").and_then(|value| value.duration(Duration::from_millis(1)..=LONGEST_QUARANTINE));
         QuarantinePolicy { after: after.unwrap_or(QUARANTINE.after), wait: wait.unwrap_or(QUARANTINE.wait) }
     };

@@ -13,6 +13,7 @@ pub(super) mod handler;
 pub(super) mod json;
 mod loops;
 mod outbox;
+pub(super) mod schedule;
 pub(super) mod subscription;
 mod transport;
 

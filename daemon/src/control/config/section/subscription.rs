@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use regex::bytes::{Regex, RegexBuilder};
 use toml::de::DeValue;
 
-use super::{Named, broker, dead_letter, filter, handler, loops, qos, reaches_brokers, resolve};
+use super::{Named, broker, dead_letter, filter, handler, loops, qos, reaches_brokers, resolve, schedule};
 use crate::control::config::ObjectOrigin;
 use crate::control::config::model::{DispatchMode, OnMessage, Otherwise, Protocol, Subscription, When};
 use crate::control::config::problem::Place;
@@ -31,23 +32,23 @@ const MAX_OVERLAPS: usize = 10;
 /// Words of `when.otherwise`.
 const OTHERWISE: [(&str, Otherwise); 2] = [("stop", Otherwise::Stop), ("next", Otherwise::Next)];
 
-/// What is said of a handler that no subscription leads to.
-pub const UNUSED: &str = "no subscription runs it";
+/// What is said of a handler that nothing leads to.
+pub const UNUSED: &str = "no subscription and no schedule runs it";
 
 const ON_MESSAGE: &str = "on-message = \"HANDLER\" or { log = \"TEMPLATE\" }";
 
 /// A subscription and where it stands.
 pub(in crate::control::config) type Placed = (Arc<Subscription>, ObjectOrigin);
 
-/// Reads the subscriptions of all files, in their order. Tells about handlers that none of them uses, and about what
+/// Reads the subscriptions of all files, in their order. Tells about handlers that none of them uses, nor a schedule (`scheduled`), and about what
 /// handlers and subscriptions together bring about.
 pub(in crate::control::config) fn read<'a>(
     roots: &[Table<'a>],
     brokers: &[Named<'a, broker::Placed>],
     handlers: &[Named<'a, handler::Placed>],
+    scheduled: Vec<bool>,
 ) -> Vec<Placed> {
-    let mut section =
-        Section { brokers, handlers, used: vec![false; handlers.len()], seen: Vec::new(), names: Vec::new() };
+    let mut section = Section { brokers, handlers, used: scheduled, seen: Vec::new(), names: Vec::new() };
     let mut subscriptions = Vec::new();
     for root in roots {
         let Some(array) = root.get("subscriptions") else { continue };
@@ -140,8 +141,10 @@ impl<'a> Section<'_, 'a> {
             None => (None, Some(Condition::default())),
             Some(value) => when(&value).map_or((None, None), |(when, condition)| (Some(when), Some(condition))),
         };
+        let silence = table.get("silence").map(|value| silence(&value, runs.as_ref()));
         let name = table.get("name");
         let (broker, topic, filter) = (broker?, topic?, filter?);
+        let silence = unbroken(silence)?;
         let filter = match unbroken(share)? {
             Some(share) => shared(&topic, &share, &filter)?,
             None => filter,
@@ -161,7 +164,7 @@ impl<'a> Section<'_, 'a> {
         let default_name = format!("{}:{filter}", self.brokers[broker].name);
         let name = if collides { default_name.into() } else { self.name(name, default_name, &topic, table)? };
         let broker = table.reading.names.find(&self.brokers[broker].name)?;
-        let subscription = Subscription { name, broker, topic: filter, qos, on_message, when };
+        let subscription = Subscription { name, broker, topic: filter, qos, on_message, when, silence };
         Some(((Arc::new(subscription), value.object()), topic))
     }
 
@@ -362,6 +365,19 @@ fn warn_of_copies(seen: &[&Seen<'_>], broker: &Value<'_>) {
     if pairs > MAX_OVERLAPS {
         broker
             .warn(format!("{} more pairs of its topics overlap in part", pairs - MAX_OVERLAPS), "use protocol = \"5\"");
+    }
+}
+
+/// How long nothing may come before the handler runs.
+fn silence(value: &Value<'_>, runs: Option<&Runs>) -> Option<Duration> {
+    let silence = value.duration(schedule::PERIODS)?;
+    match runs {
+        // One with errors is told already.
+        Some(Runs::Handler(_)) | None => Some(silence),
+        Some(Runs::Nothing | Runs::Log(_)) => {
+            value.error("no handler runs for it", "add on-message = \"HANDLER\", whose on-schedule then runs");
+            None
+        }
     }
 }
 

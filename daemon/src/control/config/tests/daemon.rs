@@ -5,8 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use super::{check, check_warnings, private, root};
 
 /// What an unknown key may have been.
-const TOP_KEYS: &str =
-    "admin, brokers, handlers, log, plugins-dir, recv-buffer, recv-bytes, shutdown-grace, state-dir, subscriptions";
+const TOP_KEYS: &str = "admin, brokers, handlers, log, plugins-dir, recv-buffer, recv-bytes, schedules, shutdown-grace, state-dir, subscriptions";
 
 #[test]
 fn sections() {
@@ -260,7 +259,6 @@ fn admin_token_file() {
 fn unknown_keys() {
     root("native = true", &[&format!("tidegate.toml:1:1: native: unknown key; known here: {TOP_KEYS}")]);
     root("watch-config = true", &[&format!("tidegate.toml:1:1: watch-config: unknown key; known here: {TOP_KEYS}")]);
-    root("schedules = []", &[&format!("tidegate.toml:1:1: schedules: unknown key; known here: {TOP_KEYS}")]);
     root(
         r#"state_dir = "x""#,
         &[&format!(r#"tidegate.toml:1:1: state_dir: unknown key; did you mean "state-dir"? known here: {TOP_KEYS}"#)],

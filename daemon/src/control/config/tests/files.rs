@@ -141,8 +141,7 @@ allow = { publish = ["plant"] }
 
 #[test]
 fn one_run_reports_every_problem() {
-    let known =
-        "admin, brokers, handlers, log, plugins-dir, recv-buffer, recv-bytes, shutdown-grace, state-dir, subscriptions";
+    let known = "admin, brokers, handlers, log, plugins-dir, recv-buffer, recv-bytes, schedules, shutdown-grace, state-dir, subscriptions";
     let expected = [
         r#"1:13: state-dir = "${env:NONE}": the environment variable NONE is not set; set it for the daemon"#,
         &format!("2:1: watch-config: unknown key; known here: {known}"),

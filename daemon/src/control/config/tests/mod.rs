@@ -10,6 +10,7 @@ mod files;
 mod handler;
 mod model;
 mod reference;
+mod schedule;
 mod subscription;
 mod syntax;
 mod transport;

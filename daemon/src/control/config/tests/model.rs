@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::super::model::{
-    DispatchMode, Isolation, LogFormat, OnMessage, Otherwise, OutboxLimits, Overload, Protocol, Retry, WhenFull,
+    DispatchMode, Isolation, LogFormat, OnMessage, Otherwise, OutboxLimits, Overload, Protocol, QuarantinePolicy,
+    Retry, WhenFull,
 };
 use super::super::secret::PasswordSource;
 use super::*;
@@ -208,7 +209,9 @@ fn equal_filters_with_different_conditions() {
 fn warnings() {
     check_warnings(
         BROKER_AND_HANDLER,
-        &["tidegate.toml:3:1: handlers.celsius: no subscription runs it; add on-message = \"celsius\" to one"],
+        &[
+            "tidegate.toml:3:1: handlers.celsius: no subscription and no schedule runs it; add on-message = \"celsius\" to one",
+        ],
     );
     check_warnings(
         &format!("{BROKER}{}", subscription_text("a", "")),

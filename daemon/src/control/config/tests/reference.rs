@@ -51,14 +51,21 @@ fn the_reference_shows_every_key() {
         ("subscriptions", "/subscriptions/0", "subscriptions = [{ x = 1 }]"),
         ("subscriptions.when", "/subscriptions/0/when", "subscriptions = [{ when = { x = 1 } }]"),
         ("subscriptions.on-message", "/subscriptions/1/on-message", "subscriptions = [{ on-message = { x = 1 } }]"),
+        ("schedules", "/schedules/0", "schedules = [{ x = 1 }]"),
+        ("schedules.publish", "/schedules/0/publish", "schedules = [{ publish = { x = 1 } }]"),
+        (
+            "schedules.publish.payload",
+            "/schedules/0/publish/payload",
+            "schedules = [{ publish = { payload = { x = 1 } } }]",
+        ),
         ("handlers.*", "/handlers/celsius", "handlers.celsius.x = 1"),
         ("handlers.*.dead-letter", "/handlers/celsius/dead-letter", "handlers.celsius.dead-letter.x = 1"),
         ("handlers.*.quarantine", "/handlers/celsius/quarantine", "handlers.celsius.quarantine.x = 1"),
         ("handlers.*.allow", "/handlers/celsius/allow", "handlers.celsius.allow.x = 1"),
     ];
     let shown = serde_json::to_value(&reference).expect("is JSON as well");
-    // The reference gives a password in each of the three ways, which one broker cannot have.
-    let elsewhere = ["password-file", "password-env"];
+    // The reference gives a password in each of the three ways, which one broker cannot have; likewise what a schedule does and when.
+    let elsewhere = ["password-file", "password-env", "cron", "time-zone", "message", "on-schedule"];
     for (table, pointer, mistake) in tables {
         let problems = assemble_text(mistake).expect_err(mistake);
         let unknown = problems.errors.iter().find(|problem| problem.message == "unknown key").expect(mistake);

@@ -3,7 +3,7 @@
 use super::{BROKER_AND_HANDLER, assemble_text, check, check_warnings, good, lines, subscription, topic};
 
 /// What an unknown key may have been.
-const SUBSCRIPTION_KEYS: &str = "broker, name, on-message, qos, share, topic, when";
+const SUBSCRIPTION_KEYS: &str = "broker, name, on-message, qos, share, silence, topic, when";
 
 #[test]
 fn qos() {
@@ -23,8 +23,24 @@ fn qos() {
 #[test]
 fn unknown_keys() {
     subscription(
-        r#"silence = "5m""#,
-        &[&format!("tidegate.toml:8:1: subscriptions[0].silence: unknown key; known here: {SUBSCRIPTION_KEYS}")],
+        r#"quiet = "5m""#,
+        &[&format!("tidegate.toml:8:1: subscriptions[0].quiet: unknown key; known here: {SUBSCRIPTION_KEYS}")],
+    );
+}
+
+#[test]
+fn silence() {
+    let loaded = good(&format!(
+        "{BROKER_AND_HANDLER}[[subscriptions]]\nbroker = \"plant\"\ntopic = \"a\"\non-message = \"celsius\"\nsilence = \"5m\"\n"
+    ));
+    assert_eq!(loaded.config.subscriptions[0].silence, Some(std::time::Duration::from_secs(300)));
+    let needed = "no handler runs for it; add on-message = \"HANDLER\", whose on-schedule then runs";
+    let told = |line: u32| format!("tidegate.toml:{line}:11: subscriptions[0].silence = \"5m\": {needed}");
+    subscription("silence = \"5m\"", &[&told(8)]);
+    subscription("on-message = { log = \"{topic}\" }\nsilence = \"5m\"", &[&told(9)]);
+    subscription(
+        "on-message = \"celsius\"\nsilence = \"10ms\"",
+        &["tidegate.toml:9:11: subscriptions[0].silence = \"10ms\": must be 1s to 365d; use \"1s\""],
     );
 }
 

@@ -76,6 +76,7 @@ impl World {
             qos: Qos::AtLeastOnce,
             on_message: None,
             when: None,
+            silence: None,
         };
         World {
             metrics,

@@ -59,6 +59,7 @@ pub(in crate::path::handler) fn handler() -> TestHandler {
             max_publishes: 64,
             max_publish_bytes: 1 << 20,
             dead_letter: None,
+            quarantine: None,
             default_broker: None,
             allow: Allow::default(),
             config: serde_json::Map::new(),
