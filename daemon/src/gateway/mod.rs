@@ -27,7 +27,9 @@ use crate::control::config::model::Config;
 use crate::control::live::{self, Live};
 use crate::path::dead_letter::Places;
 use crate::path::handler::wasm::{EngineError, LoadError, StartError, WasmEngine};
+use crate::path::kept::Kept;
 use crate::path::outbox::{self, Outboxes};
+use crate::path::park::Parks;
 use crate::path::receipt::Progress;
 use crate::path::router::Router;
 use crate::store::{Store, StoreError, StoreWriter};
@@ -115,17 +117,28 @@ impl Gateway {
         let cache = prepare_state_dir(&config.state_dir)?;
         let state_dir = config.state_dir.clone();
         let (store, writer) = tokio::task::spawn_blocking(move || Store::open(&state_dir)).await??;
+        let metrics = Arc::new(Metrics::new()?);
+        let kept = {
+            let (store, meters) = (store.clone(), metrics.dead_letter_store());
+            tokio::task::spawn_blocking(move || Kept::load(store, meters)).await??
+        };
         let admin = Admin::bind(&config.admin).await?;
         let tap = Tap::new();
         let progress = Arc::new(Progress::default());
         let received = ReceivedRing::new(config.received);
         let tracer = Tracer::new(loaded.names.clone());
+        let stopping = CancellationToken::new();
+        let parks = {
+            let (names, progress, stopping) = (loaded.names.clone(), Arc::clone(&progress), stopping.clone());
+            tokio::task::spawn_blocking(move || Parks::load(kept, names, progress, stopping)).await??
+        };
         let shared = Shared {
             names: loaded.names.clone(),
-            metrics: Arc::new(Metrics::new()?),
+            metrics,
             outboxes: Outboxes::on_disk(store.clone()),
             store,
             places: Places::default(),
+            parks: Arc::new(parks),
             router: Arc::new(Router::new(Arc::clone(&progress), received.clone(), tracer.clone(), tap.clone())),
             tap: tap.clone(),
             engine: Arc::new(tokio::task::spawn_blocking(move || WasmEngine::new(Some(&cache))).await??),
@@ -134,8 +147,7 @@ impl Gateway {
         };
         let expiry = AbortOnDropHandle::new(tokio::spawn(outbox::expire(Arc::clone(&shared.outboxes))));
         let stages = Stages::start(shared.clone(), file, loaded).await?;
-        let (stopping, stop_changes, stop_admin) =
-            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let (stop_changes, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let (sender, running) = watch::channel(Arc::new(stages.running()));
         let (requests, queue) = mpsc::channel(live::WAITING_CHANGES);
         let live = Live::new(running, requests, Arc::clone(&shared.outboxes), stopping.clone());

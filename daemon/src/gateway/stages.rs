@@ -22,6 +22,7 @@ use crate::path::dispatch::{HandlerQueue, ParallelLimit};
 use crate::path::handler::wasm::WasmEngine;
 use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHandler};
 use crate::path::outbox::Outboxes;
+use crate::path::park::Parks;
 use crate::path::router::{BrokerRoutes, RouteTable, Router, of_broker};
 use crate::path::session::{self, Session, SessionParts, Wish};
 use crate::store::Store;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub outboxes: Arc<Outboxes>,
     /// Which topics have dead letters.
     pub places: Places,
+    /// What is parked for handlers.
+    pub parks: Arc<Parks>,
     /// Where messages go.
     pub router: Arc<Router>,
     /// Where what flows through is shown.
@@ -123,6 +126,7 @@ impl Stages {
             loaded: Arc::clone(&self.loaded),
             brokers: brokers.map(running).collect(),
             handlers: handlers.map(RunningHandler::view).collect(),
+            parks: Arc::clone(&self.shared.parks),
         }
     }
 
@@ -202,6 +206,7 @@ impl Stages {
     fn add(&mut self, broker: &Arc<Broker>, queues: &HashMap<Arc<str>, Arc<HandlerQueue>>) {
         let meters = self.shared.metrics.broker(&broker.name);
         let limit = ParallelLimit::new(broker.parallel_limit.map(usize::from));
+        self.shared.parks.limit(broker.id, &limit);
         self.shared.outboxes.add(broker.id, Arc::clone(&broker.name), broker.outbox, Arc::clone(&meters));
         let routes = self.routes(broker, &meters, &limit, queues);
         let session = self.session(broker, routes, &meters, Wish::default());
@@ -375,6 +380,7 @@ async fn ready(
             outboxes: Arc::clone(&shared.outboxes),
             places: shared.places.clone(),
             meters: shared.metrics.handler(&name),
+            park: shared.parks.of(&name),
             tap: shared.tap.clone(),
             handler,
         };

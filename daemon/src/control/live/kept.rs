@@ -1,4 +1,4 @@
-//! Dead letters and parked messages as an operator sees them, handles them again or forgets them.
+//! Dead letters as an operator sees them, handles them again or forgets them.
 
 use super::{Live, Refusal};
 use crate::control::admin::resource::{DeadLetterCount, DeadLetterList, WholeDeadLetter};
@@ -57,22 +57,6 @@ impl Live {
     /// # Errors
     /// One of them is not there, or the store cannot be read; then none is forgotten.
     pub async fn clear_dead_letters(&self, _which: Letters) -> Result<DeadLetterCount, Refusal> {
-        Err(super::outbox::not_yet())
-    }
-
-    /// Makes a handler pause.
-    ///
-    /// # Errors
-    /// There is no such handler.
-    pub async fn pause(&self, _handler: &str) -> Result<(), Refusal> {
-        Err(super::outbox::not_yet())
-    }
-
-    /// Gives a handler what was kept for it, and then what comes.
-    ///
-    /// # Errors
-    /// There is no such handler.
-    pub async fn resume(&self, _handler: &str) -> Result<(), Refusal> {
         Err(super::outbox::not_yet())
     }
 }

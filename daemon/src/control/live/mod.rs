@@ -11,6 +11,7 @@ mod health;
 mod kept;
 mod operate;
 mod outbox;
+mod park;
 mod refusal;
 mod schedules;
 mod state;
@@ -36,6 +37,7 @@ use crate::control::config::model::Broker;
 use crate::control::config::runtime::Section;
 use crate::path::handler::HandlerView;
 use crate::path::outbox::Outboxes;
+use crate::path::park::Parks;
 use crate::path::session::Session;
 use crate::telemetry::metrics::BrokerMeters;
 
@@ -52,6 +54,8 @@ pub struct Running {
     pub brokers: Vec<RunningBroker>,
     /// In the order of the configuration.
     pub handlers: Vec<HandlerView>,
+    /// What is parked for handlers.
+    pub parks: Arc<Parks>,
 }
 
 /// A broker with its session.

@@ -22,7 +22,7 @@ use crate::control::config::model::{Handler, Isolation};
 use crate::message::{HOP_LIMIT, Message};
 use crate::path::dead_letter::{DeadLetters, Input, Letter};
 use crate::path::dispatch::{GivenUp, HandlerQueue, Job, Permit, Sign, Turn, Work};
-use crate::path::outbox::{Completion, Outboxes, Room, Submitted, Touch};
+use crate::path::outbox::{Completion, Effects, Outboxes, Room, Submitted, Touch};
 use crate::path::receipt::Outcome;
 use crate::path::session::Fate;
 use crate::telemetry::metrics::HandlerMeters;
@@ -251,7 +251,10 @@ impl InstanceParts {
             Some(result) => self.finish(turn, job, result, took).await,
             None => {
                 self.ending.given_up.fetch_add(1, Ordering::Relaxed);
-                job.part.end(Outcome::DroppedPurged);
+                // What is on the disk stays there.
+                if job.again.is_none() {
+                    job.part.end(Outcome::DroppedPurged);
+                }
             }
         }
         took
@@ -305,7 +308,7 @@ impl InstanceParts {
     /// Hands a call's publishes to the outboxes, and waits until they have room for them. Where one rejects them, the call has
     /// failed: it counts as ok only once that is not so.
     async fn publish(&self, turn: &Turn, job: Job, mut publishes: Vec<Publish>, took: Duration) {
-        let Job { message, subscription, part, limit, tries } = job;
+        let Job { message, subscription, part, limit, tries, again } = job;
         publishes.iter_mut().for_each(|publish| publish.message.hops = Some(message.next_hop()));
         let cause = self.outboxes.cause(&message, &publishes);
         let kept = self.dead_letters.as_ref().map(|letters| {
@@ -316,13 +319,17 @@ impl InstanceParts {
         let completion =
             Completion { cause, kept, order, ..Completion::new(part, message.arrived, Arc::clone(&self.meters)) };
         let accepted = || self.called(&message, CallResult::Ok, took);
-        match self.outboxes.submit(publishes.into(), completion, accepted) {
+        let mut effects = Effects::from(publishes);
+        if let Some(again) = &again {
+            effects.commit.get_or_insert_default().rows.push(again.removal_with_effects());
+        }
+        match self.outboxes.submit(effects, completion, accepted) {
             Submitted::Done => {}
             Submitted::Waits(room) => self.admitted(room).await,
             Submitted::Rejected(Completion { part, .. }, full) => {
                 let error = CallError::NoRoom(full);
                 self.called(&message, error.result(), took);
-                self.failed(turn, Job { message, subscription, part, limit, tries }, &error).await;
+                self.failed(turn, Job { message, subscription, part, limit, tries, again }, &error).await;
             }
         }
     }

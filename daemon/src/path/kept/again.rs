@@ -133,7 +133,7 @@ impl Again {
         }
         let with_effects = self.with_effects.load(Ordering::Acquire);
         match self.goes_with(outcome) {
-            true if with_effects && outcome == Outcome::Handled => self.removed(outcome),
+            true if with_effects && matches!(outcome, Outcome::Handled | Outcome::Parked) => self.removed(outcome),
             true => {
                 let again = Arc::clone(self);
                 self.claim.kept.store().submit(vec![self.removal()], move || again.removed(outcome));
@@ -147,6 +147,9 @@ impl Again {
     fn goes_with(&self, outcome: Outcome) -> bool {
         match outcome {
             Outcome::Handled | Outcome::DeadLetter | Outcome::DroppedExpired | Outcome::DroppedOutboxFull => true,
+            // It is on another shelf now, and was written there together with its removal here.
+            Outcome::Parked => true,
+            Outcome::DroppedPurged => !self.is_dead_letter(),
             Outcome::DroppedFailed | Outcome::DroppedLoop | Outcome::DroppedRefused | Outcome::DroppedPoisoned => {
                 !self.is_dead_letter()
             }

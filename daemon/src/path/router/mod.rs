@@ -119,7 +119,7 @@ impl BrokerRoutes {
                     }
                     let (message, subscription) = (Arc::clone(message), Arc::clone(subscription));
                     let (limit, tries) = (Arc::clone(&self.limit), Tries::default());
-                    queue.push(Job { message, subscription, part, limit, tries });
+                    queue.push(Job { message, subscription, part, limit, tries, again: None });
                 }
                 (Some(OnMessage::Log(template)), _) => {
                     let line = template.render(message, &self.table.broker.name, &subscription.name);
