@@ -24,7 +24,7 @@ use crate::control::admin::api::Api;
 use crate::control::admin::{Admin, AdminError, Pages};
 use crate::control::config::Loaded;
 use crate::control::config::model::Config;
-use crate::control::live::{self, Live};
+use crate::control::live::{self, Live, Retries};
 use crate::path::dead_letter::Places;
 use crate::path::handler::wasm::{EngineError, LoadError, StartError, WasmEngine};
 use crate::path::kept::Kept;
@@ -101,6 +101,8 @@ pub struct Gateway {
     writer: StoreWriter,
     /// Drops publishes that are too old. Aborted when this goes.
     expiry: AbortOnDropHandle<()>,
+    /// Has dead letters handled again. Ends when a stop begins.
+    retries: AbortOnDropHandle<()>,
     /// Cancelled when a stop begins: `/readyz` tells.
     stopping: CancellationToken,
     stop_admin: CancellationToken,
@@ -129,7 +131,8 @@ impl Gateway {
         let tracer = Tracer::new(loaded.names.clone());
         let stopping = CancellationToken::new();
         let parks = {
-            let (names, progress, stopping) = (loaded.names.clone(), Arc::clone(&progress), stopping.clone());
+            let (names, progress) = (loaded.names.clone(), Arc::clone(&progress));
+            let (kept, stopping) = (kept.clone(), stopping.clone());
             tokio::task::spawn_blocking(move || Parks::load(kept, names, progress, stopping)).await??
         };
         let shared = Shared {
@@ -139,6 +142,7 @@ impl Gateway {
             store,
             places: Places::default(),
             parks: Arc::new(parks),
+            kept: kept.clone(),
             router: Arc::new(Router::new(Arc::clone(&progress), received.clone(), tracer.clone(), tap.clone())),
             tap: tap.clone(),
             engine: Arc::new(tokio::task::spawn_blocking(move || WasmEngine::new(Some(&cache))).await??),
@@ -150,7 +154,16 @@ impl Gateway {
         let (stop_changes, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let (sender, running) = watch::channel(Arc::new(stages.running()));
         let (requests, queue) = mpsc::channel(live::WAITING_CHANGES);
-        let live = Live::new(running, requests, Arc::clone(&shared.outboxes), stopping.clone());
+        let (retries, batches) = mpsc::channel(live::WAITING_RETRIES);
+        let again = Retries::new(
+            kept.clone(),
+            running.clone(),
+            Arc::clone(&shared.outboxes),
+            Arc::clone(&progress),
+            stopping.clone(),
+        );
+        let retries_task = AbortOnDropHandle::new(tokio::spawn(again.run(batches)));
+        let live = Live::new(running, requests, Arc::clone(&shared.outboxes), (kept, retries), stopping.clone());
         let address = admin.address();
         let watched = live.clone();
         let obstacles = Box::new(move || watched.obstacles());
@@ -168,6 +181,7 @@ impl Gateway {
             admin_task,
             writer,
             expiry,
+            retries: retries_task,
             stopping,
             stop_admin,
             config,
@@ -195,6 +209,7 @@ impl Gateway {
         self.stopping.cancel();
         self.router.close();
         self.stop_changes.cancel();
+        joined(self.retries.await.err(), "the task that has dead letters handled again panicked");
         let grace = self.config.shutdown_grace;
         let drained = tokio::time::timeout(grace, self.progress.idle()).await.is_ok();
         let left = if drained { 0 } else { self.progress.open() };

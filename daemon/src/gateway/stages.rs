@@ -21,6 +21,7 @@ use crate::path::dead_letter::Places;
 use crate::path::dispatch::{HandlerQueue, ParallelLimit};
 use crate::path::handler::wasm::WasmEngine;
 use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHandler};
+use crate::path::kept::Kept;
 use crate::path::outbox::Outboxes;
 use crate::path::park::Parks;
 use crate::path::router::{BrokerRoutes, RouteTable, Router, of_broker};
@@ -42,6 +43,8 @@ pub struct Shared {
     pub outboxes: Arc<Outboxes>,
     /// Which topics have dead letters.
     pub places: Places,
+    /// Messages that are kept on the disk.
+    pub kept: Kept,
     /// What is parked for handlers.
     pub parks: Arc<Parks>,
     /// Where messages go.
@@ -120,6 +123,7 @@ impl Stages {
             config: Arc::clone(&stage.config),
             session: Arc::clone(&stage.session),
             meters: Arc::clone(&stage.meters),
+            limit: Arc::clone(&stage.limit),
         };
         Running {
             file: self.file.clone(),
@@ -379,6 +383,7 @@ async fn ready(
             brokers: shared.names.clone(),
             outboxes: Arc::clone(&shared.outboxes),
             places: shared.places.clone(),
+            kept: shared.kept.clone(),
             meters: shared.metrics.handler(&name),
             park: shared.parks.of(&name),
             tap: shared.tap.clone(),

@@ -128,6 +128,43 @@ impl File {
         Ok(found)
     }
 
+    pub(super) fn read_back(
+        &self,
+        table: Table,
+        group: &str,
+        before: &[u8],
+        most: (usize, usize),
+    ) -> Result<Vec<Found>, StoreError> {
+        self.try_read_back(table, group, before, most).map_err(|source| self.failed(source))
+    }
+
+    fn try_read_back(
+        &self,
+        table: Table,
+        group: &str,
+        before: &[u8],
+        (most_rows, most_bytes): (usize, usize),
+    ) -> Result<Vec<Found>, redb::Error> {
+        let transaction = self.database.begin_read()?;
+        let mut found = Vec::new();
+        let table = match transaction.open_table(rows(table)) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(found),
+            Err(error) => return Err(error.into()),
+        };
+        let (none, mut bytes): (&[u8], usize) = (&[], 0);
+        for row in table.range((group, none)..(group, before))?.rev() {
+            if found.len() >= most_rows || (bytes > 0 && bytes >= most_bytes) {
+                break;
+            }
+            let (place, value) = row?;
+            let (weight, body) = split(value.value());
+            bytes += body.len();
+            found.push(Found { key: place.value().1.into(), weight, body: body.to_vec() });
+        }
+        Ok(found)
+    }
+
     pub(super) fn totals(&self, table: Table) -> Result<Vec<(Arc<str>, Total)>, StoreError> {
         self.try_totals(table).map_err(|source| self.failed(source))
     }

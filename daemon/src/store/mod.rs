@@ -97,6 +97,20 @@ impl Store {
         self.file.read(table, group, from, most)
     }
 
+    /// As [`Self::read`], from the last row before this key backwards.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read_back(
+        &self,
+        table: Table,
+        group: &str,
+        before: &[u8],
+        most: (usize, usize),
+    ) -> Result<Vec<Found>, StoreError> {
+        self.file.read_back(table, group, before, most)
+    }
+
     /// What each group of a table holds, as it is synced. Blocks on the disk.
     ///
     /// # Errors

@@ -51,6 +51,12 @@ fn reading_begins_where_it_is_told_and_is_bounded() {
     assert_eq!(numbers(&store, "a", 8, (9, 1000)), [8, 9]);
     assert_eq!(numbers(&store, "a", 0, (9, 5)), [0, 1, 2], "as much as fills so many bytes");
     assert_eq!(numbers(&store, "a", 0, (9, 0)), [0], "one at least");
+    let back = |before: u64, most| {
+        let found = store.read_back(Table::Outbox, "a", &before.to_be_bytes(), most).expect("reads");
+        found.iter().filter_map(|found| number(&found.key)).collect::<Vec<_>>()
+    };
+    assert_eq!((back(u64::MAX, (2, 1000)), back(3, (9, 1000))), (vec![9, 8], vec![2, 1, 0]));
+    assert_eq!((back(8, (9, 5)), back(8, (9, 0)), back(0, (9, 9))), (vec![7, 6, 5], vec![7], vec![]));
     assert_eq!(store.last(Table::Outbox, "a").expect("reads").as_deref().and_then(number), Some(9));
 }
 

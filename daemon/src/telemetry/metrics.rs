@@ -649,6 +649,12 @@ impl HandlerMeters {
         self.park_full.set(i64::from(full));
     }
 
+    /// Messages that are parked, and whether there is no room for more.
+    #[cfg(test)]
+    pub fn counts_parked(&self) -> (i64, bool) {
+        (self.parked_messages.get(), self.park_full.get() == 1)
+    }
+
     /// Counts a dead letter that is safe.
     pub fn dead_letter(&self, reason: Reason) {
         self.dead_letters[reason as usize].inc();

@@ -220,6 +220,11 @@ impl Trace {
         self.tell(Step::DeadLetter { handler: handler.to_owned(), broker, topic, reason: reason.to_owned() });
     }
 
+    /// Its dead letter is to be kept in the store. To be told before it is written.
+    pub fn kept_dead_letter(&self, handler: &str, reason: &str) {
+        self.tell(Step::KeptDeadLetter { handler: handler.to_owned(), reason: reason.to_owned() });
+    }
+
     /// There is no dead letter of it, for this reason in plain words.
     pub fn no_dead_letter(&self, handler: &str, why: &str) {
         self.tell(Step::NoDeadLetter { handler: handler.to_owned(), reason: cut(why) });

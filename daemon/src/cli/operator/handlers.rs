@@ -102,7 +102,7 @@ impl Resource for HandlerKeys {
                 &["dead-letter", "broker"],
                 Text,
                 "BROKER",
-                "Where messages go whose calls have failed for good; needs --dead-letter-topic [default: dropped]",
+                "Where messages go whose calls have failed for good; needs --dead-letter-topic [default: the dead-letter store]",
             ),
             key("dead-letter-topic", &["dead-letter", "topic"], Text, "TOPIC", "The topic that they are published to"),
             key(

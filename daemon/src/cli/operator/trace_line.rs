@@ -46,6 +46,9 @@ fn what(step: &Step) -> String {
         Step::DeadLetter { handler, broker, topic, reason } => {
             format!("becomes a dead letter of {handler} ({reason}) on {broker}: {topic}")
         }
+        Step::KeptDeadLetter { handler, reason } => {
+            format!("becomes a dead letter of {handler} ({reason}) in the store")
+        }
         Step::NoDeadLetter { handler, reason } => format!("there is no dead letter of {handler}: {reason}"),
         Step::GoesInACircle { handler, hops } => {
             format!("{handler} is not called: it goes in a circle, and came from {hops} calls, one after the other")
@@ -163,6 +166,8 @@ mod tests {
         );
         let none = Step::NoDeadLetter { handler: h(), reason: text("it is one") };
         check(none, "there is no dead letter of h: it is one");
+        let kept = Step::KeptDeadLetter { handler: h(), reason: text("reject") };
+        check(kept, "becomes a dead letter of h (reject) in the store");
         let circle = "h is not called: it goes in a circle, and came from 16 calls, one after the other";
         check(Step::GoesInACircle { handler: h(), hops: 16 }, circle);
         check(Step::WaitsForRoom { publishes: 2 }, "waits for room in an outbox (2 to publish)");

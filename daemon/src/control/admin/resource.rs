@@ -268,7 +268,7 @@ pub struct Handler {
     pub quarantine: Option<Quarantine>,
     pub max_publishes: usize,
     pub max_publish_bytes: String,
-    /// Where messages go whose calls have failed for good; null drops them.
+    /// Where messages go whose calls have failed for good; null is the dead-letter store.
     pub dead_letter: Option<DeadLetterTopic>,
     /// Where it publishes on a schedule, unless it names a broker.
     pub default_broker: Option<String>,
@@ -281,7 +281,7 @@ pub struct Handler {
     pub config: serde_json::Map<String, serde_json::Value>,
     /// Calls by result.
     pub calls: BTreeMap<String, u64>,
-    /// Dead letters that their broker has, by reason; those that are zero are left out.
+    /// Dead letters that are safe, by reason; those that are zero are left out.
     pub dead_letters: BTreeMap<String, u64>,
     /// Dead letters that could not be kept.
     pub dead_letters_dropped: u64,
@@ -528,6 +528,12 @@ pub enum Step {
         handler: String,
         broker: String,
         topic: String,
+        /// As the metric's label: `reject`, `publish_refused`, `loop`, …
+        reason: String,
+    },
+    /// It failed for good: it is to be kept in the dead-letter store.
+    KeptDeadLetter {
+        handler: String,
         /// As the metric's label: `reject`, `publish_refused`, `loop`, …
         reason: String,
     },

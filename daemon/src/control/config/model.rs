@@ -389,7 +389,7 @@ pub struct Handler {
     pub max_publishes: usize,
     /// Topic, payload and property bytes of one call's publishes.
     pub max_publish_bytes: usize,
-    /// Where messages go whose calls have failed for good; none drops them.
+    /// Where messages go whose calls have failed for good; none is the dead-letter store.
     pub dead_letter: Option<DeadLetterTopic>,
     /// Where it publishes on a schedule, unless it names a broker.
     pub default_broker: Option<BrokerId>,

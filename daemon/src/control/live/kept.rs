@@ -1,8 +1,5 @@
 //! Dead letters as an operator sees them, handles them again or forgets them.
 
-use super::{Live, Refusal};
-use crate::control::admin::resource::{DeadLetterCount, DeadLetterList, WholeDeadLetter};
-
 /// Which dead letters are listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LetterPage {
@@ -25,38 +22,4 @@ pub enum Letters {
     Handler(String),
     /// All.
     All,
-}
-
-impl Live {
-    /// Dead letters of the local store, oldest first.
-    ///
-    /// # Errors
-    /// There is no such handler, or the store cannot be read.
-    pub async fn dead_letters(&self, _page: LetterPage) -> Result<DeadLetterList, Refusal> {
-        Err(super::outbox::not_yet())
-    }
-
-    /// One dead letter with its payload.
-    ///
-    /// # Errors
-    /// There is none with this id, or the store cannot be read.
-    pub async fn dead_letter(&self, _id: u64) -> Result<WholeDeadLetter, Refusal> {
-        Err(super::outbox::not_yet())
-    }
-
-    /// Handles dead letters again: so many.
-    ///
-    /// # Errors
-    /// One of them cannot be, or the store cannot be read; then it is begun with none.
-    pub async fn retry_dead_letters(&self, _which: Letters) -> Result<DeadLetterCount, Refusal> {
-        Err(super::outbox::not_yet())
-    }
-
-    /// Forgets dead letters: so many.
-    ///
-    /// # Errors
-    /// One of them is not there, or the store cannot be read; then none is forgotten.
-    pub async fn clear_dead_letters(&self, _which: Letters) -> Result<DeadLetterCount, Refusal> {
-        Err(super::outbox::not_yet())
-    }
 }

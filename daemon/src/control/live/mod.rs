@@ -9,10 +9,12 @@ mod change;
 mod edit;
 mod health;
 mod kept;
+mod letters;
 mod operate;
 mod outbox;
 mod park;
 mod refusal;
+mod retry;
 mod schedules;
 mod state;
 mod view;
@@ -31,11 +33,14 @@ pub use self::health::Obstacle;
 pub use self::kept::{LetterPage, Letters};
 pub use self::operate::outgoing;
 pub use self::refusal::{Refusal, RefusalKind};
+pub use self::retry::{Batch, Retries};
 pub use self::state::{KvPage, KvSet};
 use crate::control::config::Loaded;
 use crate::control::config::model::Broker;
 use crate::control::config::runtime::Section;
+use crate::path::dispatch::ParallelLimit;
 use crate::path::handler::HandlerView;
+use crate::path::kept::Kept;
 use crate::path::outbox::Outboxes;
 use crate::path::park::Parks;
 use crate::path::session::Session;
@@ -43,6 +48,9 @@ use crate::telemetry::metrics::BrokerMeters;
 
 /// Changes that wait for the one under way; beyond, a change is refused as [`RefusalKind::Busy`].
 pub const WAITING_CHANGES: usize = 16;
+
+/// Requests to have dead letters handled again that wait for the one under way; beyond, one is refused as [`RefusalKind::Busy`].
+pub const WAITING_RETRIES: usize = 16;
 
 /// What runs at one moment. A change makes another one.
 pub struct Running {
@@ -67,6 +75,8 @@ pub struct RunningBroker {
     pub session: Arc<Session>,
     /// Its meters.
     pub meters: Arc<BrokerMeters>,
+    /// How many calls may run for its messages.
+    pub limit: Arc<ParallelLimit>,
 }
 
 impl Running {
@@ -86,6 +96,8 @@ pub struct Live {
     running: watch::Receiver<Arc<Running>>,
     changes: mpsc::Sender<Request>,
     outboxes: Arc<Outboxes>,
+    kept: Kept,
+    retries: mpsc::Sender<Batch>,
     /// When the daemon started, for people and for durations.
     started: (SystemTime, Instant),
     /// Cancelled when a stop begins.
@@ -93,14 +105,16 @@ pub struct Live {
 }
 
 impl Live {
-    /// A handle on what runs, until `stopping`. `changes` leads to [`run`].
+    /// A handle on what runs, until `stopping`. `changes` leads to [`run`], and what is beside the kept messages to [`Retries`].
     pub fn new(
         running: watch::Receiver<Arc<Running>>,
         changes: mpsc::Sender<Request>,
         outboxes: Arc<Outboxes>,
+        (kept, retries): (Kept, mpsc::Sender<Batch>),
         stopping: CancellationToken,
     ) -> Live {
-        Live { running, changes, outboxes, started: (SystemTime::now(), Instant::now()), stopping }
+        let started = (SystemTime::now(), Instant::now());
+        Live { running, changes, outboxes, kept, retries, started, stopping }
     }
 
     /// What runs now.

@@ -41,7 +41,7 @@ impl Live {
             ready: obstacles.is_empty(),
             obstacles,
             messages: messages(&running),
-            dead_letters: Kept::default(),
+            dead_letters: self.kept_dead_letters(),
             parked: running.parked(),
             schedules: self.schedule_summaries(),
             brokers: running.brokers.iter().map(|broker| self.broker_summary(broker)).collect(),

@@ -234,7 +234,7 @@ fn envelope(failed: &Failed<'_>) -> Bytes {
 }
 
 /// The error, and why that is the end: a long error is cut before that.
-fn what_went_wrong(failed: &Failed<'_>) -> String {
+pub(super) fn what_went_wrong(failed: &Failed<'_>) -> String {
     let given_up = failed.given_up.map(|given_up| format!("; given up {given_up}")).unwrap_or_default();
     sendable(failed.error, LONGEST_ERROR.saturating_sub(given_up.len())) + &given_up
 }

@@ -1,15 +1,19 @@
 //! Dead letters: what becomes of a message whose calls have failed for good, or whose call's publishes are never taken.
 //!
 //! Owns: whether there is a dead letter, and how the message ends with it. Fed by a handler's runners, and by the outboxes where
-//! a publish is refused; feeds the outboxes, which tell the end. `letter.rs` has what one looks like. A dead letter never begets
-//! another: one that fails, or that came in again and fails, ends its message. It decides nothing about attempts.
+//! a publish is refused; feeds the outboxes where it is published, which tell the end, and the store where it is kept
+//! (`keep.rs`). `letter.rs` has what one looks like. A dead letter never begets another: one that fails, or that came in again
+//! and fails, ends its message. It decides nothing about attempts.
 
+mod keep;
 mod letter;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
+
+use tracing::field::display;
 
 use self::letter::Failed;
 pub use self::letter::Reason;
@@ -18,7 +22,9 @@ use crate::control::config::model::{Config, DeadLetterTopic, Handler, Protocol, 
 use crate::message::{BrokerId, Message, Outgoing, Qos};
 use crate::path::dispatch::GivenUp;
 use crate::path::handler::{CallError, Publish};
+use crate::path::kept::{self, Again};
 use crate::path::receipt::{Outcome, Part};
+use crate::store::Row;
 use crate::telemetry::metrics::HandlerMeters;
 use crate::telemetry::occasional::Occasional;
 use crate::topic::TopicName;
@@ -64,7 +70,9 @@ impl Places {
 /// The dead letters of one handler.
 pub struct DeadLetters {
     handler: Arc<str>,
-    place: DeadLetterTopic,
+    /// Where they are published; none is the store.
+    place: Option<DeadLetterTopic>,
+    store: kept::Kept,
     names: BrokerNames,
     places: Places,
     meters: Arc<HandlerMeters>,
@@ -84,31 +92,35 @@ pub struct Input {
     pub subscription: Arc<Subscription>,
     /// Calls that were made for it.
     pub attempts: u32,
+    /// Its place in the store, where it is handled again from there.
+    pub again: Option<Arc<Again>>,
 }
 
 impl DeadLetters {
-    /// Those of a handler, if it has a dead-letter topic.
+    /// Those of a handler: at its dead-letter topic, or in the store where it has none.
     pub fn of(
         handler: &Handler,
         names: BrokerNames,
         places: Places,
+        store: kept::Kept,
         meters: Arc<HandlerMeters>,
-    ) -> Option<Arc<DeadLetters>> {
-        let place = handler.dead_letter.clone()?;
-        Some(Arc::new(DeadLetters {
+    ) -> Arc<DeadLetters> {
+        Arc::new(DeadLetters {
             handler: Arc::clone(&handler.name),
-            place,
+            place: handler.dead_letter.clone(),
+            store,
             names,
             places,
             meters,
             kept: AtomicUsize::new(0),
             most_kept: handler.queue_bytes,
             drops: Occasional::every(DROP_SAID),
-        }))
+        })
     }
 
-    /// The dead letter of a message whose calls have failed for good, the last one with this error. `given_up`: why no further
-    /// call is made, where one could have been. None where the message is a dead letter itself, which has ended then.
+    /// The dead letter, to be published, of a message whose calls have failed for good, the last one with this error. `given_up`:
+    /// why no further call is made, where one could have been. None where it goes into the store, which has it then, and where
+    /// the message is a dead letter itself, which has ended then.
     pub fn of_call(
         self: &Arc<Self>,
         input: Input,
@@ -129,7 +141,9 @@ impl DeadLetters {
     /// Keeps a message until its publishes are safe; not where too much is kept already.
     pub fn keep(self: &Arc<Self>, input: Input) -> Kept {
         // The others are bounded by their connection's receive window: after its loss they are let go of.
-        let bytes = if input.message.qos == Qos::AtMostOnce { input.message.weight() } else { 0 };
+        // What comes from the store is bounded there.
+        let droppable = input.message.qos == Qos::AtMostOnce && input.again.is_none();
+        let bytes = if droppable { input.message.weight() } else { 0 };
         let before = self.kept.fetch_add(bytes, Ordering::Relaxed);
         let fits = bytes == 0 || before + bytes <= self.most_kept;
         let input = fits.then_some(input);
@@ -157,7 +171,8 @@ impl DeadLetters {
         otherwise: Outcome,
     ) -> Option<Letter> {
         let message = &input.message;
-        let end = LetterEnd { part, letters: Arc::clone(self), message: Arc::clone(message), reason, otherwise };
+        let again = input.again.clone();
+        let end = LetterEnd { part, letters: Arc::clone(self), message: Arc::clone(message), again, reason, otherwise };
         if self.places.is_dead_letter(message) {
             end.dropped("it is a dead letter, of which there is no other");
             return None;
@@ -173,7 +188,10 @@ impl DeadLetters {
             attempts: input.attempts,
             time: SystemTime::now(),
         };
-        let DeadLetterTopic { broker, topic } = &self.place;
+        let Some(DeadLetterTopic { broker, topic }) = &self.place else {
+            self.keep_failed(&failed, &input.subscription, end);
+            return None;
+        };
         let message = letter::letter(&failed, topic.clone(), self.places.protocol(*broker));
         if let Some(trace) = end.part.trace() {
             trace.dead_letter(&self.handler, *broker, &message.topic, reason.label());
@@ -193,6 +211,17 @@ pub struct Kept {
     blamed: Option<Box<Blamed>>,
 }
 
+/// Why a publish is not taken by its broker, which refuses it with these words, or without ends each connection over it.
+pub fn not_taken(broker: &str, publish: &Outgoing, refusal: Option<&str>) -> (Reason, String) {
+    let topic = &publish.topic;
+    match refusal {
+        Some(words) => (Reason::PublishRefused, format!("the broker {broker} refuses the publish to {topic}: {words}")),
+        None => {
+            (Reason::PublishPoisoned, format!("the broker {broker} ends each connection over the publish to {topic}"))
+        }
+    }
+}
+
 /// A publish that its broker does not take.
 struct Blamed {
     reason: Reason,
@@ -209,13 +238,17 @@ impl Kept {
         if known == Some(reason) || known == Some(Reason::PublishPoisoned) {
             return;
         }
-        let broker = self.letters.names.name(broker);
-        let topic = &publish.topic;
-        let error = match refusal {
-            Some(words) => format!("the broker {broker} refuses the publish to {topic}: {words}"),
-            None => format!("the broker {broker} ends each connection over the publish to {topic}"),
-        };
+        let (reason, error) = not_taken(&self.letters.names.name(broker), publish, refusal);
         self.blamed = Some(Box::new(Blamed { reason, error }));
+    }
+
+    /// The message is to stay on the disk, where it is handled again from there, although its effects are written.
+    pub fn stays(&self, rows: &mut Vec<Row>) {
+        if let Some(again) = self.input.as_ref().and_then(|input| input.again.as_ref()) {
+            let removal = again.removal();
+            rows.retain(|row| *row != removal);
+            again.has_no_effects();
+        }
     }
 
     /// The dead letter of the message, whose part ends with `otherwise` where there is none.
@@ -258,6 +291,7 @@ pub struct LetterEnd {
     part: Part,
     letters: Arc<DeadLetters>,
     message: Arc<Message>,
+    again: Option<Arc<Again>>,
     reason: Reason,
     /// How the message ends where its dead letter is not kept.
     otherwise: Outcome,
@@ -274,7 +308,7 @@ impl LetterEnd {
         &self.part
     }
 
-    /// Its broker has it.
+    /// Its broker, or the disk, has it.
     pub fn safe(self) {
         self.letters.meters.dead_letter(self.reason);
         self.end(Outcome::DeadLetter);
@@ -285,19 +319,31 @@ impl LetterEnd {
         self.part.end(Outcome::Returned);
     }
 
-    /// It is not kept, for this reason in plain words.
+    /// It is not kept, for this reason in plain words. A message that is in the store already stays there.
     pub fn dropped(self, why: &str) {
         let DeadLetters { handler, place, names, meters, drops, .. } = &*self.letters;
-        meters.dead_letter_dropped();
+        let stays = self.again.as_ref().is_some_and(|again| again.is_dead_letter());
+        if !stays {
+            meters.dead_letter_dropped();
+        }
         if let Some(trace) = self.part.trace() {
             trace.no_dead_letter(handler, why);
         }
         if let Some(unsaid) = drops.due() {
-            tracing::error!(
-                handler = %handler, topic = %self.message.topic, reason = self.reason.label(),
-                dead_letter_broker = %names.name(place.broker), dead_letter_topic = %place.topic, why, unsaid,
-                "message dropped: there is no dead letter of it",
-            );
+            let (topic, reason) = (&self.message.topic, self.reason.label());
+            let broker = place.as_ref().map(|place| display(names.name(place.broker)));
+            let dead = place.as_ref().map(|place| display(&place.topic));
+            if stays {
+                tracing::warn!(
+                    %handler, %topic, reason, dead_letter_broker = broker, dead_letter_topic = dead, why, unsaid,
+                    "the message stays in the dead-letter store as it was: there is no other dead letter of it",
+                );
+            } else {
+                tracing::error!(
+                    %handler, %topic, reason, dead_letter_broker = broker, dead_letter_topic = dead, why, unsaid,
+                    "message dropped: there is no dead letter of it",
+                );
+            }
         }
         let otherwise = self.otherwise;
         self.end(otherwise);

@@ -12,6 +12,7 @@ use crate::control::config::model::{OutboxLimits, WhenFull};
 use crate::message::Properties;
 use crate::path::outbox::{Completion, Outboxes, Submitted, expire};
 use crate::path::receipt::{Progress, Receipt};
+use crate::store::StoreWriter;
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
 use crate::topic::TopicFilter;
 
@@ -29,6 +30,8 @@ struct World {
     progress: Arc<Progress>,
     letters: Arc<DeadLetters>,
     subscription: Arc<Subscription>,
+    /// The store is there as long as this is.
+    _store: (StoreWriter, tempfile::TempDir),
 }
 
 impl World {
@@ -48,7 +51,8 @@ impl World {
         places.configure(&loaded.config);
         let handler = metrics.handler("celsius");
         let configured = &loaded.config.handlers[0];
-        let letters = DeadLetters::of(configured, loaded.names, places, Arc::clone(&handler)).expect("has a topic");
+        let (kept, store) = kept::Kept::testing();
+        let letters = DeadLetters::of(configured, loaded.names, places, kept, Arc::clone(&handler));
         let subscription = Subscription {
             name: "inputs".into(),
             broker: CLOUD,
@@ -65,6 +69,7 @@ impl World {
             progress: Arc::default(),
             letters,
             subscription: Arc::new(subscription),
+            _store: store,
         }
     }
 
@@ -72,7 +77,7 @@ impl World {
         let receipt = Receipt::new(Arc::clone(&self.source), Arc::clone(&self.progress), message.qos, None);
         let part = receipt.split(1).next().expect("one part");
         let message = Arc::new(message);
-        (Input { message, subscription: Arc::clone(&self.subscription), attempts: 2 }, part)
+        (Input { message, subscription: Arc::clone(&self.subscription), attempts: 2, again: None }, part)
     }
 
     /// A call for a message that publishes to these brokers.

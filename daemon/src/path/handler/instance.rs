@@ -58,8 +58,8 @@ pub(super) struct InstanceParts {
     pub(super) outboxes: Arc<Outboxes>,
     /// The handler's meters.
     pub(super) meters: Arc<HandlerMeters>,
-    /// Where messages go that failed for good; none where the handler has no dead-letter topic.
-    pub(super) dead_letters: Option<Arc<DeadLetters>>,
+    /// Where messages go that failed for good.
+    pub(super) dead_letters: Arc<DeadLetters>,
     /// Limit how often failures are said: those of calls that are made again, and those that are final.
     pub(super) failures: [Occasional; 2],
     /// Limits how often messages that go in a circle are said.
@@ -311,22 +311,31 @@ impl InstanceParts {
         let Job { message, subscription, part, limit, tries, again } = job;
         publishes.iter_mut().for_each(|publish| publish.message.hops = Some(message.next_hop()));
         let cause = self.outboxes.cause(&message, &publishes);
-        let kept = self.dead_letters.as_ref().map(|letters| {
-            let (message, subscription) = (Arc::clone(&message), Arc::clone(&subscription));
-            letters.keep(Input { message, subscription, attempts: tries.begun() })
+        let kept = self.dead_letters.keep(Input {
+            message: Arc::clone(&message),
+            subscription: Arc::clone(&subscription),
+            attempts: tries.begun(),
+            again: again.clone(),
         });
         let order = Some(Touch::of((&self.handler.name, message.broker, &message.topic)));
-        let completion =
-            Completion { cause, kept, order, ..Completion::new(part, message.arrived, Arc::clone(&self.meters)) };
-        let accepted = || self.called(&message, CallResult::Ok, took);
+        let completion = Completion {
+            cause,
+            kept: Some(kept),
+            order,
+            ..Completion::new(part, message.arrived, Arc::clone(&self.meters))
+        };
         let mut effects = Effects::from(publishes);
         if let Some(again) = &again {
             effects.commit.get_or_insert_default().rows.push(again.removal_with_effects());
         }
+        let accepted = || self.called(&message, CallResult::Ok, took);
         match self.outboxes.submit(effects, completion, accepted) {
             Submitted::Done => {}
             Submitted::Waits(room) => self.admitted(room).await,
             Submitted::Rejected(Completion { part, .. }, full) => {
+                if let Some(again) = &again {
+                    again.has_no_effects();
+                }
                 let error = CallError::NoRoom(full);
                 self.called(&message, error.result(), took);
                 self.failed(turn, Job { message, subscription, part, limit, tries, again }, &error).await;
@@ -385,53 +394,35 @@ impl InstanceParts {
         let Some(unsaid) = self.failures[1].due() else { return };
         let (handler, topic, result) = (&self.handler.name, &job.message.topic, error.result().label());
         let (subscription, attempt, given_up) = (&job.subscription.name, job.tries.begun(), given_up.map(display));
-        if self.dead_letters.is_some() {
-            tracing::warn!(%handler, %subscription, %topic, result, %error, attempt, given_up, unsaid,
-                "the call failed, its message becomes a dead letter");
-        } else {
-            tracing::error!(%handler, %subscription, %topic, result, %error, attempt, given_up, unsaid,
-                "the call failed, its message is dropped");
-        }
+        tracing::warn!(%handler, %subscription, %topic, result, %error, attempt, given_up, unsaid,
+            "the call failed, its message becomes a dead letter");
     }
 
     /// A message came from so many calls that it is not called.
     async fn goes_in_a_circle(&self, job: Job) {
-        let Job { message, subscription, part, .. } = job;
+        let Job { message, subscription, part, again, .. } = job;
         if let Some(trace) = part.trace() {
             trace.goes_in_a_circle(&self.handler.name, message.hops);
         }
         if let Some(unsaid) = self.loops.due() {
             let broker = self.host.broker(message.broker);
             let (handler, subscription, topic) = (&self.handler.name, &subscription.name, &message.topic);
-            if self.dead_letters.is_some() {
-                tracing::warn!(%broker, %topic, %handler, %subscription, hops = message.hops, unsaid,
-                    "the message becomes a dead letter: it goes in a circle");
-            } else {
-                tracing::error!(%broker, %topic, %handler, %subscription, hops = message.hops, unsaid,
-                    "message dropped: it goes in a circle");
-            }
+            tracing::warn!(%broker, %topic, %handler, %subscription, hops = message.hops, unsaid,
+                "the message becomes a dead letter: it goes in a circle");
         }
-        let Some(letters) = &self.dead_letters else {
-            self.meters.end_to_end.observe(message.arrived.elapsed().as_secs_f64());
-            return part.end(Outcome::DroppedLoop);
-        };
-        let input = Input { message, subscription, attempts: 0 };
-        self.post(letters.of_loop(input, part)).await;
+        let input = Input { message, subscription, attempts: 0, again };
+        self.post(self.dead_letters.of_loop(input, part)).await;
     }
 
     /// The message's calls have failed for good, the last one with this error.
     async fn give_up(&self, job: Job, error: &CallError, given_up: Option<GivenUp>) {
-        let Job { message, subscription, part, tries, .. } = job;
+        let Job { message, subscription, part, tries, again, .. } = job;
         if part.fate() == Fate::Returned {
             // The copy that the broker sends again will fail as well, and get what follows from that.
             return part.end(Outcome::Returned);
         }
-        let Some(letters) = &self.dead_letters else {
-            self.meters.end_to_end.observe(message.arrived.elapsed().as_secs_f64());
-            return part.end(Outcome::DroppedFailed);
-        };
-        let input = Input { message, subscription, attempts: tries.begun() };
-        self.post(letters.of_call(input, part, error, given_up)).await;
+        let input = Input { message, subscription, attempts: tries.begun(), again };
+        self.post(self.dead_letters.of_call(input, part, error, given_up)).await;
     }
 
     /// Hands a dead letter to its outbox, and waits until there is room for it.

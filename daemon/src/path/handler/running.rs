@@ -18,6 +18,7 @@ use crate::brokers::BrokerNames;
 use crate::control::config::model::Handler;
 use crate::path::dead_letter::{DeadLetters, Places};
 use crate::path::dispatch::HandlerQueue;
+use crate::path::kept::Kept;
 use crate::path::outbox::Outboxes;
 use crate::path::park::Park;
 use crate::telemetry::metrics::HandlerMeters;
@@ -35,6 +36,8 @@ pub struct HandlerParts {
     pub outboxes: Arc<Outboxes>,
     /// Which topics have dead letters.
     pub places: Places,
+    /// Where the dead letters of a handler without such a topic are kept.
+    pub kept: Kept,
     /// Its meters; a handler that takes another's place counts on.
     pub meters: Arc<HandlerMeters>,
     /// Where its messages are while it is paused or quarantined.
@@ -97,9 +100,9 @@ impl ReadyHandler {
     /// # Errors
     /// One of them does not start; the others are gone then.
     pub async fn start(parts: HandlerParts) -> Result<ReadyHandler, HandlerError> {
-        let HandlerParts { handler, plugin, brokers, outboxes, places, meters, park, tap } = parts;
+        let HandlerParts { handler, plugin, brokers, outboxes, places, kept, meters, park, tap } = parts;
         let count = handler.instances.get();
-        let dead_letters = DeadLetters::of(&handler, brokers.clone(), places, Arc::clone(&meters));
+        let dead_letters = DeadLetters::of(&handler, brokers.clone(), places, kept, Arc::clone(&meters));
         let parts = Arc::new(InstanceParts {
             plugin,
             host: Arc::new(Host::new(&handler, brokers)),

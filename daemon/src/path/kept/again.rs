@@ -48,11 +48,6 @@ impl Kept {
         }
         Ok(Claim { kept: self.clone(), shelf: Arc::clone(shelf), id })
     }
-
-    /// Whether something is done with a message.
-    pub fn is_claimed(&self, shelf: &Arc<str>, id: u64) -> bool {
-        self.0.lock().busy.contains(&(Arc::clone(shelf), id))
-    }
 }
 
 impl Claim {
@@ -63,8 +58,9 @@ impl Claim {
 
     /// The message, of so many bytes, is handled again. `told` is told how it ended, if it ends.
     pub fn again(self, weight: u32, told: impl FnOnce(AgainEnd) + Send + 'static) -> Arc<Again> {
-        let told = Mutex::new(Some(Box::new(told) as Told));
-        Arc::new(Again { claim: self, weight, with_effects: AtomicBool::new(false), told })
+        let (kept, shelf, id) = (self.kept.clone(), Arc::clone(&self.shelf), self.id);
+        let open = Mutex::new(Some(Open { claim: self, told: Box::new(told) }));
+        Arc::new(Again { kept, shelf, id, weight, with_effects: AtomicBool::new(false), open })
     }
 }
 
@@ -76,13 +72,21 @@ impl Drop for Claim {
 
 /// A kept message that is handled again.
 pub struct Again {
-    claim: Claim,
+    kept: Kept,
+    shelf: Arc<str>,
+    id: u64,
     /// Bytes that it counts on its shelf.
     weight: u32,
-    /// Its removal is written with its effects. Set by who hands these on.
+    /// Its removal is written with its effects. Written by who hands these on.
     with_effects: AtomicBool,
     /// Taken at its end.
-    told: Mutex<Option<Told>>,
+    open: Mutex<Option<Open>>,
+}
+
+/// What there is of a message that has not ended.
+struct Open {
+    claim: Claim,
+    told: Told,
 }
 
 impl Again {
@@ -92,14 +96,19 @@ impl Again {
         self.removal()
     }
 
+    /// Its effects are not written after all, or without its removal.
+    pub fn has_no_effects(&self) {
+        self.with_effects.store(false, Ordering::Release);
+    }
+
     /// What is to be written so that it is kept no more.
     pub fn removal(&self) -> Row {
-        Kept::removal(&self.claim.shelf, self.claim.id)
+        Kept::removal(&self.shelf, self.id)
     }
 
     /// Whether it was a dead letter.
     pub fn is_dead_letter(&self) -> bool {
-        self.claim.shelf == *self.claim.kept.dead()
+        self.shelf == *self.kept.dead()
     }
 
     /// What is to be written where it is kept as this record from now on, and what that weighs. Once it is synced,
@@ -107,49 +116,51 @@ impl Again {
     pub fn replacement(&self, record: &Record) -> (Row, u32) {
         let body = record.encode();
         let weight = weight(&body);
-        (Row::Put { at: place(&self.claim.shelf, self.claim.id), weight, body }, weight)
+        (Row::Put { at: place(&self.shelf, self.id), weight, body }, weight)
     }
 
     /// It failed again, and its place has another record, of so many bytes. To be told before its end.
     pub fn replaced(&self, weight: u32, error: String) {
-        let kept = &self.claim.kept.0;
+        let kept = &self.kept.0;
         let mut shelves = kept.lock();
-        shelves.shelf(&self.claim.shelf).replaced(self.weight, weight);
-        kept.tell(&shelves, &self.claim.shelf);
+        shelves.shelf(&self.shelf).replaced(self.weight, weight);
+        kept.tell(&shelves, &self.shelf);
         drop(shelves);
         self.tell(AgainEnd::FailedAgain(error));
     }
 
     /// Its row is gone, with this outcome. To be told before its end.
     pub fn removed(&self, outcome: Outcome) {
-        self.claim.kept.removed(&self.claim.shelf, self.weight);
+        self.kept.removed(&self.shelf, self.weight);
         self.tell(AgainEnd::Gone(outcome));
+    }
+
+    /// It is kept as it was, since it ended with this outcome.
+    pub fn stays(&self, outcome: Outcome) {
+        self.tell(AgainEnd::Stays(outcome));
     }
 
     /// The message has ended. Where that is the end of it on its shelf too, it is so once that is synced.
     pub fn ended(self: &Arc<Self>, outcome: Outcome) {
-        if self.is_told() {
+        if self.has_ended() {
             return;
         }
-        let with_effects = self.with_effects.load(Ordering::Acquire);
-        match self.goes_with(outcome) {
-            true if with_effects && matches!(outcome, Outcome::Handled | Outcome::Parked) => self.removed(outcome),
-            true => {
-                let again = Arc::clone(self);
-                self.claim.kept.store().submit(vec![self.removal()], move || again.removed(outcome));
-            }
-            false => self.tell(AgainEnd::Stays(outcome)),
+        // Only a stop lets go of effects that were handed on.
+        if self.with_effects.load(Ordering::Acquire) && outcome != Outcome::DroppedShutdown {
+            return self.removed(outcome);
         }
+        if !self.goes_with(outcome) {
+            return self.stays(outcome);
+        }
+        let again = Arc::clone(self);
+        self.kept.store().submit(vec![self.removal()], move || again.removed(outcome));
     }
 
     /// Whether a message with this outcome is kept no more. What was parked ends as it would have when it came; a dead letter
     /// that leads to no other stays what it is.
     fn goes_with(&self, outcome: Outcome) -> bool {
         match outcome {
-            Outcome::Handled | Outcome::DeadLetter | Outcome::DroppedExpired | Outcome::DroppedOutboxFull => true,
-            // It is on another shelf now, and was written there together with its removal here.
-            Outcome::Parked => true,
-            Outcome::DroppedPurged => !self.is_dead_letter(),
+            Outcome::Handled | Outcome::DeadLetter => true,
             Outcome::DroppedFailed | Outcome::DroppedLoop | Outcome::DroppedRefused | Outcome::DroppedPoisoned => {
                 !self.is_dead_letter()
             }
@@ -157,13 +168,15 @@ impl Again {
         }
     }
 
-    fn is_told(&self) -> bool {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    fn has_ended(&self) -> bool {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
     fn tell(&self, end: AgainEnd) {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(told) = told {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Open { claim, told }) = open {
+            // Whoever is told may have it handled once more.
+            drop(claim);
             told(end);
         }
     }

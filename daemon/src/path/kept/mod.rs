@@ -14,10 +14,12 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 pub use self::again::{Again, AgainEnd, Busy, Claim};
 pub use self::record::{Failure, KeptMessage, KeptPublish, Record, RecordError};
 pub use self::shelf::{Capacity, Full, Reserved, Shelf};
+use crate::message::Outgoing;
 use crate::store::{Found, Place, Row, Store, StoreError, Table, Total, number};
 use crate::telemetry::metrics::DeadLetterStoreMeters;
 
@@ -119,13 +121,6 @@ impl Kept {
         shelves.by_name.get(shelf).map_or((Total::default(), DEAD_CAPACITY), |shelf| (shelf.held(), shelf.capacity()))
     }
 
-    /// The names of all shelves that hold something.
-    pub fn shelves(&self) -> Vec<Arc<str>> {
-        let shelves = self.0.lock();
-        let held = shelves.by_name.iter().filter(|(_, shelf)| shelf.held().rows > 0);
-        held.map(|(name, _)| Arc::clone(name)).collect()
-    }
-
     /// Takes room on a shelf for a record, and makes its rows.
     ///
     /// # Errors
@@ -153,17 +148,41 @@ impl Kept {
         let body = record.encode();
         let weight = weight(&body);
         let mut shelves = self.0.lock();
-        let shelf_held = shelves.shelf(shelf);
+        let held = shelves.shelf(shelf);
         if !beyond {
-            shelf_held.has_room(weight)?;
+            held.has_room(weight)?;
         }
-        shelf_held.take_room(weight);
+        held.take_room(weight);
         Ok(Row::Put { at: place(shelf, id), weight, body })
+    }
+
+    /// The names of all shelves that hold something.
+    pub fn shelves(&self) -> Vec<Arc<str>> {
+        let shelves = self.0.lock();
+        let held = shelves.by_name.iter().filter(|(_, shelf)| shelf.held().rows > 0);
+        held.map(|(name, _)| Arc::clone(name)).collect()
     }
 
     /// The number that the next message of a shelf gets.
     pub fn next(&self, shelf: &Arc<str>) -> u64 {
         self.0.lock().shelf(shelf).next()
+    }
+
+    /// What is to be written so that a publish is kept as a dead letter that its broker refuses, with these words, or without
+    /// that it ends each connection over. `handler`: whose call made it. To be written together with the end of the publish.
+    ///
+    /// # Errors
+    /// There is no room for it: the publish is lost, which [`Full`] explains.
+    pub fn put_publish(
+        &self,
+        handler: Option<Arc<str>>,
+        broker: &Arc<str>,
+        message: &Outgoing,
+        refusal: Option<&str>,
+    ) -> Result<Placed, Full> {
+        let failure = Failure::of_publish(broker, message, refusal, SystemTime::now());
+        let publish = KeptPublish { handler, broker: Arc::clone(broker), message: message.clone() };
+        self.put(self.dead(), &Record::Publish(publish, failure))
     }
 
     /// What is to be written so that a message is kept no more. Once that is synced, [`Self::removed`] gives its room back.
@@ -189,6 +208,15 @@ impl Kept {
         Ok(found.iter().filter_map(entry).collect())
     }
 
+    /// As [`Self::read`], from the last message before this number backwards.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn read_back(&self, shelf: &str, before: u64, most: (usize, usize)) -> Result<Vec<Entry>, StoreError> {
+        let found = self.0.store.read_back(Table::Kept, shelf, &before.to_be_bytes(), most)?;
+        Ok(found.iter().filter_map(entry).collect())
+    }
+
     /// The message of a shelf with this number. Blocks on the disk.
     ///
     /// # Errors
@@ -196,6 +224,17 @@ impl Kept {
     pub fn get(&self, shelf: &str, id: u64) -> Result<Option<Entry>, StoreError> {
         let found = self.0.store.read(Table::Kept, shelf, &id.to_be_bytes(), (1, 0))?;
         Ok(found.first().and_then(entry).filter(|entry| entry.id == id))
+    }
+}
+
+#[cfg(test)]
+impl Kept {
+    /// Nothing is kept. What will be is as long as the rest of this is.
+    pub fn testing() -> (Kept, (crate::store::StoreWriter, tempfile::TempDir)) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, writer) = Store::open(folder.path()).expect("opens");
+        let metrics = crate::telemetry::metrics::Metrics::new().expect("well formed");
+        (Kept::load(store, metrics.dead_letter_store()).expect("loads"), (writer, folder))
     }
 }
 

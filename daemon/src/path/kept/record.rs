@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::config::model::Subscription;
 use crate::message::{BrokerId, Message, Outgoing, Properties, Qos};
-use crate::path::dead_letter::Reason;
+use crate::path::dead_letter::{self, Reason};
 use crate::topic::{TopicFilter, TopicName};
 
 /// What the first byte of a body says.
@@ -75,7 +75,7 @@ pub struct Failure {
     pub reason: Reason,
     /// What went wrong, in plain words of bounded length, and why it was given up.
     pub error: String,
-    /// Calls that were made.
+    /// Calls that were made for it; 0 of a publish.
     pub attempts: u32,
     /// When it was given up, to the nanosecond, since 1970.
     pub time: SystemTime,
@@ -271,6 +271,12 @@ impl KeptPublish {
 }
 
 impl Failure {
+    /// Of a publish that this broker refuses, with these words, or without that it ends each connection over.
+    pub fn of_publish(broker: &str, message: &Outgoing, refusal: Option<&str>, time: SystemTime) -> Failure {
+        let (reason, error) = dead_letter::not_taken(broker, message, refusal);
+        Failure { reason, error, attempts: 0, time }
+    }
+
     fn header(&self) -> FailureHeader<'_> {
         FailureHeader {
             reason: self.reason.label(),

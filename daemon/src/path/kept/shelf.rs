@@ -111,6 +111,11 @@ impl Shelf {
         self.held.weight = self.held.weight.saturating_sub(u64::from(before)).saturating_add(u64::from(after));
     }
 
+    /// The number that the next message gets.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
     /// What is taken.
     pub fn held(&self) -> Total {
         self.held
@@ -124,11 +129,6 @@ impl Shelf {
     /// It may hold this from now on; what it holds stays, also where it is more.
     pub fn limit(&mut self, capacity: Capacity) {
         self.capacity = capacity;
-    }
-
-    /// The number that the next message gets.
-    pub fn next(&self) -> u64 {
-        self.next
     }
 }
 

@@ -109,6 +109,20 @@ impl World {
 }
 
 #[test]
+fn what_was_parked_and_leads_to_no_dead_letter_goes() {
+    let world = World::new();
+    let park: Arc<str> = "park/celsius".into();
+    let id = world.put(&park, b"a");
+    let (sender, told) = mpsc::channel();
+    let weight = world.kept.get(&park, id).expect("reads").expect("is there").weight;
+    let again =
+        world.kept.claim(&park, id).expect("is free").again(weight, move |end| sender.send(end).expect("waits"));
+    Receipt::again(again, Arc::default()).split(1).for_each(|part| part.end(Outcome::DroppedFailed));
+    assert_eq!(told.recv(), Ok(AgainEnd::Gone(Outcome::DroppedFailed)));
+    assert_eq!((world.kept.held(&park).0, world.on(&park)), (Total::default(), vec![]));
+}
+
+#[test]
 fn what_is_kept_is_there_after_a_restart_and_numbers_go_on() {
     let world = World::new();
     let park: Arc<str> = "park/celsius".into();
@@ -146,7 +160,7 @@ fn nobody_else_claims_what_is_claimed() {
     let dead = Arc::clone(world.kept.dead());
     let claim = world.kept.claim(&dead, 1).expect("is free");
     assert_eq!(world.kept.claim(&dead, 1).err(), Some(Busy));
-    assert!(world.kept.claim(&dead, 2).is_ok() && world.kept.is_claimed(&dead, 1));
+    assert!(world.kept.claim(&dead, 2).is_ok(), "another one is another");
     drop(claim);
     assert!(world.kept.claim(&dead, 1).is_ok());
 }
@@ -158,10 +172,14 @@ fn one_that_is_handled_is_gone_and_its_room_is_given_back() {
     // Its removal is in one transaction with its effects, which is written before the end.
     let end = world.end(id, Outcome::Handled, |again| world.write(vec![again.removal_with_effects()]));
     assert_eq!((end, world.rows(), world.on(DEAD)), (AgainEnd::Gone(Outcome::Handled), 0, vec![]));
-    // Dropped by what was configured, it has no effects that its removal could be written with.
+    // A publish of its call was dropped as was configured: its effects are written all the same.
     let id = world.put(&Arc::clone(world.kept.dead()), b"b");
-    let end = world.end(id, Outcome::DroppedExpired, |again| drop(again.removal_with_effects()));
+    let end = world.end(id, Outcome::DroppedExpired, |again| world.write(vec![again.removal_with_effects()]));
     assert_eq!((end, world.rows(), world.on(DEAD)), (AgainEnd::Gone(Outcome::DroppedExpired), 0, vec![]));
+    // Its dead letter is published.
+    let id = world.put(&Arc::clone(world.kept.dead()), b"c");
+    let end = world.end(id, Outcome::DeadLetter, |_| {});
+    assert_eq!((end, world.rows(), world.on(DEAD)), (AgainEnd::Gone(Outcome::DeadLetter), 0, vec![]));
 }
 
 #[test]
@@ -189,7 +207,15 @@ fn one_that_nothing_follows_from_stays() {
     let id = world.put(&Arc::clone(world.kept.dead()), b"a");
     for outcome in [Outcome::DroppedShutdown, Outcome::DroppedPurged, Outcome::DroppedFailed] {
         assert_eq!(world.end(id, outcome, |_| {}), AgainEnd::Stays(outcome));
+        // Its effects were handed on, and are not written.
+        let rejected = |again: &Arc<Again>| {
+            drop(again.removal_with_effects());
+            again.has_no_effects();
+        };
+        assert_eq!(world.end(id, outcome, rejected), AgainEnd::Stays(outcome));
     }
+    let stopped = world.end(id, Outcome::DroppedShutdown, |again| drop(again.removal_with_effects()));
+    assert_eq!(stopped, AgainEnd::Stays(Outcome::DroppedShutdown));
     assert_eq!(world.rows(), 1);
     assert_eq!(world.on(DEAD).len(), 1);
 }

@@ -14,6 +14,7 @@ use super::queue::End;
 use crate::path::dead_letter::{Kept, Letter, LetterEnd};
 use crate::path::receipt::{Outcome, Part};
 use crate::path::session::Fate;
+use crate::store::Row;
 use crate::telemetry::metrics::HandlerMeters;
 use crate::telemetry::trace::Trace;
 
@@ -66,6 +67,16 @@ impl Owner {
             Owner::Call(completion) => completion.part.trace(),
             Owner::Letter { end, .. } => end.part().trace(),
             Owner::Command(_) => None,
+        }
+    }
+
+    /// This is written for it, after its publishes to outboxes in memory ended, `worst` of all. A message from the disk of which one
+    /// was not taken stays there until its dead letter takes its place.
+    pub(super) fn is_written(&self, worst: End, rows: &mut Vec<Row>) {
+        if let Owner::Call(Completion { kept: Some(kept), .. }) = self
+            && matches!(worst, End::Refused | End::Poisoned)
+        {
+            kept.stays(rows);
         }
     }
 

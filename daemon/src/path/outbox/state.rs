@@ -239,7 +239,10 @@ impl State {
     /// Has the store write what is settled. Under the lock, so that it is written in this order.
     pub(super) fn write_settled(&mut self, changes: &mut Vec<Change<Owner>>) {
         for batch in self.admission.settled() {
-            let rows = self.admission.rows(batch);
+            let mut rows = self.admission.rows(batch);
+            if let Some((owner, worst)) = self.admission.written_for(batch) {
+                owner.is_written(worst, &mut rows);
+            }
             if !self.journal.write(batch, rows) {
                 self.admission.synced(batch, changes);
             }

@@ -15,7 +15,7 @@ const MOST_OUT_BYTES: usize = 4 << 20;
 
 /// A reading of the park that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::path) struct Reading {
+pub struct Reading {
     /// The reading's own number: what another one found is of no use.
     generation: u64,
     /// The first number that is read.
@@ -28,7 +28,7 @@ pub(in crate::path) struct Reading {
 
 /// What came of a reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::path) enum Brought {
+pub enum Brought {
     /// It is of no use any more.
     Stale,
     /// These are to be called, in this order.
@@ -39,7 +39,7 @@ pub(in crate::path) enum Brought {
 
 /// What is out of one park.
 #[derive(Debug, Default)]
-pub(in crate::path) struct Replay {
+pub struct Replay {
     generation: u64,
     /// The first number that has not been read.
     next: u64,

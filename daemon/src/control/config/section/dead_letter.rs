@@ -1,5 +1,5 @@
-//! Warnings about dead letters: handlers that have none, topics from which they are handled again or to which brokers may not take
-//! them, and outboxes that may drop them.
+//! Warnings about dead letters: topics from which they are handled again or to which brokers may not take them, and outboxes that
+//! may drop them.
 //!
 //! Fed by the subscriptions and handlers as they were read.
 
@@ -18,7 +18,6 @@ pub(super) fn warn(
     brokers: &[Named<'_, broker::Placed>],
     handlers: &[Named<'_, handler::Placed>],
 ) {
-    warn_of_none(subscriptions, brokers, handlers);
     brokers.iter().for_each(|broker| warn_of_outbox(broker, handlers));
     for named in handlers {
         let place = named.item.as_ref().and_then(|(handler, _)| handler.dead_letter.as_ref());
@@ -81,44 +80,6 @@ fn warn_of_outbox(broker: &Named<'_, broker::Placed>, handlers: &[Named<'_, hand
         format!("its outbox may drop dead letters{others}, and their messages are gone then: {}", keys.join(", ")),
         format!("use a broker whose outbox keeps what waits, or remove {what}"),
     );
-}
-
-/// One warning for all handlers that are used and have no dead-letter topic, at the first of them.
-fn warn_of_none(
-    subscriptions: &[(Placed, Value<'_>)],
-    brokers: &[Named<'_, broker::Placed>],
-    handlers: &[Named<'_, handler::Placed>],
-) {
-    let by = |name: &str| {
-        let calls = |on_message: &Option<OnMessage>| matches!(on_message, Some(OnMessage::Handler(handler)) if *handler.name == *name);
-        subscriptions.iter().map(|((subscription, _), _)| subscription).find(|known| calls(&known.on_message))
-    };
-    let without: Vec<(&Named<'_, handler::Placed>, &Subscription)> = handlers
-        .iter()
-        // One that is there and has errors is no missing one.
-        .filter(|named| named.item.is_some() && entry(&named.value, "dead-letter").is_none())
-        .filter_map(|named| Some((named, &**by(&named.name)?)))
-        .collect();
-    let Some((first, subscription)) = without.first() else { return };
-    let others: Vec<String> =
-        without.iter().skip(1).take(MAX_NAMED).map(|(named, _)| format!("{:?}", &*named.name)).collect();
-    let who = match (without.len() - 1, others.join(", ")) {
-        (0, _) => "has no dead-letter: a message whose call fails for good is".to_owned(),
-        (more, named) if more <= MAX_NAMED => {
-            format!("has no dead-letter, nor have {named}: messages whose calls fail for good are")
-        }
-        (more, named) => format!(
-            "has no dead-letter, nor have {named} and {} more: messages whose calls fail for good are",
-            more - MAX_NAMED
-        ),
-    };
-    let broker = brokers
-        .iter()
-        .filter_map(|named| named.item.as_ref())
-        .find(|(broker, _)| broker.id == subscription.broker)
-        .map_or("NAME", |(broker, _)| &*broker.name);
-    let remedy = format!("add dead-letter = {{ broker = \"{broker}\", topic = \"{}\" }}", usual_topic(&first.name));
-    first.value.warn(format!("{who} counted and dropped"), remedy);
 }
 
 /// The subscription by which what is published there comes to a handler, as far as no payload decides that, and where it stands.

@@ -485,34 +485,11 @@ fn acting(handlers: &[(&str, &str)], subscriptions: &[(&str, &str, &str)]) -> St
 }
 
 #[test]
-fn handlers_without_dead_letters_are_told_once() {
-    let dead = "dead-letter = { broker = \"plant\", topic = \"dead\" }";
-    let used = [("lab", "a", "\"a\""), ("plant", "b", "\"b\""), ("plant", "c", "\"c\"")];
-    check_warnings(&acting(&[("a", dead), ("b", dead), ("c", dead)], &used), &[]);
-    check_warnings(
-        &acting(&[("b", dead), ("a", ""), ("c", dead)], &used),
-        &[
-            r#"tidegate.toml:6:1: handlers.a: has no dead-letter: a message whose call fails for good is counted and dropped; add dead-letter = { broker = "lab", topic = "tidegate/dead/a" }"#,
-        ],
-    );
-    check_warnings(
-        &acting(&[("a", ""), ("b", ""), ("c", "")], &used),
-        &[
-            r#"tidegate.toml:3:1: handlers.a: has no dead-letter, nor have "b", "c": messages whose calls fail for good are counted and dropped; add dead-letter = { broker = "lab", topic = "tidegate/dead/a" }"#,
-        ],
-    );
-    let many: Vec<String> = (0..11).map(|number| format!("h{number}")).collect();
-    let handlers: Vec<(&str, &str)> = many.iter().map(|name| (&**name, "")).collect();
-    let quoted: Vec<String> = many.iter().map(|name| format!("{name:?}")).collect();
-    let used: Vec<(&str, &str, &str)> =
-        many.iter().zip(&quoted).map(|(name, quoted)| ("plant", &**name, &**quoted)).collect();
-    check_warnings(
-        &acting(&handlers, &used),
-        &[
-            r#"tidegate.toml:3:1: handlers.h0: has no dead-letter, nor have "h1", "h2", "h3", "h4", "h5", "h6", "h7", "h8" and 2 more: messages whose calls fail for good are counted and dropped; add dead-letter = { broker = "plant", topic = "tidegate/dead/h0" }"#,
-        ],
-    );
-    // What is wrong with a dead-letter is an error, not a missing one; nor does a handler need one that nothing runs.
+fn a_handler_needs_no_dead_letter_topic() {
+    let loaded = assemble_text(&acting(&[("a", "")], &[("lab", "a", "\"a\"")])).expect("is good");
+    assert_eq!(lines(&loaded.warnings), [""; 0]);
+    assert_eq!(loaded.config.handlers[0].dead_letter, None, "which is the store");
+    // What is wrong with a dead-letter is an error, not a missing one.
     let broken = assemble_text(&acting(&[("a", "dead-letter = {}")], &[("plant", "a", "\"a\"")]));
     assert_eq!(lines(&broken.expect_err("is broken").warnings), [""; 0]);
     check_warnings(

@@ -1,5 +1,7 @@
 //! Handlers that start, are replaced and end while messages come: what becomes of each message.
 
+mod parking;
+
 use std::num::NonZeroUsize;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -13,7 +15,10 @@ use crate::message::{BrokerId, Message, Outgoing, Qos};
 use crate::path::dispatch::{Job, ParallelLimit, Tries};
 use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, TestHandler, component, handler, load};
 use crate::path::handler::{CallResult, Publish};
+use crate::path::kept::Kept;
+use crate::path::park::Parks;
 use crate::path::receipt::{Outcome, Progress, Receipt};
+use crate::store::StoreWriter;
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
 use crate::topic::{TopicFilter, TopicName};
 
@@ -61,6 +66,8 @@ struct World {
     brokers: BrokerNames,
     limit: Arc<ParallelLimit>,
     subscription: Arc<Subscription>,
+    kept: (Kept, (StoreWriter, tempfile::TempDir)),
+    parks: Parks,
 }
 
 impl World {
@@ -78,14 +85,20 @@ impl World {
             when: None,
             silence: None,
         };
+        let (kept, progress) = (Kept::testing(), Arc::<Progress>::default());
+        let stopping = CancellationToken::new();
+        let parks =
+            Parks::load(kept.0.clone(), brokers.clone(), Arc::clone(&progress), stopping).expect("loads");
         World {
             metrics,
             plant,
-            progress: Arc::default(),
+            progress,
             outboxes,
             brokers,
             limit: ParallelLimit::new(None),
             subscription: Arc::new(subscription),
+            parks,
+            kept,
         }
     }
 
@@ -98,6 +111,8 @@ impl World {
             brokers: self.brokers.clone(),
             outboxes: Arc::clone(&self.outboxes),
             places: Places::default(),
+            kept: self.kept.0.clone(),
+            park: self.parks.of(&"celsius".into()),
             tap: Tap::new(),
         };
         ReadyHandler::start(parts).await.expect("starts")
@@ -120,7 +135,7 @@ impl World {
         let receipt = Receipt::new(Arc::clone(&self.plant), Arc::clone(&self.progress), message.qos, None);
         let part = receipt.split(1).next().expect("one part");
         let (subscription, limit) = (Arc::clone(&self.subscription), Arc::clone(&self.limit));
-        queue.push(Job { message: Arc::new(message), subscription, part, limit, tries: Tries::default() });
+        queue.push(Job { message: Arc::new(message), subscription, part, limit, tries: Tries::default(), again: None });
     }
 
     fn finished(&self, outcome: Outcome) -> u64 {
@@ -274,7 +289,7 @@ async fn a_successor_calls_nothing_before_the_last_call_of_the_old_one_has_ended
     let new = in_time(replacing).await.expect("ends");
     until(|| world.calls(CallResult::Ok) == 1).await;
     assert_eq!(in_time(new.drain(soon())).await, 0);
-    assert_eq!(world.progress.open(), 0);
+    in_time(world.progress.idle()).await;
 }
 
 /// On several threads: every message is handled exactly once, and those of a topic in order, while handlers with different
@@ -351,8 +366,9 @@ async fn a_message_whose_calls_all_fail_is_given_up_and_its_topic_goes_on() {
     let running = world.ready(&FAILS_TWICE, handler().retry(1, MILLI)).await.serve();
     world.push(running.queue(), "t", "bad");
     world.push(running.queue(), "t", "second");
-    until(|| world.progress.open() == 1 && world.delivered().as_deref() == Some("second")).await;
-    assert_eq!((world.finished(Outcome::DroppedFailed), world.finished(Outcome::Handled)), (1, 1));
+    until(|| world.delivered().as_deref() == Some("second")).await;
+    in_time(world.progress.idle()).await;
+    assert_eq!((world.finished(Outcome::DeadLetter), world.finished(Outcome::Handled)), (1, 1));
     assert_eq!((world.calls(CallResult::Trap), world.metrics.handler("celsius").retries.get()), (2, 1));
     in_time(running.stop()).await;
 }
@@ -439,6 +455,8 @@ async fn a_handler_that_does_not_start_leaves_nothing_behind() {
         brokers: world.brokers.clone(),
         outboxes: Arc::clone(&world.outboxes),
         places: Places::default(),
+        kept: world.kept.0.clone(),
+        park: world.parks.of(&"celsius".into()),
         tap: Tap::new(),
     };
     let error = ReadyHandler::start(parts).await.err().expect("is refused");

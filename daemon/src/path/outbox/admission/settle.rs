@@ -6,6 +6,7 @@
 
 use super::{Admission, Batch, BatchId, Change};
 use crate::path::outbox::effects::{Commit, Touch};
+use crate::path::outbox::queue::End;
 use crate::store::Row;
 
 /// What is written for a batch. On the heap, since most batches write nothing.
@@ -48,6 +49,11 @@ impl<T> Admission<T> {
     pub fn rows(&mut self, id: BatchId) -> Vec<Row> {
         let Some(Batch { writes: Some(writes), .. }) = self.batches.get_mut(&id) else { return Vec::new() };
         std::mem::take(&mut writes.commit.rows)
+    }
+
+    /// What a batch that is written was offered with, and the worst end of its publishes.
+    pub fn written_for(&self, id: BatchId) -> Option<(&T, End)> {
+        self.batches.get(&id).map(|batch| (&batch.tag, batch.worst))
     }
 
     /// What was written for a batch is synced.
