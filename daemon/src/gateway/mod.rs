@@ -106,6 +106,8 @@ pub struct Gateway {
     sweep: AbortOnDropHandle<()>,
     /// Has dead letters handled again. Ends when a stop begins.
     retries: AbortOnDropHandle<()>,
+    /// Reads what outboxes have on the disk. Aborted when this goes.
+    loader: AbortOnDropHandle<()>,
     /// Cancelled when a stop begins: `/readyz` tells.
     stopping: CancellationToken,
     stop_admin: CancellationToken,
@@ -144,10 +146,14 @@ impl Gateway {
             let (kept, stopping) = (kept.clone(), stopping.clone());
             tokio::task::spawn_blocking(move || Parks::load(kept, names, progress, stopping)).await??
         };
+        let outboxes = {
+            let (store, kept) = (store.clone(), kept.clone());
+            tokio::task::spawn_blocking(move || Outboxes::on_disk(store, kept)).await??
+        };
         let shared = Shared {
             names: loaded.names.clone(),
             metrics,
-            outboxes: Outboxes::on_disk(store.clone()),
+            outboxes,
             store,
             kvs,
             places: Places::default(),
@@ -160,7 +166,9 @@ impl Gateway {
             hurry: CancellationToken::new(),
         };
         let expiry = AbortOnDropHandle::new(tokio::spawn(outbox::expire(Arc::clone(&shared.outboxes))));
+        let loader = AbortOnDropHandle::new(tokio::spawn(outbox::load(Arc::clone(&shared.outboxes))));
         let stages = Stages::start(shared.clone(), file, loaded).await?;
+        shared.outboxes.tell_orphans();
         let (stop_changes, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let (sender, running) = watch::channel(Arc::new(stages.running()));
         let (requests, queue) = mpsc::channel(live::WAITING_CHANGES);
@@ -193,6 +201,7 @@ impl Gateway {
             expiry,
             sweep,
             retries: retries_task,
+            loader,
             stopping,
             stop_admin,
             config,
@@ -233,6 +242,8 @@ impl Gateway {
         joined(self.expiry.await.err(), "the task that drops publishes which are too old panicked");
         self.sweep.abort();
         joined(self.sweep.await.err(), "the task that forgets expired keys panicked");
+        self.loader.abort();
+        joined(self.loader.await.err(), "the task that reads outboxes from the disk panicked");
         self.stop_admin.cancel();
         // A client that keeps a connection open must not hold up the end.
         if let Ok(ended) = tokio::time::timeout(ADMIN_GRACE, self.admin_task).await {
