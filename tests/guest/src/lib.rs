@@ -180,7 +180,10 @@ fn count(config: &Config, message: &Message) -> Result {
     let count = kv::get_json::<u64>("count")?.unwrap_or(0) + 1;
     spin_for(config.ms);
     kv::set_json("count", &count)?;
-    publish(Outgoing::new(format!("out/{}", message.topic), count.to_string()).qos(message.qos))?;
+    let text = format!("{count} {}", message.text()?);
+    let mut counted = Outgoing::new(format!("out/{}", message.topic), text).qos(message.qos);
+    counted.broker = config.broker.clone();
+    publish(counted)?;
     Ok(())
 }
 

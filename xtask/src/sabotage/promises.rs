@@ -49,6 +49,7 @@ const FEEDER: &str = "daemon/src/path/session/feeder.rs";
 const HELD: &str = "daemon/src/path/dispatch/held.rs";
 const INSTANCE: &str = "daemon/src/path/handler/wasm/instance.rs";
 const LANES: &str = "daemon/src/path/dispatch/lanes.rs";
+const LINK: &str = "daemon/src/path/session/link.rs";
 const LETTERS: &str = "daemon/src/path/outbox/dead_letter.rs";
 const OUTBOX: &str = "daemon/src/path/outbox/queue.rs";
 const OUTBOXES: &str = "daemon/src/path/outbox/mod.rs";
@@ -57,6 +58,9 @@ const QUEUE: &str = "daemon/src/path/dispatch/queue.rs";
 const RECEIPT: &str = "daemon/src/path/receipt.rs";
 const RING: &str = "daemon/src/path/session/ring.rs";
 const ROUTER: &str = "daemon/src/path/router/mod.rs";
+
+/// What a row of the fault bench says of outputs that do not come.
+const LOST: &str = "lost:|stands still before";
 
 /// A row whose name is long.
 const FAULT_ALL: &str =
@@ -317,10 +321,64 @@ pub const PROMISES: &[Promise] = &[
             old: "(entry.state, entry.tried) = (State::Unsent, true);",
             new: "entry.tried = true;",
         }],
-        rows: &[Row {
-            test: "outbox_bridges::a_target_broker_that_restarts_gets_everything_in_order::on_5",
-            red: "the missing messages",
+        rows: &[
+            Row {
+                test: "outbox_bridges::a_target_broker_that_restarts_gets_everything_in_order::on_5",
+                red: "the missing messages",
+            },
+            Row { test: "fault_socket_stalled::a_target_that_stalls_is_given_up_and_nothing_is_lost", red: LOST },
+            Row {
+                test: "fault_direction_dropped::a_target_that_is_heard_or_hears_in_one_direction_alone_loses_nothing",
+                red: LOST,
+            },
+        ],
+    },
+    Promise {
+        name: "wait-for-ever-for-a-silent-broker",
+        sentence: "a connection of which nothing comes any more is given up with its keep alive",
+        edits: &[Edit {
+            file: LINK,
+            old: "                if !self.heard {",
+            new: "                if !self.heard && self.connecting {",
         }],
+        rows: &[
+            Row {
+                test: "session_watchdogs::each_silence_has_its_deadline_its_sentence_and_its_count",
+                red: "the broker does not answer pings",
+            },
+            Row {
+                test: "fault_socket_stalled::a_source_that_stalls_is_given_up_and_nothing_is_lost",
+                red: "the daemon connects again: not within",
+            },
+            Row {
+                test: "fault_direction_dropped::a_source_that_is_heard_or_hears_in_one_direction_alone_loses_nothing",
+                red: "the daemon connects again: not within",
+            },
+        ],
+    },
+    Promise {
+        name: "take-a-packet-identifier-for-a-message",
+        sentence: "what comes again on another connection is handled again, whatever came with its packet identifier before",
+        edits: &[Edit {
+            file: POLLER,
+            old: "let token = Some(AckToken::new(right, hand));",
+            new: "static TAKEN: std::sync::Mutex<std::collections::BTreeSet<(String, u16)>> =
+            std::sync::Mutex::new(std::collections::BTreeSet::new());
+        let came = (self.connection.core.broker.name.to_string(), arrival.packet);
+        let first = TAKEN.lock().is_ok_and(|mut taken| taken.insert(came));
+        let token = AckToken::new(right, hand);
+        if arrival.dup && !first {
+            return token.settle();
+        }
+        let token = Some(token);",
+        }],
+        rows: &[
+            Row {
+                test: "session_acknowledgements::a_message_that_was_not_started_is_left_to_a_resumed_session::on_5",
+                red: "the daemon sends a packet",
+            },
+            Row { test: "fault_broker_killed::nothing_is_lost_and_each_topic_stays_in_order::on_5", red: LOST },
+        ],
     },
     Promise {
         name: "publish-in-another-order",
