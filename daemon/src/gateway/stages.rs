@@ -130,6 +130,7 @@ impl Stages {
             loaded: Arc::clone(&self.loaded),
             brokers: brokers.map(running).collect(),
             handlers: handlers.map(RunningHandler::view).collect(),
+            kvs: Arc::clone(&self.shared.kvs),
         }
     }
 

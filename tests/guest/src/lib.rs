@@ -83,8 +83,11 @@ enum Mode {
     Many,
     /// Writes each kind of log line, then echoes.
     Log,
-    /// Adds one to what it remembers under the key `count`, with `ms` of spinning in between, and publishes the sum.
+    /// Adds one to what it remembers under the key `count`, with `ms` of spinning in between, and publishes the sum and the payload,
+    /// apart by a space.
     Count,
+    /// Echoes only what it does not remember, by its payload, and remembers it.
+    Once,
     /// Does what the payload says with what it remembers, and publishes the answers: see [`remember`].
     Kv,
     /// `init` reads and writes what the handler remembers, and logs what came of it; then as `kv`.
@@ -165,6 +168,7 @@ fn misbehave(config: &Config, message: &Message) -> Result {
             echo(config, message)
         }
         Mode::Count => count(config, message),
+        Mode::Once => once(config, message),
         Mode::Kv | Mode::InitKv => remember(config, message),
     }
 }
@@ -185,6 +189,15 @@ fn count(config: &Config, message: &Message) -> Result {
     counted.broker = config.broker.clone();
     publish(counted)?;
     Ok(())
+}
+
+fn once(config: &Config, message: &Message) -> Result {
+    let key = message.text()?;
+    if kv::get(key)?.is_some() {
+        return Ok(());
+    }
+    kv::set(key, "")?;
+    echo(config, message)
 }
 
 /// Commands apart by `;`, words by spaces: `set KEY VALUE [MILLISECONDS]`, `fill KEY BYTES`, `get KEY`, `delete KEY`, `keys PREFIX [LIMIT]`,
@@ -359,7 +372,10 @@ mod tests {
         let outcome = Host::new().config(&json!({ "mode": "kv" })).call(handle, &message("t", script));
         assert_eq!(outcome.sent()[0].payload, b"ok;1;none;a;ok;none;ok;xxx;c");
         let counted = Host::new().config(&json!({ "mode": "count" })).remembers("count", "41");
-        assert_eq!(counted.call(handle, &message("t", "")).sent()[0].payload, b"42");
+        assert_eq!(counted.call(handle, &message("t", "x")).sent()[0].payload, b"42 x");
+        let once = Host::new().config(&json!({ "mode": "once" }));
+        assert_eq!(once.call(handle, &message("t", "x")).sent().len(), 1);
+        assert_eq!(once.remembers("x", "").call(handle, &message("t", "x")).sent(), []);
     }
 
     #[test]

@@ -48,6 +48,7 @@ const CALLS: &str = "daemon/src/path/handler/instance.rs";
 const FEEDER: &str = "daemon/src/path/session/feeder.rs";
 const HELD: &str = "daemon/src/path/dispatch/held.rs";
 const INSTANCE: &str = "daemon/src/path/handler/wasm/instance.rs";
+const KEEP: &str = "daemon/src/path/dead_letter/keep.rs";
 const LANES: &str = "daemon/src/path/dispatch/lanes.rs";
 const LINK: &str = "daemon/src/path/session/link.rs";
 const LETTERS: &str = "daemon/src/path/outbox/dead_letter.rs";
@@ -184,7 +185,7 @@ pub const PROMISES: &[Promise] = &[
         edits: &[Edit {
             file: RECEIPT,
             old: "!matches!(self, Outcome::Returned | Outcome::DroppedShutdown)",
-            new: "!matches!(self, Outcome::Returned | Outcome::DroppedShutdown | Outcome::DroppedFailed)",
+            new: "!matches!(self, Outcome::Returned | Outcome::DroppedShutdown | Outcome::DeadLetter)",
         }],
         rows: &[Row {
             test: "outbox_acknowledgement::what_failed_is_acknowledged_and_does_not_come_again::on_5",
@@ -482,19 +483,59 @@ pub const PROMISES: &[Promise] = &[
     },
     Promise {
         name: "forget-the-dead-letter",
-        sentence: "a message that failed for good becomes a dead letter where one is configured",
+        sentence: "a message that failed for good becomes a dead letter",
         edits: &[Edit {
             file: CALLS,
-            old: "        let Some(letters) = &self.dead_letters else {
-            self.meters.end_to_end.observe(message.arrived.elapsed().as_secs_f64());
-            return part.end(Outcome::DroppedFailed);",
-            new: "        let Some(letters) = self.dead_letters.as_ref().filter(|_| false) else {
-            self.meters.end_to_end.observe(message.arrived.elapsed().as_secs_f64());
-            return part.end(Outcome::DroppedFailed);",
+            old: "        let input = Input { message, subscription, attempts: tries.begun(), again };
+        self.post(self.dead_letters.of_call(input, part, error, given_up)).await;",
+            new: "        drop((message, subscription, tries, again, error, given_up));
+        part.end(Outcome::DroppedFailed);",
+        }],
+        rows: &[
+            Row {
+                test: "dead_letters::a_message_that_is_rejected_becomes_a_dead_letter_and_the_others_go_on::on_5",
+                red: "left: (2.0, 0.0)",
+            },
+            Row {
+                test: "kept_letters::a_message_that_fails_for_good_is_kept_whole_and_survives::on_5",
+                red: "left: (2.0, 0.0)",
+            },
+        ],
+    },
+    Promise {
+        name: "ack-before-letter-kept",
+        sentence: "a message that failed is acknowledged only once it is on the disk",
+        edits: &[Edit {
+            file: KEEP,
+            old: "                    store.submit(rows, move || {
+                        if let Some(again) = again {
+                            again.removed(Outcome::DeadLetter);
+                        }
+                        end.safe();
+                    });",
+            new: "                    drop(again);
+                    end.safe();
+                    store.submit_later(rows);",
         }],
         rows: &[Row {
-            test: "dead_letters::a_message_that_is_rejected_becomes_a_dead_letter_and_the_others_go_on::on_5",
-            red: "left: (2.0, 0.0)",
+            test: "kept_letters::what_is_acknowledged_is_kept_when_the_daemon_is_killed::on_5",
+            red: "what was acknowledged is kept",
+        }],
+    },
+    Promise {
+        name: "retry-forgets-before-effects",
+        sentence: "a dead letter that is retried stays in the store until what comes of it is safe",
+        edits: &[Edit {
+            file: "daemon/src/control/live/retry.rs",
+            old: "Record::Parked(message) | Record::DeadLetter(message, _) => self.handle(&message, again),",
+            new: "Record::Parked(message) | Record::DeadLetter(message, _) => {
+                self.kept.store().submit(vec![again.removal()], || {});
+                self.handle(&message, again)
+            }",
+        }],
+        rows: &[Row {
+            test: "kept_retry::one_whose_effects_are_not_safe_is_still_there_when_the_daemon_is_killed::on_5",
+            red: "its output was not acknowledged",
         }],
     },
     Promise {

@@ -127,6 +127,13 @@ impl Resource for HandlerKeys {
                 "Whether it may read the machine: model, load, memory, uptime [default: no]",
             ),
             key(
+                "allow-kv",
+                &["allow", "kv"],
+                Text,
+                "SIZE",
+                "How much it may remember, such as 1MiB [default: nothing]",
+            ),
+            key(
                 "config",
                 &["config"],
                 Table,
@@ -307,14 +314,14 @@ mod tests {
             "handlers add h --plugin p.wasm --instances 2 --isolation per-message --call-deadline 1s --max-memory 1MiB \
              --queue 3 --queue-bytes 1KiB --overload drop-oldest --retry-max 5 --retry-backoff 1s..1m \
              --retry-max-time 10m --quarantine-after 2 --quarantine-for 1s --max-publishes 0 --max-publish-bytes 1B \
-             --dead-letter-broker a --dead-letter-topic dead/h --allow-publish a:x/# --allow-publish b:y,z --default-broker a --allow-system --config unit=F --config limit=3",
+             --dead-letter-broker a --dead-letter-topic dead/h --allow-publish a:x/# --allow-publish b:y,z --default-broker a --allow-system --allow-kv 1MiB --config unit=F --config limit=3",
             add,
             json!({"name": "h", "plugin": "p.wasm", "instances": 2, "isolation": "per-message", "call-deadline": "1s",
                 "max-memory": "1MiB", "queue": 3, "queue-bytes": "1KiB", "overload": "drop-oldest",
                 "retry": {"max": 5, "backoff": "1s..1m", "max-time": "10m"},
                 "quarantine": {"after": 2, "for": "1s"}, "max-publishes": 0,
                 "max-publish-bytes": "1B", "dead-letter": {"broker": "a", "topic": "dead/h"}, "default-broker": "a",
-                "allow": {"publish": ["a:x/#", "b:y,z"], "system": true},
+                "allow": {"publish": ["a:x/#", "b:y,z"], "system": true, "kv": "1MiB"},
                 "config": {"unit": "F", "limit": 3}}),
         );
         let set = "PATCH /api/v1/handlers/h";
@@ -348,7 +355,7 @@ mod tests {
             "retry": {"max": 3, "backoff": "100ms..10s", "max-time": "30s"}, "retrying": 1,
             "quarantine": {"after": 5, "for": "30s"},
             "max-publishes": 64, "max-publish-bytes": "1MiB", "dead-letter": {"broker": "b", "topic": "dead"},
-            "allow-publish": ["b:x/#"], "allow-system": false, "config": {"unit": "***"},
+            "allow-publish": ["b:x/#"], "allow-system": false, "allow-kv": null, "config": {"unit": "***"},
             "calls": {"ok": 5, "reject": 1, "trap": 2},
             "dead-letters": {"reject": 1, "trap": 1}, "dead-letters-dropped": 1, "waiting": 4, "state": "paused",
             "quarantined-until": null, "parked": {"messages": 12, "bytes": 120},

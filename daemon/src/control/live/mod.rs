@@ -40,6 +40,7 @@ use crate::control::config::runtime::Section;
 use crate::path::dispatch::ParallelLimit;
 use crate::path::handler::HandlerView;
 use crate::path::kept::Kept;
+use crate::path::kv::Kvs;
 use crate::path::outbox::Outboxes;
 use crate::path::session::Session;
 use crate::telemetry::metrics::BrokerMeters;
@@ -60,6 +61,8 @@ pub struct Running {
     pub brokers: Vec<RunningBroker>,
     /// In the order of the configuration.
     pub handlers: Vec<HandlerView>,
+    /// What handlers remember.
+    pub kvs: Arc<Kvs>,
 }
 
 /// A broker with its session.

@@ -316,6 +316,7 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
             .map(|grant| format!("{}:{}", broker(grant.broker).unwrap_or_default(), grant.filter))
             .collect(),
         allow_system: config.allow.system,
+        allow_kv: config.allow.kv.map(|bytes| format_size(bytes as u64)),
         config: masked(&config.config),
         calls: calls.map(|(result, count)| (result.label().to_owned(), count)).collect::<BTreeMap<_, _>>(),
         dead_letters: dead_letters
@@ -408,6 +409,7 @@ fn masked(config: &Map<String, Value>) -> Map<String, Value> {
     config.iter().map(|(key, value)| (key.clone(), mask(value))).collect()
 }
 
-fn time(time: SystemTime) -> String {
+/// In RFC 3339, with milliseconds.
+pub(super) fn time(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
