@@ -185,9 +185,9 @@ fn count(config: &Config, message: &Message) -> Result {
     spin_for(config.ms);
     kv::set_json("count", &count)?;
     let text = format!("{count} {}", message.text()?);
-    let mut counted = Outgoing::new(format!("out/{}", message.topic), text).qos(message.qos);
-    counted.broker = config.broker.clone();
-    publish(counted)?;
+    let mut outgoing = Outgoing::new(format!("out/{}", message.topic), text).qos(message.qos);
+    outgoing.broker = config.broker.clone();
+    publish(outgoing)?;
     Ok(())
 }
 
