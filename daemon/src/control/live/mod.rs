@@ -12,6 +12,7 @@ mod kept;
 mod letters;
 mod operate;
 mod outbox;
+mod park;
 mod refusal;
 mod retry;
 mod schedules;
@@ -42,6 +43,7 @@ use crate::path::handler::HandlerView;
 use crate::path::kept::Kept;
 use crate::path::kv::Kvs;
 use crate::path::outbox::Outboxes;
+use crate::path::park::Parks;
 use crate::path::session::Session;
 use crate::telemetry::metrics::BrokerMeters;
 
@@ -63,6 +65,8 @@ pub struct Running {
     pub handlers: Vec<HandlerView>,
     /// What handlers remember.
     pub kvs: Arc<Kvs>,
+    /// What is parked for handlers.
+    pub parks: Arc<Parks>,
 }
 
 /// A broker with its session.
