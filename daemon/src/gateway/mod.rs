@@ -132,7 +132,6 @@ impl Gateway {
         let progress = Arc::new(Progress::default());
         let received = ReceivedRing::new(config.received);
         let tracer = Tracer::new(loaded.names.clone());
-        let metrics = Arc::new(Metrics::new()?);
         let kvs = {
             let (store, metrics) = (store.clone(), Arc::clone(&metrics));
             Arc::new(tokio::task::spawn_blocking(move || Kvs::load(store, metrics)).await??)
