@@ -142,7 +142,11 @@ impl Metrics {
                 &["handler"],
             )?,
             handler_instances: families.gauge("handler_instances", "Instances ready to be called.", &["handler"])?,
-            handler_paused: families.gauge("handler_paused", "1 while the handler is paused by command.", &["handler"])?,
+            handler_paused: families.gauge(
+                "handler_paused",
+                "1 while the handler is paused by command.",
+                &["handler"],
+            )?,
             handler_quarantined: families.gauge(
                 "handler_quarantined",
                 "1 while the handler is left alone because it failed.",

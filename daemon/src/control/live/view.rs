@@ -10,9 +10,9 @@ use serde_json::{Map, Value};
 
 use super::{Live, Running, RunningBroker, park};
 use crate::control::admin::resource::{
-    Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, DeadLetterTopic, Handler,
-    HandlerSummary, Kept, MASK, Messages, OnMessage, Origin, Outbox, Quarantine, Retry, Setting, Source, Status,
-    StatusMessage, Subscription, SubscriptionState, Tls, Transport, When,
+    Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, DeadLetterTopic, Handler, HandlerSummary, MASK,
+    Messages, OnMessage, Origin, Outbox, Quarantine, Retry, Setting, Source, Status, StatusMessage, Subscription,
+    SubscriptionState, Tls, Transport, When,
 };
 use crate::control::config::secret::PasswordSource;
 use crate::control::config::{BrokerOrigins, ObjectOrigin, format_duration, format_durations, format_size, model};

@@ -216,7 +216,11 @@ impl HandlerQueue {
         let parks = successor.is_paused_by_command();
         let stay = state.gate.hand_over(&mut next.gate, parks, |job| successor.place(job));
         if let Some(park) = &successor.park {
-            if was_parking { park.restart() } else { park.interrupt() }
+            if was_parking {
+                park.restart()
+            } else {
+                park.interrupt()
+            }
             successor.stay(next, stay);
         }
         if state.quarantine.clear() {

@@ -135,7 +135,10 @@ impl World {
     }
 
     fn take(&mut self, shard: usize) -> bool {
-        if shard >= self.shards || self.calls[shard].is_some() || (self.replaced && self.calls.iter().any(Option::is_some)) {
+        if shard >= self.shards
+            || self.calls[shard].is_some()
+            || (self.replaced && self.calls.iter().any(Option::is_some))
+        {
             return false;
         }
         self.replaced = false;
@@ -165,11 +168,8 @@ impl World {
             return;
         }
         let at = among(self.shards, &held.job);
-        let stays = if self.replaced {
-            self.gate.put_first(at, held)
-        } else {
-            self.gate.put_off(shard, at, held, self.now)
-        };
+        let stays =
+            if self.replaced { self.gate.put_first(at, held) } else { self.gate.put_off(shard, at, held, self.now) };
         self.stay(stays);
     }
 

@@ -87,8 +87,7 @@ impl World {
         };
         let (kept, progress) = (Kept::testing(), Arc::<Progress>::default());
         let stopping = CancellationToken::new();
-        let parks =
-            Parks::load(kept.0.clone(), brokers.clone(), Arc::clone(&progress), stopping).expect("loads");
+        let parks = Parks::load(kept.0.clone(), brokers.clone(), Arc::clone(&progress), stopping).expect("loads");
         World {
             metrics,
             plant,
