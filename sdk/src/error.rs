@@ -114,6 +114,45 @@ impl From<PublishError> for Error {
     }
 }
 
+/// Why the daemon did not read or write what the handler remembers: see [`kv`](crate::kv).
+///
+/// As an [`Error`], what may be otherwise later ([`Quota`](KvError::Quota), [`Unavailable`](KvError::Unavailable)) is a retry, the rest a
+/// rejection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KvError {
+    /// There is no room for it now: what the handler remembers would exceed its `allow.kv`.
+    #[error("there is no room for it within allow.kv")]
+    Quota,
+    /// The key is longer than 512 bytes, or the entry alone exceeds `allow.kv`.
+    #[error("the key is longer than 512 bytes, or the entry is larger than allow.kv")]
+    TooLarge,
+    /// The daemon's store has failed: nothing is written. In the daemon's words.
+    #[error("nothing can be kept now: {0}")]
+    Unavailable(String),
+    /// The value is not of the JSON that was asked for, or has none.
+    #[error("{0}")]
+    Json(String),
+    /// In the daemon's words: no grant, a write in `init`, too many keys in one call.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl KvError {
+    pub(crate) fn json(key: &str, error: &serde_json::Error) -> KvError {
+        KvError::Json(format!("the value of the key \"{key}\": {error}"))
+    }
+}
+
+impl From<KvError> for Error {
+    fn from(error: KvError) -> Error {
+        match error {
+            KvError::Quota | KvError::Unavailable(_) => retry(error.to_string()),
+            KvError::TooLarge | KvError::Json(_) | KvError::Other(_) => reject(error.to_string()),
+        }
+    }
+}
+
 impl From<serde_json::Error> for Error {
     fn from(error: serde_json::Error) -> Error {
         reject(error.to_string())
@@ -192,6 +231,15 @@ mod tests {
     fn what_passes_is_a_retry() {
         check(PublishError::OutboxFull, retry("the broker's outbox is full"));
         check(PublishError::Other("stopping".into()), retry("stopping"));
+    }
+
+    #[test]
+    fn an_error_of_kv_is_a_retry_where_it_may_pass() {
+        let check = |error: KvError, expected: Error| assert_eq!(Error::from(error), expected);
+        check(KvError::Quota, retry("there is no room for it within allow.kv"));
+        check(KvError::Unavailable("full".into()), retry("nothing can be kept now: full"));
+        check(KvError::TooLarge, reject("the key is longer than 512 bytes, or the entry is larger than allow.kv"));
+        check(KvError::Other("no grant".into()), reject("no grant"));
     }
 
     #[test]

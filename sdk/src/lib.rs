@@ -58,6 +58,7 @@ pub mod clock;
 mod config;
 mod entry;
 mod error;
+pub mod kv;
 pub mod log;
 mod message;
 pub mod random;
@@ -70,7 +71,7 @@ pub mod testing;
 mod wasm;
 
 pub use config::{ConfigError, config};
-pub use error::{Error, OrFail, PublishError, Result, reject, retry};
+pub use error::{Error, KvError, OrFail, PublishError, Result, reject, retry};
 pub use message::{Message, Outgoing, Properties, Qos};
 pub use run::{Run, Trigger};
 pub use serde_json;

@@ -1,6 +1,6 @@
 //! An in-memory daemon, for testing a handler natively.
 //!
-//! Owns: what a call published and logged. It stands where the component's imports are in WebAssembly, so the handler's code
+//! Owns: what a call published, logged and remembered. It stands where the component's imports are in WebAssembly, so the handler's code
 //! is the same. It deliberately grants every valid topic unless told otherwise, and knows no limits of time, memory or size:
 //! those are the real daemon's.
 //!
@@ -24,13 +24,15 @@
 //! ```
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
 use crate::log::Level;
 use crate::system::Readings;
-use crate::{Message, Outgoing, PublishError, Qos, Result, Run, Trigger, config, reject};
+use crate::{KvError, Message, Outgoing, PublishError, Qos, Result, Run, Trigger, config, reject};
 
 thread_local! {
     /// The host of the call that this thread runs; each `Host::run` sets it and takes it back.
@@ -46,7 +48,12 @@ pub struct Outcome<T = Result> {
     pub publishes: Vec<Outgoing>,
     /// What it logged, in order.
     pub logs: Vec<LogLine>,
+    /// What the handler remembers with what this call wrote, whether or not it succeeded.
+    memory: Memory,
 }
+
+/// By key: the value, and when it ends.
+type Memory = BTreeMap<String, (Vec<u8>, Option<SystemTime>)>;
 
 /// A line that a handler logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +120,8 @@ pub struct Host {
     now: SystemTime,
     level: Level,
     refusal: Option<PublishError>,
+    memory: Memory,
+    kv_refusal: Option<KvError>,
     readings: Option<Readings>,
     publishes: Vec<Outgoing>,
     logs: Vec<LogLine>,
@@ -126,6 +135,8 @@ impl Host {
             now: SystemTime::UNIX_EPOCH,
             level: Level::Trace,
             refusal: None,
+            memory: Memory::new(),
+            kv_refusal: None,
             readings: None,
             publishes: Vec::new(),
             logs: Vec::new(),
@@ -160,6 +171,22 @@ impl Host {
         Host { readings: Some(readings.clone()), ..self }
     }
 
+    /// Remembering this value under this key.
+    pub fn remembers(mut self, key: impl Into<String>, value: impl Into<Vec<u8>>) -> Host {
+        self.memory.insert(key.into(), (value.into(), None));
+        self
+    }
+
+    /// Remembering what is there after a call: the new values if it succeeded.
+    pub fn after(self, outcome: &Outcome) -> Host {
+        if outcome.result.is_ok() { Host { memory: outcome.memory.clone(), ..self } } else { self }
+    }
+
+    /// Refusing every use of [`kv`](crate::kv) with this error.
+    pub fn refuse_kv(self, error: KvError) -> Host {
+        Host { kv_refusal: Some(error), ..self }
+    }
+
     /// Calls a handler, as a new instance.
     pub fn call(&self, handle: impl FnOnce(&Message) -> Result, message: &Message) -> Outcome {
         self.run(|| handle(message))
@@ -171,9 +198,14 @@ impl Host {
         config::forget();
         CURRENT.set(self.clone());
         let result = code();
-        let Host { publishes, logs, .. } = CURRENT.replace(Host::new());
+        let Host { publishes, logs, memory, .. } = CURRENT.replace(Host::new());
         config::forget();
-        Outcome { result, publishes, logs }
+        Outcome { result, publishes, logs, memory }
+    }
+
+    fn alive(&self, key: &str) -> Option<&Vec<u8>> {
+        let (value, end) = self.memory.get(key)?;
+        end.is_none_or(|end| self.now < end).then_some(value)
     }
 
     fn since_epoch(&self) -> Duration {
@@ -192,6 +224,46 @@ impl Outcome {
     pub fn sent(&self) -> &[Outgoing] {
         if self.result.is_ok() { &self.publishes } else { &[] }
     }
+}
+
+impl<T> Outcome<T> {
+    /// What the handler would remember under this key, if the call succeeded. A time to live is not looked at.
+    pub fn remembered(&self, key: &str) -> Option<&[u8]> {
+        self.memory.get(key).map(|(value, _)| &value[..])
+    }
+}
+
+pub(crate) fn kv_get(key: &str) -> Result<Option<Vec<u8>>, KvError> {
+    with_kv(key, |host| host.alive(key).cloned())
+}
+
+pub(crate) fn kv_set(key: &str, value: &[u8], time: Option<Duration>) -> Result<(), KvError> {
+    with_kv(key, |host| {
+        // Past the end of the clock is for ever.
+        let end = time.and_then(|time| host.now.checked_add(time));
+        host.memory.insert(key.to_owned(), (value.to_owned(), end));
+    })
+}
+
+pub(crate) fn kv_delete(key: &str) -> Result<(), KvError> {
+    with_kv(key, |host| drop(host.memory.remove(key)))
+}
+
+pub(crate) fn kv_keys(prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<String>, KvError> {
+    let start = after.filter(|after| *after >= prefix).map_or(Bound::Included(prefix), Bound::Excluded);
+    with_kv("", |host| {
+        let keys = host.memory.range::<str, _>((start, Bound::Unbounded)).map(|(key, _)| key);
+        let keys = keys.take_while(|key| key.starts_with(prefix)).filter(|key| host.alive(key).is_some());
+        keys.take(limit.min(1_000) as usize).cloned().collect()
+    })
+}
+
+fn with_kv<T>(key: &str, work: impl FnOnce(&mut Host) -> T) -> Result<T, KvError> {
+    CURRENT.with_borrow_mut(|host| match &host.kv_refusal {
+        Some(refusal) => Err(refusal.clone()),
+        None if key.len() > 512 => Err(KvError::TooLarge),
+        None => Ok(work(host)),
+    })
 }
 
 pub(crate) fn publish(message: Outgoing) -> Result<(), PublishError> {
@@ -270,6 +342,36 @@ mod tests {
         let read = |limit: u32| Host::new().config(&[limit]).run(|| config::config::<Vec<u32>>().cloned()).result;
         assert_eq!(read(1).expect("a list"), [1]);
         assert_eq!(read(2).expect("a list"), [2]);
+    }
+
+    #[test]
+    fn what_a_call_wrote_is_remembered_if_it_succeeded() {
+        let write = |result: Result| move |_: &Message| crate::kv::set("a", "1").map_err(Into::into).and(result);
+        let host = Host::new();
+        let failed = host.call(write(Err(reject("no"))), &message("t", ""));
+        assert_eq!(failed.remembered("a"), Some(&b"1"[..]));
+        let read = || crate::kv::get("a");
+        assert_eq!(host.clone().after(&failed).run(read).result, Ok(None));
+        let written = host.call(write(Ok(())), &message("t", ""));
+        assert_eq!(host.after(&written).run(read).result, Ok(Some(b"1".to_vec())));
+    }
+
+    #[test]
+    fn what_is_set_with_ttl_a_time_is_absent_after_it() {
+        let second = Duration::from_secs(1);
+        let outcome = Host::new().call(|_| Ok(crate::kv::set_with_ttl("a", "1", second)?), &message("t", ""));
+        let keys = |passed| {
+            let host = Host::new().now(SystemTime::UNIX_EPOCH + passed).after(&outcome);
+            host.run(|| (crate::kv::get("a"), crate::kv::keys("", 9))).result
+        };
+        assert_eq!(keys(second / 2), (Ok(Some(b"1".to_vec())), Ok(vec!["a".to_owned()])));
+        assert_eq!(keys(second), (Ok(None), Ok(Vec::new())));
+    }
+
+    #[test]
+    fn every_use_of_kv_can_be_refused() {
+        let outcome = Host::new().refuse_kv(KvError::Quota).run(|| crate::kv::set("a", ""));
+        assert_eq!(outcome.result, Err(KvError::Quota));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use imports::types;
 
 use crate::log::Level;
 use crate::system::Readings;
-use crate::{Error, Message, Outgoing, Properties, PublishError, Qos, Run, Trigger, clock, reject};
+use crate::{Error, KvError, Message, Outgoing, Properties, PublishError, Qos, Run, Trigger, clock, reject};
 
 /// What `wit-bindgen` makes of the contract: what all worlds import.
 #[doc(hidden)]
@@ -122,6 +122,22 @@ pub(crate) fn publish(message: Outgoing) -> Result<(), PublishError> {
     let properties = properties.map(Into::into);
     let outgoing = types::Outgoing { topic, payload, qos: qos.into(), retain, properties };
     imports::publisher::publish(&outgoing, broker.as_deref()).map_err(Into::into)
+}
+
+pub(crate) fn kv_get(key: &str) -> Result<Option<Vec<u8>>, KvError> {
+    imports::kv::get(key).map_err(Into::into)
+}
+
+pub(crate) fn kv_set(key: &str, value: &[u8], time: Option<Duration>) -> Result<(), KvError> {
+    imports::kv::set(key, value, time.map(whole_millis)).map_err(Into::into)
+}
+
+pub(crate) fn kv_delete(key: &str) -> Result<(), KvError> {
+    imports::kv::delete(key).map_err(Into::into)
+}
+
+pub(crate) fn kv_keys(prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<String>, KvError> {
+    imports::kv::keys(prefix, after, limit).map_err(Into::into)
 }
 
 pub(crate) fn log_enabled(level: Level) -> bool {
@@ -241,6 +257,18 @@ impl From<Level> for imports::log::Level {
             Level::Info => imports::log::Level::Info,
             Level::Warn => imports::log::Level::Warn,
             Level::Error => imports::log::Level::Error,
+        }
+    }
+}
+
+impl From<imports::kv::KvError> for KvError {
+    fn from(error: imports::kv::KvError) -> KvError {
+        use imports::kv::KvError as Wire;
+        match error {
+            Wire::Quota => KvError::Quota,
+            Wire::TooLarge => KvError::TooLarge,
+            Wire::Unavailable(reason) => KvError::Unavailable(reason),
+            Wire::Other(reason) => KvError::Other(reason),
         }
     }
 }

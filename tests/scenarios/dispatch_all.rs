@@ -64,7 +64,7 @@ fn a_message_is_acknowledged_when_every_call_is_final_and_one_failure_shows(prot
 
     assert_eq!(collector.collect(1)[0].topic, "out/a/b");
     let metrics = daemon.wait_metrics("the message reaches its end", |metrics| {
-        metrics.finished("plant", "dropped_failed") == 1.0 && metrics.in_progress("plant") == 0.0
+        metrics.finished("plant", "dead_letter") == 1.0 && metrics.in_progress("plant") == 0.0
     });
     assert_eq!(metrics.finished("plant", "handled"), 0.0, "the worst end counts");
     assert_eq!((metrics.calls("works", "ok"), metrics.calls("rejects", "reject")), (1.0, 1.0));

@@ -34,15 +34,16 @@ fn a_message_that_goes_in_a_circle_is_stopped_and_acknowledged() {
     plant.client(Protocol::V5).publish(&with_hops("16"));
     let steps: Vec<Value> = steps.map(|event| serde_json::from_str(&event).expect("is JSON")).collect();
     let names: Vec<&str> = steps.iter().filter_map(|step| step["step"].as_str()).collect();
-    assert!(names.ends_with(&["queued", "goes-in-a-circle", "ended"]), "{names:?}");
-    assert_eq!(steps[names.len() - 2]["hops"], 16);
+    assert!(names.ends_with(&["queued", "goes-in-a-circle", "kept-dead-letter", "ended"]), "{names:?}");
+    assert_eq!(steps[names.len() - 3]["hops"], 16);
     plant.client(Protocol::V5).publish(&Message::new("round/a", "x"));
     // With 0, 2, … 16 hops on plant, and with 1, 3, … 15 on cloud.
     let metrics = daemon.settle("plant", 10);
-    assert_eq!((metrics.finished("plant", "handled"), metrics.finished("plant", "dropped_loop")), (8.0, 2.0));
+    assert_eq!((metrics.finished("plant", "handled"), metrics.finished("plant", "dead_letter")), (8.0, 2.0));
     assert_eq!(daemon.settle("cloud", 8).finished("cloud", "handled"), 8.0);
     assert_eq!((metrics.calls("plant", "ok"), metrics.calls("cloud", "ok")), (8.0, 8.0));
-    let said = daemon.wait_event("message dropped: it goes in a circle", &[("level", "ERROR"), ("topic", "round/a")]);
+    let fields = [("level", "WARN"), ("topic", "round/a")];
+    let said = daemon.wait_event("the message becomes a dead letter: it goes in a circle", &fields);
     assert_eq!((&said["broker"], &said["hops"]), (&"plant".into(), &16.into()), "{said}");
 }
 
@@ -92,7 +93,7 @@ fn the_count_goes_on_from_what_came_and_a_handlers_copy_of_it_does_not_count() {
     }
     ["16", "17", "255", "1000"].iter().for_each(|came| client.publish(&with_hops(came)));
     let metrics = daemon.settle("plant", 8);
-    assert_eq!((metrics.finished("plant", "handled"), metrics.finished("plant", "dropped_loop")), (4.0, 4.0));
+    assert_eq!((metrics.finished("plant", "handled"), metrics.finished("plant", "dead_letter")), (4.0, 4.0));
     assert_eq!(collector.waiting(), 0);
 }
 

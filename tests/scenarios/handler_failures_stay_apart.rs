@@ -65,10 +65,10 @@ fn check(mode: &str, result: &str, words: &str) {
     assert_eq!(of_bad, ["0", "1", "2", "3"], "the misbehaving handler's other messages");
     assert_eq!(metrics.calls("bad", result), BAD as f64, "calls with result {result}");
     assert_eq!((metrics.calls("bad", "ok"), metrics.calls("good", "ok")), (BAD as f64, GOOD as f64));
-    assert_eq!(metrics.finished("plant", "dropped_failed"), BAD as f64);
+    assert_eq!(metrics.finished("plant", "dead_letter"), BAD as f64);
     assert_eq!(metrics.finished("plant", "handled"), (BAD + GOOD) as f64);
     let fields = [("handler", "bad"), ("result", result), ("error", words)];
-    daemon.wait_event("the call failed, its message is dropped", &fields);
+    daemon.wait_event("the call failed, its message becomes a dead letter", &fields);
 }
 
 /// While the handler loops, and long before its deadline, others get their messages.

@@ -28,7 +28,7 @@ fn a_denied_publish_reaches_the_guest_and_the_log_and_nobody_else(protocol: Prot
 
     let metrics = daemon.settle("plant", sent.len());
     assert_eq!((metrics.calls("fails", "ok"), metrics.calls("goes-on", "ok")), (0.0, 1.0));
-    assert_eq!((metrics.finished("plant", "dropped_failed"), metrics.finished("plant", "handled")), (1.0, 2.0));
+    assert_eq!((metrics.finished("plant", "dead_letter"), metrics.finished("plant", "handled")), (1.0, 2.0));
     for handler in ["fails", "goes-on"] {
         let reason = format!(
             "handler \"{handler}\" must not publish to \"plant:forbidden/topic\": allow.publish grants \"plant:out/#\"; \

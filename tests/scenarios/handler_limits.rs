@@ -30,7 +30,7 @@ fn published(guest: &str, keys: &str) -> usize {
     broker.client(Protocol::V5).publish(&Message::new("in/a", "x"));
     let metrics = daemon.settle("plant", 1);
     let came = collector.rest().len();
-    let outcome = if came > 0 { "handled" } else { "dropped_failed" };
+    let outcome = if came > 0 { "handled" } else { "dead_letter" };
     assert_eq!(metrics.finished("plant", outcome), 1.0, "{outcome}");
     assert_eq!(metrics.published("plant"), came as f64);
     came

@@ -116,9 +116,9 @@ fn gives_up(guest: &str, keys: &str, expected_calls: f64) {
     let daemon = Daemon::start(&config);
     broker.client(Protocol::V5).publish(&Message::new("in/a", "x"));
     let metrics = daemon.settle("plant", 1);
-    assert_eq!(metrics.finished("plant", "dropped_failed"), 1.0);
+    assert_eq!(metrics.finished("plant", "dead_letter"), 1.0);
     assert_eq!(metrics.sum("tidegate_handler_calls_total", &[("handler", "fails")]), expected_calls);
-    daemon.wait_event("the call failed, its message is dropped", &[("handler", "fails"), ("level", "ERROR")]);
+    daemon.wait_event("the call failed, its message becomes a dead letter", &[("handler", "fails")]);
 }
 
 #[test]

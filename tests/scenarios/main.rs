@@ -45,6 +45,12 @@ mod handler_samples;
 
 mod dead_letters;
 mod dead_letters_page;
+mod kept_letters;
+mod kept_retry;
+
+mod kv_conflicts;
+mod kv_memory;
+mod kv_safety;
 
 mod outbox_acknowledgement;
 mod outbox_backpressure;
@@ -59,7 +65,9 @@ mod fault_daemon_frozen;
 mod fault_daemon_killed;
 mod fault_daemon_stopped;
 mod fault_direction_dropped;
+mod fault_disk_full;
 mod fault_handler_fails;
+mod fault_kv_counter;
 mod fault_overload;
 mod fault_retry_and_kill;
 mod fault_session_lost;
@@ -82,9 +90,11 @@ mod control_topic_match;
 mod operator_added;
 mod operator_brokers;
 mod operator_check_connect;
+mod operator_dead_letters;
 mod operator_guide;
 mod operator_handlers;
 mod operator_import;
+mod operator_kv;
 mod operator_publish;
 mod operator_recv;
 mod operator_subscriptions;

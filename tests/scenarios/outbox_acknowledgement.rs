@@ -25,7 +25,7 @@ fn what_is_handled_does_not_come_again(protocol: Protocol) {
 }
 
 fn what_failed_is_acknowledged_and_does_not_come_again(protocol: Protocol) {
-    acknowledged_for_good(protocol, "mode = \"reject\"", "dropped_failed");
+    acknowledged_for_good(protocol, "mode = \"reject\"", "dead_letter");
 }
 
 /// Ends the daemon when all messages have ended so; its session gets none of them again.

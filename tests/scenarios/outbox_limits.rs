@@ -152,7 +152,7 @@ fn a_rejected_call_ends_as_failed_where_it_is_not_retried(protocol: Protocol) {
     freeze(world.cloud.id(), true);
     world.send();
     let metrics = daemon.wait_metrics("what finds no room has failed", |metrics| {
-        metrics.finished("plant", "dropped_failed") == (SENT - MOST) as f64
+        metrics.finished("plant", "dead_letter") == (SENT - MOST) as f64
     });
     assert_eq!(metrics.calls("relay", "ok"), MOST as f64);
     assert_eq!(metrics.calls("relay", "retry"), (SENT - MOST) as f64, "one call, one result");

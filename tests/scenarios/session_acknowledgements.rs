@@ -168,5 +168,5 @@ fn a_publish_that_the_broker_refuses_for_good_is_counted_and_its_input_acknowled
     let Request::Publish(_, output) = peer.request() else { panic!("the output comes first") };
     peer.refuse(output, 0x87);
     assert_eq!(peer.request(), Request::PubAck(7));
-    assert_eq!(daemon.settle("plant", 1).finished("plant", "dropped_refused"), 1.0);
+    assert_eq!(daemon.settle("plant", 1).finished("plant", "dead_letter"), 1.0);
 }

@@ -280,7 +280,7 @@ fn a_publish_that_is_larger_than_the_broker_takes_is_refused_before_it_is_sent()
     peer.acknowledge(id);
     assert_eq!(peer.request(), Request::PubAck(2));
     let metrics = daemon.settle("plant", 2);
-    assert_eq!((metrics.finished("plant", "dropped_refused"), metrics.finished("plant", "handled")), (1.0, 1.0));
+    assert_eq!((metrics.finished("plant", "dead_letter"), metrics.finished("plant", "handled")), (1.0, 1.0));
     let said = daemon.wait_event("message dropped: it is larger than the broker takes", &[("topic", "out/in/large")]);
     assert!(said["bytes"].as_u64() > Some(2000) && said["limit"] == 1000 && said["level"] == "ERROR", "{said}");
 }

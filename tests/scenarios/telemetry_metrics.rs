@@ -48,7 +48,7 @@ fn received_is_finished_plus_in_progress_under_mixed_load(protocol: Protocol) {
 
     for broker in ["plant", "cloud"] {
         let metrics = daemon.settle(broker, messages.len());
-        for (outcome, count) in [("handled", EACH), ("dropped_failed", EACH), ("filtered", EACH), ("unmatched", EACH)] {
+        for (outcome, count) in [("handled", EACH), ("dead_letter", EACH), ("filtered", EACH), ("unmatched", EACH)] {
             assert_eq!(metrics.finished(broker, outcome), count as f64, "{broker}: {outcome}");
         }
         assert_eq!(metrics.finished(broker, "logged"), EACH as f64, "{broker}: logged");
@@ -69,6 +69,8 @@ fn the_page_has_every_family_and_pleases_promtool() {
 
     let families = [
         "tidegate_build_info",
+        "tidegate_dead_letter_store_messages",
+        "tidegate_dead_letter_store_bytes",
         "tidegate_broker_connected",
         "tidegate_broker_connects_total",
         "tidegate_broker_disconnects_total",

@@ -74,12 +74,16 @@ fn a_denial_is_told_with_its_reason(protocol: Protocol) {
     let events = daemon.follow("/api/v1/trace?topic=%23&count=1");
     broker.client(protocol).publish(&Message::new("in/a", "x"));
     let steps = rest(events);
-    assert_eq!(names(&steps), ["received", "matched", "queued", "call-begins", "denied", "call-ended", "ended"]);
+    assert_eq!(
+        names(&steps),
+        ["received", "matched", "queued", "call-begins", "denied", "call-ended", "kept-dead-letter", "ended"]
+    );
     assert_eq!(steps[4]["topic"], "forbidden/topic");
     let reason = "handler \"strays\" must not publish to \"plant:forbidden/topic\": allow.publish grants \"plant:out/#\"; \
                   to permit it, add \"plant:forbidden/topic\" or a filter that matches to allow.publish of [handlers.strays]";
     assert_eq!(steps[4]["reason"], reason);
-    assert_eq!((&steps[5]["result"], &steps[6]["outcome"]), (&"reject".into(), &"dropped_failed".into()));
+    assert_eq!((&steps[5]["result"], &steps[6]["reason"]), (&"reject".into(), &"reject".into()));
+    assert_eq!(steps[7]["outcome"], "dead_letter");
 }
 
 fn who_reads_nothing_holds_up_nobody(protocol: Protocol) {

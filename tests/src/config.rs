@@ -63,6 +63,12 @@ impl Config {
         self.handler(name, "misbehave.wasm", &format!("{allow}\nconfig = {{ {config} }}\n{keys}"))
     }
 
+    /// As [`Config::guest`], of a handler that may remember so much, such as `64KiB`.
+    pub fn remembering(self, name: &str, broker: &str, config: &str, kv: &str, keys: &str) -> Config {
+        let allow = format!("allow = {{ publish = [\"{broker}:out/#\"], kv = \"{kv}\" }}");
+        self.handler(name, "misbehave.wasm", &format!("{allow}\nconfig = {{ {config} }}\n{keys}"))
+    }
+
     /// Adds a subscription that runs a handler.
     pub fn subscription(self, broker: &str, topic: &str, qos: u8, handler: &str, keys: &str) -> Config {
         self.table(format!(

@@ -19,7 +19,7 @@ use crate::brokers::BrokerNames;
 use crate::causes::with_causes;
 use crate::control::config::model::Handler;
 use crate::control::config::{self, HandlerOrigins, Problem, Problems};
-use crate::path::handler::wasm::{Host, Instance, LoadError, WasmEngine};
+use crate::path::handler::wasm::{Host, Instance, KvGrant, LoadError, WasmEngine};
 
 /// The arguments of `check`.
 #[derive(Args)]
@@ -117,7 +117,8 @@ fn plugin_problems(
                 return Some(origins.plugin.problem(with_causes(&error), remedy));
             }
         };
-        let host = Arc::new(Host::new(&handler, names.clone()));
+        // Reads find nothing, as at the first start of all.
+        let host = Arc::new(Host::new(&handler, names.clone(), KvGrant::detached(&handler)));
         let error = runtime.block_on(Instance::start(&plugin, host)).err()?;
         Some(origins.plugin.problem(with_causes(&error), ""))
     };

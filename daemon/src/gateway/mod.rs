@@ -28,6 +28,7 @@ use crate::control::live::{self, Live, Retries};
 use crate::path::dead_letter::Places;
 use crate::path::handler::wasm::{EngineError, LoadError, StartError, WasmEngine};
 use crate::path::kept::Kept;
+use crate::path::kv::{self, Kvs};
 use crate::path::outbox::{self, Outboxes};
 use crate::path::park::Parks;
 use crate::path::receipt::Progress;
@@ -101,6 +102,8 @@ pub struct Gateway {
     writer: StoreWriter,
     /// Drops publishes that are too old. Aborted when this goes.
     expiry: AbortOnDropHandle<()>,
+    /// Forgets keys that have expired. Aborted when this goes.
+    sweep: AbortOnDropHandle<()>,
     /// Has dead letters handled again. Ends when a stop begins.
     retries: AbortOnDropHandle<()>,
     /// Cancelled when a stop begins: `/readyz` tells.
@@ -129,6 +132,12 @@ impl Gateway {
         let progress = Arc::new(Progress::default());
         let received = ReceivedRing::new(config.received);
         let tracer = Tracer::new(loaded.names.clone());
+        let metrics = Arc::new(Metrics::new()?);
+        let kvs = {
+            let (store, metrics) = (store.clone(), Arc::clone(&metrics));
+            Arc::new(tokio::task::spawn_blocking(move || Kvs::load(store, metrics)).await??)
+        };
+        let sweep = AbortOnDropHandle::new(tokio::spawn(kv::sweep(Arc::clone(&kvs))));
         let stopping = CancellationToken::new();
         let parks = {
             let (names, progress) = (loaded.names.clone(), Arc::clone(&progress));
@@ -140,6 +149,7 @@ impl Gateway {
             metrics,
             outboxes: Outboxes::on_disk(store.clone()),
             store,
+            kvs,
             places: Places::default(),
             parks: Arc::new(parks),
             kept: kept.clone(),
@@ -181,6 +191,7 @@ impl Gateway {
             admin_task,
             writer,
             expiry,
+            sweep,
             retries: retries_task,
             stopping,
             stop_admin,
@@ -220,6 +231,8 @@ impl Gateway {
         }
         self.expiry.abort();
         joined(self.expiry.await.err(), "the task that drops publishes which are too old panicked");
+        self.sweep.abort();
+        joined(self.sweep.await.err(), "the task that forgets expired keys panicked");
         self.stop_admin.cancel();
         // A client that keeps a connection open must not hold up the end.
         if let Ok(ended) = tokio::time::timeout(ADMIN_GRACE, self.admin_task).await {

@@ -22,6 +22,7 @@ use crate::path::dispatch::{HandlerQueue, ParallelLimit};
 use crate::path::handler::wasm::WasmEngine;
 use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHandler};
 use crate::path::kept::Kept;
+use crate::path::kv::Kvs;
 use crate::path::outbox::Outboxes;
 use crate::path::park::Parks;
 use crate::path::router::{BrokerRoutes, RouteTable, Router, of_broker};
@@ -41,6 +42,8 @@ pub struct Shared {
     pub store: Store,
     /// What waits to be published.
     pub outboxes: Arc<Outboxes>,
+    /// What handlers remember.
+    pub kvs: Arc<Kvs>,
     /// Which topics have dead letters.
     pub places: Places,
     /// Messages that are kept on the disk.
@@ -130,6 +133,7 @@ impl Stages {
             loaded: Arc::clone(&self.loaded),
             brokers: brokers.map(running).collect(),
             handlers: handlers.map(RunningHandler::view).collect(),
+            kvs: Arc::clone(&self.shared.kvs),
             parks: Arc::clone(&self.shared.parks),
         }
     }
@@ -197,6 +201,7 @@ impl Stages {
         for (name, change) in difference.handlers.iter().filter(|(_, change)| *change != Change::Added) {
             self.change_handler(name, *change, ready.remove(name)).await;
         }
+        self.shared.kvs.configure(&self.loaded.config.handlers);
         self.forget_subscriptions(&old);
     }
 
@@ -382,6 +387,7 @@ async fn ready(
             // The numbers of the brokers that come with this configuration count once it runs.
             brokers: shared.names.clone(),
             outboxes: Arc::clone(&shared.outboxes),
+            kvs: Arc::clone(&shared.kvs),
             places: shared.places.clone(),
             kept: shared.kept.clone(),
             meters: shared.metrics.handler(&name),

@@ -45,6 +45,9 @@ pub struct Metrics {
     handler_retries: IntCounterVec,
     handler_retrying: IntGaugeVec,
     handler_instances: IntGaugeVec,
+    handler_conflicts: IntCounterVec,
+    kv_keys: IntGaugeVec,
+    kv_bytes: IntGaugeVec,
     handler_paused: IntGaugeVec,
     handler_quarantined: IntGaugeVec,
     handler_parked_messages: IntGaugeVec,
@@ -142,6 +145,13 @@ impl Metrics {
                 &["handler"],
             )?,
             handler_instances: families.gauge("handler_instances", "Instances ready to be called.", &["handler"])?,
+            handler_conflicts: families.counter(
+                "handler_conflicts_total",
+                "Calls that are run again because another call changed what they read.",
+                &["handler"],
+            )?,
+            kv_keys: families.gauge("kv_keys", "Keys that the handler remembers.", &["handler"])?,
+            kv_bytes: families.gauge("kv_bytes", "Bytes that count towards the handler's allow.kv.", &["handler"])?,
             handler_paused: families.gauge(
                 "handler_paused",
                 "1 while the handler is paused by command.",
@@ -261,6 +271,7 @@ impl Metrics {
             retries: self.handler_retries.with_label_values(&[name]),
             retrying: self.handler_retrying.with_label_values(&[name]),
             instances: self.handler_instances.with_label_values(&[name]),
+            conflicts: self.handler_conflicts.with_label_values(&[name]),
             paused: self.handler_paused.with_label_values(&[name]),
             quarantined: self.handler_quarantined.with_label_values(&[name]),
             parked_messages: self.handler_parked_messages.with_label_values(&[name]),
@@ -269,6 +280,20 @@ impl Metrics {
             dead_letters: Reason::ALL.map(|reason| self.dead_letters.with_label_values(&[name, reason.label()])),
             dead_letters_dropped: self.dead_letters_dropped.with_label_values(&[name]),
         })
+    }
+
+    /// Handles for what one handler remembers, which may be there without the handler.
+    pub fn kv(&self, handler: &str) -> KvMeters {
+        KvMeters {
+            keys: self.kv_keys.with_label_values(&[handler]),
+            bytes: self.kv_bytes.with_label_values(&[handler]),
+        }
+    }
+
+    /// Removes the children of what a handler remembered.
+    pub fn forget_kv(&self, handler: &str) {
+        forget(&self.kv_keys, &[handler]);
+        forget(&self.kv_bytes, &[handler]);
     }
 
     /// Removes the children of a broker, its subscriptions' included. Called once its session has ended: handles that are
@@ -311,6 +336,7 @@ impl Metrics {
             forget(family, &[name]);
         }
         forget(&self.handler_retries, &[name]);
+        forget(&self.handler_conflicts, &[name]);
         for family in [&self.handler_queue, &self.handler_retrying, &self.handler_instances] {
             forget(family, &[name]);
         }
@@ -342,6 +368,14 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
         Ok(page)
     }
+}
+
+/// Handles for what one handler remembers.
+pub struct KvMeters {
+    /// Keys.
+    pub keys: IntGauge,
+    /// As they count towards the quota.
+    pub bytes: IntGauge,
 }
 
 /// Removes one child. That there is none to take away is no error.
@@ -623,6 +657,8 @@ pub struct HandlerMeters {
     pub retrying: IntGauge,
     /// Instances ready to be called.
     pub instances: IntGauge,
+    /// Calls that are run again at once, because another changed what they read.
+    pub conflicts: IntCounter,
     paused: IntGauge,
     quarantined: IntGauge,
     parked_messages: IntGauge,

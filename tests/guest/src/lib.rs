@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
-use tidegate_sdk::{Message, Outgoing, Result, clock, config, error, info, publish, reject, retry};
+use tidegate_sdk::{Message, OrFail, Outgoing, Result, clock, config, error, info, kv, publish, reject, retry};
 
 /// `[handlers.NAME.config]`.
 #[derive(Deserialize)]
@@ -19,7 +19,7 @@ struct Config {
     trigger: Option<String>,
     /// It goes wrong only in the first so many attempts at a message, which is then echoed.
     attempts: Option<u32>,
-    /// `slow`, `hold` and `interval`: how long a call takes. `retry`: the least delay that is asked for. Milliseconds.
+    /// `slow`, `hold`, `interval` and `count`: how long a call takes. `retry`: the least delay that is asked for. Milliseconds.
     #[serde(default)]
     ms: u64,
     /// `many`: publishes of one call.
@@ -83,6 +83,15 @@ enum Mode {
     Many,
     /// Writes each kind of log line, then echoes.
     Log,
+    /// Adds one to what it remembers under the key `count`, with `ms` of spinning in between, and publishes the sum and the payload,
+    /// apart by a space.
+    Count,
+    /// Echoes only what it does not remember, by its payload, and remembers it.
+    Once,
+    /// Does what the payload says with what it remembers, and publishes the answers: see [`remember`].
+    Kv,
+    /// `init` reads and writes what the handler remembers, and logs what came of it; then as `kv`.
+    InitKv,
     /// `init` returns an error.
     InitFails,
     /// `init` publishes; the refusal is its error.
@@ -100,6 +109,15 @@ fn init() -> Result {
         Mode::InitPublishes => Ok(publish(Outgoing::new(config.topic.clone(), "from init"))?),
         Mode::SpinInit => spin(),
         Mode::InitTraps => panic!("asked to panic in init"),
+        Mode::InitKv => {
+            let read = format!(
+                "{:?}",
+                kv::get("a").map(|value| value.map(|value| String::from_utf8_lossy(&value).into_owned()))
+            );
+            let written = format!("{:?}", kv::set("a", "from init"));
+            info!(read, written; "kv in init");
+            Ok(())
+        }
         _ => Ok(()),
     }
 }
@@ -149,6 +167,9 @@ fn misbehave(config: &Config, message: &Message) -> Result {
             log_in_every_way(message);
             echo(config, message)
         }
+        Mode::Count => count(config, message),
+        Mode::Once => once(config, message),
+        Mode::Kv | Mode::InitKv => remember(config, message),
     }
 }
 
@@ -156,6 +177,63 @@ fn echo(config: &Config, message: &Message) -> Result {
     let mut echo = Outgoing::new(format!("out/{}", message.topic), message.payload.clone()).qos(message.qos);
     echo.broker = config.broker.clone();
     publish(echo)?;
+    Ok(())
+}
+
+fn count(config: &Config, message: &Message) -> Result {
+    let count = kv::get_json::<u64>("count")?.unwrap_or(0) + 1;
+    spin_for(config.ms);
+    kv::set_json("count", &count)?;
+    let text = format!("{count} {}", message.text()?);
+    let mut outgoing = Outgoing::new(format!("out/{}", message.topic), text).qos(message.qos);
+    outgoing.broker = config.broker.clone();
+    publish(outgoing)?;
+    Ok(())
+}
+
+fn once(config: &Config, message: &Message) -> Result {
+    let key = message.text()?;
+    if kv::get(key)?.is_some() {
+        return Ok(());
+    }
+    kv::set(key, "")?;
+    echo(config, message)
+}
+
+/// Commands apart by `;`, words by spaces: `set KEY VALUE [MILLISECONDS]`, `fill KEY BYTES`, `get KEY`, `delete KEY`, `keys PREFIX [LIMIT]`,
+/// `hold MILLISECONDS`, `reject`. What they answer is published in their order, apart by `;`.
+fn remember(config: &Config, message: &Message) -> Result {
+    let mut answers = Vec::new();
+    for command in message.text()?.split(';') {
+        let words: Vec<&str> = command.split(' ').collect();
+        let number = |text: &str| text.parse::<u64>().or_reject("the guest takes a number here");
+        let answer = match words[..] {
+            ["set", key, value] => kv::set(key, value).map(|()| "ok".to_owned()),
+            ["set", key, value, ttl] => {
+                kv::set_with_ttl(key, value, Duration::from_millis(number(ttl)?)).map(|()| "ok".to_owned())
+            }
+            ["fill", key, bytes] => kv::set(key, vec![b'x'; usize::try_from(number(bytes)?).or_reject("too many")?])
+                .map(|()| "ok".to_owned()),
+            ["get", key] => kv::get(key)
+                .map(|value| value.map_or("none".to_owned(), |value| String::from_utf8_lossy(&value).into_owned())),
+            ["delete", key] => kv::delete(key).map(|()| "ok".to_owned()),
+            ["keys", prefix] => kv::keys(prefix, 1_000).map(|keys| keys.join(",")),
+            ["keys", prefix, limit] => {
+                kv::keys(prefix, u32::try_from(number(limit)?).or_reject("too many")?).map(|keys| keys.join(","))
+            }
+            ["hold", milliseconds] => {
+                info!("holding");
+                spin_for(number(milliseconds)?);
+                Ok("held".to_owned())
+            }
+            ["reject"] => return Err(reject("asked to reject")),
+            _ => return Err(reject(format!("the guest does not know the command {command:?}"))),
+        };
+        answers.push(answer.unwrap_or_else(|error| error.to_string()));
+    }
+    let mut answer = Outgoing::new(format!("out/{}", message.topic), answers.join(";")).qos(message.qos);
+    answer.broker = config.broker.clone();
+    publish(answer)?;
     Ok(())
 }
 
@@ -286,6 +364,18 @@ mod tests {
     fn a_flaky_handler_panics_when_asked_to() {
         let config = json!({ "mode": "flaky", "traps": 1.0 });
         let _never = Host::new().config(&config).call(handle, &message("t", ""));
+    }
+
+    #[test]
+    fn it_remembers_what_it_is_told_to() {
+        let script = "set a 1;get a;get b;keys ;delete a;get a;fill c 3;get c;keys  1";
+        let outcome = Host::new().config(&json!({ "mode": "kv" })).call(handle, &message("t", script));
+        assert_eq!(outcome.sent()[0].payload, b"ok;1;none;a;ok;none;ok;xxx;c");
+        let counted = Host::new().config(&json!({ "mode": "count" })).remembers("count", "41");
+        assert_eq!(counted.call(handle, &message("t", "x")).sent()[0].payload, b"42 x");
+        let once = Host::new().config(&json!({ "mode": "once" }));
+        assert_eq!(once.call(handle, &message("t", "x")).sent().len(), 1);
+        assert_eq!(once.remembers("x", "").call(handle, &message("t", "x")).sent(), []);
     }
 
     #[test]

@@ -48,7 +48,9 @@ const CALLS: &str = "daemon/src/path/handler/instance.rs";
 const FEEDER: &str = "daemon/src/path/session/feeder.rs";
 const HELD: &str = "daemon/src/path/dispatch/held.rs";
 const INSTANCE: &str = "daemon/src/path/handler/wasm/instance.rs";
+const KEEP: &str = "daemon/src/path/dead_letter/keep.rs";
 const LANES: &str = "daemon/src/path/dispatch/lanes.rs";
+const LINK: &str = "daemon/src/path/session/link.rs";
 const LETTERS: &str = "daemon/src/path/outbox/dead_letter.rs";
 const OUTBOX: &str = "daemon/src/path/outbox/queue.rs";
 const OUTBOXES: &str = "daemon/src/path/outbox/mod.rs";
@@ -57,6 +59,9 @@ const QUEUE: &str = "daemon/src/path/dispatch/queue.rs";
 const RECEIPT: &str = "daemon/src/path/receipt.rs";
 const RING: &str = "daemon/src/path/session/ring.rs";
 const ROUTER: &str = "daemon/src/path/router/mod.rs";
+
+/// What a row of the fault bench says of outputs that do not come.
+const LOST: &str = "lost:|stands still before";
 
 /// A row whose name is long.
 const FAULT_ALL: &str =
@@ -180,7 +185,7 @@ pub const PROMISES: &[Promise] = &[
         edits: &[Edit {
             file: RECEIPT,
             old: "!matches!(self, Outcome::Returned | Outcome::DroppedShutdown)",
-            new: "!matches!(self, Outcome::Returned | Outcome::DroppedShutdown | Outcome::DroppedFailed)",
+            new: "!matches!(self, Outcome::Returned | Outcome::DroppedShutdown | Outcome::DeadLetter)",
         }],
         rows: &[Row {
             test: "outbox_acknowledgement::what_failed_is_acknowledged_and_does_not_come_again::on_5",
@@ -317,10 +322,64 @@ pub const PROMISES: &[Promise] = &[
             old: "(entry.state, entry.tried) = (State::Unsent, true);",
             new: "entry.tried = true;",
         }],
-        rows: &[Row {
-            test: "outbox_bridges::a_target_broker_that_restarts_gets_everything_in_order::on_5",
-            red: "the missing messages",
+        rows: &[
+            Row {
+                test: "outbox_bridges::a_target_broker_that_restarts_gets_everything_in_order::on_5",
+                red: "the missing messages",
+            },
+            Row { test: "fault_socket_stalled::a_target_that_stalls_is_given_up_and_nothing_is_lost", red: LOST },
+            Row {
+                test: "fault_direction_dropped::a_target_that_is_heard_or_hears_in_one_direction_alone_loses_nothing",
+                red: LOST,
+            },
+        ],
+    },
+    Promise {
+        name: "wait-for-ever-for-a-silent-broker",
+        sentence: "a connection of which nothing comes any more is given up with its keep alive",
+        edits: &[Edit {
+            file: LINK,
+            old: "                if !self.heard {",
+            new: "                if !self.heard && self.connecting {",
         }],
+        rows: &[
+            Row {
+                test: "session_watchdogs::each_silence_has_its_deadline_its_sentence_and_its_count",
+                red: "the broker does not answer pings",
+            },
+            Row {
+                test: "fault_socket_stalled::a_source_that_stalls_is_given_up_and_nothing_is_lost",
+                red: "the daemon connects again: not within",
+            },
+            Row {
+                test: "fault_direction_dropped::a_source_that_is_heard_or_hears_in_one_direction_alone_loses_nothing",
+                red: "the daemon connects again: not within",
+            },
+        ],
+    },
+    Promise {
+        name: "take-a-packet-identifier-for-a-message",
+        sentence: "what comes again on another connection is handled again, whatever came with its packet identifier before",
+        edits: &[Edit {
+            file: POLLER,
+            old: "let token = Some(AckToken::new(right, hand));",
+            new: "static TAKEN: std::sync::Mutex<std::collections::BTreeSet<(String, u16)>> =
+            std::sync::Mutex::new(std::collections::BTreeSet::new());
+        let came = (self.connection.core.broker.name.to_string(), arrival.packet);
+        let first = TAKEN.lock().is_ok_and(|mut taken| taken.insert(came));
+        let token = AckToken::new(right, hand);
+        if arrival.dup && !first {
+            return token.settle();
+        }
+        let token = Some(token);",
+        }],
+        rows: &[
+            Row {
+                test: "session_acknowledgements::a_message_that_was_not_started_is_left_to_a_resumed_session::on_5",
+                red: "the daemon sends a packet",
+            },
+            Row { test: "fault_broker_killed::nothing_is_lost_and_each_topic_stays_in_order::on_5", red: LOST },
+        ],
     },
     Promise {
         name: "publish-in-another-order",
@@ -424,19 +483,59 @@ pub const PROMISES: &[Promise] = &[
     },
     Promise {
         name: "forget-the-dead-letter",
-        sentence: "a message that failed for good becomes a dead letter where one is configured",
+        sentence: "a message that failed for good becomes a dead letter",
         edits: &[Edit {
             file: CALLS,
-            old: "        let Some(letters) = &self.dead_letters else {
-            self.meters.end_to_end.observe(message.arrived.elapsed().as_secs_f64());
-            return part.end(Outcome::DroppedFailed);",
-            new: "        let Some(letters) = self.dead_letters.as_ref().filter(|_| false) else {
-            self.meters.end_to_end.observe(message.arrived.elapsed().as_secs_f64());
-            return part.end(Outcome::DroppedFailed);",
+            old: "        let input = Input { message, subscription, attempts: tries.begun(), again };
+        self.post(self.dead_letters.of_call(input, part, error, given_up)).await;",
+            new: "        drop((message, subscription, tries, again, error, given_up));
+        part.end(Outcome::DroppedFailed);",
+        }],
+        rows: &[
+            Row {
+                test: "dead_letters::a_message_that_is_rejected_becomes_a_dead_letter_and_the_others_go_on::on_5",
+                red: "left: (2.0, 0.0)",
+            },
+            Row {
+                test: "kept_letters::a_message_that_fails_for_good_is_kept_whole_and_survives::on_5",
+                red: "left: (2.0, 0.0)",
+            },
+        ],
+    },
+    Promise {
+        name: "ack-before-letter-kept",
+        sentence: "a message that failed is acknowledged only once it is on the disk",
+        edits: &[Edit {
+            file: KEEP,
+            old: "                    store.submit(rows, move || {
+                        if let Some(again) = again {
+                            again.removed(Outcome::DeadLetter);
+                        }
+                        end.safe();
+                    });",
+            new: "                    drop(again);
+                    end.safe();
+                    store.submit_later(rows);",
         }],
         rows: &[Row {
-            test: "dead_letters::a_message_that_is_rejected_becomes_a_dead_letter_and_the_others_go_on::on_5",
-            red: "left: (2.0, 0.0)",
+            test: "kept_letters::what_is_acknowledged_is_kept_when_the_daemon_is_killed::on_5",
+            red: "what was acknowledged is kept",
+        }],
+    },
+    Promise {
+        name: "retry-forgets-before-effects",
+        sentence: "a dead letter that is retried stays in the store until what comes of it is safe",
+        edits: &[Edit {
+            file: "daemon/src/control/live/retry.rs",
+            old: "Record::Parked(message) | Record::DeadLetter(message, _) => self.handle(&message, again),",
+            new: "Record::Parked(message) | Record::DeadLetter(message, _) => {
+                self.kept.store().submit(vec![again.removal()], || {});
+                self.handle(&message, again)
+            }",
+        }],
+        rows: &[Row {
+            test: "kept_retry::one_whose_effects_are_not_safe_is_still_there_when_the_daemon_is_killed::on_5",
+            red: "its output was not acknowledged",
         }],
     },
     Promise {

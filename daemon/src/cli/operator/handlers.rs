@@ -9,7 +9,7 @@ use super::show;
 use crate::cli::client::{Client, Failure, Request};
 use crate::cli::console::Console;
 use crate::cli::table::{Look, table};
-use crate::control::admin::resource::{Handler, HandlerState};
+use crate::control::admin::resource::Handler;
 
 /// `[handlers.NAME]`.
 #[derive(Debug)]
@@ -127,6 +127,13 @@ impl Resource for HandlerKeys {
                 "Whether it may read the machine: model, load, memory, uptime [default: no]",
             ),
             key(
+                "allow-kv",
+                &["allow", "kv"],
+                Text,
+                "SIZE",
+                "How much it may remember, such as 1MiB [default: nothing]",
+            ),
+            key(
                 "config",
                 &["config"],
                 Table,
@@ -241,24 +248,13 @@ impl Handlers {
             }
             Command::Pause(Name { name }) => {
                 let answer = client.send(Request::post(&["handlers", &name, "pause"], None)).await?;
-                console.show(json, &answer, |handler: Handler| told(&handler))
+                console.done(json, &answer, format_args!("handler {name} is paused"))
             }
             Command::Resume(Name { name }) => {
                 let answer = client.send(Request::post(&["handlers", &name, "resume"], None)).await?;
-                console.show(json, &answer, |handler: Handler| told(&handler))
+                console.done(json, &answer, format_args!("handler {name} is resumed"))
             }
         }
-    }
-}
-
-/// How a handler stands after it was paused or resumed.
-fn told(handler: &Handler) -> String {
-    let Handler { name, state, parked, .. } = handler;
-    match (state, parked.messages) {
-        (HandlerState::Open, _) => format!("handler {name} gets its messages"),
-        (state, 0) => format!("handler {name} is {state}"),
-        (state, 1) => format!("handler {name} is {state}, and 1 message is kept for it"),
-        (state, messages) => format!("handler {name} is {state}, and {messages} messages are kept for it"),
     }
 }
 
@@ -318,14 +314,14 @@ mod tests {
             "handlers add h --plugin p.wasm --instances 2 --isolation per-message --call-deadline 1s --max-memory 1MiB \
              --queue 3 --queue-bytes 1KiB --overload drop-oldest --retry-max 5 --retry-backoff 1s..1m \
              --retry-max-time 10m --quarantine-after 2 --quarantine-for 1s --max-publishes 0 --max-publish-bytes 1B \
-             --dead-letter-broker a --dead-letter-topic dead/h --allow-publish a:x/# --allow-publish b:y,z --default-broker a --allow-system --config unit=F --config limit=3",
+             --dead-letter-broker a --dead-letter-topic dead/h --allow-publish a:x/# --allow-publish b:y,z --default-broker a --allow-system --allow-kv 1MiB --config unit=F --config limit=3",
             add,
             json!({"name": "h", "plugin": "p.wasm", "instances": 2, "isolation": "per-message", "call-deadline": "1s",
                 "max-memory": "1MiB", "queue": 3, "queue-bytes": "1KiB", "overload": "drop-oldest",
                 "retry": {"max": 5, "backoff": "1s..1m", "max-time": "10m"},
                 "quarantine": {"after": 2, "for": "1s"}, "max-publishes": 0,
                 "max-publish-bytes": "1B", "dead-letter": {"broker": "a", "topic": "dead/h"}, "default-broker": "a",
-                "allow": {"publish": ["a:x/#", "b:y,z"], "system": true},
+                "allow": {"publish": ["a:x/#", "b:y,z"], "system": true, "kv": "1MiB"},
                 "config": {"unit": "F", "limit": 3}}),
         );
         let set = "PATCH /api/v1/handlers/h";
@@ -359,7 +355,7 @@ mod tests {
             "retry": {"max": 3, "backoff": "100ms..10s", "max-time": "30s"}, "retrying": 1,
             "quarantine": {"after": 5, "for": "30s"},
             "max-publishes": 64, "max-publish-bytes": "1MiB", "dead-letter": {"broker": "b", "topic": "dead"},
-            "allow-publish": ["b:x/#"], "allow-system": false, "config": {"unit": "***"},
+            "allow-publish": ["b:x/#"], "allow-system": false, "allow-kv": null, "config": {"unit": "***"},
             "calls": {"ok": 5, "reject": 1, "trap": 2},
             "dead-letters": {"reject": 1, "trap": 1}, "dead-letters-dropped": 1, "waiting": 4, "state": "paused",
             "quarantined-until": null, "parked": {"messages": 12, "bytes": 120},
@@ -376,15 +372,7 @@ kelvin   plugins/c.wasm  0123456789ab  2          open               8      3   
         keeps_all["state"] = json!("open");
         keeps_all["parked"] = json!({"messages": 0, "bytes": 0});
         check_shown("handlers list", &Value::from(vec![handler.clone(), keeps_all]), output);
-        let told = |state: &str, parked: u64, line: &str| {
-            let mut handler = handler.clone();
-            handler["state"] = json!(state);
-            handler["parked"]["messages"] = json!(parked);
-            check_shown("handlers pause celsius", &handler, line);
-        };
-        told("paused", 0, "handler celsius is paused\n");
-        told("paused", 1, "handler celsius is paused, and 1 message is kept for it\n");
-        told("replaying", 12, "handler celsius is replaying, and 12 messages are kept for it\n");
-        told("open", 0, "handler celsius gets its messages\n");
+        check_shown("handlers pause celsius", &handler, "handler celsius is paused\n");
+        check_shown("handlers resume celsius", &handler, "handler celsius is resumed\n");
     }
 }

@@ -274,6 +274,8 @@ pub struct Handler {
     pub default_broker: Option<String>,
     /// `BROKER:FILTER`.
     pub allow_publish: Vec<String>,
+    /// How much it may remember, such as `1MiB`; null is nothing.
+    pub allow_kv: Option<String>,
     /// Whether it may read the machine.
     pub allow_system: bool,
     /// With `***` in place of every text.

@@ -440,6 +440,8 @@ pub struct DeadLetterTopic {
 pub struct Allow {
     /// Where it may publish.
     pub publish: Vec<PublishGrant>,
+    /// Bytes that it may remember; none where it may remember nothing.
+    pub kv: Option<usize>,
     /// Whether it may read the machine.
     pub system: bool,
 }

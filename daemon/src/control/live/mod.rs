@@ -41,6 +41,7 @@ use crate::control::config::runtime::Section;
 use crate::path::dispatch::ParallelLimit;
 use crate::path::handler::HandlerView;
 use crate::path::kept::Kept;
+use crate::path::kv::Kvs;
 use crate::path::outbox::Outboxes;
 use crate::path::park::Parks;
 use crate::path::session::Session;
@@ -62,6 +63,8 @@ pub struct Running {
     pub brokers: Vec<RunningBroker>,
     /// In the order of the configuration.
     pub handlers: Vec<HandlerView>,
+    /// What handlers remember.
+    pub kvs: Arc<Kvs>,
     /// What is parked for handlers.
     pub parks: Arc<Parks>,
 }

@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::{Live, Running, RunningBroker, park};
 use crate::control::admin::resource::{
-    Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, DeadLetterTopic, Handler, HandlerSummary, MASK,
-    Messages, OnMessage, Origin, Outbox, Quarantine, Retry, Setting, Source, Status, StatusMessage, Subscription,
+    Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, DeadLetterTopic, Handler, HandlerSummary, Kept,
+    MASK, Messages, OnMessage, Origin, Outbox, Quarantine, Retry, Setting, Source, Status, StatusMessage, Subscription,
     SubscriptionState, Tls, Transport, When,
 };
 use crate::control::config::secret::PasswordSource;
@@ -316,6 +316,7 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
             .map(|grant| format!("{}:{}", broker(grant.broker).unwrap_or_default(), grant.filter))
             .collect(),
         allow_system: config.allow.system,
+        allow_kv: config.allow.kv.map(|bytes| format_size(bytes as u64)),
         config: masked(&config.config),
         calls: calls.map(|(result, count)| (result.label().to_owned(), count)).collect::<BTreeMap<_, _>>(),
         dead_letters: dead_letters
@@ -408,6 +409,7 @@ fn masked(config: &Map<String, Value>) -> Map<String, Value> {
     config.iter().map(|(key, value)| (key.clone(), mask(value))).collect()
 }
 
-fn time(time: SystemTime) -> String {
+/// In RFC 3339, with milliseconds.
+pub(super) fn time(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::field::display;
 
+use super::reruns::Reruns;
 use super::wasm::{Call, Host, Instance, Plugin, StartError};
 use super::{CallError, CallResult, Publish};
 use crate::chance;
@@ -22,6 +23,7 @@ use crate::control::config::model::{Handler, Isolation};
 use crate::message::{HOP_LIMIT, Message};
 use crate::path::dead_letter::{DeadLetters, Input, Letter};
 use crate::path::dispatch::{GivenUp, HandlerQueue, Job, Permit, Sign, Turn, Work};
+use crate::path::kv::{Ready, Transaction};
 use crate::path::outbox::{Completion, Effects, Outboxes, Room, Submitted, Touch};
 use crate::path::receipt::Outcome;
 use crate::path::session::Fate;
@@ -222,6 +224,23 @@ fn not_started(error: StartError) -> CallError {
     }
 }
 
+/// A call that has run.
+struct Called {
+    result: Result<Vec<Publish>, CallError>,
+    /// What it read and wrote.
+    kv: Transaction,
+}
+
+/// What became of a call that has run.
+enum Settled<'a> {
+    /// Another one changed what it read: it has to run again.
+    Overtaken(Job),
+    /// It failed.
+    Failed(Box<Job>, CallError),
+    /// Its effects are handed on, and may wait for room.
+    Submitted(Option<Room<'a>>),
+}
+
 impl InstanceParts {
     /// One job from its call to the hand-over of what it published; how long the call took.
     async fn run(&self, turn: &Turn, mut job: Job, permit: Permit) -> Duration {
@@ -237,34 +256,47 @@ impl InstanceParts {
             let version = self.plugin.hash().to_string();
             trace.call_begins(&self.handler.name, &job.subscription.name, version, attempt);
         }
-        let result = tokio::select! {
-            biased;
-            result = self.call(turn.shard, &job, attempt) => Some(result),
-            () = self.ending.cut.cancelled() => None,
+        let mut reruns = Reruns::of(self.host.kv());
+        let settled = loop {
+            let called = tokio::select! {
+                biased;
+                called = self.call(turn.shard, &job, attempt, &mut reruns) => called,
+                () = self.ending.cut.cancelled() => {
+                    self.ending.given_up.fetch_add(1, Ordering::Relaxed);
+                    // What is on the disk stays there.
+                    if job.again.is_none() {
+                        job.part.end(Outcome::DroppedPurged);
+                    }
+                    return started.elapsed();
+                }
+            };
+            match self.settle(turn, job, called, started) {
+                Settled::Overtaken(again) => job = again,
+                settled => break settled,
+            }
+            reruns.overtaken();
+            self.meters.conflicts.inc();
         };
         let took = started.elapsed();
-        if let (Some(trace), Some(result)) = (job.part.trace(), &result) {
-            trace.call_ended(&self.handler.name, result, took);
-        }
-        drop(permit);
-        match result {
-            Some(result) => self.finish(turn, job, result, took).await,
-            None => {
-                self.ending.given_up.fetch_add(1, Ordering::Relaxed);
-                // What is on the disk stays there.
-                if job.again.is_none() {
-                    job.part.end(Outcome::DroppedPurged);
-                }
-            }
+        // Who waits for room holds up no other call.
+        drop((permit, reruns));
+        match settled {
+            Settled::Submitted(Some(room)) => self.admitted(room).await,
+            Settled::Failed(job, error) => self.failed(turn, *job, &error).await,
+            Settled::Submitted(None) | Settled::Overtaken(_) => {}
         }
         took
     }
 
     /// Calls the shard's instance, which is made anew where it was used up. A call that is dropped in the middle uses it up.
-    async fn call(&self, shard: usize, job: &Job, attempt: u32) -> Result<Vec<Publish>, CallError> {
+    async fn call(&self, shard: usize, job: &Job, attempt: u32, reruns: &mut Reruns<'_>) -> Called {
+        reruns.begin().await;
         let mut counted = match self.instances.take(shard) {
             Some(counted) => counted,
-            None => self.start().await.map_err(not_started)?,
+            None => match self.start().await {
+                Ok(counted) => counted,
+                Err(error) => return Called { result: Err(not_started(error)), kv: Transaction::default() },
+            },
         };
         let captures = job.subscription.topic.captures(&job.message.topic).unwrap_or_default();
         let call = Call {
@@ -275,23 +307,43 @@ impl InstanceParts {
             trace: job.part.trace(),
         };
         let result = counted.instance.call(call).await;
+        let kv = counted.instance.take_kv();
         let reusable = result.as_ref().map_or_else(CallError::keeps_instance, |_| true);
         if reusable && self.handler.isolation == Isolation::Reuse {
             self.instances.put(shard, counted);
         }
-        result
+        reruns.end(&kv).await;
+        Called { result, kv }
     }
 
-    async fn finish(&self, turn: &Turn, job: Job, result: Result<Vec<Publish>, CallError>, took: Duration) {
+    /// A call has run: its effects are handed on as a whole, unless what it read is not so any more.
+    fn settle(&self, turn: &Turn, job: Job, called: Called, started: Instant) -> Settled<'_> {
+        let Called { result, kv } = called;
+        let grant = self.host.kv().filter(|_| !kv.is_empty());
+        let failed_on = |error: &CallError| matches!(error, CallError::Deadline(_) | CallError::Memory(_));
+        let ready = match (&result, grant) {
+            (_, None) => None,
+            (Ok(_), Some(grant)) => match grant.kv.ready(kv, grant.quota) {
+                Some(ready) => Some(ready),
+                None => return Settled::Overtaken(job),
+            },
+            // What it decided, it decided on what is not so. But the limits of a call are also those of its reruns.
+            (Err(error), Some(grant)) if !failed_on(error) && grant.kv.misread(&kv) => return Settled::Overtaken(job),
+            (Err(_), Some(_)) => None,
+        };
+        let took = started.elapsed();
         self.meters.duration.observe(took.as_secs_f64());
+        if let Some(trace) = job.part.trace() {
+            trace.call_ended(&self.handler.name, &result, took);
+        }
         match result {
             Ok(publishes) => {
                 turn.shows(Sign::Works, String::new);
-                self.publish(turn, job, publishes, took).await;
+                self.submit(job, publishes, ready, took)
             }
             Err(error) => {
                 self.called(&job.message, error.result(), took);
-                self.failed(turn, job, &error).await;
+                Settled::Failed(Box::new(job), error)
             }
         }
     }
@@ -305,9 +357,9 @@ impl InstanceParts {
         });
     }
 
-    /// Hands a call's publishes to the outboxes, and waits until they have room for them. Where one rejects them, the call has
-    /// failed: it counts as ok only once that is not so.
-    async fn publish(&self, turn: &Turn, job: Job, mut publishes: Vec<Publish>, took: Duration) {
+    /// Hands a call's effects to the outboxes. Where one rejects its publishes, the call has failed: it counts as ok, and what it
+    /// writes takes effect, only once that is not so.
+    fn submit(&self, job: Job, mut publishes: Vec<Publish>, ready: Option<Ready<'_>>, took: Duration) -> Settled<'_> {
         let Job { message, subscription, part, limit, tries, again } = job;
         publishes.iter_mut().for_each(|publish| publish.message.hops = Some(message.next_hop()));
         let cause = self.outboxes.cause(&message, &publishes);
@@ -324,21 +376,26 @@ impl InstanceParts {
             order,
             ..Completion::new(part, message.arrived, Arc::clone(&self.meters))
         };
-        let mut effects = Effects::from(publishes);
+        let mut effects = Effects { publishes, commit: ready.as_ref().and_then(Ready::commit) };
         if let Some(again) = &again {
             effects.commit.get_or_insert_default().rows.push(again.removal_with_effects());
         }
-        let accepted = || self.called(&message, CallResult::Ok, took);
+        let accepted = || {
+            self.called(&message, CallResult::Ok, took);
+            if let Some(ready) = ready {
+                ready.apply();
+            }
+        };
         match self.outboxes.submit(effects, completion, accepted) {
-            Submitted::Done => {}
-            Submitted::Waits(room) => self.admitted(room).await,
+            Submitted::Done => Settled::Submitted(None),
+            Submitted::Waits(room) => Settled::Submitted(Some(room)),
             Submitted::Rejected(Completion { part, .. }, full) => {
                 if let Some(again) = &again {
                     again.has_no_effects();
                 }
                 let error = CallError::NoRoom(full);
                 self.called(&message, error.result(), took);
-                self.failed(turn, Job { message, subscription, part, limit, tries, again }, &error).await;
+                Settled::Failed(Box::new(Job { message, subscription, part, limit, tries, again }), error)
             }
         }
     }

@@ -1,10 +1,11 @@
 //! Handlers: configured uses of plugins, and what a call of one gives back.
 //!
 //! Owns: the vocabulary of calls. `running.rs` makes, replaces and ends a handler; `instance.rs` has its runners, which call
-//! the instance of a job's shard; `wasm/` is the only place that knows wasmtime. Fed by `path/dispatch`; feeds `path/outbox`.
+//! the instance of a job's shard, `reruns.rs` the calls that others overtook; `wasm/` is the only place that knows wasmtime. Fed by `path/dispatch`; feeds `path/outbox`.
 
 mod instance;
 mod parking;
+mod reruns;
 mod running;
 pub mod wasm;
 

@@ -13,12 +13,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::instance::{Counted, Ending, InstanceParts, Instances, LastFailure, serve};
 use super::parking;
-use super::wasm::{Host, Plugin, PluginHash, StartError};
+use super::wasm::{Host, KvGrant, Plugin, PluginHash, StartError};
 use crate::brokers::BrokerNames;
 use crate::control::config::model::Handler;
 use crate::path::dead_letter::{DeadLetters, Places};
 use crate::path::dispatch::HandlerQueue;
 use crate::path::kept::Kept;
+use crate::path::kv::Kvs;
 use crate::path::outbox::Outboxes;
 use crate::path::park::Park;
 use crate::telemetry::metrics::HandlerMeters;
@@ -34,6 +35,8 @@ pub struct HandlerParts {
     pub brokers: BrokerNames,
     /// Where its publishes go.
     pub outboxes: Arc<Outboxes>,
+    /// What handlers remember.
+    pub kvs: Arc<Kvs>,
     /// Which topics have dead letters.
     pub places: Places,
     /// Where the dead letters of a handler without such a topic are kept.
@@ -100,12 +103,12 @@ impl ReadyHandler {
     /// # Errors
     /// One of them does not start; the others are gone then.
     pub async fn start(parts: HandlerParts) -> Result<ReadyHandler, HandlerError> {
-        let HandlerParts { handler, plugin, brokers, outboxes, places, kept, meters, park, tap } = parts;
+        let HandlerParts { handler, plugin, brokers, outboxes, kvs, places, kept, meters, park, tap } = parts;
         let count = handler.instances.get();
         let dead_letters = DeadLetters::of(&handler, brokers.clone(), places, kept, Arc::clone(&meters));
         let parts = Arc::new(InstanceParts {
             plugin,
-            host: Arc::new(Host::new(&handler, brokers)),
+            host: Arc::new(Host::new(&handler, brokers, KvGrant::of(&handler, &kvs))),
             queue: Arc::new(HandlerQueue::new(Arc::clone(&handler), Arc::clone(&meters), Some(park))),
             outboxes,
             meters,

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -22,6 +23,12 @@ pub struct Value {
 }
 
 impl Value {
+    /// One that is set now.
+    pub fn new(bytes: Bytes, ttl: Option<Duration>, now: u64) -> Value {
+        let millis = |ttl: Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        Value { bytes, expires: ttl.map(|ttl| now.saturating_add(millis(ttl))) }
+    }
+
     /// Whether it is absent at this time.
     pub fn is_expired(&self, now: u64) -> bool {
         self.expires.is_some_and(|expires| expires <= now)
@@ -96,6 +103,11 @@ impl Mirror {
         self.entries.get(key).filter(|entry| !entry.value.is_expired(now))
     }
 
+    /// Whether there is a trace of this key, be it expired.
+    pub fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
     /// The keys of a span that are there at this time, in order.
     pub fn keys<'a>(&'a self, span: &'a Span, now: u64) -> impl Iterator<Item = &'a Arc<str>> {
         self.span(span, now).map(|(key, _)| key)
@@ -140,6 +152,11 @@ impl Mirror {
     /// What all keys count for, expired ones that are not forgotten yet included.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The number of keys that are there at this time.
+    pub fn live_keys(&self, now: u64) -> usize {
+        self.len() - self.expiring.iter().take_while(|(expires, _)| *expires <= now).count()
     }
 
     /// What the keys that are there at this time count for.

@@ -95,7 +95,7 @@ impl Transaction {
         }
         let old = self.weight_now(mirror, key, now);
         let growth = self.growth.saturating_add_unsigned(new).saturating_sub_unsigned(old);
-        if growth > 0 && mirror.live_bytes(now).saturating_add_signed(growth) > quota {
+        if !fits(mirror, growth, quota, now) {
             return Err(KvError::Quota);
         }
         self.hold(key, Some(value))?;
@@ -178,7 +178,7 @@ impl Transaction {
                 .saturating_add_unsigned(held_weight(key, value))
                 .saturating_sub_unsigned(live_weight(mirror, key, now))
         });
-        growth > 0 && mirror.live_bytes(now).saturating_add_signed(growth) > quota
+        !fits(mirror, growth, quota, now)
     }
 
     /// The keys that it writes, with their values; none removes the key.
@@ -233,6 +233,13 @@ impl Transaction {
 
 fn check_key(key: &str) -> Result<(), KvError> {
     if key.len() > MAX_KEY_BYTES { Err(KvError::TooLarge) } else { Ok(()) }
+}
+
+/// Whether the state may grow by so much. What does not make it larger always fits: the quota may be less than it was.
+fn fits(mirror: &Mirror, growth: isize, quota: usize, now: u64) -> bool {
+    let within = |bytes: usize| bytes.saturating_add_signed(growth) <= quota;
+    // The exact count takes longer the more has expired.
+    growth <= 0 || within(mirror.bytes()) || within(mirror.live_bytes(now))
 }
 
 /// The value, if it is there at this time.

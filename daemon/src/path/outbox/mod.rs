@@ -7,6 +7,7 @@
 
 mod admission;
 mod command;
+mod commit;
 mod condemned;
 mod dead_letter;
 mod effects;
@@ -30,6 +31,7 @@ use tokio::sync::oneshot;
 use self::admission::Change;
 pub use self::admission::{BatchId, DropReason, Dropped};
 pub use self::command::{Command, PublishEnd};
+pub use self::commit::Durable;
 pub use self::condemned::Cause;
 use self::condemned::Condemned;
 use self::dead_letter::Due;

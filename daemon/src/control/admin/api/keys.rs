@@ -298,6 +298,8 @@ struct QuarantinePolicyKeys {
 struct AllowKeys {
     /// `BROKER:FILTER`.
     publish: Option<Vec<String>>,
+    /// How much it may remember, such as `64KiB`.
+    kv: Option<String>,
     /// Whether it may read the machine.
     system: Option<bool>,
 }

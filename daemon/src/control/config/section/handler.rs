@@ -34,6 +34,9 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
+/// All of it is in memory.
+const MOST_KV: u64 = 64 * MIB;
+
 /// More instances than any machine has use for; each has a memory of its own.
 const MAX_INSTANCES: u64 = 256;
 
@@ -214,7 +217,7 @@ fn default_broker(value: &Value<'_>, brokers: &[Named<'_, broker::Placed>]) -> O
     value.reading.names.find(&name.value)
 }
 
-/// `allow = { publish = […], system = false }`.
+/// `allow = { publish = […], kv = "64KiB", system = false }`.
 fn allow(table: &Table<'_>, brokers: &[Named<'_, broker::Placed>]) -> Allow {
     let allow = table.get("allow").and_then(|value| {
         value.table("allow = { publish = [\"BROKER:FILTER\"] }", |table| {
@@ -224,6 +227,7 @@ fn allow(table: &Table<'_>, brokers: &[Named<'_, broker::Placed>]) -> Allow {
             };
             Allow {
                 publish: table.get("publish").and_then(grants).unwrap_or_default(),
+                kv: table.get("kv").and_then(|value| value.size(KIB..=MOST_KV)).map(addressable),
                 system: table.get("system").and_then(|value| value.boolean()).unwrap_or(false),
             }
         })

@@ -358,13 +358,32 @@ fn allow() {
         &[r#"tidegate.toml:5:22: handlers.celsius.allow.publish[0] = 1: expected a string, got an integer; use "1""#],
     );
     handler(
-        r#"allow = { kv = "1MiB" }"#,
-        &["tidegate.toml:5:11: handlers.celsius.allow.kv: unknown key; known here: publish, system"],
+        r#"allow = { files = "all" }"#,
+        &["tidegate.toml:5:11: handlers.celsius.allow.files: unknown key; known here: kv, publish, system"],
     );
     handler(
         r#"allow = { publish = ["${env:SITE}:a"] }"#,
         &[
             r#"tidegate.toml:5:22: handlers.celsius.allow.publish[0] = "${env:SITE}:a": no such broker; use "plant", or add another [brokers.NAME]"#,
+        ],
+    );
+}
+
+#[test]
+fn allow_kv() {
+    handler(
+        r#"allow = { kv = "1000B" }"#,
+        &[r#"tidegate.toml:5:16: handlers.celsius.allow.kv = "1000B": must be 1KiB to 64MiB; use "1KiB""#],
+    );
+    handler(
+        r#"allow = { kv = "65MiB" }"#,
+        &[r#"tidegate.toml:5:16: handlers.celsius.allow.kv = "65MiB": must be 1KiB to 64MiB; use "64MiB""#],
+    );
+    handler(
+        "allow = { kv = true }",
+        &[
+            "tidegate.toml:5:16: handlers.celsius.allow.kv = true: expected a size, got a boolean; use a number and a unit, \
+           such as \"64KiB\"",
         ],
     );
 }

@@ -104,7 +104,7 @@ quarantine = { after = 2, for = "1s" }
 max-publishes = 0
 max-publish-bytes = "64MiB"
 dead-letter = { broker = "lab", topic = "dead/${env:SITE}" }
-allow = { publish = ["plant:a/${env:SITE}/#", "lab:b:c"] }
+allow = { publish = ["plant:a/${env:SITE}/#", "lab:b:c"], kv = "64MiB" }
 [handlers.celsius.config]
 unit = "${env:SITE}"
 limits = [1, -2, 2.5]
@@ -130,6 +130,7 @@ address = "lab"
     let grants: Vec<_> =
         handler.allow.publish.iter().map(|grant| (grant.broker.index(), grant.filter.as_str())).collect();
     assert_eq!(grants, [(0, "a/north/#"), (1, "b:c")]);
+    assert_eq!(handler.allow.kv, Some(64 << 20));
     let config = serde_json::Value::Object(handler.config.clone());
     let expected = r#"{"unit":"north","limits":[1,-2,2.5],"since":"1979-05-27T07:32:00Z","deep":{"on":true}}"#;
     assert_eq!(config, serde_json::from_str::<serde_json::Value>(expected).expect("is JSON"));

@@ -18,6 +18,7 @@ use crate::path::handler::{CallResult, Publish};
 use crate::path::kept::Kept;
 use crate::path::park::Parks;
 use crate::path::receipt::{Outcome, Progress, Receipt};
+use crate::store::Store;
 use crate::store::StoreWriter;
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
 use crate::topic::{TopicFilter, TopicName};
@@ -59,7 +60,10 @@ fn plugin(body: &str) -> Plugin {
 }
 
 struct World {
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
+    kvs: Arc<Kvs>,
+    /// Of the store.
+    _state: tempfile::TempDir,
     plant: Arc<BrokerMeters>,
     progress: Arc<Progress>,
     outboxes: Arc<Outboxes>,
@@ -73,7 +77,7 @@ struct World {
 impl World {
     fn new() -> World {
         let (metrics, brokers, outboxes) =
-            (Metrics::new().expect("well formed"), BrokerNames::default(), Arc::new(Outboxes::new()));
+            (Arc::new(Metrics::new().expect("well formed")), BrokerNames::default(), Arc::new(Outboxes::new()));
         let plant = metrics.broker("plant");
         outboxes.add(brokers.number("plant"), "plant".into(), OutboxLimits::default(), Arc::clone(&plant));
         let subscription = Subscription {
@@ -85,10 +89,14 @@ impl World {
             when: None,
             silence: None,
         };
+        let state = tempfile::tempdir().expect("a directory");
+        let (store, _) = Store::open(state.path()).expect("a store");
         let (kept, progress) = (Kept::testing(), Arc::<Progress>::default());
         let stopping = CancellationToken::new();
         let parks = Parks::load(kept.0.clone(), brokers.clone(), Arc::clone(&progress), stopping).expect("loads");
         World {
+            kvs: Arc::new(Kvs::load(store, Arc::clone(&metrics)).expect("it is empty")),
+            _state: state,
             metrics,
             plant,
             progress,
@@ -109,6 +117,7 @@ impl World {
             plugin: plugin.clone(),
             brokers: self.brokers.clone(),
             outboxes: Arc::clone(&self.outboxes),
+            kvs: Arc::clone(&self.kvs),
             places: Places::default(),
             kept: self.kept.0.clone(),
             park: self.parks.of(&"celsius".into()),
@@ -453,6 +462,7 @@ async fn a_handler_that_does_not_start_leaves_nothing_behind() {
         plugin: refuses,
         brokers: world.brokers.clone(),
         outboxes: Arc::clone(&world.outboxes),
+        kvs: Arc::clone(&world.kvs),
         places: Places::default(),
         kept: world.kept.0.clone(),
         park: world.parks.of(&"celsius".into()),

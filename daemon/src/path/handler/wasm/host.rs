@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
+use super::kv::KvGrant;
 use super::log::HandlerLog;
 use crate::brokers::BrokerNames;
 use crate::control::config::model::{Handler, PublishGrant};
@@ -33,6 +34,8 @@ pub struct Host {
     pub(super) max_publishes: usize,
     /// Topic, payload and property bytes of one call's publishes.
     pub(super) max_publish_bytes: usize,
+    /// What it may remember.
+    pub(super) kv: Option<KvGrant>,
     /// The zero of the guests' monotonic clock.
     pub(super) started: Instant,
     /// Where its lines go.
@@ -44,7 +47,7 @@ pub struct Host {
 
 impl Host {
     /// What the configuration grants this handler.
-    pub fn new(handler: &Handler, brokers: BrokerNames) -> Host {
+    pub fn new(handler: &Handler, brokers: BrokerNames, kv: Option<KvGrant>) -> Host {
         Host {
             name: Arc::clone(&handler.name),
             brokers,
@@ -55,6 +58,7 @@ impl Host {
             max_memory: handler.max_memory,
             max_publishes: handler.max_publishes,
             max_publish_bytes: handler.max_publish_bytes,
+            kv,
             started: Instant::now(),
             log: HandlerLog::new(Arc::clone(&handler.name), handler.secrets.clone()),
             config: handler.config.clone(),
@@ -65,6 +69,11 @@ impl Host {
     /// The name of a broker.
     pub fn broker(&self, broker: BrokerId) -> Arc<str> {
         self.brokers.name(broker)
+    }
+
+    /// What it may remember.
+    pub fn kv(&self) -> Option<&KvGrant> {
+        self.kv.as_ref()
     }
 
     /// A value of the handler's configuration: a string as it is, anything else as JSON.

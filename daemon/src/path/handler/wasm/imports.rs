@@ -1,15 +1,15 @@
 //! The host functions of `wit/handler.wit`.
 //!
 //! Called by guests, synchronously: each only touches memory. What they may do is decided in [`super::publish`],
-//! [`super::log`] and [`super::system`].
+//! [`super::kv`], [`super::log`] and [`super::system`].
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tracing::Level;
 use wasmtime::component::{HasSelf, Linker};
 
 use super::bindings::FullHandler;
-use super::bindings::tidegate::handler::{clock, config, log, publisher, random, types};
+use super::bindings::tidegate::handler::{clock, config, kv, log, publisher, random, types};
 use super::convert::{nanos, unix_nanos};
 use super::fault::Refusal;
 use super::log::{Line, enabled, join};
@@ -32,6 +32,24 @@ impl types::Host for State {}
 impl publisher::Host for State {
     fn publish(&mut self, message: types::Outgoing, broker: Option<String>) -> Result<(), publisher::PublishError> {
         State::publish(self, message, broker.as_deref())
+    }
+}
+
+impl kv::Host for State {
+    fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, kv::KvError> {
+        self.kv_get(&key)
+    }
+
+    fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> Result<(), kv::KvError> {
+        self.kv_set(&key, value, ttl_ms.map(Duration::from_millis))
+    }
+
+    fn delete(&mut self, key: String) -> Result<(), kv::KvError> {
+        self.kv_delete(&key)
+    }
+
+    fn keys(&mut self, prefix: String, after: Option<String>, limit: u32) -> Result<Vec<String>, kv::KvError> {
+        self.kv_keys(&prefix, after.as_deref(), limit)
     }
 }
 

@@ -22,6 +22,7 @@ use super::state::{Origin, State};
 use super::ticker::Ticker;
 use crate::message::{BrokerId, Message};
 use crate::path::handler::{CallError, Publish};
+use crate::path::kv::Transaction;
 use crate::telemetry::trace::Trace;
 
 /// Handles of resources that a guest may hold.
@@ -106,6 +107,11 @@ impl Instance {
         let (guest, init) = started?;
         init.map_err(|reason| StartError::Refused(words(&host, &reason)))?;
         Ok(Instance { store, guest, host, ticker })
+    }
+
+    /// Takes out what the last call read and wrote, whatever it returned: its writes take effect with its publishes.
+    pub fn take_kv(&mut self) -> Transaction {
+        std::mem::take(&mut self.store.data_mut().kv)
     }
 
     /// Has the guest handle a message. Gives the publishes in the order of the guest's calls.

@@ -18,6 +18,7 @@ use super::publish::{Held, MAX_NAME_BYTES};
 use super::trace::CallTrace;
 use super::wasi;
 use crate::message::BrokerId;
+use crate::path::kv::Transaction;
 use crate::telemetry::trace::Trace;
 
 /// What a call is for: who a publish goes to that names no broker.
@@ -41,6 +42,8 @@ pub(super) struct State {
     /// When the call in progress is stopped.
     pub(super) deadline: Instant,
     pub(super) held: Held,
+    /// What the call in progress reads and writes.
+    pub(super) kv: Transaction,
     /// Of the call in progress, where somebody watches its message.
     trace: Option<CallTrace>,
     /// Made by the first WASI call: guests that import none of it need not pay for it.
@@ -56,6 +59,7 @@ impl State {
             origin: Origin::Init,
             deadline,
             held: Held::default(),
+            kv: Transaction::default(),
             trace: None,
             wasi: None,
             host,
@@ -67,6 +71,8 @@ impl State {
         self.trace = trace.map(CallTrace::new);
         self.origin = origin;
         self.deadline = deadline;
+        // `init` may have read.
+        self.kv = Transaction::default();
         self.limits.begin_call();
     }
 

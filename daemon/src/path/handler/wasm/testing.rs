@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Host, LoadError, Plugin, WasmEngine};
+use super::{Host, KvGrant, LoadError, Plugin, WasmEngine};
 use crate::brokers::BrokerNames;
 use crate::control::config::model::{Allow, Handler, Isolation, Overload, PublishGrant, QuarantinePolicy, Retry};
 use crate::message::BrokerId;
@@ -143,7 +143,7 @@ impl TestHandler {
     pub(super) fn host(self) -> Host {
         let brokers = BrokerNames::default();
         ["plant", "cloud"].iter().for_each(|name| _ = brokers.number(name));
-        Host::new(&self.handler, brokers)
+        Host::new(&self.handler, brokers, KvGrant::detached(&self.handler))
     }
 }
 

@@ -13,16 +13,17 @@ use super::load::{LoadError, in_one_line};
 use super::state::State;
 
 /// What a handler may import, for people.
-pub(super) const PROVIDED: &str = "tidegate:handler/{types,publisher,log,clock,random,config,system}@0.1.0 and the interfaces of \
+pub(super) const PROVIDED: &str = "tidegate:handler/{types,publisher,kv,log,clock,random,config,system}@0.1.0 and the interfaces of \
      wasi:cli/imports@0.2";
 
 /// Version of [`OURS`]; patch versions are compatible.
 const OUR_VERSION: &str = "0.1";
 
 /// The interfaces of our package.
-const OURS: [&str; 7] = [
+const OURS: [&str; 8] = [
     "tidegate:handler/types",
     "tidegate:handler/publisher",
+    "tidegate:handler/kv",
     "tidegate:handler/log",
     "tidegate:handler/clock",
     "tidegate:handler/random",
@@ -188,15 +189,15 @@ mod tests {
     fn every_unknown_import_is_named() {
         check(
             r#"(component
-                (import "tidegate:handler/kv@0.1.0" (instance))
+                (import "tidegate:handler/files@0.1.0" (instance))
                 (import "tidegate:handler/log@0.1.0" (instance))
                 (import "tidegate:handler/log@0.2.0" (instance))
                 (import "wasi:http/types@0.2.0" (instance))
                 (import "wasi:cli/exit@0.3.0" (instance))
                 (import "now" (func)))"#,
-            "imports tidegate:handler/kv@0.1.0, tidegate:handler/log@0.2.0, wasi:http/types@0.2.0, wasi:cli/exit@0.3.0, \
-             now, which this version does not provide; it provides tidegate:handler/{types,publisher,log,clock,random,\
-             config,system}@0.1.0 and the interfaces of wasi:cli/imports@0.2",
+            "imports tidegate:handler/files@0.1.0, tidegate:handler/log@0.2.0, wasi:http/types@0.2.0, wasi:cli/exit@0.3.0, \
+             now, which this version does not provide; it provides tidegate:handler/{types,publisher,kv,log,clock,\
+             random,config,system}@0.1.0 and the interfaces of wasi:cli/imports@0.2",
         );
     }
 
