@@ -18,7 +18,7 @@ mod queue;
 mod retry;
 
 pub use self::parallel::{ParallelLimit, Permit};
-pub use self::parking::{After, Standing, Wanted};
+pub use self::parking::{After, Standing};
 pub use self::quarantine::Sign;
 pub use self::queue::{HandlerQueue, Job, Turn, Work};
 pub use self::retry::{GivenUp, Tries};
