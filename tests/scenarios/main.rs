@@ -95,6 +95,7 @@ mod operator_guide;
 mod operator_handlers;
 mod operator_import;
 mod operator_kv;
+mod operator_pause;
 mod operator_publish;
 mod operator_recv;
 mod operator_subscriptions;
