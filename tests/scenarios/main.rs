@@ -57,6 +57,9 @@ mod outbox_backpressure;
 mod outbox_bridges;
 mod outbox_limits;
 
+mod park_pause;
+mod park_quarantine;
+
 mod fault_all_with_one_failing;
 mod fault_bridges_full;
 mod fault_broker_killed;
