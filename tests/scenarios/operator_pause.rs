@@ -8,8 +8,9 @@ on_both_protocols!(a_handler_is_paused_and_resumed_by_command);
 
 fn a_handler_is_paused_and_resumed_by_command(protocol: Protocol) {
     let plant = Mosquitto::start();
-    let config = Config::new().broker("plant", plant.port(), protocol, "").guest("echo", "plant", ECHO, "");
-    let mut daemon = Daemon::start(&config.subscription("plant", "in/#", 1, "echo", ""));
+    let without = Config::new().broker("plant", plant.port(), protocol, "");
+    let config = without.clone().guest("echo", "plant", ECHO, "").subscription("plant", "in/#", 1, "echo", "");
+    let mut daemon = Daemon::start(&config);
     let client = plant.client(protocol);
     client.subscribe("out/#", 1);
     assert_eq!(daemon.json(&["handlers", "list", "echo"])["state"], "open");
@@ -34,6 +35,18 @@ fn a_handler_is_paused_and_resumed_by_command(protocol: Protocol) {
     daemon.terminate();
     daemon.restart();
     check(&daemon);
+
+    // The handler is taken out of the file for a while: what is parked for it stays, and the status says for whom.
+    daemon.terminate();
+    daemon.restart_with(&without);
+    let status = daemon.json(&["status"]);
+    assert_eq!((&status["parked"]["messages"], &status["parked-orphans"]["echo"]["messages"]), (&json!(3), &json!(3)));
+    let table = daemon.done(&["status"]);
+    assert!(table.contains("(3 for echo, not configured any more)"), "{table}");
+    daemon.terminate();
+    daemon.restart_with(&config);
+    check(&daemon);
+
     let said = daemon.refused(&["handlers", "pause", "eco"]);
     assert!(said.contains("there is no handler eco") && said.contains("echo"), "{said}");
     assert!(daemon.refused(&["handlers", "resume", "eco"]).contains("echo"));
