@@ -58,6 +58,9 @@ mod outbox_bridges;
 mod outbox_disk;
 mod outbox_limits;
 
+mod park_pause;
+mod park_quarantine;
+
 mod fault_all_with_one_failing;
 mod fault_bridges_full;
 mod fault_broker_killed;
@@ -66,13 +69,19 @@ mod fault_daemon_frozen;
 mod fault_daemon_killed;
 mod fault_daemon_stopped;
 mod fault_direction_dropped;
+mod fault_disk_full;
 mod fault_handler_fails;
+mod fault_kv_counter;
 mod fault_overload;
 mod fault_retry_and_kill;
 mod fault_session_lost;
 mod fault_socket_stalled;
 mod fault_target_down;
 mod fault_target_down_on_disk;
+
+mod schedule_handler;
+mod schedule_publish;
+mod schedule_silence;
 
 mod admin_limits;
 mod admin_schemathesis;
@@ -94,6 +103,7 @@ mod operator_guide;
 mod operator_handlers;
 mod operator_import;
 mod operator_kv;
+mod operator_pause;
 mod operator_publish;
 mod operator_recv;
 mod operator_subscriptions;
