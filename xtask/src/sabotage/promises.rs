@@ -439,16 +439,12 @@ pub const PROMISES: &[Promise] = &[
             file: ADMISSION,
             old: "        for Publish { broker, message } in publishes {
             self.touch(broker);",
-            old: "        let open = publishes.len();
-        self.batches.insert(id, Batch { open, ..batch });",
             new: "        let publishes: Vec<Publish> = publishes
             .into_iter()
             .flat_map(|publish| [Publish { broker: publish.broker, message: publish.message.clone() }, publish])
             .collect();
         for Publish { broker, message } in publishes {
             self.touch(broker);",
-        let open = publishes.len();
-        self.batches.insert(id, Batch { open, ..batch });",
         }],
         rows: &[Row {
             test: "outbox_bridges::bridges_in_both_directions_do_not_wait_for_each_other::on_5",

@@ -6,10 +6,6 @@ use super::{Live, Refusal, RefusalKind};
 use crate::control::admin::resource::{BrokerOutbox, Outbox, OutboxView, Purged};
 use crate::path::outbox::{self, PurgeError};
 
-pub(super) fn not_yet() -> Refusal {
-    Refusal::new(RefusalKind::Storage, "this daemon keeps nothing of this kind", "")
-}
-
 impl Live {
     /// All outboxes: those of the configured brokers in their order, then those of brokers that were removed.
     ///
