@@ -4,6 +4,8 @@
 //! a client identifier. Stages hold handles ([`BrokerMeters`], [`HandlerMeters`]) so that counting costs one atomic
 //! addition. The admin server renders [`Metrics::render`].
 
+mod store;
+
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,6 +15,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+pub use self::store::StoreMeters;
 use crate::message::Qos;
 use crate::path::dead_letter::Reason;
 use crate::path::handler::CallResult;
@@ -59,6 +62,7 @@ pub struct Metrics {
     outbox_dropped: IntCounterVec,
     certificate_expiry: GaugeVec,
     admin_refused: IntCounterVec,
+    store: Arc<StoreMeters>,
 }
 
 impl Metrics {
@@ -185,6 +189,7 @@ impl Metrics {
                 "Requests that the admin plane did not let in, by reason.",
                 &["reason"],
             )?,
+            store: Arc::new(StoreMeters::new(&families.registry)?),
             registry: families.registry.clone(),
         };
         families.build_info()?;
@@ -223,6 +228,11 @@ impl Metrics {
     /// Handles for the dead letters that are kept on the disk.
     pub fn dead_letter_store(&self) -> DeadLetterStoreMeters {
         self.dead_letter_store.clone()
+    }
+
+    /// Handles for the store.
+    pub fn store(&self) -> Arc<StoreMeters> {
+        Arc::clone(&self.store)
     }
 
     /// Handles for the admin plane. Its children appear at once, with zeros.
@@ -728,6 +738,7 @@ impl AdminMeters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::FaultKind;
 
     /// What the page about metrics must name, with every value of labels that the code chooses.
     #[test]
@@ -746,7 +757,8 @@ mod tests {
             .chain(CallResult::ALL.iter().map(|result| result.label()))
             .chain(Reason::ALL.iter().map(|reason| reason.label()))
             .chain(DropReason::ALL.iter().map(|reason| reason.label()))
-            .chain(AdminRefusal::ALL.iter().map(|reason| reason.label()));
+            .chain(AdminRefusal::ALL.iter().map(|reason| reason.label()))
+            .chain(FaultKind::ALL.iter().map(|kind| kind.label()));
         let missing: Vec<_> = names.chain(values).filter(|name| !page.contains(&format!("`{name}`"))).collect();
         assert_eq!(missing, [""; 0], "not in docs/metrics.md");
     }

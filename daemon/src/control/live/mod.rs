@@ -42,6 +42,7 @@ use crate::path::handler::HandlerView;
 use crate::path::kept::Kept;
 use crate::path::outbox::Outboxes;
 use crate::path::session::Session;
+use crate::store::Store;
 use crate::telemetry::metrics::BrokerMeters;
 
 /// Changes that wait for the one under way; beyond, a change is refused as [`RefusalKind::Busy`].
@@ -94,6 +95,7 @@ pub struct Live {
     outboxes: Arc<Outboxes>,
     kept: Kept,
     retries: mpsc::Sender<Batch>,
+    store: Store,
     /// When the daemon started, for people and for durations.
     started: (SystemTime, Instant),
     /// Cancelled when a stop begins.
@@ -107,10 +109,11 @@ impl Live {
         changes: mpsc::Sender<Request>,
         outboxes: Arc<Outboxes>,
         (kept, retries): (Kept, mpsc::Sender<Batch>),
+        store: Store,
         stopping: CancellationToken,
     ) -> Live {
         let started = (SystemTime::now(), Instant::now());
-        Live { running, changes, outboxes, kept, retries, started, stopping }
+        Live { running, changes, outboxes, kept, retries, store, started, stopping }
     }
 
     /// What runs now.
