@@ -123,9 +123,8 @@ fn each_way_to_fail_is_kept_with_its_reason(protocol: Protocol) {
     let mut config = Config::new().broker("plant", broker.port(), protocol, "");
     for (way, guest, _) in ways {
         let deadline = if way == "deadline" { "100ms" } else { "30s" };
-        let keys = format!(
-            "instances = 1\ncall-deadline = \"{deadline}\"\nretry = {{ max = 1, backoff = \"10ms..10ms\" }}"
-        );
+        let keys =
+            format!("instances = 1\ncall-deadline = \"{deadline}\"\nretry = {{ max = 1, backoff = \"10ms..10ms\" }}");
         config = config.guest(way, "plant", guest, &keys).subscription("plant", &format!("in/{way}"), 0, way, "");
     }
     let daemon = Daemon::start(&config);
@@ -181,7 +180,8 @@ fn what_is_cleared_is_gone_for_good(protocol: Protocol) {
     assert_eq!(kept(&daemon).len(), 4);
     assert_eq!(daemon.json(&["dead-letters", "clear", "--all"])["dead-letters"], 4);
     holds(&daemon, 0.0);
-    daemon.restart_with(&config);
+    daemon.terminate();
+    daemon.restart();
     assert_eq!(kept(&daemon).len(), 0);
     assert_eq!(daemon.json(&["dead-letters", "clear", "--handler", "other"])["dead-letters"], 0);
 }

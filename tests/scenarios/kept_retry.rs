@@ -93,7 +93,8 @@ fn one_that_fails_again_stays_with_its_new_failure(protocol: Protocol) {
         "retry = { max = 2, backoff = \"1ms\" }",
     ));
     assert_eq!(daemon.json(&["dead-letters", "retry", "--handler", "guest"])["dead-letters"], 2);
-    daemon.wait_event("a dead letter failed again, and stays", &[("id", &id(&before[0]))]);
+    let said = daemon.wait_event("a dead letter failed again, and stays", &[("level", "WARN")]);
+    assert_eq!(said["id"], before[0]["id"], "{said}");
     wait_kept(&daemon, 1);
     let after = kept(&daemon).remove(0);
     assert_eq!((&after["id"], &after["topic"]), (&before[0]["id"], &before[0]["topic"]));
@@ -168,22 +169,25 @@ fn a_stop_waits_for_one_that_is_handled_again(protocol: Protocol) {
 fn what_nobody_can_handle_is_told() {
     let broker = Mosquitto::start();
     let plant = |name: &str| Config::new().broker(name, broker.port(), Protocol::V5, "");
-    let first = plant("plant")
-        .guest("guest", "plant", "mode = \"reject\"", "")
-        .subscription("plant", "in/#", 1, "guest", "");
+    let first =
+        plant("plant").guest("guest", "plant", "mode = \"reject\"", "").subscription("plant", "in/#", 1, "guest", "");
     let mut daemon = Daemon::start(&first);
     broker.client(Protocol::V5).publish(&Message::new("in/a", "x"));
     daemon.settle("plant", 1);
     let letter = id(&kept(&daemon)[0]);
     let said = daemon.refused(&["dead-letters", "retry", "4711"]);
-    assert!(said.contains("there is no dead letter 4711; see which there are with tidegate dead-letters list"), "{said}");
+    assert!(
+        said.contains("there is no dead letter 4711; see which there are with tidegate dead-letters list"),
+        "{said}"
+    );
     daemon.terminate();
     daemon.restart_with(&plant("plant"));
     let remedy = "which is not configured; add it again, or clear the dead letter";
     let said = daemon.refused(&["dead-letters", "retry", &letter]);
     assert!(said.contains(&format!("the dead letter {letter} is for the handler guest, {remedy}")), "{said}");
     daemon.terminate();
-    daemon.restart_with(&plant("other").guest("guest", "other", ECHO, "").subscription("other", "in/#", 1, "guest", ""));
+    daemon
+        .restart_with(&plant("other").guest("guest", "other", ECHO, "").subscription("other", "in/#", 1, "guest", ""));
     let said = daemon.refused(&["dead-letters", "retry", "--all"]);
     assert!(said.contains(&format!("the dead letter {letter} is from the broker plant, {remedy}")), "{said}");
     assert_eq!(kept(&daemon).len(), 1);

@@ -64,25 +64,33 @@ fn what_is_remembered_survives_a_stop_and_a_kill(protocol: Protocol) {
 #[test]
 fn a_changed_handler_remembers_what_it_did_and_so_does_one_that_comes_back() {
     let broker = Mosquitto::start();
-    let mut daemon = Daemon::start(&gateway(&broker, Protocol::V5, ""));
+    let mut daemon = Daemon::start(&Config::new().broker("plant", broker.port(), Protocol::V5, ""));
+    daemon.home().plugin("misbehave.wasm");
+    let add = || {
+        let plugin = ["handlers", "add", "memory", "--plugin", "misbehave.wasm", "--config", "mode=kv"];
+        daemon.done(&[&plugin[..], &["--allow-publish", "plant:out/#", "--allow-kv", "2KiB"]].concat());
+        daemon.done(&["subscribe", "--broker", "plant", "--topic", "in/#", "--qos", "1", "--on-message", "memory"]);
+    };
+    let keys = || daemon.metrics().sum("tidegate_kv_keys", &[("handler", "memory")]);
+    add();
+    assert_eq!(daemon.json(&["handlers", "list", "memory"])["allow-kv"], "2KiB");
     let client = client(&broker, Protocol::V5);
     assert_eq!(ask(&client, "set a 1"), "ok");
-    let config = |keys: &str| gateway(&broker, Protocol::V5, keys);
-    let reload = |config: &Config| {
-        daemon.home().configure(config, daemon.admin());
-        daemon.done(&["reload"]);
-    };
-    reload(&config("queue = 9"));
+    daemon.done(&["handlers", "set", "memory", "--queue", "9"]);
     assert_eq!(ask(&client, "get a;set a 2"), "1;ok");
-    daemon.settle("plant", 2);
 
-    let empty = Config::new().broker("plant", broker.port(), Protocol::V5, "client-id = \"gateway\"");
-    reload(&empty);
-    let keys = daemon.metrics().sum("tidegate_kv_keys", &[("handler", "memory")]);
-    assert_eq!(keys, 1.0, "it is kept without its handler");
+    daemon.done(&["handlers", "set", "memory", "--unset", "allow-kv"]);
+    assert!(ask(&client, "get a").contains("allow.kv grants nothing"));
+    assert_eq!(keys(), 1.0, "it is kept without the grant");
+    daemon.done(&["unsubscribe", "--broker", "plant", "--topic", "in/#"]);
+    daemon.done(&["handlers", "remove", "memory"]);
+    assert_eq!(keys(), 1.0, "and without the handler");
+    add();
+    assert_eq!(ask(&client, "get a;delete a;set b 3"), "2;ok;ok");
+    daemon.settle("plant", 4);
     daemon.terminate();
-    daemon.restart_with(&config(""));
-    assert_eq!(ask(&client, "get a"), "2");
+    daemon.restart();
+    assert_eq!(ask(&client, "keys ;get b"), "b;3");
 }
 
 #[test]

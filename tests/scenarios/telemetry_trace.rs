@@ -74,7 +74,10 @@ fn a_denial_is_told_with_its_reason(protocol: Protocol) {
     let events = daemon.follow("/api/v1/trace?topic=%23&count=1");
     broker.client(protocol).publish(&Message::new("in/a", "x"));
     let steps = rest(events);
-    assert_eq!(names(&steps), ["received", "matched", "queued", "call-begins", "denied", "call-ended", "kept-dead-letter", "ended"]);
+    assert_eq!(
+        names(&steps),
+        ["received", "matched", "queued", "call-begins", "denied", "call-ended", "kept-dead-letter", "ended"]
+    );
     assert_eq!(steps[4]["topic"], "forbidden/topic");
     let reason = "handler \"strays\" must not publish to \"plant:forbidden/topic\": allow.publish grants \"plant:out/#\"; \
                   to permit it, add \"plant:forbidden/topic\" or a filter that matches to allow.publish of [handlers.strays]";

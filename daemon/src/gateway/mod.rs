@@ -32,6 +32,7 @@ use crate::path::handler::wasm::{EngineError, LoadError, StartError, WasmEngine}
 use crate::path::kept::Kept;
 use crate::path::kv::{self, Kvs};
 use crate::path::outbox::{self, Outboxes};
+use crate::path::park::Parks;
 use crate::path::receipt::Progress;
 use crate::path::router::Router;
 use crate::store::{LockError, StateLock, Store, StoreError, StoreWriter};
@@ -148,6 +149,12 @@ impl Gateway {
             Arc::new(tokio::task::spawn_blocking(move || Kvs::load(store, metrics)).await??)
         };
         let sweep = AbortOnDropHandle::new(tokio::spawn(kv::sweep(Arc::clone(&kvs))));
+        let stopping = CancellationToken::new();
+        let parks = {
+            let (names, progress) = (loaded.names.clone(), Arc::clone(&progress));
+            let (kept, stopping) = (kept.clone(), stopping.clone());
+            tokio::task::spawn_blocking(move || Parks::load(kept, names, progress, stopping)).await??
+        };
         let shared = Shared {
             names: loaded.names.clone(),
             metrics,
@@ -155,6 +162,7 @@ impl Gateway {
             store,
             kvs,
             places: Places::default(),
+            parks: Arc::new(parks),
             kept: kept.clone(),
             router: Arc::new(Router::new(Arc::clone(&progress), received.clone(), tracer.clone(), tap.clone())),
             tap: tap.clone(),
@@ -164,8 +172,7 @@ impl Gateway {
         };
         let expiry = AbortOnDropHandle::new(tokio::spawn(outbox::expire(Arc::clone(&shared.outboxes))));
         let stages = Stages::start(shared.clone(), file, loaded).await?;
-        let (stopping, stop_changes, stop_admin) =
-            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let (stop_changes, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let (sender, running) = watch::channel(Arc::new(stages.running()));
         let (requests, queue) = mpsc::channel(live::WAITING_CHANGES);
         let (retries, batches) = mpsc::channel(live::WAITING_RETRIES);

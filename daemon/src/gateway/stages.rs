@@ -24,6 +24,7 @@ use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHand
 use crate::path::kept::Kept;
 use crate::path::kv::Kvs;
 use crate::path::outbox::Outboxes;
+use crate::path::park::Parks;
 use crate::path::router::{BrokerRoutes, RouteTable, Router, of_broker};
 use crate::path::session::{self, Session, SessionParts, Wish};
 use crate::store::Store;
@@ -47,6 +48,8 @@ pub struct Shared {
     pub places: Places,
     /// Messages that are kept on the disk.
     pub kept: Kept,
+    /// What is parked for handlers.
+    pub parks: Arc<Parks>,
     /// Where messages go.
     pub router: Arc<Router>,
     /// Where what flows through is shown.
@@ -130,6 +133,8 @@ impl Stages {
             loaded: Arc::clone(&self.loaded),
             brokers: brokers.map(running).collect(),
             handlers: handlers.map(RunningHandler::view).collect(),
+            kvs: Arc::clone(&self.shared.kvs),
+            parks: Arc::clone(&self.shared.parks),
         }
     }
 
@@ -210,6 +215,7 @@ impl Stages {
     fn add(&mut self, broker: &Arc<Broker>, queues: &HashMap<Arc<str>, Arc<HandlerQueue>>) {
         let meters = self.shared.metrics.broker(&broker.name);
         let limit = ParallelLimit::new(broker.parallel_limit.map(usize::from));
+        self.shared.parks.limit(broker.id, &limit);
         self.shared.outboxes.add(broker.id, Arc::clone(&broker.name), broker.outbox, Arc::clone(&meters));
         let routes = self.routes(broker, &meters, &limit, queues);
         let session = self.session(broker, routes, &meters, Wish::default());
@@ -385,6 +391,7 @@ async fn ready(
             places: shared.places.clone(),
             kept: shared.kept.clone(),
             meters: shared.metrics.handler(&name),
+            park: shared.parks.of(&name),
             tap: shared.tap.clone(),
             handler,
         };

@@ -16,6 +16,7 @@ pub mod handler;
 pub mod kept;
 pub mod kv;
 pub mod outbox;
+pub mod park;
 pub mod receipt;
 pub mod router;
 pub mod schedule;

@@ -27,6 +27,8 @@ pub enum Outcome {
     Logged,
     /// The call returned ok and its publishes are safe.
     Handled,
+    /// Its handler is paused or quarantined, and it is on the disk until that gets it.
+    Parked,
     /// The call failed for good, and the dead letter that tells of it is safe.
     DeadLetter,
     /// Its topic is no topic name.
@@ -55,12 +57,13 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes, in order of severity.
-    pub const ALL: [Outcome; 17] = [
+    pub const ALL: [Outcome; 18] = [
         Outcome::Unmatched,
         Outcome::Copy,
         Outcome::Filtered,
         Outcome::Logged,
         Outcome::Handled,
+        Outcome::Parked,
         Outcome::DeadLetter,
         Outcome::DroppedInvalid,
         Outcome::DroppedOverload,
@@ -83,6 +86,7 @@ impl Outcome {
             Outcome::Filtered => "filtered",
             Outcome::Logged => "logged",
             Outcome::Handled => "handled",
+            Outcome::Parked => "parked",
             Outcome::DeadLetter => "dead_letter",
             Outcome::Returned => "returned",
             Outcome::DroppedInvalid => "dropped_invalid",

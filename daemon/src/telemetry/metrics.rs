@@ -51,6 +51,11 @@ pub struct Metrics {
     handler_conflicts: IntCounterVec,
     kv_keys: IntGaugeVec,
     kv_bytes: IntGaugeVec,
+    handler_paused: IntGaugeVec,
+    handler_quarantined: IntGaugeVec,
+    handler_parked_messages: IntGaugeVec,
+    handler_parked_bytes: IntGaugeVec,
+    handler_park_full: IntGaugeVec,
     dead_letters: IntCounterVec,
     dead_letters_dropped: IntCounterVec,
     dead_letter_store: DeadLetterStoreMeters,
@@ -151,6 +156,27 @@ impl Metrics {
             )?,
             kv_keys: families.gauge("kv_keys", "Keys that the handler remembers.", &["handler"])?,
             kv_bytes: families.gauge("kv_bytes", "Bytes that count towards the handler's allow.kv.", &["handler"])?,
+            handler_paused: families.gauge(
+                "handler_paused",
+                "1 while the handler is paused by command.",
+                &["handler"],
+            )?,
+            handler_quarantined: families.gauge(
+                "handler_quarantined",
+                "1 while the handler is left alone because it failed.",
+                &["handler"],
+            )?,
+            handler_parked_messages: families.gauge(
+                "handler_parked_messages",
+                "Messages on the disk that the handler gets later.",
+                &["handler"],
+            )?,
+            handler_parked_bytes: families.gauge("handler_parked_bytes", "Bytes of these.", &["handler"])?,
+            handler_park_full: families.gauge(
+                "handler_park_full",
+                "1 while a message waits to be parked for which there is no room.",
+                &["handler"],
+            )?,
             dead_letters: families.counter(
                 "dead_letters_total",
                 "Messages that failed for good and whose dead letter is safe, by reason.",
@@ -256,6 +282,11 @@ impl Metrics {
             retrying: self.handler_retrying.with_label_values(&[name]),
             instances: self.handler_instances.with_label_values(&[name]),
             conflicts: self.handler_conflicts.with_label_values(&[name]),
+            paused: self.handler_paused.with_label_values(&[name]),
+            quarantined: self.handler_quarantined.with_label_values(&[name]),
+            parked_messages: self.handler_parked_messages.with_label_values(&[name]),
+            parked_bytes: self.handler_parked_bytes.with_label_values(&[name]),
+            park_full: self.handler_park_full.with_label_values(&[name]),
             dead_letters: Reason::ALL.map(|reason| self.dead_letters.with_label_values(&[name, reason.label()])),
             dead_letters_dropped: self.dead_letters_dropped.with_label_values(&[name]),
         })
@@ -317,6 +348,12 @@ impl Metrics {
         forget(&self.handler_retries, &[name]);
         forget(&self.handler_conflicts, &[name]);
         for family in [&self.handler_queue, &self.handler_retrying, &self.handler_instances] {
+            forget(family, &[name]);
+        }
+        for family in [&self.handler_paused, &self.handler_quarantined, &self.handler_park_full] {
+            forget(family, &[name]);
+        }
+        for family in [&self.handler_parked_messages, &self.handler_parked_bytes] {
             forget(family, &[name]);
         }
     }
@@ -632,6 +669,11 @@ pub struct HandlerMeters {
     pub instances: IntGauge,
     /// Calls that are run again at once, because another changed what they read.
     pub conflicts: IntCounter,
+    paused: IntGauge,
+    quarantined: IntGauge,
+    parked_messages: IntGauge,
+    parked_bytes: IntGauge,
+    park_full: IntGauge,
     /// By [`Reason`].
     dead_letters: [IntCounter; Reason::ALL.len()],
     /// Those that could not be kept.
@@ -642,6 +684,25 @@ impl HandlerMeters {
     /// Counts a call.
     pub fn call(&self, result: CallResult) {
         self.calls[result as usize].inc();
+    }
+
+    /// Whether the handler is paused by command, and whether it is quarantined.
+    pub fn paused(&self, paused: bool, quarantined: bool) {
+        self.paused.set(i64::from(paused));
+        self.quarantined.set(i64::from(quarantined));
+    }
+
+    /// So many messages of so many bytes are parked; whether there is no room for more.
+    pub fn parked(&self, messages: u64, bytes: u64, full: bool) {
+        self.parked_messages.set(i64::try_from(messages).unwrap_or(i64::MAX));
+        self.parked_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.park_full.set(i64::from(full));
+    }
+
+    /// Messages that are parked, and whether there is no room for more.
+    #[cfg(test)]
+    pub fn counts_parked(&self) -> (i64, bool) {
+        (self.parked_messages.get(), self.park_full.get() == 1)
     }
 
     /// Counts a dead letter that is safe.

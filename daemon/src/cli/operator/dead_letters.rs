@@ -7,7 +7,7 @@ use super::payload::bytes;
 use super::{Asking, show};
 use crate::cli::client::{Client, Failure, Request};
 use crate::cli::console::Console;
-use crate::cli::table::{Look, table};
+use crate::cli::table::{Look, or_none, table};
 use crate::control::admin::limits;
 use crate::control::admin::resource::{DeadLetterCount, DeadLetterKind, DeadLetterList, WholeDeadLetter};
 
@@ -154,12 +154,12 @@ fn rows(look: Look, list: &DeadLetterList) -> String {
     let rows = list.dead_letters.iter().map(|letter| {
         let topic = match letter.kind {
             DeadLetterKind::Message => letter.topic.clone(),
-            DeadLetterKind::Publish => format!("{} (its publish)", letter.topic),
+            DeadLetterKind::Publish => format!("{} (a publish)", letter.topic),
         };
         [
             letter.id.to_string(),
             letter.time.clone(),
-            letter.handler.clone(),
+            or_none(letter.handler.clone()),
             letter.broker.clone(),
             topic,
             letter.reason.clone(),
@@ -193,12 +193,14 @@ mod tests {
         check_request("dead-letters list", b"", list, Value::Null);
         let all = "dead-letters list --handler h --reason reject --last 5 --before 9";
         check_request(all, b"", &format!("{list}?handler=h&reason=reject&last=5&before=9"), Value::Null);
-        let letters = [letter(3, "message"), letter(4, "publish")];
+        let mut publish = letter(4, "publish");
+        publish["handler"] = Value::Null;
+        let letters = [letter(3, "message"), publish];
         let answer = json!({"dead-letters": letters, "more": false, "kept": {"messages": 2, "bytes": 8}});
         let output = "\
-ID  TIME                      HANDLER  BROKER  TOPIC              REASON  ERROR      ATTEMPTS  BYTES
-3   2026-01-02T03:04:05.678Z  celsius  b       t/1                reject  no number  1         4
-4   2026-01-02T03:04:05.678Z  celsius  b       t/1 (its publish)  reject  no number  1         4
+ID  TIME                      HANDLER  BROKER  TOPIC            REASON  ERROR      ATTEMPTS  BYTES
+3   2026-01-02T03:04:05.678Z  celsius  b       t/1              reject  no number  1         4
+4   2026-01-02T03:04:05.678Z  -        b       t/1 (a publish)  reject  no number  1         4
 ";
         check_shown("dead-letters list", &answer, output);
         let mut more = answer.clone();

@@ -12,13 +12,18 @@ use super::resource::{Encoding, Received};
 use crate::brokers::BrokerNames;
 use crate::telemetry::received::{Entry, Listed};
 
+/// Bytes as text where they are UTF-8, else in base64.
+pub fn told(bytes: &[u8]) -> (String, Encoding) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (text.to_owned(), Encoding::Utf8),
+        Err(_) => (STANDARD.encode(bytes), Encoding::Base64),
+    }
+}
+
 /// A message of the ring: its payload as text where it is UTF-8, else in base64.
 pub fn received(entry: &Entry, names: &BrokerNames) -> Received {
     let message = &*entry.message;
-    let (data, encoding) = match std::str::from_utf8(&message.payload) {
-        Ok(text) => (text.to_owned(), Encoding::Utf8),
-        Err(_) => (STANDARD.encode(&message.payload), Encoding::Base64),
-    };
+    let (data, encoding) = told(&message.payload);
     Received {
         sequence: entry.sequence,
         time: humantime::format_rfc3339_millis(message.received).to_string(),

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 pub use self::schedule::{Schedule, ScheduleRun, ScheduleSummary};
 pub use self::stored::{
-    DeadLetter, DeadLetterCount, DeadLetterKind, DeadLetterList, HandlerState, Kept, KvEntry, KvList, KvTotals,
+    DeadLetter, DeadLetterCount, DeadLetterKind, DeadLetterList, HandlerState, Kept, KvEntry, KvKey, KvList, KvTotals,
     KvValue, MessageProperties, OutboxView, Purged, WholeDeadLetter,
 };
 use crate::path::router::explain::{Candidate, Verdict};
@@ -274,10 +274,10 @@ pub struct Handler {
     pub default_broker: Option<String>,
     /// `BROKER:FILTER`.
     pub allow_publish: Vec<String>,
-    /// Whether it may read the machine.
-    pub allow_system: bool,
     /// How much it may remember, such as `1MiB`; null is nothing.
     pub allow_kv: Option<String>,
+    /// Whether it may read the machine.
+    pub allow_system: bool,
     /// With `***` in place of every text.
     #[schema(value_type = Object)]
     pub config: serde_json::Map<String, serde_json::Value>,
@@ -363,6 +363,8 @@ pub struct Status {
     pub dead_letters: Kept,
     /// Messages of paused and quarantined handlers.
     pub parked: Kept,
+    /// Those among them whose handlers are not configured any more, by handler: they wait until it is there again.
+    pub parked_orphans: BTreeMap<String, Kept>,
     pub brokers: Vec<BrokerSummary>,
     pub handlers: Vec<HandlerSummary>,
     pub schedules: Vec<ScheduleSummary>,

@@ -28,9 +28,11 @@ use std::sync::Arc;
 
 pub use problem::{Origin, Problem};
 pub use raw::Definition;
+pub(in crate::control) use scalar::parse_duration;
 pub use scalar::{format_duration, format_durations, format_size};
 pub use section::subscription::UNUSED;
 pub use show::{Setting, Shown};
+pub(in crate::control) use suggest::nearest;
 
 use toml::de::DeTable;
 

@@ -18,7 +18,7 @@ const SIZE_UNITS: [(&str, u64); 7] = [
 ///
 /// # Errors
 /// `problem; remedy`, without the text itself.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(in crate::control) fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| match error {
         humantime::DurationError::UnknownUnit { unit, value, .. } if unit.is_empty() => {
             format!("a duration needs a unit; use \"{value}ms\", \"{value}s\" or \"{value}m\"")

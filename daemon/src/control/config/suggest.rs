@@ -3,7 +3,7 @@
 /// The candidate nearest to `word`, if it is near enough to be meant: a third of its characters may differ.
 ///
 /// A swap of neighbours counts as one difference, since it is the commonest slip.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(in crate::control) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.to_lowercase().replace('_', "-").chars().collect();
     let (distance, best) = candidates
         .into_iter()

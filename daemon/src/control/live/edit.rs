@@ -128,12 +128,17 @@ fn object<'a>(loaded: &Loaded, section: Section, name: &'a str) -> Object<'a> {
 
 /// There is no such object.
 pub fn unknown(loaded: &Loaded, section: Section, name: &str) -> Refusal {
-    let known: Vec<&str> = names(loaded, section).collect();
+    unknown_of(section.singular(), name, names(loaded, section))
+}
+
+/// There is no object of this kind and name, but these.
+pub fn unknown_of<'a>(kind: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> Refusal {
+    let known: Vec<&str> = known.into_iter().collect();
     let remedy = match &*known {
-        [] => format!("there are no {}", section.key()),
+        [] => format!("there are no {kind}s"),
         known => format!("known here: {}", known.join(", ")),
     };
-    Refusal::new(RefusalKind::NotFound, format!("there is no {} {name}", section.singular()), remedy)
+    Refusal::new(RefusalKind::NotFound, format!("there is no {kind} {name}"), remedy)
 }
 
 fn names(loaded: &Loaded, section: Section) -> Box<dyn Iterator<Item = &str> + '_> {

@@ -1,6 +1,4 @@
-//! Dead letters and parked messages as an operator sees them, handles them again or forgets them.
-
-use super::{Live, Refusal};
+//! Dead letters as an operator sees them, handles them again or forgets them.
 
 /// Which dead letters are listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,22 +22,4 @@ pub enum Letters {
     Handler(String),
     /// All.
     All,
-}
-
-impl Live {
-    /// Makes a handler pause.
-    ///
-    /// # Errors
-    /// There is no such handler.
-    pub async fn pause(&self, _handler: &str) -> Result<(), Refusal> {
-        Err(super::outbox::not_yet())
-    }
-
-    /// Gives a handler what was kept for it, and then what comes.
-    ///
-    /// # Errors
-    /// There is no such handler.
-    pub async fn resume(&self, _handler: &str) -> Result<(), Refusal> {
-        Err(super::outbox::not_yet())
-    }
 }

@@ -12,8 +12,9 @@ use super::edit::unknown;
 use super::{LetterPage, Letters, Live, Refusal, RefusalKind, Running, WAITING_RETRIES};
 use crate::causes::with_causes;
 use crate::control::admin::limits::PAGE_BYTES;
+use crate::control::admin::received::told;
 use crate::control::admin::resource::{
-    self, DeadLetter, DeadLetterCount, DeadLetterKind, DeadLetterList, Encoding, MessageProperties, WholeDeadLetter,
+    self, DeadLetter, DeadLetterCount, DeadLetterKind, DeadLetterList, MessageProperties, WholeDeadLetter,
 };
 use crate::control::config::runtime::Section;
 use crate::message::Properties;
@@ -155,7 +156,7 @@ fn list(kept: &Kept, page: &LetterPage) -> Result<DeadLetterList, Refusal> {
         before = last.id;
         for entry in &piece {
             let letter = letter(entry);
-            let of_handler = page.handler.as_ref().is_none_or(|handler| letter.handler == *handler);
+            let of_handler = page.handler.as_ref().is_none_or(|handler| letter.handler.as_ref() == Some(handler));
             if !of_handler || page.reason.as_ref().is_some_and(|reason| letter.reason != *reason) {
                 continue;
             }
@@ -261,7 +262,7 @@ fn letter(entry: &Entry) -> DeadLetter {
         id: entry.id,
         kind,
         time: humantime::format_rfc3339_millis(failure.time).to_string(),
-        handler: String::new(),
+        handler: None,
         subscription: None,
         broker: String::new(),
         topic: String::new(),
@@ -274,7 +275,7 @@ fn letter(entry: &Entry) -> DeadLetter {
     };
     match &entry.record {
         Ok(Record::DeadLetter(message, _) | Record::Parked(message)) => {
-            letter.handler = message.handler.to_string();
+            letter.handler = Some(message.handler.to_string());
             letter.subscription = Some(message.subscription.to_string());
             letter.broker = message.broker.to_string();
             (letter.topic, letter.qos, letter.retain) =
@@ -282,7 +283,7 @@ fn letter(entry: &Entry) -> DeadLetter {
             letter.bytes = message.payload.len() as u64;
         }
         Ok(Record::Publish(publish, _)) => {
-            letter.handler = publish.handler.as_ref().map(|handler| handler.to_string()).unwrap_or_default();
+            letter.handler = publish.handler.as_ref().map(|handler| handler.to_string());
             letter.broker = publish.broker.to_string();
             let message = &publish.message;
             (letter.topic, letter.qos, letter.retain) =
@@ -307,10 +308,7 @@ fn whole(entry: &Entry) -> WholeDeadLetter {
         Ok(Record::Publish(publish, _)) => (None, publish.message.properties.as_deref(), &publish.message.payload),
         Err(_) => (None, None, &none),
     };
-    let (data, encoding) = match std::str::from_utf8(payload) {
-        Ok(text) => (text.to_owned(), Encoding::Utf8),
-        Err(_) => (STANDARD.encode(payload), Encoding::Base64),
-    };
+    let (data, encoding) = told(payload);
     WholeDeadLetter { letter: letter(entry), received, properties: properties.map(shown), data, encoding }
 }
 

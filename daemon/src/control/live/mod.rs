@@ -12,6 +12,7 @@ mod kept;
 mod letters;
 mod operate;
 mod outbox;
+mod park;
 mod refusal;
 mod retry;
 mod schedules;
@@ -40,7 +41,9 @@ use crate::control::config::runtime::Section;
 use crate::path::dispatch::ParallelLimit;
 use crate::path::handler::HandlerView;
 use crate::path::kept::Kept;
+use crate::path::kv::Kvs;
 use crate::path::outbox::Outboxes;
+use crate::path::park::Parks;
 use crate::path::session::Session;
 use crate::store::Store;
 use crate::telemetry::metrics::BrokerMeters;
@@ -61,6 +64,10 @@ pub struct Running {
     pub brokers: Vec<RunningBroker>,
     /// In the order of the configuration.
     pub handlers: Vec<HandlerView>,
+    /// What handlers remember.
+    pub kvs: Arc<Kvs>,
+    /// What is parked for handlers.
+    pub parks: Arc<Parks>,
 }
 
 /// A broker with its session.

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Map, Value};
 
-use super::{Live, Running, RunningBroker};
+use super::{Live, Running, RunningBroker, park};
 use crate::control::admin::resource::{
-    Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, DeadLetterTopic, Handler, HandlerState,
-    HandlerSummary, Kept, MASK, Messages, OnMessage, Origin, Outbox, Quarantine, Retry, Setting, Source, Status,
-    StatusMessage, Subscription, SubscriptionState, Tls, Transport, When,
+    Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, DeadLetterTopic, Handler, HandlerSummary, Kept,
+    MASK, Messages, OnMessage, Origin, Outbox, Quarantine, Retry, Setting, Source, Status, StatusMessage, Subscription,
+    SubscriptionState, Tls, Transport, When,
 };
 use crate::control::config::secret::PasswordSource;
 use crate::control::config::{BrokerOrigins, ObjectOrigin, format_duration, format_durations, format_size, model};
@@ -42,7 +42,8 @@ impl Live {
             obstacles,
             messages: messages(&running),
             dead_letters: self.kept_dead_letters(),
-            parked: Kept::default(),
+            parked: running.parked(),
+            parked_orphans: running.parked_orphans(),
             schedules: self.schedule_summaries(),
             brokers: running.brokers.iter().map(|broker| self.broker_summary(broker)).collect(),
             handlers: running.handlers.iter().map(handler_summary).collect(),
@@ -326,9 +327,9 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
         dead_letters_dropped: view.meters().dead_letters_dropped(),
         waiting: view.queue().waiting() as u64,
         retrying: view.queue().retrying() as u64,
-        state: HandlerState::Open,
-        quarantined_until: None,
-        parked: Kept::default(),
+        state: park::state(view.queue()),
+        quarantined_until: park::quarantined_until(view.queue()).map(time),
+        parked: park::parked(view.queue()),
         last_failure: last_failure(view),
         warnings: Vec::new(),
     }
@@ -343,9 +344,9 @@ fn handler_summary(view: &HandlerView) -> HandlerSummary {
         calls: calls.iter().map(|(_, count)| count).sum(),
         failures: failed.map(|(_, count)| count).sum(),
         waiting: view.queue().waiting() as u64,
-        state: HandlerState::Open,
-        quarantined_until: None,
-        parked: Kept::default(),
+        state: park::state(view.queue()),
+        quarantined_until: park::quarantined_until(view.queue()).map(time),
+        parked: park::parked(view.queue()),
         last_failure: last_failure(view),
     }
 }
@@ -409,6 +410,7 @@ fn masked(config: &Map<String, Value>) -> Map<String, Value> {
     config.iter().map(|(key, value)| (key.clone(), mask(value))).collect()
 }
 
-fn time(time: SystemTime) -> String {
+/// In RFC 3339, with milliseconds.
+pub(super) fn time(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }

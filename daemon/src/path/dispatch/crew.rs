@@ -55,6 +55,11 @@ impl Crew {
         }
     }
 
+    /// Whether somebody works for a shard.
+    pub(super) fn is_busy(&self) -> bool {
+        self.taken.contains(&true)
+    }
+
     /// The shards that nobody works for, in the order in which they are to be looked at.
     pub(super) fn free(&self) -> impl Iterator<Item = usize> {
         let count = self.taken.len();

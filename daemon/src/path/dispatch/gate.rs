@@ -215,12 +215,13 @@ impl<J> Gate<J> {
     /// follows from this one's, and from whether it is to park. Gives back what stays in the park.
     pub(super) fn hand_over(&mut self, to: &mut Gate<J>, parks: bool, place: impl Fn(&J) -> Place) -> Vec<Held<J>> {
         let came = to.clear();
-        if self.mode == Mode::Parking {
-            self.replay(&place);
-        }
-        let (callable, waiting) = (self.lanes.clear(), self.behind.clear());
-        to.mode = self.mode;
-        to.lanes.append(callable.into_iter().map(|held| (place(&held.job), held)));
+        let parked = self.mode == Mode::Parking;
+        // What has a number and is not parked goes first, as when the gate is no longer shut.
+        let (first, waiting): (Vec<_>, Vec<_>) =
+            self.behind.clear().into_iter().partition(|held| parked && held.ticket.number.is_some());
+        let callable = first.into_iter().chain(self.lanes.clear());
+        to.mode = if self.mode == Mode::Open { Mode::Open } else { Mode::Replaying };
+        to.lanes.append(callable.map(|held| (place(&held.job), held)));
         let waiting = waiting.into_iter().chain(came);
         match to.mode {
             Mode::Open => to.lanes.append(waiting.map(|held| (place(&held.job), held))),

@@ -1,26 +1,32 @@
-//! The queue of one handler: the lanes and the crew behind a lock, and the door at which runners wait.
+//! The queue of one handler: the gate, the lanes and the crew behind a lock, and the door at which runners wait.
 //!
-//! Fed by the router, which never waits; read by the handler's runners. The lock is held for a few memory operations, never
-//! across an `.await`. It can be closed: then its runners end once nothing waits, or another queue takes its place.
+//! Fed by the router, which never waits; read by the handler's runners. `parking.rs` has what happens while the handler is paused
+//! or quarantined. The lock is held for a few memory operations, never across an `.await`. It can be closed: then its runners end
+//! once nothing waits, or another queue takes its place.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use super::crew::Crew;
-use super::lanes::{Delivery, Lanes, Limits, Place, Verdict};
+use super::gate::{Gate, Held, Mode, Ticket};
+use super::lanes::{Delivery, Limits, Place, Verdict};
 use super::parallel::{ParallelLimit, Permit};
+use super::quarantine::Quarantine;
 use super::retry::Tries;
 use crate::control::config::model::{Handler, Subscription};
 use crate::message::{BrokerId, Message, Qos};
 use crate::path::kept::Again;
+use crate::path::park::Park;
 use crate::path::receipt::{Outcome, Part};
 use crate::path::session::Fate;
 use crate::telemetry::metrics::HandlerMeters;
 use crate::telemetry::occasional::Occasional;
+use crate::topic::TopicName;
 
 /// How often a full queue is said.
 const OVERLOAD_SAID: Duration = Duration::from_secs(10);
@@ -44,22 +50,29 @@ pub struct Job {
 /// The queue of one handler, bounded by its `queue` and `queue-bytes`; QoS ≥ 1 messages wait beyond these, bounded by their
 /// brokers' receive maximum.
 pub struct HandlerQueue {
-    handler: Arc<Handler>,
+    pub(super) handler: Arc<Handler>,
     state: Mutex<State>,
     shards: usize,
     /// Where runners rest. One is called when a job, a permit or a fate may let it go on.
-    door: Arc<Notify>,
-    meters: Arc<HandlerMeters>,
+    pub(super) door: Arc<Notify>,
+    pub(super) meters: Arc<HandlerMeters>,
     overload: Occasional,
+    /// Where messages are while the handler is paused or quarantined; none where there is no disk.
+    pub(super) park: Option<Arc<Park>>,
+    /// Calls failed, so that one which succeeds is to be told to the quarantine. Written under the lock.
+    pub(super) ailing: AtomicBool,
 }
 
-struct State {
-    lanes: Lanes<Job>,
-    crew: Crew,
+pub(super) struct State {
+    pub(super) gate: Gate<Job>,
+    pub(super) crew: Crew,
+    pub(super) quarantine: Quarantine,
+    /// What is not called yet is to be parked: the handler or the daemon ends while parked messages are brought back.
+    pub(super) winding_up: bool,
     /// What the gauges tell of this queue: one that takes its place shares them.
     told: Told,
     /// Set once, by whoever ends the handler or replaces it.
-    closed: Option<Closed>,
+    pub(super) closed: Option<Closed>,
 }
 
 /// What the gauges tell: messages that wait, and those among them that come again.
@@ -70,7 +83,7 @@ struct Told {
 }
 
 /// What becomes of jobs that come to a closed queue, from a router that had not heard of it.
-enum Closed {
+pub(super) enum Closed {
     /// They are dropped: the handler is removed. What was called already may be called again.
     Removed,
     /// They are dropped, and so is what was called and comes again.
@@ -89,7 +102,7 @@ pub enum Work {
 
 /// What a look found.
 enum Found {
-    Call(usize, Job, Permit),
+    Call(usize, Held<Job>, Permit),
     /// Nothing yet; something may start then.
     Nothing(Option<Instant>),
     End,
@@ -97,43 +110,64 @@ enum Found {
 
 /// A runner's work for one shard: until it is dropped, nobody else works for the shard.
 pub struct Turn {
-    queue: Arc<HandlerQueue>,
+    pub(super) queue: Arc<HandlerQueue>,
     runner: usize,
     /// The shard, and so the instance to call.
     pub shard: usize,
+    pub(super) ticket: Ticket,
 }
 
 impl Turn {
     /// The job takes long: another runner may be needed for what waits.
     pub fn held_up(&self) {
         let called = {
-            let State { lanes, crew, .. } = &mut *self.queue.lock();
-            crew.held_up(self.runner, lanes.len(), Instant::now())
+            let State { gate, crew, .. } = &mut *self.queue.lock();
+            crew.held_up(self.runner, gate.callable(), Instant::now())
         };
         self.queue.call(called);
     }
 
     /// The call of this turn's job failed: the job is called again, not before `due`, and what comes after it in its topic
-    /// waits behind it. Whoever takes the place of the handler meanwhile calls it at once.
+    /// waits behind it. Whoever takes the place of the handler meanwhile calls it at once. Where the handler is paused or
+    /// quarantined by now, it is parked instead.
     pub fn again(&self, job: Job, due: Instant) {
-        self.queue.put_off(self.shard, job, due);
+        self.queue.put_off(self.shard, Held { ticket: self.ticket, job }, due);
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.queue.lock().crew.releases(self.shard);
+        let mut state = self.queue.lock();
+        state.crew.releases(self.shard);
+        self.queue.turn_ended(&mut state, self.ticket);
     }
 }
 
 impl HandlerQueue {
-    /// An empty queue with a shard for each instance, and as many runners.
-    pub fn new(handler: Arc<Handler>, meters: Arc<HandlerMeters>) -> HandlerQueue {
+    /// An empty queue with a shard for each instance, and as many runners. What `park` holds comes before all else; without one
+    /// the handler can neither be paused nor quarantined.
+    pub fn new(handler: Arc<Handler>, meters: Arc<HandlerMeters>, park: Option<Arc<Park>>) -> HandlerQueue {
         let shards = handler.instances.get();
         let bounds = Limits { messages: handler.queue, bytes: handler.queue_bytes, overload: handler.overload };
-        let state =
-            State { lanes: Lanes::new(shards, bounds), crew: Crew::new(shards), told: Told::default(), closed: None };
+        if let Some(park) = &park {
+            park.restart();
+        }
+        let mode = match &park {
+            Some(park) if park.is_paused() => Mode::Parking,
+            Some(park) if park.held().rows > 0 => Mode::Replaying,
+            Some(_) | None => Mode::Open,
+        };
+        let state = State {
+            gate: Gate::new(shards, bounds, mode),
+            crew: Crew::new(shards),
+            quarantine: Quarantine::new(handler.quarantine.filter(|_| park.is_some())),
+            winding_up: false,
+            told: Told::default(),
+            closed: None,
+        };
         HandlerQueue {
+            park,
+            ailing: AtomicBool::new(false),
             state: Mutex::new(state),
             shards,
             door: Arc::new(Notify::new()),
@@ -160,10 +194,14 @@ impl HandlerQueue {
                     return job.part.end(Outcome::DroppedPurged);
                 }
             }
-            let dropped = state.lanes.push(place, job);
+            let dropped = state.gate.push(place, job);
             self.tell(&mut state);
-            let State { lanes, crew, .. } = &mut *state;
-            (dropped, crew.job_came(place.shard, lanes.len(), arrived))
+            let State { gate, crew, .. } = &mut *state;
+            let open = gate.mode() == Mode::Open;
+            if !open {
+                self.wake_park();
+            }
+            (dropped, open && crew.job_came(place.shard, gate.callable(), arrived))
         };
         self.call(called);
         for job in dropped {
@@ -181,8 +219,8 @@ impl HandlerQueue {
     pub async fn next(self: &Arc<Self>, runner: usize) -> Work {
         loop {
             match self.try_next(runner) {
-                Found::Call(shard, job, permit) => {
-                    return Work::Call(Turn { queue: Arc::clone(self), runner, shard }, job, permit);
+                Found::Call(shard, Held { ticket, job }, permit) => {
+                    return Work::Call(Turn { queue: Arc::clone(self), runner, shard, ticket }, job, permit);
                 }
                 Found::Nothing(None) => self.door.notified().await,
                 Found::Nothing(Some(due)) => {
@@ -195,31 +233,33 @@ impl HandlerQueue {
     }
 
     /// A job that was called comes again: into this queue, or first into the one that took its place.
-    fn put_off(&self, shard: usize, job: Job, due: Instant) {
+    fn put_off(&self, shard: usize, held: Held<Job>, due: Instant) {
         let mut state = self.lock();
         match &state.closed {
             None | Some(Closed::Removed) => {
-                state.lanes.put_off(shard, job, due);
+                let stays = state.gate.put_off(shard, self.place(&held.job), held, due);
+                self.stay(&mut state, stays);
                 self.tell(&mut state);
             }
             Some(Closed::Replaced(successor)) => {
                 let successor = Arc::clone(successor);
                 drop(state);
-                successor.put_first(job);
+                successor.put_first(held);
             }
             Some(Closed::Purged) => {
                 drop(state);
-                job.part.end(Outcome::DroppedPurged);
+                purged(held);
             }
         }
     }
 
     /// Puts a job before all that wait, here or in the queue that took this one's place.
-    fn put_first(&self, job: Job) {
+    fn put_first(&self, held: Held<Job>) {
         let mut state = self.lock();
         match &state.closed {
             None => {
-                state.lanes.prepend(std::iter::once((self.place(&job), job)));
+                let stays = state.gate.put_first(self.place(&held.job), held);
+                self.stay(&mut state, stays);
                 self.tell(&mut state);
                 drop(state);
                 self.door.notify_one();
@@ -227,11 +267,11 @@ impl HandlerQueue {
             Some(Closed::Replaced(successor)) => {
                 let successor = Arc::clone(successor);
                 drop(state);
-                successor.put_first(job);
+                successor.put_first(held);
             }
             Some(Closed::Removed | Closed::Purged) => {
                 drop(state);
-                job.part.end(Outcome::DroppedPurged);
+                purged(held);
             }
         }
     }
@@ -241,18 +281,22 @@ impl HandlerQueue {
     pub fn fate_decided(&self, broker: BrokerId) {
         let returned = {
             let mut state = self.lock();
-            let returned = state.lanes.discard(broker, |job| job.part.fate() == Fate::Returned);
+            let returned = state.gate.discard(broker, |job| job.part.fate() == Fate::Returned);
             self.tell(&mut state);
             returned
         };
         returned.into_iter().for_each(|job| job.part.end(Outcome::Returned));
         self.door.notify_one();
+        self.wake_park();
     }
 
-    /// Nothing comes any more: what waits is done, that which comes again included, and then the runners end. A job that
-    /// comes all the same is purged.
+    /// Nothing comes any more: what waits is done, that which comes again included, and then the runners end. Where messages are
+    /// parked, what waits is parked too. A job that comes all the same is purged.
     pub fn close(&self) {
-        self.lock().closed.get_or_insert(Closed::Removed);
+        let mut state = self.lock();
+        state.closed.get_or_insert(Closed::Removed);
+        self.wind_up(&mut state);
+        drop(state);
         self.door.notify_one();
     }
 
@@ -263,12 +307,11 @@ impl HandlerQueue {
         {
             let mut state = self.lock();
             state.closed = Some(Closed::Replaced(Arc::clone(successor)));
-            let jobs = state.lanes.clear();
-            self.tell(&mut state);
             // Under both locks: what is put off meanwhile goes before these, and a lock is taken after an older queue's alone.
-            let mut state = successor.lock();
-            state.lanes.prepend(jobs.into_iter().map(|job| (successor.place(&job), job)));
-            successor.tell(&mut state);
+            let mut next = successor.lock();
+            self.hand_over_to(&mut state, successor, &mut next);
+            self.tell(&mut state);
+            successor.tell(&mut next);
         }
         self.door.notify_one();
         successor.door.notify_one();
@@ -278,9 +321,10 @@ impl HandlerQueue {
     /// on its connection. How many messages that were.
     pub fn purge(&self) -> usize {
         self.lock().closed = Some(Closed::Purged);
-        let purged = self.take_all();
-        let count = purged.len();
-        purged.into_iter().for_each(|job| job.part.end(Outcome::DroppedPurged));
+        // What is parked stays so.
+        let gone: Vec<Held<Job>> = self.take_all().into_iter().filter(|held| !held.ticket.replayed).collect();
+        let count = gone.len();
+        gone.into_iter().for_each(purged);
         self.door.notify_one();
         count
     }
@@ -292,17 +336,17 @@ impl HandlerQueue {
 
     /// Messages that wait, those that come again included.
     pub fn waiting(&self) -> usize {
-        self.lock().lanes.len()
+        self.lock().gate.len()
     }
 
     /// Messages that wait to be called again.
     pub fn retrying(&self) -> usize {
-        self.lock().lanes.put_off_count()
+        self.lock().gate.put_off_count()
     }
 
-    fn take_all(&self) -> Vec<Job> {
+    fn take_all(&self) -> Vec<Held<Job>> {
         let mut state = self.lock();
-        let jobs = state.lanes.clear();
+        let jobs = state.gate.clear();
         self.tell(&mut state);
         jobs
     }
@@ -312,7 +356,7 @@ impl HandlerQueue {
         let mut discarded = Vec::new();
         let (found, ended, due) = {
             let mut state = self.lock();
-            let State { lanes, crew, closed, .. } = &mut *state;
+            let State { gate, crew, closed, .. } = &mut *state;
             let mut verdict = |job: &Job| match job.part.fate() {
                 Fate::Returned => Verdict::Discard,
                 Fate::Undecided => Verdict::Hold,
@@ -323,14 +367,15 @@ impl HandlerQueue {
             };
             let now = Instant::now();
             crew.looks(runner, now);
-            let take = |shard| Some((shard, lanes.take(shard, now, &mut verdict, &mut discarded)?));
+            let number = || self.park.as_ref().map_or(0, |park| park.number());
+            let take = |shard| Some((shard, gate.take(shard, now, &mut verdict, &mut discarded, number)?));
             let found = crew.free().find_map(take);
             match &found {
                 Some((shard, _)) => crew.takes(*shard),
                 None => crew.rests(runner),
             }
-            let ended = found.is_none() && closed.is_some() && lanes.len() == 0;
-            let due = if found.is_none() { lanes.next_due(now) } else { None };
+            let ended = found.is_none() && gate.len() == 0 && self.has_ended(closed.as_ref());
+            let due = if found.is_none() { gate.next_due(now) } else { None };
             self.tell(&mut state);
             (found, ended, due)
         };
@@ -346,9 +391,19 @@ impl HandlerQueue {
         }
     }
 
+    /// Whether nothing more is to be done where nothing waits.
+    fn has_ended(&self, closed: Option<&Closed>) -> bool {
+        match closed {
+            None => false,
+            // What is on its way to the park is told to the other one.
+            Some(Closed::Replaced(_)) => true,
+            Some(Closed::Removed | Closed::Purged) => self.park.as_ref().is_none_or(|park| park.is_written()),
+        }
+    }
+
     /// Tells the gauges what changed.
-    fn tell(&self, state: &mut State) {
-        let now = Told { waiting: state.lanes.len(), put_off: state.lanes.put_off_count() };
+    pub(super) fn tell(&self, state: &mut State) {
+        let now = Told { waiting: state.gate.len(), put_off: state.gate.put_off_count() };
         let told = std::mem::replace(&mut state.told, now);
         self.meters.queue.add(now.waiting as i64 - told.waiting as i64);
         if now.put_off != told.put_off {
@@ -356,17 +411,15 @@ impl HandlerQueue {
         }
     }
 
-    fn call(&self, called: bool) {
+    pub(super) fn call(&self, called: bool) {
         if called {
             self.door.notify_one();
         }
     }
 
-    fn place(&self, job: &Job) -> Place {
+    pub(super) fn place(&self, job: &Job) -> Place {
         let message = &job.message;
-        let mut hasher = DefaultHasher::new();
-        (message.broker, &message.topic).hash(&mut hasher);
-        let topic = hasher.finish();
+        let topic = self.topic(message.broker, &message.topic);
         let shard = (topic % self.shards as u64) as usize;
         // What comes from the disk is bounded by who brings it.
         let droppable = message.qos == Qos::AtMostOnce && job.again.is_none();
@@ -374,9 +427,23 @@ impl HandlerQueue {
         Place { shard, broker: message.broker, topic, delivery, weight: message.weight() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    /// The number that stands for a topic of a broker.
+    pub(super) fn topic(&self, broker: BrokerId, topic: &TopicName) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (broker, topic).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic under this lock leaves nothing half done that a later holder could see: each step is one call of the core.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Its handler is gone. What is on the disk stays there.
+fn purged(held: Held<Job>) {
+    if !held.ticket.replayed {
+        held.job.part.end(Outcome::DroppedPurged);
     }
 }
 
@@ -394,7 +461,7 @@ mod tests {
     use crate::control::config::load_text;
     use crate::path::receipt::{Progress, Receipt};
     use crate::telemetry::metrics::Metrics;
-    use crate::topic::{TopicFilter, TopicName};
+    use crate::topic::TopicFilter;
 
     struct World {
         metrics: Metrics,
@@ -416,7 +483,7 @@ mod tests {
         }
 
         fn queue(&self) -> Arc<HandlerQueue> {
-            Arc::new(HandlerQueue::new(Arc::clone(&self.handler), self.metrics.handler("celsius")))
+            Arc::new(HandlerQueue::new(Arc::clone(&self.handler), self.metrics.handler("celsius"), None))
         }
 
         fn push(&self, queue: &HandlerQueue, payload: &'static str) {

@@ -22,7 +22,7 @@ use crate::control::config::format_duration;
 use crate::control::config::model::{Handler, Isolation};
 use crate::message::{HOP_LIMIT, Message};
 use crate::path::dead_letter::{DeadLetters, Input, Letter};
-use crate::path::dispatch::{GivenUp, HandlerQueue, Job, Permit, Turn, Work};
+use crate::path::dispatch::{GivenUp, HandlerQueue, Job, Permit, Sign, Turn, Work};
 use crate::path::kv::{Ready, Transaction};
 use crate::path::outbox::{Completion, Effects, Outboxes, Room, Submitted, Touch};
 use crate::path::receipt::Outcome;
@@ -203,6 +203,18 @@ async fn watched<T>(turn: &Turn, work: impl Future<Output = T>) -> T {
     .await
 }
 
+/// What a call that did not return ok shows of its handler.
+fn sign(error: &CallError, given_up: bool) -> Sign {
+    match error {
+        CallError::Trap(_) | CallError::Deadline(_) | CallError::Memory(_) => Sign::Fails,
+        CallError::Retry { .. } if given_up => Sign::Fails,
+        // It is the message that is bad.
+        CallError::Reject(_) => Sign::Works,
+        // The other is not the handler's fault: it returned ok.
+        CallError::Retry { .. } | CallError::NoRoom(_) => Sign::None,
+    }
+}
+
 /// A call that finds no instance fails as the instance's start did.
 fn not_started(error: StartError) -> CallError {
     match error {
@@ -251,11 +263,14 @@ impl InstanceParts {
                 called = self.call(turn.shard, &job, attempt, &mut reruns) => called,
                 () = self.ending.cut.cancelled() => {
                     self.ending.given_up.fetch_add(1, Ordering::Relaxed);
-                    job.part.end(Outcome::DroppedPurged);
+                    // What is on the disk stays there.
+                    if job.again.is_none() {
+                        job.part.end(Outcome::DroppedPurged);
+                    }
                     return started.elapsed();
                 }
             };
-            match self.settle(job, called, started) {
+            match self.settle(turn, job, called, started) {
                 Settled::Overtaken(again) => job = again,
                 settled => break settled,
             }
@@ -302,7 +317,7 @@ impl InstanceParts {
     }
 
     /// A call has run: its effects are handed on as a whole, unless what it read is not so any more.
-    fn settle(&self, job: Job, called: Called, started: Instant) -> Settled<'_> {
+    fn settle(&self, turn: &Turn, job: Job, called: Called, started: Instant) -> Settled<'_> {
         let Called { result, kv } = called;
         let grant = self.host.kv().filter(|_| !kv.is_empty());
         let failed_on = |error: &CallError| matches!(error, CallError::Deadline(_) | CallError::Memory(_));
@@ -322,7 +337,10 @@ impl InstanceParts {
             trace.call_ended(&self.handler.name, &result, took);
         }
         match result {
-            Ok(publishes) => self.submit(job, publishes, ready, took),
+            Ok(publishes) => {
+                turn.shows(Sign::Works, String::new);
+                self.submit(job, publishes, ready, took)
+            }
             Err(error) => {
                 self.called(&job.message, error.result(), took);
                 Settled::Failed(Box::new(job), error)
@@ -404,6 +422,7 @@ impl InstanceParts {
                 job.tries.again(&self.handler.retry, now, None, chance::random()).map_err(Some)
             }
         };
+        turn.shows(sign(error, again.is_err()), || error.to_string());
         match again {
             Ok(due) => {
                 self.say_called_again(&job, error, due.saturating_duration_since(now));

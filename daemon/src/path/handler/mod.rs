@@ -4,6 +4,7 @@
 //! the instance of a job's shard, `reruns.rs` the calls that others overtook; `wasm/` is the only place that knows wasmtime. Fed by `path/dispatch`; feeds `path/outbox`.
 
 mod instance;
+mod parking;
 mod reruns;
 mod running;
 pub mod wasm;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::instance::{Counted, Ending, InstanceParts, Instances, LastFailure, serve};
+use super::parking;
 use super::wasm::{Host, KvGrant, Plugin, PluginHash, StartError};
 use crate::brokers::BrokerNames;
 use crate::control::config::model::Handler;
@@ -20,6 +21,7 @@ use crate::path::dispatch::HandlerQueue;
 use crate::path::kept::Kept;
 use crate::path::kv::Kvs;
 use crate::path::outbox::Outboxes;
+use crate::path::park::Park;
 use crate::telemetry::metrics::HandlerMeters;
 use crate::telemetry::tap::Tap;
 
@@ -41,6 +43,8 @@ pub struct HandlerParts {
     pub kept: Kept,
     /// Its meters; a handler that takes another's place counts on.
     pub meters: Arc<HandlerMeters>,
+    /// Where its messages are while it is paused or quarantined.
+    pub park: Arc<Park>,
     /// Where its calls are reported.
     pub tap: Tap,
 }
@@ -99,13 +103,13 @@ impl ReadyHandler {
     /// # Errors
     /// One of them does not start; the others are gone then.
     pub async fn start(parts: HandlerParts) -> Result<ReadyHandler, HandlerError> {
-        let HandlerParts { handler, plugin, brokers, outboxes, kvs, places, kept, meters, tap } = parts;
+        let HandlerParts { handler, plugin, brokers, outboxes, kvs, places, kept, meters, park, tap } = parts;
         let count = handler.instances.get();
         let dead_letters = DeadLetters::of(&handler, brokers.clone(), places, kept, Arc::clone(&meters));
         let parts = Arc::new(InstanceParts {
             plugin,
             host: Arc::new(Host::new(&handler, brokers, KvGrant::of(&handler, &kvs))),
-            queue: Arc::new(HandlerQueue::new(Arc::clone(&handler), Arc::clone(&meters))),
+            queue: Arc::new(HandlerQueue::new(Arc::clone(&handler), Arc::clone(&meters), Some(park))),
             outboxes,
             meters,
             dead_letters,
@@ -150,7 +154,10 @@ impl ReadyHandler {
             handler = %parts.handler.name, plugin = %parts.handler.plugin.display(), version = %parts.plugin.hash(),
             instances = parts.handler.instances, "handler started",
         );
-        RunningHandler { parts, runners }
+        let parking = parts.queue.park().map(|park| {
+            AbortOnDropHandle::new(tokio::spawn(parking::keep(Arc::clone(&parts.queue), Arc::clone(park))))
+        });
+        RunningHandler { parts, runners, parking }
     }
 
     /// Takes the place of another handler: what waits there moves here, before what came here already, and calls begin once
@@ -161,8 +168,9 @@ impl ReadyHandler {
     ///
     /// Not cancel safe: dropped in the middle, it leaves messages that nobody handles.
     pub async fn succeed(self, other: RunningHandler, hurry: CancellationToken) -> RunningHandler {
-        let RunningHandler { parts: old, mut runners } = other;
+        let RunningHandler { parts: old, mut runners, parking } = other;
         old.queue.hand_over(&self.parts.queue);
+        end(parking).await;
         // What these publish goes before what is published from here on, since outboxes take batches in the order of coming.
         old.ending.hand_off.cancel();
         let hurried = tokio::select! {
@@ -185,6 +193,8 @@ impl ReadyHandler {
 pub struct RunningHandler {
     parts: Arc<InstanceParts>,
     runners: JoinSet<()>,
+    /// Keeps the park.
+    parking: Option<AbortOnDropHandle<()>>,
 }
 
 impl RunningHandler {
@@ -203,7 +213,7 @@ impl RunningHandler {
     /// follows on its connection. What was published and waits for room is left to the outboxes. How many messages were
     /// purged.
     pub async fn drain(mut self, deadline: Instant) -> usize {
-        let RunningHandler { parts, runners } = &mut self;
+        let RunningHandler { parts, runners, .. } = &mut self;
         parts.queue.close();
         if tokio::time::timeout_at(deadline.into(), join(runners)).await.is_ok() {
             return 0;
@@ -224,7 +234,20 @@ impl RunningHandler {
     pub async fn stop(mut self) {
         self.runners.abort_all();
         join(&mut self.runners).await;
+        end(self.parking.take()).await;
         self.parts.queue.clear();
+    }
+}
+
+/// Ends the task that keeps the park, and waits until it has ended.
+async fn end(parking: Option<AbortOnDropHandle<()>>) {
+    if let Some(parking) = parking {
+        parking.abort();
+        if let Err(error) = parking.await
+            && !error.is_cancelled()
+        {
+            tracing::error!(%error, "the task that keeps a handler's park panicked");
+        }
     }
 }
 

@@ -140,6 +140,34 @@ impl Kept {
         Ok(Placed { id, rows })
     }
 
+    /// Takes room on a shelf whose numbers somebody else gives, and makes the row; `beyond` the shelf's capacity too.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub fn put_numbered(&self, shelf: &Arc<str>, id: u64, record: &Record, beyond: bool) -> Result<Row, Full> {
+        let body = record.encode();
+        let weight = weight(&body);
+        let mut shelves = self.0.lock();
+        let held = shelves.shelf(shelf);
+        if !beyond {
+            held.has_room(weight)?;
+        }
+        held.take_room(weight);
+        Ok(Row::Put { at: place(shelf, id), weight, body })
+    }
+
+    /// The names of all shelves that hold something.
+    pub fn shelves(&self) -> Vec<Arc<str>> {
+        let shelves = self.0.lock();
+        let held = shelves.by_name.iter().filter(|(_, shelf)| shelf.held().rows > 0);
+        held.map(|(name, _)| Arc::clone(name)).collect()
+    }
+
+    /// The number that the next message of a shelf gets.
+    pub fn next(&self, shelf: &Arc<str>) -> u64 {
+        self.0.lock().shelf(shelf).next()
+    }
+
     /// What is to be written so that a publish is kept as a dead letter that its broker refuses, with these words, or without
     /// that it ends each connection over. `handler`: whose call made it. To be written together with the end of the publish.
     ///

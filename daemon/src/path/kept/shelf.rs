@@ -63,19 +63,24 @@ impl Shelf {
         Shelf { capacity, held, next: after_last.max(noted.unwrap_or(1)), noted: noted.unwrap_or(0) }
     }
 
-    /// Takes room for a message of so many bytes, to be given back by [`Self::give_back`].
+    /// Takes room for a message of so many bytes, to be given back by [`Self::give_back`], and a number.
     ///
     /// # Errors
     /// There is none.
     pub fn reserve(&mut self, weight: u32) -> Result<Reserved, Full> {
         self.has_room(weight)?;
-        self.held.rows += 1;
-        self.held.weight += u64::from(weight);
+        self.take_room(weight);
         let id = self.next;
         self.next += 1;
         let note = (self.next > self.noted).then(|| self.next + NOTED_AHEAD);
         self.noted = note.unwrap_or(self.noted);
         Ok(Reserved { id, note })
+    }
+
+    /// Takes room for a message of so many bytes, whatever there is, to be given back by [`Self::give_back`].
+    pub fn take_room(&mut self, weight: u32) {
+        self.held.rows += 1;
+        self.held.weight += u64::from(weight);
     }
 
     /// Whether there is room for a message of so many bytes.
@@ -104,6 +109,11 @@ impl Shelf {
     /// A message is written anew, with another number of bytes: whatever room there is, since it is there already.
     pub fn replaced(&mut self, before: u32, after: u32) {
         self.held.weight = self.held.weight.saturating_sub(u64::from(before)).saturating_add(u64::from(after));
+    }
+
+    /// The number that the next message gets.
+    pub fn next(&self) -> u64 {
+        self.next
     }
 
     /// What is taken.

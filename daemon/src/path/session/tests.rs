@@ -236,7 +236,7 @@ impl World {
         let config = configuration(folder.path(), port, keys, filters);
         let metrics = Metrics::new().expect("families are well formed");
         let meters = metrics.broker("plant");
-        let queue = HandlerQueue::new(Arc::clone(&config.handlers[0]), metrics.handler("h"));
+        let queue = HandlerQueue::new(Arc::clone(&config.handlers[0]), metrics.handler("h"), None);
         let queue = Arc::new(queue);
         let outboxes = Arc::new(Outboxes::new());
         outboxes.add(PLANT, "plant".into(), OutboxLimits::default(), Arc::clone(&meters));

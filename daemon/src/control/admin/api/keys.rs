@@ -298,10 +298,10 @@ struct QuarantinePolicyKeys {
 struct AllowKeys {
     /// `BROKER:FILTER`.
     publish: Option<Vec<String>>,
+    /// How much it may remember, such as `64KiB`.
+    kv: Option<String>,
     /// Whether it may read the machine.
     system: Option<bool>,
-    /// How much it may remember, such as `1MiB`.
-    kv: Option<String>,
 }
 
 /// A type of the document that another one becomes by what a new object must have.

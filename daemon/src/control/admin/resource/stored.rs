@@ -90,7 +90,8 @@ pub struct DeadLetter {
     pub kind: DeadLetterKind,
     /// When it was given up, in RFC 3339.
     pub time: String,
-    pub handler: String,
+    /// The one that it is for, or whose call made it; null for a publish that no handler made.
+    pub handler: Option<String>,
     /// The name of the subscription by which it came to the handler.
     pub subscription: Option<String>,
     /// Where the message came from, or where the publish was to go.

@@ -6,11 +6,14 @@ use std::time::Instant;
 use proptest::prelude::*;
 
 use super::super::lanes::{Delivery, Limits, Place, Verdict};
-use super::super::replay::{Brought, Reading, Replay};
 use super::*;
 use crate::control::config::model::Overload;
+use crate::path::park::replay::{Brought, Reading, Replay};
 
 const SHARDS: usize = 2;
+
+/// After every other replacement.
+const MORE_SHARDS: usize = 3;
 const TOPICS: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +23,12 @@ struct Job {
 }
 
 fn place(job: &Job) -> Place {
+    among(SHARDS, job)
+}
+
+fn among(shards: usize, job: &Job) -> Place {
     let broker = BrokerId(u32::try_from(job.topic / 2).expect("is small"));
-    Place { shard: job.topic % SHARDS, broker, topic: job.topic as u64, delivery: Delivery::Kept, weight: 1 }
+    Place { shard: job.topic % shards, broker, topic: job.topic as u64, delivery: Delivery::Kept, weight: 1 }
 }
 
 #[derive(Clone, Debug)]
@@ -50,9 +57,9 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         8 => (0..TOPICS).prop_map(Event::Comes),
-        8 => (0..SHARDS).prop_map(Event::Take),
-        4 => (0..SHARDS).prop_map(Event::Succeed),
-        4 => (0..SHARDS).prop_map(Event::Fail),
+        8 => (0..MORE_SHARDS).prop_map(Event::Take),
+        4 => (0..MORE_SHARDS).prop_map(Event::Succeed),
+        4 => (0..MORE_SHARDS).prop_map(Event::Fail),
         2 => Just(Event::Pause),
         2 => Just(Event::Resume),
         1 => Just(Event::Trial),
@@ -77,6 +84,7 @@ struct Snapshot {
 /// The gate with a disk and runners that do what is asked.
 struct World {
     gate: Gate<Job>,
+    shards: usize,
     replay: Replay,
     next: u64,
     now: Instant,
@@ -84,7 +92,7 @@ struct World {
     /// The disk, and what is on its way there.
     disk: BTreeMap<u64, Job>,
     writes: VecDeque<(u64, Job)>,
-    calls: [Option<Held<Job>>; SHARDS],
+    calls: [Option<Held<Job>>; MORE_SHARDS],
     /// The calls belong to a handler that is replaced: the other's begin after them.
     replaced: bool,
     /// Calls that succeeded, and are not yet safe.
@@ -98,14 +106,15 @@ struct World {
 impl World {
     fn new() -> World {
         World {
-            gate: World::empty(),
+            gate: World::empty(SHARDS),
+            shards: SHARDS,
             replay: Replay::default(),
             next: 1,
             now: Instant::now(),
             paused: false,
             disk: BTreeMap::new(),
             writes: VecDeque::new(),
-            calls: [const { None }; SHARDS],
+            calls: [const { None }; MORE_SHARDS],
             replaced: false,
             unsafe_yet: Vec::new(),
             snapshot: None,
@@ -115,18 +124,21 @@ impl World {
         }
     }
 
-    fn empty() -> Gate<Job> {
-        Gate::new(SHARDS, Limits { messages: 1000, bytes: 1000, overload: Overload::DropNewest }, Mode::Open)
+    fn empty(shards: usize) -> Gate<Job> {
+        Gate::new(shards, Limits { messages: 1000, bytes: 1000, overload: Overload::DropNewest }, Mode::Open)
     }
 
     fn stay(&mut self, held: impl IntoIterator<Item = Held<Job>>) {
         for held in held {
-            self.replay.back(held.ticket.number.expect("what is in the park has a number"));
+            self.replay.stays(held.ticket.number.expect("what is in the park has a number"));
         }
     }
 
     fn take(&mut self, shard: usize) -> bool {
-        if self.calls[shard].is_some() || (self.replaced && self.calls.iter().any(Option::is_some)) {
+        if shard >= self.shards
+            || self.calls[shard].is_some()
+            || (self.replaced && self.calls.iter().any(Option::is_some))
+        {
             return false;
         }
         self.replaced = false;
@@ -155,14 +167,15 @@ impl World {
             self.unsafe_yet.push(held);
             return;
         }
-        let at = place(&held.job);
+        let at = among(self.shards, &held.job);
         let stays =
             if self.replaced { self.gate.put_first(at, held) } else { self.gate.put_off(shard, at, held, self.now) };
         self.stay(stays);
     }
 
     fn start_replay(&mut self) {
-        self.gate.replay(place);
+        let shards = self.shards;
+        self.gate.replay(|job| among(shards, job));
         self.replay.restart();
     }
 
@@ -212,16 +225,16 @@ impl World {
         }
         let numbers: Vec<(u64, usize)> = found.iter().map(|(number, _)| (*number, 1)).collect();
         let job = |number: u64| found.iter().find(|(known, _)| *known == number).expect("was found").1;
-        let gate = &self.gate;
+        let (gate, shards) = (&self.gate, self.shards);
         let takes = |number| !trial || !gate.stands_before(job(number).topic as u64);
         let brought = self.replay.found(reading, &numbers, if trial { 1 } else { usize::MAX }, takes);
         match brought {
             Brought::Stale => {}
             Brought::End if trial => {}
-            Brought::End => self.gate.open(place),
+            Brought::End => self.gate.open(|job| among(shards, job)),
             Brought::Some(numbers) => {
                 for number in numbers {
-                    self.gate.replayed(place(&job(number)), number, job(number), trial);
+                    self.gate.replayed(among(self.shards, &job(number)), number, job(number), trial);
                 }
             }
         }
@@ -237,9 +250,10 @@ impl World {
     }
 
     fn pause(&mut self) {
+        let shards = self.shards;
         self.paused = true;
         if self.gate.mode() != Mode::Parking {
-            let stays = self.gate.park(place);
+            let stays = self.gate.park(|job| among(shards, job));
             self.replay.interrupt();
             self.stay(stays);
         }
@@ -253,9 +267,11 @@ impl World {
     }
 
     fn hand_over(&mut self) {
-        let mut successor = World::empty();
+        let shards = SHARDS + MORE_SHARDS - self.shards;
+        self.shards = shards;
+        let mut successor = World::empty(shards);
         let was_parking = self.gate.mode() == Mode::Parking;
-        let stays = self.gate.hand_over(&mut successor, self.paused, place);
+        let stays = self.gate.hand_over(&mut successor, self.paused, |job| among(shards, job));
         self.stay(stays);
         if was_parking {
             self.replay.restart();
@@ -271,7 +287,7 @@ impl World {
             Event::Comes(topic) => {
                 let job = Job { topic: *topic, turn: self.came[*topic] };
                 self.came[*topic] += 1;
-                assert!(self.gate.push(place(&job), job).is_empty());
+                assert!(self.gate.push(among(self.shards, &job), job).is_empty());
             }
             Event::Take(shard) => drop(self.take(*shard)),
             Event::Succeed(shard) => self.end(*shard, true),
@@ -302,7 +318,7 @@ impl World {
             }
             self.read_begins(false);
             self.read_ends();
-            for shard in 0..SHARDS {
+            for shard in 0..MORE_SHARDS {
                 self.end(shard, true);
                 self.take(shard);
             }
@@ -341,7 +357,7 @@ fn taken(gate: &mut Gate<Job>, number: u64) -> Option<Held<Job>> {
 
 #[test]
 fn a_call_that_fails_while_parking_is_parked_before_those_that_waited_behind_it() {
-    let mut gate = World::empty();
+    let mut gate = World::empty(SHARDS);
     for turn in 0..3 {
         gate.push(place(&job(turn)), job(turn));
     }
@@ -361,7 +377,7 @@ fn a_call_that_fails_while_parking_is_parked_before_those_that_waited_behind_it(
 
 #[test]
 fn what_comes_while_parked_ones_are_called_waits_until_the_last_of_them_is_brought() {
-    let mut gate = World::empty();
+    let mut gate = World::empty(SHARDS);
     gate.park(place);
     gate.replay(place);
     gate.push(place(&job(1)), job(1));

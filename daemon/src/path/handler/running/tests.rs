@@ -1,5 +1,7 @@
 //! Handlers that start, are replaced and end while messages come: what becomes of each message.
 
+mod parking;
+
 use std::num::NonZeroUsize;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -14,6 +16,7 @@ use crate::path::dispatch::{Job, ParallelLimit, Tries};
 use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, TestHandler, component, handler, load};
 use crate::path::handler::{CallResult, Publish};
 use crate::path::kept::Kept;
+use crate::path::park::Parks;
 use crate::path::receipt::{Outcome, Progress, Receipt};
 use crate::store::Store;
 use crate::store::StoreWriter;
@@ -68,6 +71,7 @@ struct World {
     limit: Arc<ParallelLimit>,
     subscription: Arc<Subscription>,
     kept: (Kept, (StoreWriter, tempfile::TempDir)),
+    parks: Parks,
 }
 
 impl World {
@@ -87,17 +91,21 @@ impl World {
         };
         let state = tempfile::tempdir().expect("a directory");
         let (store, _) = Store::open(state.path()).expect("a store");
+        let (kept, progress) = (Kept::testing(), Arc::<Progress>::default());
+        let stopping = CancellationToken::new();
+        let parks = Parks::load(kept.0.clone(), brokers.clone(), Arc::clone(&progress), stopping).expect("loads");
         World {
             kvs: Arc::new(Kvs::load(store, Arc::clone(&metrics)).expect("it is empty")),
             _state: state,
             metrics,
             plant,
-            progress: Arc::default(),
+            progress,
             outboxes,
             brokers,
             limit: ParallelLimit::new(None),
             subscription: Arc::new(subscription),
-            kept: Kept::testing(),
+            parks,
+            kept,
         }
     }
 
@@ -112,6 +120,7 @@ impl World {
             kvs: Arc::clone(&self.kvs),
             places: Places::default(),
             kept: self.kept.0.clone(),
+            park: self.parks.of(&"celsius".into()),
             tap: Tap::new(),
         };
         ReadyHandler::start(parts).await.expect("starts")
@@ -456,6 +465,7 @@ async fn a_handler_that_does_not_start_leaves_nothing_behind() {
         kvs: Arc::clone(&world.kvs),
         places: Places::default(),
         kept: world.kept.0.clone(),
+        park: world.parks.of(&"celsius".into()),
         tap: Tap::new(),
     };
     let error = ReadyHandler::start(parts).await.err().expect("is refused");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Host, KvGrant, LoadError, Plugin, WasmEngine};
 use crate::brokers::BrokerNames;
-use crate::control::config::model::{Allow, Handler, Isolation, Overload, PublishGrant, Retry};
+use crate::control::config::model::{Allow, Handler, Isolation, Overload, PublishGrant, QuarantinePolicy, Retry};
 use crate::message::BrokerId;
 use crate::topic::TopicFilter;
 
@@ -72,6 +72,12 @@ impl TestHandler {
     /// Calls that fail are made again so many times, after so long each.
     pub(in crate::path::handler) fn retry(mut self, max: u32, wait: Duration) -> TestHandler {
         self.handler.retry = Retry { max, backoff: wait..=wait, max_time: 10 * wait };
+        self
+    }
+
+    /// It is left alone after so many failures, for so long.
+    pub(in crate::path::handler) fn quarantine(mut self, after: u32, wait: Duration) -> TestHandler {
+        self.handler.quarantine = Some(QuarantinePolicy { after, wait });
         self
     }
 

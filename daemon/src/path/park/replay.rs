@@ -5,30 +5,30 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::retry::Tries;
+use crate::path::dispatch::Tries;
 
 /// Messages that are out at the same time: no acknowledgement window bounds them.
-pub(super) const MOST_OUT: usize = 512;
+pub(in crate::path) const MOST_OUT: usize = 1024;
 
 /// Their bytes.
 const MOST_OUT_BYTES: usize = 4 << 20;
 
 /// A reading of the park that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Reading {
+pub struct Reading {
     /// The reading's own number: what another one found is of no use.
     generation: u64,
     /// The first number that is read.
-    pub(super) from: u64,
+    pub(in crate::path) from: u64,
     /// The most messages,
-    pub(super) messages: usize,
+    pub(in crate::path) messages: usize,
     /// and about the most bytes that are read.
-    pub(super) bytes: usize,
+    pub(in crate::path) bytes: usize,
 }
 
 /// What came of a reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Brought {
+pub enum Brought {
     /// It is of no use any more.
     Stale,
     /// These are to be called, in this order.
@@ -39,7 +39,7 @@ pub(super) enum Brought {
 
 /// What is out of one park.
 #[derive(Debug, Default)]
-pub(super) struct Replay {
+pub struct Replay {
     generation: u64,
     /// The first number that has not been read.
     next: u64,
@@ -54,22 +54,22 @@ pub(super) struct Replay {
 
 impl Replay {
     /// The park is read from its beginning; what is being read is of no use.
-    pub(super) fn restart(&mut self) {
+    pub(in crate::path) fn restart(&mut self) {
         self.generation += 1;
         self.next = 0;
     }
 
     /// What is being read is of no use, and is read again.
-    pub(super) fn interrupt(&mut self) {
+    pub(in crate::path) fn interrupt(&mut self) {
         self.generation += 1;
     }
 
-    /// What to read next; none while enough is out.
-    pub(super) fn read(&mut self) -> Option<Reading> {
-        let (messages, bytes) = (MOST_OUT.saturating_sub(self.out.len()), MOST_OUT_BYTES.saturating_sub(self.bytes));
-        if messages == 0 || bytes == 0 {
+    /// What to read next; none while enough is out, so that much is read at a time.
+    pub(in crate::path) fn read(&mut self) -> Option<Reading> {
+        if self.has_enough() {
             return None;
         }
+        let (messages, bytes) = (MOST_OUT.saturating_sub(self.out.len()), MOST_OUT_BYTES.saturating_sub(self.bytes));
         self.generation += 1;
         self.ended.clear();
         Some(Reading { generation: self.generation, from: self.next, messages, bytes })
@@ -77,7 +77,7 @@ impl Replay {
 
     /// A reading found these numbers with their bytes, ascending. What of them is to be called counts as out from now on: no
     /// more than `most`, and none that `takes` does not name, which is passed over.
-    pub(super) fn found(
+    pub(in crate::path) fn found(
         &mut self,
         reading: Reading,
         found: &[(u64, usize)],
@@ -105,36 +105,47 @@ impl Replay {
         Brought::Some(brought)
     }
 
-    /// A message that was out has ended, or stays in the park. Whether there was no room for another one before.
-    pub(super) fn back(&mut self, number: u64) -> bool {
-        let full = self.out.len() >= MOST_OUT || self.bytes >= MOST_OUT_BYTES;
+    fn has_enough(&self) -> bool {
+        self.out.len() > MOST_OUT / 2 || self.bytes > MOST_OUT_BYTES / 2
+    }
+
+    /// A message that was out stays in the park: it is to be brought again.
+    pub(in crate::path) fn stays(&mut self, number: u64) {
+        if let Some(bytes) = self.out.remove(&number) {
+            self.bytes -= bytes;
+            if number < self.next {
+                self.next = number;
+                self.generation += 1;
+            }
+        }
+    }
+
+    /// A message that was out has ended, and is in the park no more. Whether more may be read now than before, or nothing is out
+    /// any more.
+    pub(in crate::path) fn ended(&mut self, number: u64) -> bool {
+        self.tries.remove(&number);
+        let had_enough = self.has_enough();
         if let Some(bytes) = self.out.remove(&number) {
             self.bytes -= bytes;
             self.ended.insert(number);
         }
-        full
-    }
-
-    /// A message that was out has ended, and is in the park no more. As [`Self::back`].
-    pub(super) fn ended(&mut self, number: u64) -> bool {
-        self.tries.remove(&number);
-        self.back(number)
+        self.out.is_empty() || (had_enough && !self.has_enough())
     }
 
     /// A message that is parked was called so often.
-    pub(super) fn tried(&mut self, number: u64, tries: Tries) {
+    pub(in crate::path) fn tried(&mut self, number: u64, tries: Tries) {
         if tries.begun() > 0 {
             self.tries.insert(number, tries);
         }
     }
 
     /// The calls that were made for a message that is parked.
-    pub(super) fn tries(&self, number: u64) -> Tries {
+    pub(in crate::path) fn tries(&self, number: u64) -> Tries {
         self.tries.get(&number).copied().unwrap_or_default()
     }
 
     /// Messages that are out.
-    pub(super) fn out(&self) -> usize {
+    pub(in crate::path) fn out(&self) -> usize {
         self.out.len()
     }
 }

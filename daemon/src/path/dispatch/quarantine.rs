@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::control::config::model::QuarantinePolicy;
 
 /// The longest time for which a handler is left alone.
-pub const LONGEST: Duration = Duration::from_secs(600);
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// What a call shows of its handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,11 @@ impl Quarantine {
     /// Whether its messages are to be parked.
     pub fn is_on(&self) -> bool {
         !matches!(self.state, State::Called(_))
+    }
+
+    /// Whether a call that succeeds makes a difference.
+    pub fn counts(&self) -> bool {
+        self.state != State::Called(0)
     }
 
     /// A call ended.
