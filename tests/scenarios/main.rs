@@ -78,6 +78,10 @@ mod fault_socket_stalled;
 mod fault_target_down;
 mod fault_target_down_on_disk;
 
+mod schedule_handler;
+mod schedule_publish;
+mod schedule_silence;
+
 mod admin_limits;
 mod admin_schemathesis;
 mod admin_socket;

@@ -360,7 +360,7 @@ fn last_failure(view: &HandlerView) -> Option<CallFailure> {
     })
 }
 
-fn origin(origins: &ObjectOrigin) -> Origin {
+pub(super) fn origin(origins: &ObjectOrigin) -> Origin {
     let place = &origins.table.place;
     Origin {
         source: if origins.runtime { Source::Runtime } else { Source::File },
