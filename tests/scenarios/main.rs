@@ -78,6 +78,10 @@ mod fault_socket_stalled;
 mod fault_target_down;
 mod fault_target_down_on_disk;
 
+mod schedule_handler;
+mod schedule_publish;
+mod schedule_silence;
+
 mod admin_limits;
 mod admin_schemathesis;
 mod admin_socket;
@@ -98,6 +102,7 @@ mod operator_guide;
 mod operator_handlers;
 mod operator_import;
 mod operator_kv;
+mod operator_pause;
 mod operator_publish;
 mod operator_recv;
 mod operator_subscriptions;

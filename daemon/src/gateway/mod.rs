@@ -26,6 +26,7 @@ use crate::control::config::Loaded;
 use crate::control::config::model::Config;
 use crate::control::live::{self, Live, Retries};
 use crate::path::dead_letter::Places;
+use crate::path::handler::needs::NotExported;
 use crate::path::handler::wasm::{EngineError, LoadError, StartError, WasmEngine};
 use crate::path::kept::Kept;
 use crate::path::kv::{self, Kvs};
@@ -33,6 +34,7 @@ use crate::path::outbox::{self, Outboxes};
 use crate::path::park::Parks;
 use crate::path::receipt::Progress;
 use crate::path::router::Router;
+use crate::path::schedule::{self, Schedules};
 use crate::store::{Store, StoreError, StoreWriter};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::received::ReceivedRing;
@@ -77,6 +79,9 @@ pub enum GatewayError {
         /// What is wrong with it.
         source: StartError,
     },
+    /// A plugin does not export what the configuration calls it for.
+    #[error(transparent)]
+    NotExported(#[from] NotExported),
     /// A defect of the metrics' definitions.
     #[error("the metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
@@ -106,7 +111,9 @@ pub struct Gateway {
     sweep: AbortOnDropHandle<()>,
     /// Has dead letters handled again. Ends when a stop begins.
     retries: AbortOnDropHandle<()>,
-    /// Cancelled when a stop begins: `/readyz` tells.
+    /// Looks at the clock. Aborted when this goes.
+    schedules: AbortOnDropHandle<()>,
+    /// Cancelled when a stop begins: `/readyz` tells, and nothing is due any more.
     stopping: CancellationToken,
     stop_admin: CancellationToken,
 }
@@ -132,7 +139,6 @@ impl Gateway {
         let progress = Arc::new(Progress::default());
         let received = ReceivedRing::new(config.received);
         let tracer = Tracer::new(loaded.names.clone());
-        let metrics = Arc::new(Metrics::new()?);
         let kvs = {
             let (store, metrics) = (store.clone(), Arc::clone(&metrics));
             Arc::new(tokio::task::spawn_blocking(move || Kvs::load(store, metrics)).await??)
@@ -144,10 +150,13 @@ impl Gateway {
             let (kept, stopping) = (kept.clone(), stopping.clone());
             tokio::task::spawn_blocking(move || Parks::load(kept, names, progress, stopping)).await??
         };
+        let outboxes = Outboxes::on_disk(store.clone());
+        let schedules = Schedules::new(Arc::clone(&metrics), Arc::clone(&outboxes), Arc::clone(&progress));
         let shared = Shared {
             names: loaded.names.clone(),
             metrics,
-            outboxes: Outboxes::on_disk(store.clone()),
+            schedules: Arc::new(schedules),
+            outboxes,
             store,
             kvs,
             places: Places::default(),
@@ -162,6 +171,7 @@ impl Gateway {
         let expiry = AbortOnDropHandle::new(tokio::spawn(outbox::expire(Arc::clone(&shared.outboxes))));
         let stages = Stages::start(shared.clone(), file, loaded).await?;
         let (stop_changes, stop_admin) = (CancellationToken::new(), CancellationToken::new());
+        let schedules = tokio::spawn(schedule::run(Arc::clone(&shared.schedules), stopping.clone()));
         let (sender, running) = watch::channel(Arc::new(stages.running()));
         let (requests, queue) = mpsc::channel(live::WAITING_CHANGES);
         let (retries, batches) = mpsc::channel(live::WAITING_RETRIES);
@@ -173,7 +183,9 @@ impl Gateway {
             stopping.clone(),
         );
         let retries_task = AbortOnDropHandle::new(tokio::spawn(again.run(batches)));
-        let live = Live::new(running, requests, Arc::clone(&shared.outboxes), (kept, retries), stopping.clone());
+        let schedules_of = Arc::clone(&shared.schedules);
+        let live =
+            Live::new(running, requests, Arc::clone(&shared.outboxes), (kept, retries), schedules_of, stopping.clone());
         let address = admin.address();
         let watched = live.clone();
         let obstacles = Box::new(move || watched.obstacles());
@@ -193,6 +205,7 @@ impl Gateway {
             expiry,
             sweep,
             retries: retries_task,
+            schedules: AbortOnDropHandle::new(schedules),
             stopping,
             stop_admin,
             config,
@@ -229,6 +242,8 @@ impl Gateway {
             Ok(stages) => stages.stop().await,
             Err(error) => joined(Some(error), "the task that changes the configuration panicked"),
         }
+        self.schedules.abort();
+        joined(self.schedules.await.err(), "the task that looks at the clock panicked");
         self.expiry.abort();
         joined(self.expiry.await.err(), "the task that drops publishes which are too old panicked");
         self.sweep.abort();

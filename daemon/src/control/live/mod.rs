@@ -44,6 +44,7 @@ use crate::path::kept::Kept;
 use crate::path::kv::Kvs;
 use crate::path::outbox::Outboxes;
 use crate::path::park::Parks;
+use crate::path::schedule::Schedules;
 use crate::path::session::Session;
 use crate::telemetry::metrics::BrokerMeters;
 
@@ -101,6 +102,7 @@ pub struct Live {
     outboxes: Arc<Outboxes>,
     kept: Kept,
     retries: mpsc::Sender<Batch>,
+    schedules: Arc<Schedules>,
     /// When the daemon started, for people and for durations.
     started: (SystemTime, Instant),
     /// Cancelled when a stop begins.
@@ -114,10 +116,11 @@ impl Live {
         changes: mpsc::Sender<Request>,
         outboxes: Arc<Outboxes>,
         (kept, retries): (Kept, mpsc::Sender<Batch>),
+        schedules: Arc<Schedules>,
         stopping: CancellationToken,
     ) -> Live {
         let started = (SystemTime::now(), Instant::now());
-        Live { running, changes, outboxes, kept, retries, started, stopping }
+        Live { running, changes, outboxes, kept, retries, schedules, started, stopping }
     }
 
     /// What runs now.

@@ -118,7 +118,7 @@ impl Operations for Fake {
             "version": "0", "started": "2023-11-14T22:13:20Z", "uptime": 1.5, "config": "tidegate.toml", "state-dir": "state",
             "ready": true, "obstacles": [], "messages": { "received": 0, "finished": {}, "in-progress": 0, "published": 0 },
             "dead-letters": { "messages": 0, "bytes": 0 }, "parked": { "messages": 0, "bytes": 0 },
-            "brokers": [], "handlers": [], "schedules": [],
+            "parked-orphans": {}, "brokers": [], "handlers": [], "schedules": [],
         }))
         .expect("is a status")
     }
