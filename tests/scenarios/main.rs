@@ -105,6 +105,7 @@ mod operator_kv;
 mod operator_pause;
 mod operator_publish;
 mod operator_recv;
+mod operator_schedules;
 mod operator_subscriptions;
 
 mod delivery_page;
