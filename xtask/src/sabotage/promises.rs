@@ -47,6 +47,7 @@ const ADMISSION: &str = "daemon/src/path/outbox/admission.rs";
 const CALLS: &str = "daemon/src/path/handler/instance.rs";
 const FEEDER: &str = "daemon/src/path/session/feeder.rs";
 const FILE: &str = "daemon/src/store/file.rs";
+const GATE: &str = "daemon/src/path/dispatch/gate.rs";
 const HELD: &str = "daemon/src/path/dispatch/held.rs";
 const INSTANCE: &str = "daemon/src/path/handler/wasm/instance.rs";
 const KEEP: &str = "daemon/src/path/dead_letter/keep.rs";
@@ -55,6 +56,8 @@ const LINK: &str = "daemon/src/path/session/link.rs";
 const LETTERS: &str = "daemon/src/path/outbox/dead_letter.rs";
 const OUTBOX: &str = "daemon/src/path/outbox/queue.rs";
 const OUTBOXES: &str = "daemon/src/path/outbox/mod.rs";
+const PARK: &str = "daemon/src/path/park/mod.rs";
+const PARKING: &str = "daemon/src/path/dispatch/parking.rs";
 const POLLER: &str = "daemon/src/path/session/poller.rs";
 const QUEUE: &str = "daemon/src/path/dispatch/queue.rs";
 const RECEIPT: &str = "daemon/src/path/receipt.rs";
@@ -608,6 +611,58 @@ pub const PROMISES: &[Promise] = &[
         rows: &[Row {
             test: "dispatch_loop::a_message_that_goes_in_a_circle_is_stopped_and_acknowledged",
             red: r#""queued", "call-begins""#,
+        }],
+    },
+    Promise {
+        name: "ack-before-parked",
+        sentence: "a message for a paused handler is acknowledged only once it is on the disk",
+        edits: &[
+            Edit {
+                file: PARK,
+                old: "batch.messages.push(Writing { part: job.part, weight, called });",
+                new: "job.part.end(Outcome::Parked);\n        batch.messages.push(Writing { weight, called });",
+            },
+            Edit { file: PARK, old: "struct Writing {\n    part: Part,\n", new: "struct Writing {\n" },
+            Edit {
+                file: PARK,
+                old: "use crate::path::receipt::{Outcome, Part, Progress, Receipt};",
+                new: "use crate::path::receipt::{Outcome, Progress, Receipt};",
+            },
+            Edit {
+                file: PARK,
+                old: "            messages.into_iter().for_each(|message| message.part.end(Outcome::Parked));\n",
+                new: "",
+            },
+        ],
+        rows: &[Row {
+            test: "park_pause::a_daemon_killed_while_a_handler_is_paused_loses_nothing_and_it_stays_paused::on_5",
+            red: "the rest is parked|the missing messages",
+        }],
+    },
+    Promise {
+        name: "new-ones-overtake-the-park",
+        sentence: "what comes for a handler that is resumed waits until it has got what was parked",
+        edits: &[Edit {
+            file: GATE,
+            old: "Mode::Open => self.lanes.push(place, held),\n            Mode::Parking | Mode::Replaying =>",
+            new: "Mode::Open | Mode::Replaying => self.lanes.push(place, held),\n            Mode::Parking =>",
+        }],
+        rows: &[Row {
+            test: "park_pause::what_comes_for_a_paused_handler_is_acknowledged_and_comes_back_in_order_before_what_is_new::on_5",
+            red: "came before",
+        }],
+    },
+    Promise {
+        name: "two-trials",
+        sentence: "a quarantined handler gets one message to show whether it works again",
+        edits: &[Edit {
+            file: PARKING,
+            old: "let most = if trial { 1 } else { usize::MAX };",
+            new: "let most = usize::MAX;",
+        }],
+        rows: &[Row {
+            test: "park_quarantine::a_failing_handler_is_left_alone_for_longer_and_longer_until_one_trial_succeeds::on_5",
+            red: "one call for each trial|the handler stays quarantined",
         }],
     },
 ];
