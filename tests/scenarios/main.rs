@@ -55,6 +55,7 @@ mod kv_safety;
 mod outbox_acknowledgement;
 mod outbox_backpressure;
 mod outbox_bridges;
+mod outbox_disk;
 mod outbox_limits;
 
 mod park_pause;
