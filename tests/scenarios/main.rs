@@ -103,6 +103,8 @@ mod operator_publish;
 mod operator_recv;
 mod operator_subscriptions;
 
+mod store_state;
+
 mod delivery_page;
 
 mod telemetry_certificates;
