@@ -106,7 +106,10 @@ mod operator_kv;
 mod operator_pause;
 mod operator_publish;
 mod operator_recv;
+mod operator_schedules;
 mod operator_subscriptions;
+
+mod store_state;
 
 mod delivery_page;
 

@@ -8,10 +8,7 @@ use crate::path::outbox::{self, PurgeError};
 
 impl Live {
     /// All outboxes: those of the configured brokers in their order, then those of brokers that were removed.
-    ///
-    /// # Errors
-    /// None.
-    pub async fn outboxes(&self) -> Result<Vec<OutboxView>, Refusal> {
+    pub fn outboxes(&self) -> Vec<OutboxView> {
         let (running, mut kept, now) = (self.running(), self.outboxes.list(), SystemTime::now());
         let configured = running.brokers.iter().filter_map(|broker| {
             let place = kept.iter().position(|outbox| outbox.broker == Some(broker.config.id))?;
@@ -20,7 +17,7 @@ impl Live {
         let mut views: Vec<OutboxView> = configured.collect();
         // One that is being added or removed at this moment is in neither.
         views.extend(kept.iter().filter(|outbox| outbox.broker.is_none()).map(|outbox| view(outbox, None, now)));
-        Ok(views)
+        views
     }
 
     /// Drops what waits in a broker's outbox and is not on its way.
@@ -36,8 +33,9 @@ impl Live {
         }
         match self.outboxes.purge(broker).await {
             Ok(purged) => {
-                let messages = purged.unwrap_or_default().messages as u64;
-                Ok(Purged { broker: broker.to_owned(), messages })
+                let purged = purged.unwrap_or_default();
+                let (messages, bytes) = (purged.messages as u64, purged.bytes as u64);
+                Ok(Purged { broker: broker.to_owned(), messages, bytes })
             }
             Err(error @ PurgeError::Stopped(_)) => {
                 let remedy = "the rest is there again with the next daemon";
