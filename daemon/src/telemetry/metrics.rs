@@ -798,6 +798,7 @@ mod tests {
         metrics.broker("plant");
         metrics.subscription("plant", "inputs");
         metrics.handler("celsius");
+        metrics.kv("celsius");
         metrics.admin();
         let families = metrics.registry.gather();
         let names = families.iter().map(|family| family.name()).filter(|name| !name.starts_with("process_"));
@@ -863,6 +864,7 @@ mod tests {
             metrics.subscription("mill", "inputs").set(1.0);
             metrics.handler("celsius").call(CallResult::Trap);
             metrics.handler("kelvin").call(CallResult::Trap);
+            ["celsius", "kelvin"].iter().for_each(|handler| metrics.kv(handler).keys.set(1));
         };
         fill();
         let full = page();
@@ -870,6 +872,7 @@ mod tests {
         assert_eq!(samples(&page(), "others"), 0);
         metrics.forget_broker("plant");
         metrics.forget_handler("celsius");
+        metrics.forget_kv("celsius");
         let left = page();
         assert_eq!((samples(&left, "\"plant\""), samples(&left, "\"celsius\"")), (0, 0), "{left}");
         for name in ["\"mill\"", "\"kelvin\""] {
@@ -878,6 +881,7 @@ mod tests {
         }
         metrics.forget_broker("mill");
         metrics.forget_handler("kelvin");
+        metrics.forget_kv("kelvin");
         let own = |page: &str| {
             page.lines().filter(|line| line.starts_with("tidegate_")).map(str::to_owned).collect::<Vec<_>>()
         };
