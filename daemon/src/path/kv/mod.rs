@@ -10,6 +10,8 @@ mod mirror;
 mod operate;
 mod rows;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod turnstile;
 
