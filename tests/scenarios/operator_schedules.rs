@@ -53,7 +53,11 @@ fn a_run_that_fails_is_told_by_the_exit_code(protocol: Protocol) {
     assert_eq!((ran.code, &answer["result"]), (Some(1), &json!("reject")), "{ran:?}");
     let shown = daemon.json(&["schedules", "list", "failing"]);
     let of = |key: &str| shown[key].clone();
-    assert_eq!((of("action"), of("runs"), of("failures")), (json!("on-schedule runner"), json!(2), json!(2)), "{shown}");
+    assert_eq!(
+        (of("action"), of("runs"), of("failures")),
+        (json!("on-schedule runner"), json!(2), json!(2)),
+        "{shown}"
+    );
     assert!(of("last-error").as_str().is_some_and(|error| !error.is_empty()), "{shown}");
     let status = daemon.json(&["status"]);
     assert_eq!(status["schedules"][0]["last-result"], "reject", "{status}");
