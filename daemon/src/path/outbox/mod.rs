@@ -50,7 +50,7 @@ use self::news::{News, Voice};
 pub use self::owner::Completion;
 use self::owner::Owner;
 use self::queue::End;
-pub use self::queue::{Amount, EntryId, Suspect};
+pub use self::queue::{EntryId, Suspect};
 pub use self::run::Offered;
 use self::state::{Decided, Hold, Next, State, Wait};
 use crate::control::config::model::OutboxLimits;
