@@ -55,6 +55,7 @@ mod kv_safety;
 mod outbox_acknowledgement;
 mod outbox_backpressure;
 mod outbox_bridges;
+mod outbox_disk;
 mod outbox_limits;
 
 mod park_pause;
@@ -105,7 +106,10 @@ mod operator_kv;
 mod operator_pause;
 mod operator_publish;
 mod operator_recv;
+mod operator_schedules;
 mod operator_subscriptions;
+
+mod store_state;
 
 mod delivery_page;
 

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Signal;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +37,7 @@ use crate::path::park::Parks;
 use crate::path::receipt::Progress;
 use crate::path::router::Router;
 use crate::path::schedule::{self, Schedules};
-use crate::store::{Store, StoreError, StoreWriter};
+use crate::store::{LockError, StateLock, Store, StoreError, StoreWriter};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::received::ReceivedRing;
 use crate::telemetry::tap::Tap;
@@ -52,6 +54,12 @@ pub enum GatewayError {
         /// What the system says.
         source: io::Error,
     },
+    /// The state directory is another daemon's, or cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A signal cannot be handled.
+    #[error("the signal about the limit of a file's size cannot be handled")]
+    Signal(#[source] io::Error),
     /// What must survive the daemon cannot be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -105,12 +113,16 @@ pub struct Gateway {
     admin_task: JoinHandle<()>,
     /// Writes what must survive the daemon. Closed last.
     writer: StoreWriter,
+    /// Nobody else uses the state directory while this is there.
+    lock: StateLock,
     /// Drops publishes that are too old. Aborted when this goes.
     expiry: AbortOnDropHandle<()>,
     /// Forgets keys that have expired. Aborted when this goes.
     sweep: AbortOnDropHandle<()>,
     /// Has dead letters handled again. Ends when a stop begins.
     retries: AbortOnDropHandle<()>,
+    /// Reads what outboxes have on the disk. Aborted when this goes.
+    loader: AbortOnDropHandle<()>,
     /// Looks at the clock. Aborted when this goes.
     schedules: AbortOnDropHandle<()>,
     /// Cancelled when a stop begins: `/readyz` tells, and nothing is due any more.
@@ -126,10 +138,12 @@ impl Gateway {
     /// Nothing runs then; the error says what is in the way.
     pub async fn start(file: PathBuf, loaded: Loaded) -> Result<Gateway, GatewayError> {
         let config = Arc::new(loaded.config.clone());
+        let lock = StateLock::take(&config.state_dir)?;
+        outlive_file_size_limit().map_err(GatewayError::Signal)?;
         let cache = prepare_state_dir(&config.state_dir)?;
-        let state_dir = config.state_dir.clone();
-        let (store, writer) = tokio::task::spawn_blocking(move || Store::open(&state_dir)).await??;
         let metrics = Arc::new(Metrics::new()?);
+        let (state_dir, meters) = (config.state_dir.clone(), metrics.store());
+        let (store, writer) = tokio::task::spawn_blocking(move || Store::start(&state_dir, meters)).await??;
         let kept = {
             let (store, meters) = (store.clone(), metrics.dead_letter_store());
             tokio::task::spawn_blocking(move || Kept::load(store, meters)).await??
@@ -150,7 +164,10 @@ impl Gateway {
             let (kept, stopping) = (kept.clone(), stopping.clone());
             tokio::task::spawn_blocking(move || Parks::load(kept, names, progress, stopping)).await??
         };
-        let outboxes = Outboxes::on_disk(store.clone());
+        let outboxes = {
+            let (store, kept) = (store.clone(), kept.clone());
+            tokio::task::spawn_blocking(move || Outboxes::on_disk(store, kept)).await??
+        };
         let schedules = Schedules::new(Arc::clone(&metrics), Arc::clone(&outboxes), Arc::clone(&progress));
         let shared = Shared {
             names: loaded.names.clone(),
@@ -169,7 +186,9 @@ impl Gateway {
             hurry: CancellationToken::new(),
         };
         let expiry = AbortOnDropHandle::new(tokio::spawn(outbox::expire(Arc::clone(&shared.outboxes))));
+        let loader = AbortOnDropHandle::new(tokio::spawn(outbox::load(Arc::clone(&shared.outboxes))));
         let stages = Stages::start(shared.clone(), file, loaded).await?;
+        shared.outboxes.tell_orphans();
         let (stop_changes, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let schedules = tokio::spawn(schedule::run(Arc::clone(&shared.schedules), stopping.clone()));
         let (sender, running) = watch::channel(Arc::new(stages.running()));
@@ -183,9 +202,14 @@ impl Gateway {
             stopping.clone(),
         );
         let retries_task = AbortOnDropHandle::new(tokio::spawn(again.run(batches)));
-        let schedules_of = Arc::clone(&shared.schedules);
-        let live =
-            Live::new(running, requests, Arc::clone(&shared.outboxes), (kept, retries), schedules_of, stopping.clone());
+        let live = Live::new(
+            running,
+            requests,
+            Arc::clone(&shared.outboxes),
+            (kept, retries),
+            (Arc::clone(&shared.schedules), shared.store.clone()),
+            stopping.clone(),
+        );
         let address = admin.address();
         let watched = live.clone();
         let obstacles = Box::new(move || watched.obstacles());
@@ -202,9 +226,11 @@ impl Gateway {
             hurry: shared.hurry,
             admin_task,
             writer,
+            lock,
             expiry,
             sweep,
             retries: retries_task,
+            loader,
             schedules: AbortOnDropHandle::new(schedules),
             stopping,
             stop_admin,
@@ -248,6 +274,8 @@ impl Gateway {
         joined(self.expiry.await.err(), "the task that drops publishes which are too old panicked");
         self.sweep.abort();
         joined(self.sweep.await.err(), "the task that forgets expired keys panicked");
+        self.loader.abort();
+        joined(self.loader.await.err(), "the task that reads outboxes from the disk panicked");
         self.stop_admin.cancel();
         // A client that keeps a connection open must not hold up the end.
         if let Ok(ended) = tokio::time::timeout(ADMIN_GRACE, self.admin_task).await {
@@ -255,6 +283,7 @@ impl Gateway {
         }
         let writer = self.writer;
         joined(tokio::task::spawn_blocking(|| writer.close()).await.err(), "the store's end panicked");
+        drop(self.lock);
         left
     }
 }
@@ -266,6 +295,12 @@ fn joined(error: Option<tokio::task::JoinError>, message: &'static str) {
     if let Some(error) = error.filter(|error| !error.is_cancelled()) {
         tracing::error!(%error, "{message}");
     }
+}
+
+/// Has a write beyond the limit of a file's size (RLIMIT_FSIZE) fail as on a full disk; it would end the process otherwise.
+fn outlive_file_size_limit() -> io::Result<()> {
+    // The handler stays for good, whatever becomes of what is told of it.
+    signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)
 }
 
 /// The directory for compiled plugins inside the state directory, made where missing, readable for its owner alone.
