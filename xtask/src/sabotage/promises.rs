@@ -646,7 +646,7 @@ pub const PROMISES: &[Promise] = &[
                 }
                 return Some(group);",
         }],
-        rows: &[Row { test: "fault_disk_full::nothing_is_lost_and_it_goes_on_by_itself::on_5", red: "lost:" }],
+        rows: &[Row { test: "fault_disk_full::nothing_is_lost_and_it_goes_on_by_itself::on_disk_5", red: "lost:" }],
     },
     Promise {
         name: "skip-kv-validation",
