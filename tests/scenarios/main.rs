@@ -57,6 +57,9 @@ mod outbox_backpressure;
 mod outbox_bridges;
 mod outbox_limits;
 
+mod park_pause;
+mod park_quarantine;
+
 mod fault_all_with_one_failing;
 mod fault_bridges_full;
 mod fault_broker_killed;
@@ -74,6 +77,10 @@ mod fault_session_lost;
 mod fault_socket_stalled;
 mod fault_target_down;
 mod fault_target_down_on_disk;
+
+mod schedule_handler;
+mod schedule_publish;
+mod schedule_silence;
 
 mod admin_limits;
 mod admin_schemathesis;
@@ -95,8 +102,10 @@ mod operator_guide;
 mod operator_handlers;
 mod operator_import;
 mod operator_kv;
+mod operator_pause;
 mod operator_publish;
 mod operator_recv;
+mod operator_schedules;
 mod operator_subscriptions;
 
 mod delivery_page;

@@ -5,6 +5,7 @@
 
 mod connect;
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,9 +18,10 @@ use self::connect::{Connection, Findings};
 use super::{NO, configuration_file, output};
 use crate::brokers::BrokerNames;
 use crate::causes::with_causes;
-use crate::control::config::model::Handler;
-use crate::control::config::{self, HandlerOrigins, Problem, Problems};
-use crate::path::handler::wasm::{Host, Instance, KvGrant, LoadError, WasmEngine};
+use crate::control::config::model::{Config, Handler};
+use crate::control::config::{self, HandlerOrigins, Origins, Problem, Problems};
+use crate::path::handler::needs::{Caller, NotExported, not_exported};
+use crate::path::handler::wasm::{Exports, Host, Instance, KvGrant, LoadError, WasmEngine};
 
 /// The arguments of `check`.
 #[derive(Args)]
@@ -49,6 +51,7 @@ impl Check {
     pub fn run(self) -> ExitCode {
         let file = configuration_file(self.file);
         let mut connections = None;
+        let mut good = None;
         let (mut errors, warnings, handlers, names) = match config::inspect(&file) {
             Ok(mut loaded) => {
                 let mut refused = Vec::new();
@@ -62,13 +65,19 @@ impl Check {
                         Err(error) => return output::failure(&*error, NO),
                     }
                 }
-                let handlers = loaded.config.handlers.into_iter().zip(loaded.origins.handlers).collect();
+                let handlers = loaded.config.handlers.iter().cloned().zip(loaded.origins.handlers.clone()).collect();
+                good = Some((loaded.config, loaded.origins));
                 (refused, loaded.warnings, handlers, loaded.names)
             }
             Err(Problems { errors, warnings, handlers, names }) => (errors, warnings, handlers, names),
         };
         match plugin_problems(handlers, &names) {
-            Ok(problems) => errors.extend(problems),
+            Ok((problems, exports)) => {
+                errors.extend(problems);
+                if let Some((config, origins)) = &good {
+                    errors.extend(unexported(config, origins, &exports));
+                }
+            }
             Err(error) => return output::failure(&*error, NO),
         }
         let ok = errors.is_empty();
@@ -95,13 +104,27 @@ impl Check {
     }
 }
 
-/// Loads every plugin and starts an instance of every handler.
+/// What subscriptions and schedules call handlers for that their plugins do not export.
+fn unexported(config: &Config, origins: &Origins, exports: &HashMap<Arc<str>, Exports>) -> Vec<Problem> {
+    let missing = not_exported(config, |handler| exports.get(handler).copied());
+    let problem = |missing: NotExported| {
+        let object = match missing.caller {
+            Caller::Subscription { place, .. } | Caller::Silence { place, .. } => &origins.subscriptions[place],
+            Caller::Schedule { place, .. } => &origins.schedules[place],
+        };
+        object.table.problem(missing.problem(), missing.remedy())
+    };
+    missing.into_iter().map(problem).collect()
+}
+
+/// Loads every plugin and starts an instance of every handler. What is wrong, and what each plugin that loads exports.
 fn plugin_problems(
     handlers: Vec<(Arc<Handler>, HandlerOrigins)>,
     names: &BrokerNames,
-) -> Result<Vec<Problem>, Box<dyn Error>> {
+) -> Result<(Vec<Problem>, HashMap<Arc<str>, Exports>), Box<dyn Error>> {
+    let mut exports = HashMap::new();
     if handlers.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), exports));
     }
     let engine = WasmEngine::new(None)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -117,10 +140,12 @@ fn plugin_problems(
                 return Some(origins.plugin.problem(with_causes(&error), remedy));
             }
         };
+        exports.insert(Arc::clone(&handler.name), plugin.exports());
         // Reads find nothing, as at the first start of all.
         let host = Arc::new(Host::new(&handler, names.clone(), KvGrant::detached(&handler)));
         let error = runtime.block_on(Instance::start(&plugin, host)).err()?;
         Some(origins.plugin.problem(with_causes(&error), ""))
     };
-    Ok(handlers.into_iter().filter_map(problem).collect())
+    let problems = handlers.into_iter().filter_map(problem).collect();
+    Ok((problems, exports))
 }

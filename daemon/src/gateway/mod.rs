@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Signal;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +28,7 @@ use crate::control::config::Loaded;
 use crate::control::config::model::Config;
 use crate::control::live::{self, Live, Retries};
 use crate::path::dead_letter::Places;
+use crate::path::handler::needs::NotExported;
 use crate::path::handler::wasm::{EngineError, LoadError, StartError, WasmEngine};
 use crate::path::kept::Kept;
 use crate::path::kv::{self, Kvs};
@@ -33,7 +36,8 @@ use crate::path::outbox::{self, Outboxes};
 use crate::path::park::Parks;
 use crate::path::receipt::Progress;
 use crate::path::router::Router;
-use crate::store::{Store, StoreError, StoreWriter};
+use crate::path::schedule::{self, Schedules};
+use crate::store::{LockError, StateLock, Store, StoreError, StoreWriter};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::received::ReceivedRing;
 use crate::telemetry::tap::Tap;
@@ -50,6 +54,12 @@ pub enum GatewayError {
         /// What the system says.
         source: io::Error,
     },
+    /// The state directory is another daemon's, or cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A signal cannot be handled.
+    #[error("the signal about the limit of a file's size cannot be handled")]
+    Signal(#[source] io::Error),
     /// What must survive the daemon cannot be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -77,6 +87,9 @@ pub enum GatewayError {
         /// What is wrong with it.
         source: StartError,
     },
+    /// A plugin does not export what the configuration calls it for.
+    #[error(transparent)]
+    NotExported(#[from] NotExported),
     /// A defect of the metrics' definitions.
     #[error("the metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
@@ -100,13 +113,17 @@ pub struct Gateway {
     admin_task: JoinHandle<()>,
     /// Writes what must survive the daemon. Closed last.
     writer: StoreWriter,
+    /// Nobody else uses the state directory while this is there.
+    lock: StateLock,
     /// Drops publishes that are too old. Aborted when this goes.
     expiry: AbortOnDropHandle<()>,
     /// Forgets keys that have expired. Aborted when this goes.
     sweep: AbortOnDropHandle<()>,
     /// Has dead letters handled again. Ends when a stop begins.
     retries: AbortOnDropHandle<()>,
-    /// Cancelled when a stop begins: `/readyz` tells.
+    /// Looks at the clock. Aborted when this goes.
+    schedules: AbortOnDropHandle<()>,
+    /// Cancelled when a stop begins: `/readyz` tells, and nothing is due any more.
     stopping: CancellationToken,
     stop_admin: CancellationToken,
 }
@@ -119,10 +136,12 @@ impl Gateway {
     /// Nothing runs then; the error says what is in the way.
     pub async fn start(file: PathBuf, loaded: Loaded) -> Result<Gateway, GatewayError> {
         let config = Arc::new(loaded.config.clone());
+        let lock = StateLock::take(&config.state_dir)?;
+        outlive_file_size_limit().map_err(GatewayError::Signal)?;
         let cache = prepare_state_dir(&config.state_dir)?;
-        let state_dir = config.state_dir.clone();
-        let (store, writer) = tokio::task::spawn_blocking(move || Store::open(&state_dir)).await??;
         let metrics = Arc::new(Metrics::new()?);
+        let (state_dir, meters) = (config.state_dir.clone(), metrics.store());
+        let (store, writer) = tokio::task::spawn_blocking(move || Store::start(&state_dir, meters)).await??;
         let kept = {
             let (store, meters) = (store.clone(), metrics.dead_letter_store());
             tokio::task::spawn_blocking(move || Kept::load(store, meters)).await??
@@ -132,7 +151,6 @@ impl Gateway {
         let progress = Arc::new(Progress::default());
         let received = ReceivedRing::new(config.received);
         let tracer = Tracer::new(loaded.names.clone());
-        let metrics = Arc::new(Metrics::new()?);
         let kvs = {
             let (store, metrics) = (store.clone(), Arc::clone(&metrics));
             Arc::new(tokio::task::spawn_blocking(move || Kvs::load(store, metrics)).await??)
@@ -144,10 +162,13 @@ impl Gateway {
             let (kept, stopping) = (kept.clone(), stopping.clone());
             tokio::task::spawn_blocking(move || Parks::load(kept, names, progress, stopping)).await??
         };
+        let outboxes = Outboxes::on_disk(store.clone());
+        let schedules = Schedules::new(Arc::clone(&metrics), Arc::clone(&outboxes), Arc::clone(&progress));
         let shared = Shared {
             names: loaded.names.clone(),
             metrics,
-            outboxes: Outboxes::on_disk(store.clone()),
+            schedules: Arc::new(schedules),
+            outboxes,
             store,
             kvs,
             places: Places::default(),
@@ -162,6 +183,7 @@ impl Gateway {
         let expiry = AbortOnDropHandle::new(tokio::spawn(outbox::expire(Arc::clone(&shared.outboxes))));
         let stages = Stages::start(shared.clone(), file, loaded).await?;
         let (stop_changes, stop_admin) = (CancellationToken::new(), CancellationToken::new());
+        let schedules = tokio::spawn(schedule::run(Arc::clone(&shared.schedules), stopping.clone()));
         let (sender, running) = watch::channel(Arc::new(stages.running()));
         let (requests, queue) = mpsc::channel(live::WAITING_CHANGES);
         let (retries, batches) = mpsc::channel(live::WAITING_RETRIES);
@@ -173,7 +195,14 @@ impl Gateway {
             stopping.clone(),
         );
         let retries_task = AbortOnDropHandle::new(tokio::spawn(again.run(batches)));
-        let live = Live::new(running, requests, Arc::clone(&shared.outboxes), (kept, retries), stopping.clone());
+        let live = Live::new(
+            running,
+            requests,
+            Arc::clone(&shared.outboxes),
+            (kept, retries),
+            (Arc::clone(&shared.schedules), shared.store.clone()),
+            stopping.clone(),
+        );
         let address = admin.address();
         let watched = live.clone();
         let obstacles = Box::new(move || watched.obstacles());
@@ -190,9 +219,11 @@ impl Gateway {
             hurry: shared.hurry,
             admin_task,
             writer,
+            lock,
             expiry,
             sweep,
             retries: retries_task,
+            schedules: AbortOnDropHandle::new(schedules),
             stopping,
             stop_admin,
             config,
@@ -229,6 +260,8 @@ impl Gateway {
             Ok(stages) => stages.stop().await,
             Err(error) => joined(Some(error), "the task that changes the configuration panicked"),
         }
+        self.schedules.abort();
+        joined(self.schedules.await.err(), "the task that looks at the clock panicked");
         self.expiry.abort();
         joined(self.expiry.await.err(), "the task that drops publishes which are too old panicked");
         self.sweep.abort();
@@ -240,6 +273,7 @@ impl Gateway {
         }
         let writer = self.writer;
         joined(tokio::task::spawn_blocking(|| writer.close()).await.err(), "the store's end panicked");
+        drop(self.lock);
         left
     }
 }
@@ -251,6 +285,12 @@ fn joined(error: Option<tokio::task::JoinError>, message: &'static str) {
     if let Some(error) = error.filter(|error| !error.is_cancelled()) {
         tracing::error!(%error, "{message}");
     }
+}
+
+/// Has a write beyond the limit of a file's size (RLIMIT_FSIZE) fail as on a full disk; it would end the process otherwise.
+fn outlive_file_size_limit() -> io::Result<()> {
+    // The handler stays for good, whatever becomes of what is told of it.
+    signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)
 }
 
 /// The directory for compiled plugins inside the state directory, made where missing, readable for its owner alone.

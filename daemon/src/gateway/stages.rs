@@ -19,6 +19,7 @@ use crate::control::config::model::{Broker, Handler, OnMessage};
 use crate::control::live::{Running, RunningBroker};
 use crate::path::dead_letter::Places;
 use crate::path::dispatch::{HandlerQueue, ParallelLimit};
+use crate::path::handler::needs::not_exported;
 use crate::path::handler::wasm::WasmEngine;
 use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHandler};
 use crate::path::kept::Kept;
@@ -26,6 +27,7 @@ use crate::path::kv::Kvs;
 use crate::path::outbox::Outboxes;
 use crate::path::park::Parks;
 use crate::path::router::{BrokerRoutes, RouteTable, Router, of_broker};
+use crate::path::schedule::Schedules;
 use crate::path::session::{self, Session, SessionParts, Wish};
 use crate::store::Store;
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
@@ -44,6 +46,8 @@ pub struct Shared {
     pub outboxes: Arc<Outboxes>,
     /// What handlers remember.
     pub kvs: Arc<Kvs>,
+    /// What happens by the clock.
+    pub schedules: Arc<Schedules>,
     /// Which topics have dead letters.
     pub places: Places,
     /// Messages that are kept on the disk.
@@ -96,6 +100,7 @@ impl Stages {
     pub async fn start(shared: Shared, file: PathBuf, loaded: Loaded) -> Result<Stages, GatewayError> {
         let difference = Difference::between(None, &loaded);
         let ready = ready(&shared, &loaded, &difference).await?;
+        are_exported(&loaded, &ready, &HashMap::new())?;
         let loaded = Arc::new(loaded);
         let mut stages =
             Stages { shared, file, loaded: Arc::clone(&loaded), brokers: HashMap::new(), handlers: HashMap::new() };
@@ -145,7 +150,9 @@ impl Stages {
     /// A plugin does not load, or an instance does not start.
     pub async fn prepare(&self, loaded: Loaded) -> Result<Prepared, GatewayError> {
         let difference = Difference::between(Some(&self.loaded), &loaded);
-        match ready(&self.shared, &loaded, &difference).await {
+        let ready = ready(&self.shared, &loaded, &difference).await;
+        let ready = ready.and_then(|ready| are_exported(&loaded, &ready, &self.handlers).map(|()| ready));
+        match ready {
             Ok(ready) => Ok(Prepared { loaded: Arc::new(loaded), difference, ready }),
             Err(error) => {
                 self.forget_added(&difference);
@@ -177,6 +184,9 @@ impl Stages {
         self.shared.places.configure(&loaded.config);
         let old = std::mem::replace(&mut self.loaded, loaded);
         let queues = self.queues(&ready);
+        // Before their handlers and brokers go; the runs of those that come wait until their handlers serve.
+        let schedules: Vec<Arc<str>> = difference.schedules.iter().map(|(name, _)| Arc::clone(name)).collect();
+        self.shared.schedules.configure(&self.loaded.config, &schedules, queues.clone());
         for (name, _) in difference.handlers.iter().filter(|(_, change)| *change == Change::Added) {
             // Before any message can come for it.
             let added = ready.remove(name).map(ReadyHandler::serve);
@@ -203,6 +213,8 @@ impl Stages {
         }
         self.shared.kvs.configure(&self.loaded.config.handlers);
         self.forget_subscriptions(&old);
+        let sessions = self.brokers.values().map(|stage| (stage.config.id, stage.session.status()));
+        self.shared.schedules.watch(sessions);
     }
 
     /// The queues of all handlers that are to run.
@@ -214,8 +226,8 @@ impl Stages {
 
     fn add(&mut self, broker: &Arc<Broker>, queues: &HashMap<Arc<str>, Arc<HandlerQueue>>) {
         let meters = self.shared.metrics.broker(&broker.name);
-        let limit = ParallelLimit::new(broker.parallel_limit.map(usize::from));
-        self.shared.parks.limit(broker.id, &limit);
+        let limit = self.shared.parks.limit(broker.id);
+        limit.set_most(broker.parallel_limit.map(usize::from));
         self.shared.outboxes.add(broker.id, Arc::clone(&broker.name), broker.outbox, Arc::clone(&meters));
         let routes = self.routes(broker, &meters, &limit, queues);
         let session = self.session(broker, routes, &meters, Wish::default());
@@ -313,6 +325,7 @@ impl Stages {
         let last_message = |name: &str| self.shared.metrics.subscription(&broker.name, name);
         Arc::new(BrokerRoutes {
             queues: subscriptions.iter().map(|subscription| queue(&subscription.on_message)).collect(),
+            heard: subscriptions.iter().map(|one| self.shared.schedules.heard(one)).collect(),
             last_message: subscriptions.iter().map(|subscription| last_message(&subscription.name)).collect(),
             meters: Arc::clone(meters),
             limit: Arc::clone(limit),
@@ -353,6 +366,18 @@ impl Stages {
             stage.session.ended().await;
         }
     }
+}
+
+/// Whether each handler, ready or running, exports what it is called for.
+fn are_exported(
+    loaded: &Loaded,
+    ready: &HashMap<Arc<str>, ReadyHandler>,
+    running: &HashMap<Arc<str>, RunningHandler>,
+) -> Result<(), GatewayError> {
+    let view =
+        |name: &str| ready.get(name).map(ReadyHandler::view).or_else(|| running.get(name).map(RunningHandler::view));
+    let missing = not_exported(&loaded.config, |name| view(name).map(|view| view.exports()));
+    missing.into_iter().next().map_or(Ok(()), |missing| Err(missing.into()))
 }
 
 /// Starts the handlers that are new or changed.

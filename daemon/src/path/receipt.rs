@@ -135,6 +135,12 @@ impl Progress {
         }
     }
 
+    /// Work for no message, for which a stop waits as for one.
+    pub fn busy(self: &Arc<Self>) -> Busy {
+        self.begin();
+        Busy(Arc::clone(self))
+    }
+
     fn begin(&self) {
         // Ordered with the router's `closed`: a stop that misses this message is seen by it.
         self.open.fetch_add(1, Ordering::SeqCst);
@@ -157,6 +163,15 @@ enum Source {
     },
     /// The disk: its broker's counts had it when it came, and its acknowledgement.
     Kept(Arc<Again>),
+}
+
+/// Counts as progress until it is dropped.
+pub struct Busy(Arc<Progress>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 /// A message that was taken in and has not reached its end.

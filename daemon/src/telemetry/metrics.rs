@@ -4,6 +4,8 @@
 //! a client identifier. Stages hold handles ([`BrokerMeters`], [`HandlerMeters`]) so that counting costs one atomic
 //! addition. The admin server renders [`Metrics::render`].
 
+mod store;
+
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,11 +15,13 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+pub use self::store::StoreMeters;
 use crate::message::Qos;
 use crate::path::dead_letter::Reason;
 use crate::path::handler::CallResult;
 use crate::path::outbox::DropReason;
 use crate::path::receipt::Outcome;
+use crate::path::schedule::RunResult;
 use crate::path::session::Holder;
 
 /// Upper bounds of the buckets of both histograms, in seconds: a warm call takes microseconds, a call deadline seconds.
@@ -64,6 +68,8 @@ pub struct Metrics {
     outbox_dropped: IntCounterVec,
     certificate_expiry: GaugeVec,
     admin_refused: IntCounterVec,
+    schedule_runs: IntCounterVec,
+    store: Arc<StoreMeters>,
 }
 
 impl Metrics {
@@ -211,6 +217,12 @@ impl Metrics {
                 "Requests that the admin plane did not let in, by reason.",
                 &["reason"],
             )?,
+            schedule_runs: families.counter(
+                "schedule_runs_total",
+                "Runs of schedules by result.",
+                &["schedule", "result"],
+            )?,
+            store: Arc::new(StoreMeters::new(&families.registry)?),
             registry: families.registry.clone(),
         };
         families.build_info()?;
@@ -249,6 +261,26 @@ impl Metrics {
     /// Handles for the dead letters that are kept on the disk.
     pub fn dead_letter_store(&self) -> DeadLetterStoreMeters {
         self.dead_letter_store.clone()
+    }
+
+    /// Handles for one schedule. Its children appear at once, with zeros.
+    pub fn schedule(&self, name: &str) -> Arc<ScheduleMeters> {
+        let result = |result: RunResult| self.schedule_runs.with_label_values(&[name, result.label()]);
+        Arc::new(ScheduleMeters {
+            runs: CallResult::ALL.map(|ran| result(RunResult::Ran(ran))),
+            skipped: result(RunResult::Skipped),
+        })
+    }
+
+    /// Removes the children of a schedule.
+    pub fn forget_schedule(&self, name: &str) {
+        let ran = CallResult::ALL.iter().map(|result| RunResult::Ran(*result));
+        ran.chain([RunResult::Skipped]).for_each(|result| forget(&self.schedule_runs, &[name, result.label()]));
+    }
+
+    /// Handles for the store.
+    pub fn store(&self) -> Arc<StoreMeters> {
+        Arc::clone(&self.store)
     }
 
     /// Handles for the admin plane. Its children appear at once, with zeros.
@@ -736,6 +768,25 @@ impl DeadLetterStoreMeters {
     }
 }
 
+/// What is counted for one schedule. Written by its record.
+pub struct ScheduleMeters {
+    /// By [`CallResult`].
+    runs: [IntCounter; CallResult::ALL.len()],
+    skipped: IntCounter,
+}
+
+impl ScheduleMeters {
+    /// Counts a run that was made.
+    pub fn ran(&self, result: CallResult) {
+        self.runs[result as usize].inc();
+    }
+
+    /// Counts runs that were not made.
+    pub fn skipped(&self, runs: u64) {
+        self.skipped.inc_by(runs);
+    }
+}
+
 /// Why the admin plane does not let a request in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdminRefusal {
@@ -789,6 +840,7 @@ impl AdminMeters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::FaultKind;
 
     /// What the page about metrics must name, with every value of labels that the code chooses.
     #[test]
@@ -799,6 +851,7 @@ mod tests {
         metrics.subscription("plant", "inputs");
         metrics.handler("celsius");
         metrics.kv("celsius");
+        metrics.schedule("stats");
         metrics.admin();
         let families = metrics.registry.gather();
         let names = families.iter().map(|family| family.name()).filter(|name| !name.starts_with("process_"));
@@ -806,9 +859,11 @@ mod tests {
             .chain(ConnectResult::ALL.iter().map(|result| result.label()))
             .chain(DisconnectReason::ALL.iter().map(|reason| reason.label()))
             .chain(CallResult::ALL.iter().map(|result| result.label()))
+            .chain([RunResult::Skipped.label()])
             .chain(Reason::ALL.iter().map(|reason| reason.label()))
             .chain(DropReason::ALL.iter().map(|reason| reason.label()))
-            .chain(AdminRefusal::ALL.iter().map(|reason| reason.label()));
+            .chain(AdminRefusal::ALL.iter().map(|reason| reason.label()))
+            .chain(FaultKind::ALL.iter().map(|kind| kind.label()));
         let missing: Vec<_> = names.chain(values).filter(|name| !page.contains(&format!("`{name}`"))).collect();
         assert_eq!(missing, [""; 0], "not in docs/metrics.md");
     }
@@ -863,6 +918,7 @@ mod tests {
             metrics.subscription("plant", "others").set(1.0);
             metrics.subscription("mill", "inputs").set(1.0);
             metrics.handler("celsius").call(CallResult::Trap);
+            metrics.schedule("stats").ran(CallResult::Trap);
             metrics.handler("kelvin").call(CallResult::Trap);
             ["celsius", "kelvin"].iter().for_each(|handler| metrics.kv(handler).keys.set(1));
         };
@@ -873,8 +929,12 @@ mod tests {
         metrics.forget_broker("plant");
         metrics.forget_handler("celsius");
         metrics.forget_kv("celsius");
+        metrics.forget_schedule("stats");
         let left = page();
-        assert_eq!((samples(&left, "\"plant\""), samples(&left, "\"celsius\"")), (0, 0), "{left}");
+        for name in ["\"plant\"", "\"celsius\"", "\"stats\""] {
+            assert!(samples(&full, name) > 0, "{full}");
+            assert_eq!(samples(&left, name), 0, "{left}");
+        }
         for name in ["\"mill\"", "\"kelvin\""] {
             assert!(samples(&full, name) > 0);
             assert_eq!(samples(&left, name), samples(&full, name), "{name}");

@@ -4,10 +4,13 @@
 //! two handlers of a scenario is then the fault alone.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
-use tidegate_sdk::{Message, OrFail, Outgoing, Result, clock, config, error, info, kv, publish, reject, retry};
+use tidegate_sdk::{
+    Message, OrFail, Outgoing, Qos, Result, Run, Trigger, clock, config, error, info, kv, publish, reject, retry,
+};
 
 /// `[handlers.NAME.config]`.
 #[derive(Deserialize)]
@@ -17,7 +20,7 @@ struct Config {
     mode: Mode,
     /// It goes wrong only for payloads that contain this text; other messages are echoed.
     trigger: Option<String>,
-    /// It goes wrong only in the first so many attempts at a message, which is then echoed.
+    /// It goes wrong only in the first so many attempts at a message, which is then echoed; or in the first so many runs.
     attempts: Option<u32>,
     /// `slow`, `hold`, `interval` and `count`: how long a call takes. `retry`: the least delay that is asked for. Milliseconds.
     #[serde(default)]
@@ -320,7 +323,43 @@ fn contains(payload: &[u8], part: &[u8]) -> bool {
     part.is_empty() || payload.windows(part.len()).any(|window| window == part)
 }
 
-tidegate_sdk::handler!(handle, init = init);
+/// Runs of this instance.
+static RUNS: AtomicU32 = AtomicU32::new(0);
+
+/// On a schedule and on silence: publishes `TRIGGER DUE`, in nanoseconds since the Unix epoch, to `out/run/NAME`.
+fn run(run: &Run) -> Result {
+    let config: &Config = config()?;
+    let number = RUNS.fetch_add(1, Ordering::Relaxed);
+    let recovered = config.attempts.is_some_and(|attempts| number >= attempts);
+    match config.mode {
+        Mode::Slow | Mode::Hold => spin_for(config.ms),
+        Mode::Trap if !recovered => panic!("asked to panic"),
+        Mode::Reject if !recovered => {
+            report(config, run)?;
+            return Err(reject("asked to reject"));
+        }
+        Mode::Retry if !recovered => {
+            report(config, run)?;
+            return Err(retry("asked to retry"));
+        }
+        _ => {}
+    }
+    report(config, run)
+}
+
+fn report(config: &Config, run: &Run) -> Result {
+    let trigger = match run.trigger {
+        Trigger::Schedule => "schedule",
+        Trigger::Silence => "silence",
+    };
+    let due = run.due.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let mut report = Outgoing::new(format!("out/run/{}", run.name), format!("{trigger} {due}")).qos(Qos::AtLeastOnce);
+    report.broker = config.broker.clone();
+    publish(report)?;
+    Ok(())
+}
+
+tidegate_sdk::handler!(handle, on_schedule = run, init = init);
 
 #[cfg(test)]
 mod tests {

@@ -140,7 +140,7 @@ fn keeps_what_waits(stages: &Stages, edit: &Edit) -> Result<(), Refusal> {
 
 fn not_prepared(error: &GatewayError) -> Refusal {
     let kind = match error {
-        GatewayError::Load { .. } | GatewayError::Start { .. } => RefusalKind::Plugin,
+        GatewayError::Load { .. } | GatewayError::Start { .. } | GatewayError::NotExported(_) => RefusalKind::Plugin,
         _ => RefusalKind::Storage,
     };
     Refusal::new(kind, with_causes(error), "")

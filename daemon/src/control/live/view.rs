@@ -43,6 +43,7 @@ impl Live {
             messages: messages(&running),
             dead_letters: self.kept_dead_letters(),
             parked: running.parked(),
+            parked_orphans: running.parked_orphans(),
             schedules: self.schedule_summaries(),
             brokers: running.brokers.iter().map(|broker| self.broker_summary(broker)).collect(),
             handlers: running.handlers.iter().map(handler_summary).collect(),
@@ -359,7 +360,7 @@ fn last_failure(view: &HandlerView) -> Option<CallFailure> {
     })
 }
 
-fn origin(origins: &ObjectOrigin) -> Origin {
+pub(super) fn origin(origins: &ObjectOrigin) -> Origin {
     let place = &origins.table.place;
     Origin {
         source: if origins.runtime { Source::Runtime } else { Source::File },

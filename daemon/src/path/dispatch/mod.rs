@@ -16,9 +16,11 @@ mod parking;
 mod quarantine;
 mod queue;
 mod retry;
+mod runs;
 
 pub use self::parallel::{ParallelLimit, Permit};
-pub use self::parking::{After, Standing, Wanted};
+pub use self::parking::{After, Standing};
 pub use self::quarantine::Sign;
 pub use self::queue::{HandlerQueue, Job, Turn, Work};
 pub use self::retry::{GivenUp, Tries};
+pub use self::runs::{RunEnd, RunJob};

@@ -18,6 +18,7 @@ use super::lanes::{Delivery, Limits, Place, Verdict};
 use super::parallel::{ParallelLimit, Permit};
 use super::quarantine::Quarantine;
 use super::retry::Tries;
+use super::runs::{RUN_SHARD, RunJob, Runs};
 use crate::control::config::model::{Handler, Subscription};
 use crate::message::{BrokerId, Message, Qos};
 use crate::path::kept::Again;
@@ -65,6 +66,8 @@ pub struct HandlerQueue {
 
 pub(super) struct State {
     pub(super) gate: Gate<Job>,
+    /// Runs of schedules; no messages.
+    runs: Runs,
     pub(super) crew: Crew,
     pub(super) quarantine: Quarantine,
     /// What is not called yet is to be parked: the handler or the daemon ends while parked messages are brought back.
@@ -96,6 +99,8 @@ pub(super) enum Closed {
 pub enum Work {
     /// A call, with its shard and the permit of its broker's parallel limit. To be dropped before the runner asks again.
     Call(Turn, Job, Permit),
+    /// A run of a schedule, which needs no permit. Likewise.
+    Run(Turn, RunJob),
     /// Nothing ever again: the queue is closed and empty.
     End,
 }
@@ -103,6 +108,7 @@ pub enum Work {
 /// What a look found.
 enum Found {
     Call(usize, Held<Job>, Permit),
+    Run(usize, RunJob),
     /// Nothing yet; something may start then.
     Nothing(Option<Instant>),
     End,
@@ -121,8 +127,8 @@ impl Turn {
     /// The job takes long: another runner may be needed for what waits.
     pub fn held_up(&self) {
         let called = {
-            let State { gate, crew, .. } = &mut *self.queue.lock();
-            crew.held_up(self.runner, gate.callable(), Instant::now())
+            let State { gate, runs, crew, .. } = &mut *self.queue.lock();
+            crew.held_up(self.runner, gate.callable() + runs.len(), Instant::now())
         };
         self.queue.call(called);
     }
@@ -159,6 +165,7 @@ impl HandlerQueue {
         };
         let state = State {
             gate: Gate::new(shards, bounds, mode),
+            runs: Runs::default(),
             crew: Crew::new(shards),
             quarantine: Quarantine::new(handler.quarantine.filter(|_| park.is_some())),
             winding_up: false,
@@ -215,12 +222,41 @@ impl HandlerQueue {
         }
     }
 
+    /// Puts a run into the first shard. A handler that is paused or quarantined makes none; one that is removed drops it without a
+    /// word.
+    pub fn push_run(&self, run: RunJob) {
+        let called = {
+            let mut state = self.lock();
+            match &state.closed {
+                None => {}
+                Some(Closed::Replaced(successor)) => {
+                    let successor = Arc::clone(successor);
+                    drop(state);
+                    return successor.push_run(run);
+                }
+                Some(Closed::Removed | Closed::Purged) => return,
+            }
+            if state.gate.mode() == Mode::Parking {
+                drop(state);
+                return run.not_now();
+            }
+            state.runs.push(run);
+            let State { gate, runs, crew, .. } = &mut *state;
+            crew.job_came(RUN_SHARD, gate.callable() + runs.len(), Instant::now())
+        };
+        self.call(called);
+    }
+
     /// What a runner does next; waits for it. Cancellation safe.
     pub async fn next(self: &Arc<Self>, runner: usize) -> Work {
         loop {
             match self.try_next(runner) {
                 Found::Call(shard, Held { ticket, job }, permit) => {
                     return Work::Call(Turn { queue: Arc::clone(self), runner, shard, ticket }, job, permit);
+                }
+                Found::Run(shard, run) => {
+                    let ticket = Ticket::default();
+                    return Work::Run(Turn { queue: Arc::clone(self), runner, shard, ticket }, run);
                 }
                 Found::Nothing(None) => self.door.notified().await,
                 Found::Nothing(Some(due)) => {
@@ -307,11 +343,13 @@ impl HandlerQueue {
         {
             let mut state = self.lock();
             state.closed = Some(Closed::Replaced(Arc::clone(successor)));
+            let runs = state.runs.clear();
             // Under both locks: what is put off meanwhile goes before these, and a lock is taken after an older queue's alone.
             let mut next = successor.lock();
             self.hand_over_to(&mut state, successor, &mut next);
             self.tell(&mut state);
             successor.tell(&mut next);
+            runs.into_iter().for_each(|run| next.runs.push(run));
         }
         self.door.notify_one();
         successor.door.notify_one();
@@ -347,7 +385,10 @@ impl HandlerQueue {
     fn take_all(&self) -> Vec<Held<Job>> {
         let mut state = self.lock();
         let jobs = state.gate.clear();
+        let runs = state.runs.clear();
         self.tell(&mut state);
+        drop(state);
+        drop(runs);
         jobs
     }
 
@@ -356,7 +397,7 @@ impl HandlerQueue {
         let mut discarded = Vec::new();
         let (found, ended, due) = {
             let mut state = self.lock();
-            let State { gate, crew, closed, .. } = &mut *state;
+            let State { gate, runs, crew, closed, .. } = &mut *state;
             let mut verdict = |job: &Job| match job.part.fate() {
                 Fate::Returned => Verdict::Discard,
                 Fate::Undecided => Verdict::Hold,
@@ -367,6 +408,11 @@ impl HandlerQueue {
             };
             let now = Instant::now();
             crew.looks(runner, now);
+            let run = crew.free().find_map(|shard| Some((shard, runs.take(shard)?)));
+            if let Some((shard, run)) = run {
+                crew.takes(shard);
+                return Found::Run(shard, run);
+            }
             let number = || self.park.as_ref().map_or(0, |park| park.number());
             let take = |shard| Some((shard, gate.take(shard, now, &mut verdict, &mut discarded, number)?));
             let found = crew.free().find_map(take);
@@ -374,7 +420,7 @@ impl HandlerQueue {
                 Some((shard, _)) => crew.takes(*shard),
                 None => crew.rests(runner),
             }
-            let ended = found.is_none() && gate.len() == 0 && self.has_ended(closed.as_ref());
+            let ended = found.is_none() && gate.len() + runs.len() == 0 && self.has_ended(closed.as_ref());
             let due = if found.is_none() { gate.next_due(now) } else { None };
             self.tell(&mut state);
             (found, ended, due)
@@ -518,7 +564,7 @@ mod tests {
     fn next(queue: &Arc<HandlerQueue>) -> (Turn, Job) {
         match pin!(queue.next(0)).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Work::Call(turn, job, _)) => (turn, job),
-            Poll::Ready(Work::End) => panic!("it has ended"),
+            Poll::Ready(Work::End | Work::Run(..)) => panic!("it has ended, or runs"),
             Poll::Pending => panic!("nothing waits"),
         }
     }

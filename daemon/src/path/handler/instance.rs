@@ -88,7 +88,7 @@ pub struct LastFailure {
 }
 
 impl LastFailure {
-    fn now(error: &CallError) -> LastFailure {
+    pub(super) fn now(error: &CallError) -> LastFailure {
         let mut text = error.to_string();
         if text.len() > LAST_ERROR_BYTES {
             text.truncate(text.floor_char_boundary(LAST_ERROR_BYTES));
@@ -123,7 +123,7 @@ impl Instances {
         *self.slot(shard) = Some(instance);
     }
 
-    fn take(&self, shard: usize) -> Option<Counted> {
+    pub(super) fn take(&self, shard: usize) -> Option<Counted> {
         self.slot(shard).take()
     }
 
@@ -134,7 +134,7 @@ impl Instances {
 
 /// An instance that is counted for as long as it is there.
 pub(super) struct Counted {
-    instance: Instance,
+    pub(super) instance: Instance,
     meters: Arc<HandlerMeters>,
 }
 
@@ -179,9 +179,12 @@ pub(super) async fn serve(parts: Arc<InstanceParts>, runner: usize) {
 
 async fn call_until_the_end(parts: Arc<InstanceParts>, runner: usize) {
     let (mut calls, mut spent) = (0, Duration::ZERO);
-    while let Work::Call(turn, job, permit) = parts.queue.next(runner).await {
-        let took = watched(&turn, parts.run(&turn, job, permit)).await;
-        drop(turn);
+    loop {
+        let took = match parts.queue.next(runner).await {
+            Work::Call(turn, job, permit) => watched(&turn, parts.run(&turn, job, permit)).await,
+            Work::Run(turn, run) => watched(&turn, parts.run_due(&turn, run)).await,
+            Work::End => return,
+        };
         (calls, spent) = (calls + 1, spent + took);
         if calls >= CALLS_A_TURN || spent >= TURN {
             (calls, spent) = (0, Duration::ZERO);
@@ -216,7 +219,7 @@ fn sign(error: &CallError, given_up: bool) -> Sign {
 }
 
 /// A call that finds no instance fails as the instance's start did.
-fn not_started(error: StartError) -> CallError {
+pub(super) fn not_started(error: StartError) -> CallError {
     match error {
         StartError::Deadline(limit) => CallError::Deadline(limit),
         StartError::Memory(limit) => CallError::Memory(limit),
@@ -404,7 +407,7 @@ impl InstanceParts {
     }
 
     /// Waits until what was offered is in the outboxes, or is to be left to them.
-    async fn admitted(&self, mut room: Room<'_>) {
+    pub(super) async fn admitted(&self, mut room: Room<'_>) {
         tokio::select! {
             biased;
             () = room.admitted() => {}
@@ -414,7 +417,7 @@ impl InstanceParts {
 
     /// A call did not return ok: it is made again later, unless that is no use.
     async fn failed(&self, turn: &Turn, job: Job, error: &CallError) {
-        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastFailure::now(error));
+        self.note_failure(LastFailure::now(error));
         let now = Instant::now();
         let again = match error {
             CallError::Reject(_) => Err(None),
@@ -437,6 +440,10 @@ impl InstanceParts {
                 self.give_up(job, error, given_up).await;
             }
         }
+    }
+
+    pub(super) fn note_failure(&self, failure: LastFailure) {
+        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
     }
 
     fn say_called_again(&self, job: &Job, error: &CallError, wait: Duration) {

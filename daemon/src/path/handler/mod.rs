@@ -4,14 +4,17 @@
 //! the instance of a job's shard, `reruns.rs` the calls that others overtook; `wasm/` is the only place that knows wasmtime. Fed by `path/dispatch`; feeds `path/outbox`.
 
 mod instance;
+pub mod needs;
 mod parking;
 mod reruns;
 mod running;
+mod runs;
 pub mod wasm;
 
 use std::time::Duration;
 
 pub use self::running::{HandlerError, HandlerParts, HandlerView, ReadyHandler, RunningHandler};
+pub use self::wasm::Trigger;
 use crate::message::{BrokerId, Outgoing};
 use crate::path::outbox::NoRoom;
 

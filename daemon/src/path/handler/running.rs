@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::instance::{Counted, Ending, InstanceParts, Instances, LastFailure, serve};
 use super::parking;
-use super::wasm::{Host, KvGrant, Plugin, PluginHash, StartError};
+use super::wasm::{Exports, Host, KvGrant, Plugin, PluginHash, StartError};
 use crate::brokers::BrokerNames;
 use crate::control::config::model::Handler;
 use crate::path::dead_letter::{DeadLetters, Places};
@@ -75,6 +75,11 @@ impl HandlerView {
         self.0.plugin.hash()
     }
 
+    /// What its plugin exports.
+    pub fn exports(&self) -> Exports {
+        self.0.plugin.exports()
+    }
+
     /// Where its messages wait.
     pub fn queue(&self) -> &Arc<HandlerQueue> {
         &self.0.queue
@@ -133,7 +138,6 @@ impl ReadyHandler {
     }
 
     /// What can be read of it before it runs.
-    #[cfg(test)]
     pub fn view(&self) -> HandlerView {
         HandlerView(Arc::clone(&self.parts))
     }

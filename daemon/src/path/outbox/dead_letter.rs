@@ -82,11 +82,11 @@ impl Outboxes {
             let (inside, waiting) = state.admission.tags();
             let kept = inside.filter_map(|owner| match owner {
                 Owner::Call(completion) if returned(&completion.part) => completion.kept.take(),
-                Owner::Call(_) | Owner::Letter { .. } | Owner::Command(_) => None,
+                Owner::Call(_) | Owner::Letter { .. } | Owner::Command(_) | Owner::Run(_) => None,
             });
             let letters = waiting.filter_map(|(batch, owner)| match owner {
                 Owner::Letter { end, .. } if returned(end.part()) => Some(batch),
-                Owner::Call(_) | Owner::Letter { .. } | Owner::Command(_) => None,
+                Owner::Call(_) | Owner::Letter { .. } | Owner::Command(_) | Owner::Run(_) => None,
             });
             (kept.collect::<Vec<_>>(), letters.collect::<Vec<_>>())
         };
@@ -101,7 +101,7 @@ impl Outboxes {
     fn recall_letter(&self, batch: BatchId) -> impl Iterator<Item = LetterEnd> {
         self.recall(batch).into_iter().filter_map(|(_, owner)| match owner {
             Owner::Letter { end, .. } => Some(end),
-            Owner::Call(_) | Owner::Command(_) => None,
+            Owner::Call(_) | Owner::Command(_) | Owner::Run(_) => None,
         })
     }
 

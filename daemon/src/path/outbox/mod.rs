@@ -17,6 +17,7 @@ mod news;
 mod order;
 mod owner;
 mod queue;
+mod run;
 mod state;
 mod suspicion;
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub use self::owner::Completion;
 use self::owner::Owner;
 use self::queue::End;
 pub use self::queue::{EntryId, Suspect};
+pub use self::run::Offered;
 use self::state::{Decided, Hold, Next, State, Wait};
 use crate::control::config::model::OutboxLimits;
 use crate::message::{BrokerId, Message, Outgoing, Qos};
@@ -206,9 +208,9 @@ impl Outboxes {
             Standing::Waits(room) => Submitted::Waits(room),
             Standing::Rejected(Owner::Call(completion), full) => Submitted::Rejected(completion, full),
             // A call comes back as a call.
-            Standing::In(_) | Standing::Ended | Standing::Rejected(Owner::Command(_) | Owner::Letter { .. }, _) => {
-                Submitted::Done
-            }
+            Standing::In(_)
+            | Standing::Ended
+            | Standing::Rejected(Owner::Command(_) | Owner::Letter { .. } | Owner::Run(_), _) => Submitted::Done,
         }
     }
 

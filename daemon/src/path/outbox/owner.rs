@@ -1,4 +1,4 @@
-//! Who is told how publishes ended: the message whose call made them, or the command.
+//! Who is told how publishes ended: the message whose call made them, the command, or the schedule.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,8 +11,10 @@ use super::condemned::Cause;
 use super::dead_letter;
 use super::effects::Touch;
 use super::queue::End;
+use super::run;
 use crate::path::dead_letter::{Kept, Letter, LetterEnd};
 use crate::path::receipt::{Outcome, Part};
+use crate::path::schedule::Aftermath;
 use crate::path::session::Fate;
 use crate::store::Row;
 use crate::telemetry::metrics::HandlerMeters;
@@ -24,6 +26,8 @@ pub(super) enum Owner {
     Call(Completion),
     /// A publish by command. Its receiver may be gone.
     Command(oneshot::Sender<PublishEnd>),
+    /// A schedule's run.
+    Run(Aftermath),
     /// A message that failed.
     Letter {
         /// What follows from the end.
@@ -38,7 +42,7 @@ impl Owner {
     /// would make a dead letter again.
     pub(super) fn mode(&self) -> Mode {
         match self {
-            Owner::Call(_) | Owner::Command(_) => Mode::Rejectable,
+            Owner::Call(_) | Owner::Command(_) | Owner::Run(_) => Mode::Rejectable,
             Owner::Letter { .. } => Mode::Patient,
         }
     }
@@ -48,7 +52,7 @@ impl Owner {
         match self {
             Owner::Call(completion) => completion.cause,
             Owner::Letter { cause, .. } => *cause,
-            Owner::Command(_) => None,
+            Owner::Command(_) | Owner::Run(_) => None,
         }
     }
 
@@ -57,7 +61,7 @@ impl Owner {
     pub(super) fn order(&self) -> Option<Touch> {
         match self {
             Owner::Call(completion) => completion.order,
-            Owner::Letter { .. } | Owner::Command(_) => None,
+            Owner::Letter { .. } | Owner::Command(_) | Owner::Run(_) => None,
         }
     }
 
@@ -66,7 +70,7 @@ impl Owner {
         match self {
             Owner::Call(completion) => completion.part.trace(),
             Owner::Letter { end, .. } => end.part().trace(),
-            Owner::Command(_) => None,
+            Owner::Command(_) | Owner::Run(_) => None,
         }
     }
 
@@ -86,6 +90,7 @@ impl Owner {
         match self {
             Owner::Call(completion) => return completion.end(worst),
             Owner::Letter { end, .. } => dead_letter::ended(end, worst, last),
+            Owner::Run(end) => end.end(run::lost(worst, last)),
             // It has one publish alone. An error means that nobody asks any more.
             Owner::Command(told) => drop(told.send(last.clone())),
         }

@@ -21,6 +21,7 @@ use crate::control::config::model::{OnMessage, Subscription};
 use crate::message::{BrokerId, Message, Qos};
 use crate::path::dispatch::{HandlerQueue, Job, ParallelLimit, Tries};
 use crate::path::receipt::{Outcome, Progress, Receipt};
+use crate::path::schedule::Heard;
 use crate::path::session::{AckToken, WireCopy};
 use crate::telemetry::metrics::BrokerMeters;
 use crate::telemetry::received::ReceivedRing;
@@ -35,6 +36,8 @@ pub struct BrokerRoutes {
     pub queues: Vec<Option<Arc<HandlerQueue>>>,
     /// When each subscription's last message came, by place.
     pub last_message: Vec<Gauge>,
+    /// Where the silence of each subscription ends, by place; none where nobody asks.
+    pub heard: Vec<Option<Arc<Heard>>>,
     /// The broker's meters.
     pub meters: Arc<BrokerMeters>,
     /// How many calls may run for its messages: the same for as long as the broker is there.
@@ -106,7 +109,12 @@ impl Router {
 impl BrokerRoutes {
     fn mark(&self, message: &Message, ranked: &Places) {
         let now = message.received.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        ranked.iter().for_each(|place| self.last_message[*place].set(now));
+        for place in ranked {
+            self.last_message[*place].set(now);
+            if let Some(heard) = &self.heard[*place] {
+                heard.mark(message.arrived);
+            }
+        }
     }
 
     fn run(&self, message: &Arc<Message>, places: &Places, receipt: Receipt) {

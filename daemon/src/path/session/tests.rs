@@ -222,6 +222,7 @@ fn routes(
 ) -> Arc<BrokerRoutes> {
     let subscriptions = of_broker(&config.subscriptions, PLANT);
     Arc::new(BrokerRoutes {
+        heard: subscriptions.iter().map(|_| None).collect(),
         queues: subscriptions.iter().map(|_| Some(Arc::clone(queue))).collect(),
         limit: ParallelLimit::new(None),
         last_message: subscriptions.iter().map(|one| metrics.subscription("plant", &one.name)).collect(),
@@ -279,7 +280,7 @@ impl World {
     async fn next(&self, what: &str) -> (Turn, Job) {
         match soon(what, self.queue.next(0)).await {
             Work::Call(turn, job, _) => (turn, job),
-            Work::End => panic!("the queue goes on"),
+            Work::End | Work::Run(..) => panic!("the queue goes on, with messages"),
         }
     }
 

@@ -197,12 +197,12 @@ fn what_it_publishes() {
     );
     publish(
         "broker = \"plant\", topic = \"t\", payload = {}",
-        &["tidegate.toml:6:52: schedules[0].publish.payload.builtin: missing; add builtin = \"system-stats\""],
+        &["tidegate.toml:6:54: schedules[0].publish.payload.builtin: missing; add builtin = \"system-stats\""],
     );
     publish(
         "broker = \"plant\", topic = \"t\", payload = \"x\"",
         &[
-            "tidegate.toml:6:52: schedules[0].publish.payload = \"x\": expected a table, got a string; use payload = { builtin = \
+            "tidegate.toml:6:54: schedules[0].publish.payload = \"x\": expected a table, got a string; use payload = { builtin = \
              \"system-stats\" }",
         ],
     );
