@@ -3,6 +3,7 @@
 //! Wrappers rather than re-exports: what they do not call stays private, so that the compiler still finds dead code.
 //! Nothing in the daemon uses them. They measure nothing themselves.
 
+use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -78,6 +79,7 @@ impl Filters {
 pub struct Handler {
     runtime: Runtime,
     instance: Instance,
+    kv: Option<KvGrant>,
 }
 
 impl Handler {
@@ -90,24 +92,32 @@ impl Handler {
         let handler = config.handlers.first().context("the configuration has no handler")?;
         let plugin = WasmEngine::new(None)?.load(&handler.plugin)?;
         let runtime = Builder::new_current_thread().enable_time().build()?;
-        let instance = runtime
-            .block_on(Instance::start(&plugin, Arc::new(Host::new(handler, names, KvGrant::detached(handler)))))?;
-        Ok(Handler { runtime, instance })
+        let kv = KvGrant::detached(handler);
+        let host = Host::new(handler, names, kv.as_ref().map(KvGrant::share));
+        let instance = runtime.block_on(Instance::start(&plugin, Arc::new(host)))?;
+        Ok(Handler { runtime, instance, kv })
     }
 
-    /// Calls it so many times with one message; the last payload that it published.
+    /// Calls it so many times with one message; the last payload that it published. What a call writes to its kv takes effect before
+    /// the next, as in the daemon, but for the disk.
     ///
     /// # Errors
     /// A call failed, or published something else than one message.
     pub fn calls(&mut self, topic: &str, payload: &[u8], calls: u64) -> Result<Bytes> {
         let message = message(TopicName::new(topic)?, payload);
-        let instance = &mut self.instance;
+        let (instance, kv) = (&mut self.instance, &self.kv);
         self.runtime.block_on(async {
             let mut last = Bytes::new();
             for _ in 0..calls {
                 let call =
                     Call { message: &message, subscription: "local:bench", captures: &[], attempt: 1, trace: None };
                 let mut publishes = instance.call(call).await?;
+                let transaction = instance.take_kv();
+                if let Some(KvGrant { kv, quota }) = kv {
+                    let ready = kv.ready(transaction, *quota).context("nobody else writes")?;
+                    black_box(ready.commit());
+                    ready.apply();
+                }
                 let publish = publishes.pop().filter(|_| publishes.is_empty());
                 last = publish.ok_or_else(|| anyhow!("not one message was published"))?.message.payload;
             }

@@ -180,7 +180,8 @@ fn what_is_cleared_is_gone_for_good(protocol: Protocol) {
     assert_eq!(kept(&daemon).len(), 4);
     assert_eq!(daemon.json(&["dead-letters", "clear", "--all"])["dead-letters"], 4);
     holds(&daemon, 0.0);
-    daemon.restart_with(&config);
+    daemon.terminate();
+    daemon.restart();
     assert_eq!(kept(&daemon).len(), 0);
     assert_eq!(daemon.json(&["dead-letters", "clear", "--handler", "other"])["dead-letters"], 0);
 }

@@ -57,6 +57,9 @@ mod outbox_backpressure;
 mod outbox_bridges;
 mod outbox_limits;
 
+mod park_pause;
+mod park_quarantine;
+
 mod fault_all_with_one_failing;
 mod fault_bridges_full;
 mod fault_broker_killed;
@@ -65,7 +68,9 @@ mod fault_daemon_frozen;
 mod fault_daemon_killed;
 mod fault_daemon_stopped;
 mod fault_direction_dropped;
+mod fault_disk_full;
 mod fault_handler_fails;
+mod fault_kv_counter;
 mod fault_overload;
 mod fault_retry_and_kill;
 mod fault_session_lost;
@@ -97,8 +102,10 @@ mod operator_guide;
 mod operator_handlers;
 mod operator_import;
 mod operator_kv;
+mod operator_pause;
 mod operator_publish;
 mod operator_recv;
+mod operator_schedules;
 mod operator_subscriptions;
 
 mod delivery_page;

@@ -43,7 +43,10 @@ fn dead_letters_are_listed_looked_at_and_cleared(protocol: Protocol) {
     let daemon = daemon(&plant, protocol);
     let client = plant.client(protocol);
     client.publish(&Message::new("first/a", "bad\n"));
+    // Topics and handlers do not wait for each other.
+    wait_letters(&daemon, 1);
     client.publish(&Message::new("first/b", b"bad\x00\xff".as_slice()));
+    wait_letters(&daemon, 2);
     client.publish(&Message::new("second/c", "bad, too"));
     client.publish(&Message::new("first/d", "good"));
     daemon.settle("plant", 4);

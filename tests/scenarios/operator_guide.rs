@@ -13,7 +13,13 @@ use tidegate_tests::{Home, Mosquitto, wait};
 const PORT: &str = "1883";
 
 /// Commands that change nothing.
-const LOOKS: [&str; 3] = ["grep ", "tidegate recv list", "tidegate subscriptions list"];
+const LOOKS: [&str; 5] = [
+    "grep ",
+    "tidegate recv list",
+    "tidegate subscriptions list",
+    "tidegate handlers list",
+    "tidegate dead-letters list",
+];
 
 /// A command of the page and the lines that it prints.
 struct Example {

@@ -19,7 +19,8 @@ pub struct Options {
     /// Run only these steps.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "STEP")]
     only: Vec<Step>,
-    /// Run the long set too: RabbitMQ, schemathesis against the HTTP API, and a minute of fuzzing for each target.
+    /// Run the long set too: RabbitMQ, schemathesis against the HTTP API, the fault bench on the disk in its full size, and a minute of
+    /// fuzzing for each target.
     #[arg(long)]
     long: bool,
     /// Passed on to the scenario tests: only these run, such as `-- retained`.

@@ -1,10 +1,11 @@
-//! What the parts cost that every message passes: the trie, a handler's call, the acknowledgement ring, the outbox,
+//! What the parts cost that every message passes: the trie, a handler's call with and without its kv, the acknowledgement ring, the outbox,
 //! the messages kept for `tidegate recv`.
 //!
 //! Run by `cargo xtask bench --only micro`, which builds the handler first. A file a part; whole processes are measured by
 //! `tests/bench`.
 
 mod call;
+mod kv;
 mod outbox;
 mod received;
 mod ring;
@@ -12,5 +13,5 @@ mod trie;
 
 use criterion::{criterion_group, criterion_main};
 
-criterion_group!(parts, trie::bench, call::bench, ring::bench, outbox::bench, received::bench);
+criterion_group!(parts, trie::bench, call::bench, kv::bench, ring::bench, outbox::bench, received::bench);
 criterion_main!(parts);

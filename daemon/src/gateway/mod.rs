@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Signal;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +37,7 @@ use crate::path::park::Parks;
 use crate::path::receipt::Progress;
 use crate::path::router::Router;
 use crate::path::schedule::{self, Schedules};
-use crate::store::{Store, StoreError, StoreWriter};
+use crate::store::{LockError, StateLock, Store, StoreError, StoreWriter};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::received::ReceivedRing;
 use crate::telemetry::tap::Tap;
@@ -52,6 +54,12 @@ pub enum GatewayError {
         /// What the system says.
         source: io::Error,
     },
+    /// The state directory is another daemon's, or cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A signal cannot be handled.
+    #[error("the signal about the limit of a file's size cannot be handled")]
+    Signal(#[source] io::Error),
     /// What must survive the daemon cannot be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -105,6 +113,8 @@ pub struct Gateway {
     admin_task: JoinHandle<()>,
     /// Writes what must survive the daemon. Closed last.
     writer: StoreWriter,
+    /// Nobody else uses the state directory while this is there.
+    lock: StateLock,
     /// Drops publishes that are too old. Aborted when this goes.
     expiry: AbortOnDropHandle<()>,
     /// Forgets keys that have expired. Aborted when this goes.
@@ -126,10 +136,12 @@ impl Gateway {
     /// Nothing runs then; the error says what is in the way.
     pub async fn start(file: PathBuf, loaded: Loaded) -> Result<Gateway, GatewayError> {
         let config = Arc::new(loaded.config.clone());
+        let lock = StateLock::take(&config.state_dir)?;
+        outlive_file_size_limit().map_err(GatewayError::Signal)?;
         let cache = prepare_state_dir(&config.state_dir)?;
-        let state_dir = config.state_dir.clone();
-        let (store, writer) = tokio::task::spawn_blocking(move || Store::open(&state_dir)).await??;
         let metrics = Arc::new(Metrics::new()?);
+        let (state_dir, meters) = (config.state_dir.clone(), metrics.store());
+        let (store, writer) = tokio::task::spawn_blocking(move || Store::start(&state_dir, meters)).await??;
         let kept = {
             let (store, meters) = (store.clone(), metrics.dead_letter_store());
             tokio::task::spawn_blocking(move || Kept::load(store, meters)).await??
@@ -139,7 +151,6 @@ impl Gateway {
         let progress = Arc::new(Progress::default());
         let received = ReceivedRing::new(config.received);
         let tracer = Tracer::new(loaded.names.clone());
-        let metrics = Arc::new(Metrics::new()?);
         let kvs = {
             let (store, metrics) = (store.clone(), Arc::clone(&metrics));
             Arc::new(tokio::task::spawn_blocking(move || Kvs::load(store, metrics)).await??)
@@ -184,9 +195,14 @@ impl Gateway {
             stopping.clone(),
         );
         let retries_task = AbortOnDropHandle::new(tokio::spawn(again.run(batches)));
-        let schedules_of = Arc::clone(&shared.schedules);
-        let live =
-            Live::new(running, requests, Arc::clone(&shared.outboxes), (kept, retries), schedules_of, stopping.clone());
+        let live = Live::new(
+            running,
+            requests,
+            Arc::clone(&shared.outboxes),
+            (kept, retries),
+            (Arc::clone(&shared.schedules), shared.store.clone()),
+            stopping.clone(),
+        );
         let address = admin.address();
         let watched = live.clone();
         let obstacles = Box::new(move || watched.obstacles());
@@ -203,6 +219,7 @@ impl Gateway {
             hurry: shared.hurry,
             admin_task,
             writer,
+            lock,
             expiry,
             sweep,
             retries: retries_task,
@@ -256,6 +273,7 @@ impl Gateway {
         }
         let writer = self.writer;
         joined(tokio::task::spawn_blocking(|| writer.close()).await.err(), "the store's end panicked");
+        drop(self.lock);
         left
     }
 }
@@ -267,6 +285,12 @@ fn joined(error: Option<tokio::task::JoinError>, message: &'static str) {
     if let Some(error) = error.filter(|error| !error.is_cancelled()) {
         tracing::error!(%error, "{message}");
     }
+}
+
+/// Has a write beyond the limit of a file's size (RLIMIT_FSIZE) fail as on a full disk; it would end the process otherwise.
+fn outlive_file_size_limit() -> io::Result<()> {
+    // The handler stays for good, whatever becomes of what is told of it.
+    signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)
 }
 
 /// The directory for compiled plugins inside the state directory, made where missing, readable for its owner alone.

@@ -226,8 +226,8 @@ impl Stages {
 
     fn add(&mut self, broker: &Arc<Broker>, queues: &HashMap<Arc<str>, Arc<HandlerQueue>>) {
         let meters = self.shared.metrics.broker(&broker.name);
-        let limit = ParallelLimit::new(broker.parallel_limit.map(usize::from));
-        self.shared.parks.limit(broker.id, &limit);
+        let limit = self.shared.parks.limit(broker.id);
+        limit.set_most(broker.parallel_limit.map(usize::from));
         self.shared.outboxes.add(broker.id, Arc::clone(&broker.name), broker.outbox, Arc::clone(&meters));
         let routes = self.routes(broker, &meters, &limit, queues);
         let session = self.session(broker, routes, &meters, Wish::default());

@@ -1,93 +1,96 @@
-//! The file: its tables, one transaction at a time, and reading.
+//! The open file: who reads and writes goes through here, while it may have to be opened again.
 //!
-//! Blocks on the disk. Used by `mod.rs` for reading and by `writer.rs` for writing. Beside the rows it keeps what each group
-//! holds, changed in the same transactions.
+//! After any error of the disk the database fails whatever comes after it, so it is opened anew where something may still come of
+//! it: on a full disk. What was told as synced is there then; what was not may be there in whole or not at all. `opening.rs`
+//! opens, `tables.rs` knows what is inside. Damage that shows in use, as an error or a panic, ends the use of the file until the
+//! next start, which checks it whole.
 
-use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use redb::Database;
 
+use super::disk::{Disk, FaultKind, Faults};
+use super::frozen::Frozen;
+use super::opening::Check;
 use super::row::{Found, Row, Table, Total};
-
-/// The file's name in the state directory.
-const NAME: &str = "state.redb";
-
-/// Memory for pages of the file, in bytes.
-const CACHE_BYTES: usize = 4 << 20;
-
-type Rows<'a> = TableDefinition<'a, (&'static str, &'static [u8]), &'static [u8]>;
-
-/// What each group holds: rows and weight.
-const TOTALS: TableDefinition<'_, (&str, &str), (u64, u64)> = TableDefinition::new("totals");
-
-/// Bytes of a row's weight, which stand before its body.
-const WEIGHT: usize = size_of::<u32>();
+use super::{opening, tables};
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file cannot be opened.
-    #[error("{} cannot be opened", .path.display())]
+    #[error("{} cannot be opened; the daemon must be able to write it and the directory that it is in", .path.display())]
     Open {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: redb::DatabaseError,
+        source: io::Error,
     },
     /// The writer's thread does not start.
     #[error("the thread that writes the store does not start")]
     Thread(#[source] io::Error),
-    /// The file cannot be read or written.
-    #[error("{} cannot be used", .path.display())]
-    Use {
+    /// An operation failed.
+    #[error("{} cannot be {}", .path.display(), match .kind {
+        FaultKind::Full => "written: there is no room on the disk; free some, or raise the quota or the limit of a file's size",
+        FaultKind::Sync => "synced: the disk does not keep what it was given; check the disk and the system's log",
+        FaultKind::Io => "read or written; check the disk and the system's log",
+    })]
+    Disk {
         /// The file.
         path: PathBuf,
+        /// What failed.
+        kind: FaultKind,
         /// Why.
-        source: redb::Error,
+        source: io::Error,
     },
+    /// The file does not hold what was written to it.
+    #[error("{} is damaged ({why}); restart the daemon: it checks the file, and sets it aside where it cannot be used", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How it shows.
+        why: String,
+    },
+}
+
+impl StoreError {
+    /// Whether there is no room.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, StoreError::Disk { kind: FaultKind::Full, .. })
+    }
+}
+
+/// A database, and what failed of the disk since it was opened.
+pub(super) struct Opened {
+    pub(super) database: Database,
+    pub(super) faults: Arc<Faults>,
 }
 
 /// The file.
 pub(super) struct File {
-    path: PathBuf,
-    database: Database,
+    disk: Box<dyn Disk>,
+    /// Changed by whoever finds that it has to be; others use it side by side.
+    state: RwLock<State>,
 }
 
-fn rows(table: Table) -> Rows<'static> {
-    TableDefinition::new(table.name())
+enum State {
+    Open(Opened),
+    /// It could not be opened again, for this reason.
+    Closed(FaultKind, io::ErrorKind),
 }
 
 impl File {
-    pub(super) fn open(state_dir: &Path) -> Result<File, StoreError> {
-        let path = state_dir.join(NAME);
-        let opened = Database::builder().set_cache_size(CACHE_BYTES).create(&path);
-        match opened {
-            Ok(database) => Ok(File { path, database }),
-            Err(source) => Err(StoreError::Open { path, source }),
-        }
-    }
-
-    #[cfg(test)]
-    pub(super) fn in_memory() -> Result<File, StoreError> {
-        let path = PathBuf::from("memory");
-        let opened = Database::builder().create_with_backend(redb::backends::InMemoryBackend::new());
-        opened.map(|database| File { path: path.clone(), database }).map_err(|source| StoreError::Open { path, source })
+    pub(super) fn new(disk: Box<dyn Disk>, opened: Opened) -> File {
+        File { disk, state: RwLock::new(State::Open(opened)) }
     }
 
     /// Writes rows in their order, all or none, and waits until they are synced.
     pub(super) fn write<'a>(&self, changes: impl Iterator<Item = &'a Row>) -> Result<(), StoreError> {
-        self.try_write(changes).map_err(|source| self.failed(source))
-    }
-
-    fn try_write<'a>(&self, changes: impl Iterator<Item = &'a Row>) -> Result<(), redb::Error> {
-        let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
-        write_rows(&transaction, changes)?;
-        transaction.commit()?;
-        Ok(())
+        self.once(|database| tables::write(database, changes))
     }
 
     pub(super) fn read(
@@ -97,35 +100,7 @@ impl File {
         from: &[u8],
         most: (usize, usize),
     ) -> Result<Vec<Found>, StoreError> {
-        self.try_read(table, group, from, most).map_err(|source| self.failed(source))
-    }
-
-    fn try_read(
-        &self,
-        table: Table,
-        group: &str,
-        from: &[u8],
-        (most_rows, most_bytes): (usize, usize),
-    ) -> Result<Vec<Found>, redb::Error> {
-        let transaction = self.database.begin_read()?;
-        let mut found = Vec::new();
-        let table = match transaction.open_table(rows(table)) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(found),
-            Err(error) => return Err(error.into()),
-        };
-        let mut bytes = 0;
-        for row in table.range((group, from)..)? {
-            let (place, value) = row?;
-            let (owner, key) = place.value();
-            if owner != group || found.len() >= most_rows || (bytes > 0 && bytes >= most_bytes) {
-                break;
-            }
-            let (weight, body) = split(value.value());
-            bytes += body.len();
-            found.push(Found { key: key.into(), weight, body: body.to_vec() });
-        }
-        Ok(found)
+        self.reading(|database| tables::read(database, table, group, from, most))
     }
 
     pub(super) fn read_back(
@@ -135,127 +110,105 @@ impl File {
         before: &[u8],
         most: (usize, usize),
     ) -> Result<Vec<Found>, StoreError> {
-        self.try_read_back(table, group, before, most).map_err(|source| self.failed(source))
-    }
-
-    fn try_read_back(
-        &self,
-        table: Table,
-        group: &str,
-        before: &[u8],
-        (most_rows, most_bytes): (usize, usize),
-    ) -> Result<Vec<Found>, redb::Error> {
-        let transaction = self.database.begin_read()?;
-        let mut found = Vec::new();
-        let table = match transaction.open_table(rows(table)) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(found),
-            Err(error) => return Err(error.into()),
-        };
-        let (none, mut bytes): (&[u8], usize) = (&[], 0);
-        for row in table.range((group, none)..(group, before))?.rev() {
-            if found.len() >= most_rows || (bytes > 0 && bytes >= most_bytes) {
-                break;
-            }
-            let (place, value) = row?;
-            let (weight, body) = split(value.value());
-            bytes += body.len();
-            found.push(Found { key: place.value().1.into(), weight, body: body.to_vec() });
-        }
-        Ok(found)
+        self.reading(|database| tables::read_back(database, table, group, before, most))
     }
 
     pub(super) fn totals(&self, table: Table) -> Result<Vec<(Arc<str>, Total)>, StoreError> {
-        self.try_totals(table).map_err(|source| self.failed(source))
-    }
-
-    fn try_totals(&self, table: Table) -> Result<Vec<(Arc<str>, Total)>, redb::Error> {
-        let transaction = self.database.begin_read()?;
-        let mut found = Vec::new();
-        let totals = match transaction.open_table(TOTALS) {
-            Ok(totals) => totals,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(found),
-            Err(error) => return Err(error.into()),
-        };
-        for entry in totals.range((table.name(), "")..)? {
-            let (key, value) = entry?;
-            let (name, group) = key.value();
-            if name != table.name() {
-                break;
-            }
-            let (rows, weight) = value.value();
-            found.push((Arc::from(group), Total { rows, weight }));
-        }
-        Ok(found)
+        self.reading(|database| tables::totals(database, table))
     }
 
     pub(super) fn last(&self, table: Table, group: &str) -> Result<Option<Box<[u8]>>, StoreError> {
-        self.try_last(table, group).map_err(|source| self.failed(source))
+        self.reading(|database| tables::last(database, table, group))
     }
 
-    fn try_last(&self, table: Table, group: &str) -> Result<Option<Box<[u8]>>, redb::Error> {
-        let transaction = self.database.begin_read()?;
-        let table = match transaction.open_table(rows(table)) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        // The first group after this one is this one with the smallest character behind it.
-        let after = format!("{group}\0");
-        let none: &[u8] = &[];
-        let last = table.range((group, none)..(after.as_str(), none))?.next_back().transpose()?;
-        Ok(last.map(|(place, _)| place.value().1.into()))
+    /// The disk that it is on.
+    pub(super) fn disk(&self) -> &dyn Disk {
+        &*self.disk
     }
 
-    fn failed(&self, source: redb::Error) -> StoreError {
-        StoreError::Use { path: self.path.clone(), source }
-    }
-}
-
-fn write_rows<'a>(transaction: &WriteTransaction, changes: impl Iterator<Item = &'a Row>) -> Result<(), redb::Error> {
-    let mut opened = HashMap::new();
-    let mut changed: HashMap<(Table, &str), (i64, i64)> = HashMap::new();
-    for row in changes {
-        let (Row::Put { at, .. } | Row::Delete { at }) = row;
-        if !opened.contains_key(&at.table) {
-            opened.insert(at.table, transaction.open_table(rows(at.table))?);
+    /// Opens it again where an operation found no room, with what the ballast held as room.
+    pub(super) fn recover(&self) -> Result<(), StoreError> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(&*state, State::Open(opened) if !opened.faults.any()) {
+            return Ok(());
         }
-        let Some(table) = opened.get_mut(&at.table) else { continue };
-        let place = (&*at.group, &*at.key);
-        let total = changed.entry((at.table, &at.group)).or_default();
-        match row {
-            Row::Put { weight, body, .. } => {
-                let mut value = Vec::with_capacity(WEIGHT + body.len());
-                value.extend_from_slice(&weight.to_le_bytes());
-                value.extend_from_slice(body);
-                total.0 += 1;
-                total.1 += i64::from(*weight);
-                if let Some(old) = table.insert(place, &*value)? {
-                    total.0 -= 1;
-                    total.1 -= i64::from(split(old.value()).0);
-                }
-            }
-            Row::Delete { .. } => {
-                if let Some(old) = table.remove(place)? {
-                    total.0 -= 1;
-                    total.1 -= i64::from(split(old.value()).0);
-                }
+        // What a failed database still does when it goes must not run beside the next one.
+        state.close();
+        let released = self.disk.release().map_err(|source| opening::of_disk(self.disk(), FaultKind::Io, source));
+        state.open(released.and_then(|()| opening::open(self.disk(), self.disk.open(), Check::AfterCrash)))
+    }
+
+    /// Gives room of the file that is not used back to the disk.
+    pub(super) fn shrink(&self) -> Result<(), StoreError> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        match state.take() {
+            State::Open(opened) => state.open(opening::smaller(self.disk(), opened, 0)),
+            closed @ State::Closed(..) => {
+                *state = closed;
+                Ok(())
             }
         }
     }
-    let mut totals = transaction.open_table(TOTALS)?;
-    for ((table, group), (rows, weight)) in changed {
-        let place = (table.name(), group);
-        let (had, weighed) = totals.get(place)?.map_or((0, 0), |value| value.value());
-        match had.saturating_add_signed(rows) {
-            0 => drop(totals.remove(place)?),
-            rows => drop(totals.insert(place, (rows, weighed.saturating_add_signed(weight)))?),
+
+    /// From now on it is read alone, and nothing of the file changes.
+    pub(super) fn freeze(&self) -> Result<(), StoreError> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.close();
+        let frozen = self.disk.open().and_then(Frozen::new).map(|frozen| Box::new(frozen) as _);
+        state.open(opening::open(self.disk(), frozen, Check::AfterCrash))
+    }
+
+    /// Reads; once more where a write that found no room made the database unusable meanwhile.
+    fn reading<T>(&self, work: impl Fn(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        match self.once(&work) {
+            Err(error) if error.is_full() => {
+                self.recover()?;
+                self.once(work)
+            }
+            done => done,
         }
     }
-    Ok(())
+
+    fn once<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Open(Opened { database, faults }) => {
+                let done = catch_unwind(AssertUnwindSafe(|| work(database)));
+                opening::explained(self.disk(), faults, done)
+            }
+            State::Closed(kind, why) => Err(opening::of_disk(self.disk(), *kind, (*why).into())),
+        }
+    }
 }
 
-/// A row's weight and body. A value that is too short for a weight has none.
-fn split(value: &[u8]) -> (u32, &[u8]) {
-    value.split_first_chunk::<WEIGHT>().map_or((0, value), |(weight, body)| (u32::from_le_bytes(*weight), body))
+impl State {
+    fn take(&mut self) -> State {
+        mem::replace(self, State::Closed(FaultKind::Io, io::ErrorKind::NotConnected))
+    }
+
+    fn close(&mut self) {
+        if let State::Open(opened) = self.take() {
+            opening::close(opened);
+        }
+    }
+
+    fn open(&mut self, opened: Result<Opened, StoreError>) -> Result<(), StoreError> {
+        match opened {
+            Ok(opened) => *self = State::Open(opened),
+            Err(error) => {
+                let (kind, why) = match &error {
+                    StoreError::Disk { kind, source, .. } => (*kind, source.kind()),
+                    _ => (FaultKind::Io, io::ErrorKind::Other),
+                };
+                *self = State::Closed(kind, why);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        self.state.get_mut().unwrap_or_else(PoisonError::into_inner).close();
+    }
 }

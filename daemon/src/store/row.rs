@@ -74,6 +74,25 @@ pub enum Row {
     },
 }
 
+impl Row {
+    /// Where it stands.
+    pub(super) fn place(&self) -> &Place {
+        let (Row::Put { at, .. } | Row::Delete { at }) = self;
+        at
+    }
+
+    /// Whether it only removes.
+    pub(super) fn is_removal(&self) -> bool {
+        matches!(self, Row::Delete { .. })
+    }
+
+    /// Of its key and body.
+    pub(super) fn bytes(&self) -> usize {
+        let body = if let Row::Put { body, .. } = self { body.len() } else { 0 };
+        self.place().key.len() + body
+    }
+}
+
 /// A row that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {

@@ -4,6 +4,8 @@
 //! a client identifier. Stages hold handles ([`BrokerMeters`], [`HandlerMeters`]) so that counting costs one atomic
 //! addition. The admin server renders [`Metrics::render`].
 
+mod store;
+
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,6 +15,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+pub use self::store::StoreMeters;
 use crate::message::Qos;
 use crate::path::dead_letter::Reason;
 use crate::path::handler::CallResult;
@@ -66,6 +69,7 @@ pub struct Metrics {
     certificate_expiry: GaugeVec,
     admin_refused: IntCounterVec,
     schedule_runs: IntCounterVec,
+    store: Arc<StoreMeters>,
 }
 
 impl Metrics {
@@ -218,6 +222,7 @@ impl Metrics {
                 "Runs of schedules by result.",
                 &["schedule", "result"],
             )?,
+            store: Arc::new(StoreMeters::new(&families.registry)?),
             registry: families.registry.clone(),
         };
         families.build_info()?;
@@ -271,6 +276,11 @@ impl Metrics {
     pub fn forget_schedule(&self, name: &str) {
         let ran = CallResult::ALL.iter().map(|result| RunResult::Ran(*result));
         ran.chain([RunResult::Skipped]).for_each(|result| forget(&self.schedule_runs, &[name, result.label()]));
+    }
+
+    /// Handles for the store.
+    pub fn store(&self) -> Arc<StoreMeters> {
+        Arc::clone(&self.store)
     }
 
     /// Handles for the admin plane. Its children appear at once, with zeros.
@@ -830,6 +840,7 @@ impl AdminMeters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::FaultKind;
 
     /// What the page about metrics must name, with every value of labels that the code chooses.
     #[test]
@@ -850,7 +861,8 @@ mod tests {
             .chain([RunResult::Skipped.label()])
             .chain(Reason::ALL.iter().map(|reason| reason.label()))
             .chain(DropReason::ALL.iter().map(|reason| reason.label()))
-            .chain(AdminRefusal::ALL.iter().map(|reason| reason.label()));
+            .chain(AdminRefusal::ALL.iter().map(|reason| reason.label()))
+            .chain(FaultKind::ALL.iter().map(|kind| kind.label()));
         let missing: Vec<_> = names.chain(values).filter(|name| !page.contains(&format!("`{name}`"))).collect();
         assert_eq!(missing, [""; 0], "not in docs/metrics.md");
     }

@@ -59,6 +59,11 @@ impl Setup {
         }
     }
 
+    /// With so many messages, whatever the row's size.
+    pub fn messages(self, count: usize) -> Setup {
+        Setup { flow: Flow::new("in", TOPICS, count), ..self }
+    }
+
     /// With these keys before the first table of the configuration.
     pub fn top(self, keys: &str) -> Setup {
         Setup { top: keys.to_owned(), ..self }

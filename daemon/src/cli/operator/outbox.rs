@@ -23,7 +23,7 @@ enum Command {
     List(List),
     /// Drop what waits for a broker, without a way back
     #[command(after_help = "\
-What was sent and is not acknowledged yet may have come there. `brokers remove` keeps what is on the disk for a broker that is \
+What is on its way to a broker that is connected is not dropped. `brokers remove` keeps what is on the disk for a broker that is \
 added again under this name; this drops it.")]
     Purge(Purge),
 }
@@ -175,7 +175,7 @@ gone    disk: the broker was removed  7         70     7        0        1m 33s 
     #[test]
     fn a_purge_tells_how_many_it_drops() {
         check_request("outbox purge b", b"", "DELETE /api/v1/outbox/b", Value::Null);
-        let purged = |messages: u64| json!({"broker": "b", "messages": messages});
+        let purged = |messages: u64| json!({"broker": "b", "messages": messages, "bytes": 9});
         check_shown("outbox purge b", &purged(1), "1 message to broker b is dropped\n");
         check_shown("outbox purge b", &purged(20), "20 messages to broker b are dropped\n");
     }

@@ -1,5 +1,6 @@
 //! `tidegate status`: everything at a glance.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use clap::Args;
@@ -8,7 +9,7 @@ use super::{Asking, schedules, show};
 use crate::cli::client::{Client, Failure, Request};
 use crate::cli::console::Console;
 use crate::cli::table::{Look, NONE, or_none, pairs, table};
-use crate::control::admin::resource::{self, BrokerSummary, HandlerSummary, Messages, ScheduleSummary};
+use crate::control::admin::resource::{self, BrokerSummary, HandlerSummary, Kept, Messages, ScheduleSummary};
 
 /// The arguments of `status`.
 #[derive(Args)]
@@ -33,8 +34,10 @@ impl Status {
 fn told(look: Look, status: resource::Status) -> String {
     let ready = if status.ready { "yes".to_owned() } else { format!("no: {}", status.obstacles.join("; ")) };
     let uptime = show::duration(status.uptime);
-    let kept = [("dead letters", status.dead_letters), ("parked", status.parked)];
-    let kept = kept.into_iter().filter(|(_, kept)| kept.messages > 0).map(|(name, kept)| (name, show::kept(kept)));
+    let some = |kept: Kept| (kept.messages > 0).then(|| show::kept(kept));
+    let parked = some(status.parked).map(|parked| parked + &orphans(&status.parked_orphans));
+    let kept = [("dead letters", some(status.dead_letters)), ("parked", parked)];
+    let kept = kept.into_iter().filter_map(|(name, kept)| Some((name, kept?)));
     let head = [
         ("tidegate", format!("{}, for {uptime}, since {}", status.version, status.started)),
         ("configuration", status.config),
@@ -54,6 +57,15 @@ fn told(look: Look, status: resource::Status) -> String {
         let _ = write!(text, "\n\n{}", schedules_of(look, status.schedules));
     }
     text
+}
+
+/// What is parked for handlers that are not configured any more.
+fn orphans(parked: &BTreeMap<String, Kept>) -> String {
+    let orphans = parked.iter().map(|(handler, kept)| format!("{} for {handler}", kept.messages));
+    match orphans.collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => none,
+        some => format!(" ({some}, not configured any more)"),
+    }
 }
 
 fn messages(messages: &Messages) -> String {
@@ -128,7 +140,7 @@ mod tests {
             "state-dir": "/var/lib/t", "ready": false, "obstacles": ["broker b is not connected", "x"],
             "messages": {"received": 12, "finished": {"handled": 9, "filtered": 1}, "in-progress": 2, "published": 7},
             "dead-letters": {"messages": 2, "bytes": 30}, "parked": {"messages": 5, "bytes": 50},
-            "brokers": [
+            "parked-orphans": {}, "brokers": [
                 {"name": "a", "connected": true, "state": "connected", "reason": null, "received": 12, "published": 7,
                     "outbox": {"messages": 0, "bytes": 0},
                     "outbox-on-disk": {"messages": 0, "bytes": 0}, "subscriptions": 2, "refused": []},
@@ -170,5 +182,9 @@ SCHEDULE  NEXT                  RUNS  FAILURES  SKIPPED  LAST RESULT
 stats     2026-01-02T03:05:05Z  3     1         0        trap: unreachable
 ";
         check_shown("status", &status, output);
+        let mut orphaned = status.clone();
+        orphaned["parked-orphans"] = json!({"old": {"messages": 3, "bytes": 30}, "other": {"messages": 1, "bytes": 9}});
+        let output = output.replace("5, 50 bytes\n", "5, 50 bytes (3 for old, 1 for other, not configured any more)\n");
+        check_shown("status", &orphaned, &output);
     }
 }

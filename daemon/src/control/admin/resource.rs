@@ -363,6 +363,8 @@ pub struct Status {
     pub dead_letters: Kept,
     /// Messages of paused and quarantined handlers.
     pub parked: Kept,
+    /// Those among them whose handlers are not configured any more, by handler: they wait until it is there again.
+    pub parked_orphans: BTreeMap<String, Kept>,
     pub brokers: Vec<BrokerSummary>,
     pub handlers: Vec<HandlerSummary>,
     pub schedules: Vec<ScheduleSummary>,

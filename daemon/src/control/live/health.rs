@@ -1,6 +1,6 @@
 //! Whether the gateway does its whole job: what `/readyz` and `tidegate status` tell.
 //!
-//! Reads each session's status, and what its outbox holds; decides nothing.
+//! Reads the store's health, each session's status, and what its outbox holds; decides nothing.
 
 use std::fmt;
 
@@ -24,7 +24,12 @@ impl Live {
     /// disconnected by command, is no obstacle while it is not connected, unless something waits for it.
     pub fn obstacles(&self) -> Vec<Obstacle> {
         let stopping = self.stopping.is_cancelled().then(|| Obstacle("the daemon is stopping".to_owned()));
-        stopping.into_iter().chain(self.running().brokers.iter().flat_map(|broker| self.of_broker(broker))).collect()
+        let store = self.store.health().obstacle().map(Obstacle);
+        stopping
+            .into_iter()
+            .chain(store)
+            .chain(self.running().brokers.iter().flat_map(|broker| self.of_broker(broker)))
+            .collect()
     }
 
     fn of_broker(&self, broker: &RunningBroker) -> Vec<Obstacle> {

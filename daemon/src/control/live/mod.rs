@@ -46,6 +46,7 @@ use crate::path::outbox::Outboxes;
 use crate::path::park::Parks;
 use crate::path::schedule::Schedules;
 use crate::path::session::Session;
+use crate::store::Store;
 use crate::telemetry::metrics::BrokerMeters;
 
 /// Changes that wait for the one under way; beyond, a change is refused as [`RefusalKind::Busy`].
@@ -103,6 +104,7 @@ pub struct Live {
     kept: Kept,
     retries: mpsc::Sender<Batch>,
     schedules: Arc<Schedules>,
+    store: Store,
     /// When the daemon started, for people and for durations.
     started: (SystemTime, Instant),
     /// Cancelled when a stop begins.
@@ -116,11 +118,11 @@ impl Live {
         changes: mpsc::Sender<Request>,
         outboxes: Arc<Outboxes>,
         (kept, retries): (Kept, mpsc::Sender<Batch>),
-        schedules: Arc<Schedules>,
+        (schedules, store): (Arc<Schedules>, Store),
         stopping: CancellationToken,
     ) -> Live {
         let started = (SystemTime::now(), Instant::now());
-        Live { running, changes, outboxes, kept, retries, schedules, started, stopping }
+        Live { running, changes, outboxes, kept, retries, schedules, store, started, stopping }
     }
 
     /// What runs now.

@@ -1,5 +1,6 @@
 //! Handlers that an operator pauses and resumes, and what is parked for them.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
@@ -77,6 +78,13 @@ impl Running {
             messages: sum.messages + total.rows,
             bytes: sum.bytes + total.weight,
         })
+    }
+
+    /// What is parked for handlers that are not configured any more.
+    pub(super) fn parked_orphans(&self) -> BTreeMap<String, Kept> {
+        let configured = |name: &str| self.handlers.iter().any(|view| *view.handler().name == *name);
+        let orphans = self.parks.held().into_iter().filter(|(name, _)| !configured(name));
+        orphans.map(|(name, total)| (name.to_string(), Kept { messages: total.rows, bytes: total.weight })).collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Schedules as an operator sees and runs them.
 
+use super::edit::unknown_of;
 use super::view::{origin, time};
 use super::{Live, Refusal, RefusalKind, Running};
 use crate::control::admin::resource::{Origin, Schedule, ScheduleRun, ScheduleSummary};
@@ -37,18 +38,21 @@ impl Live {
         if self.stopping.is_cancelled() {
             return Err(Refusal::new(RefusalKind::Stopping, "the daemon is stopping", "start it again"));
         }
-        let report = self.schedules.run(name).await.map_err(|error| refusal(&error))?;
+        let report = self.schedules.run(name).await.map_err(|error| self.not_run(&error))?;
         Ok(ScheduleRun { name: name.to_owned(), result: report.result.label().to_owned(), error: report.error })
     }
-}
 
-fn refusal(error: &NotRun) -> Refusal {
-    let (kind, remedy) = match error {
-        NotRun::Unknown(_) => (RefusalKind::NotFound, "`tidegate schedules list` shows them"),
-        NotRun::UnderWay(_) => (RefusalKind::UnderWay, "try again when it has ended"),
-        NotRun::CutShort(_) => (RefusalKind::Changed, "look at what it is now, and try again"),
-    };
-    Refusal::new(kind, error.to_string(), remedy)
+    fn not_run(&self, error: &NotRun) -> Refusal {
+        let (kind, remedy) = match error {
+            NotRun::Unknown(name) => {
+                let known = self.schedules.list();
+                return unknown_of("schedule", name, known.iter().map(|view| &*view.name));
+            }
+            NotRun::UnderWay(_) => (RefusalKind::UnderWay, "try again when it has ended"),
+            NotRun::CutShort(_) => (RefusalKind::Changed, "look at what it is now, and try again"),
+        };
+        Refusal::new(kind, error.to_string(), remedy)
+    }
 }
 
 fn schedule(running: &Running, view: ScheduleView) -> Option<Schedule> {

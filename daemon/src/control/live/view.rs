@@ -43,6 +43,7 @@ impl Live {
             messages: messages(&running),
             dead_letters: self.kept_dead_letters(),
             parked: running.parked(),
+            parked_orphans: running.parked_orphans(),
             schedules: self.schedule_summaries(),
             brokers: running.brokers.iter().map(|broker| self.broker_summary(broker)).collect(),
             handlers: running.handlers.iter().map(handler_summary).collect(),

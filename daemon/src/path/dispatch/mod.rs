@@ -19,7 +19,7 @@ mod retry;
 mod runs;
 
 pub use self::parallel::{ParallelLimit, Permit};
-pub use self::parking::{After, Standing, Wanted};
+pub use self::parking::{After, Standing};
 pub use self::quarantine::Sign;
 pub use self::queue::{HandlerQueue, Job, Turn, Work};
 pub use self::retry::{GivenUp, Tries};

@@ -56,7 +56,7 @@ struct Shared {
     kept: Kept,
     names: BrokerNames,
     progress: Arc<Progress>,
-    /// The parallel limits of the brokers that are there.
+    /// The parallel limits of brokers.
     limits: Mutex<HashMap<BrokerId, Arc<ParallelLimit>>>,
     /// Cancelled when a stop begins.
     stopping: CancellationToken,
@@ -89,9 +89,10 @@ impl Parks {
         Arc::clone(park)
     }
 
-    /// A broker is there, with this parallel limit.
-    pub fn limit(&self, broker: BrokerId, limit: &Arc<ParallelLimit>) {
-        self.shared.limits().insert(broker, Arc::clone(limit));
+    /// The parallel limit of a broker: one for as long as the process lives, also for its messages that come back before it is
+    /// there.
+    pub fn limit(&self, broker: BrokerId) -> Arc<ParallelLimit> {
+        self.shared.limit(broker)
     }
 
     /// What is parked, by the names of the handlers: also of those that are not configured any more.
@@ -106,8 +107,9 @@ impl Parks {
 }
 
 impl Shared {
-    fn limits(&self) -> MutexGuard<'_, HashMap<BrokerId, Arc<ParallelLimit>>> {
-        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    fn limit(&self, broker: BrokerId) -> Arc<ParallelLimit> {
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(limits.entry(broker).or_insert_with(|| ParallelLimit::new(None)))
     }
 }
 
@@ -371,12 +373,11 @@ impl Park {
         let receipt = Receipt::again(Arc::clone(&again), Arc::clone(&self.shared.progress));
         let part = receipt.split(1).next().expect("one part was asked for");
         let (message, subscription) = message.revive(broker, Instant::now());
-        let limit = self.shared.limits().get(&broker).cloned().unwrap_or_else(|| ParallelLimit::new(None));
         Revived::Job(Job {
             message: Arc::new(message),
             subscription: Arc::new(subscription),
             part,
-            limit,
+            limit: self.shared.limit(broker),
             tries: self.inner().replay.tries(number),
             again: Some(again),
         })

@@ -79,12 +79,13 @@ impl Operations for Live {
         Box::pin(Live::resume(self, handler))
     }
 
-    fn outboxes(&self) -> Answer<'_, Vec<OutboxView>> {
-        Box::pin(Live::outboxes(self))
+    fn outboxes(&self) -> Vec<OutboxView> {
+        Live::outboxes(self)
     }
 
     fn purge_outbox<'a>(&'a self, broker: &'a str) -> Answer<'a, Purged> {
-        Box::pin(Live::purge_outbox(self, broker))
+        let (live, broker) = (self.clone(), broker.to_owned());
+        whole(async move { live.purge_outbox(&broker).await })
     }
 
     fn dead_letters(&self, page: LetterPage) -> Answer<'_, DeadLetterList> {

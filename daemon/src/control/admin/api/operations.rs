@@ -60,8 +60,8 @@ pub trait Operations: Send + Sync + 'static {
     fn resume<'a>(&'a self, handler: &'a str) -> Answer<'a, ()>;
 
     /// All outboxes: those of the configured brokers in their order, then those of brokers that were removed.
-    fn outboxes(&self) -> Answer<'_, Vec<OutboxView>>;
-    /// Drops what waits in a broker's outbox.
+    fn outboxes(&self) -> Vec<OutboxView>;
+    /// Drops what waits in a broker's outbox and is not on its way.
     fn purge_outbox<'a>(&'a self, broker: &'a str) -> Answer<'a, Purged>;
 
     /// Dead letters of the local store, oldest first.

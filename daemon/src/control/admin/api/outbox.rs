@@ -9,12 +9,12 @@ use crate::control::admin::resource::{OutboxView, Purged};
 
 /// What waits to be published to each broker, in memory and on the disk; those of brokers that were removed stand last.
 #[utoipa::path(get, path = "/api/v1/outbox", responses((status = 200, body = [OutboxView])))]
-pub(super) async fn list_outboxes(State(api): State<Api>) -> Result<Json<Vec<OutboxView>>, Failed> {
-    Ok(Json(api.operations().outboxes().await?))
+pub(super) async fn list_outboxes(State(api): State<Api>) -> Json<Vec<OutboxView>> {
+    Json(api.operations().outboxes())
 }
 
-/// Drops what waits to be published to a broker, also one that was removed. What was sent and is not acknowledged yet may have
-/// come there.
+/// Drops what waits to be published to a broker, also one that was removed. What is on its way to a broker that is connected is
+/// not dropped.
 #[utoipa::path(
     delete,
     path = "/api/v1/outbox/{broker}",

@@ -45,6 +45,7 @@ pub struct OutboxView {
 pub struct Purged {
     pub broker: String,
     pub messages: u64,
+    pub bytes: u64,
 }
 
 /// Messages that are kept, and their size.

@@ -118,7 +118,7 @@ impl Operations for Fake {
             "version": "0", "started": "2023-11-14T22:13:20Z", "uptime": 1.5, "config": "tidegate.toml", "state-dir": "state",
             "ready": true, "obstacles": [], "messages": { "received": 0, "finished": {}, "in-progress": 0, "published": 0 },
             "dead-letters": { "messages": 0, "bytes": 0 }, "parked": { "messages": 0, "bytes": 0 },
-            "brokers": [], "handlers": [], "schedules": [],
+            "parked-orphans": {}, "brokers": [], "handlers": [], "schedules": [],
         }))
         .expect("is a status")
     }
@@ -208,16 +208,16 @@ impl Operations for Fake {
         self.note(format!("resume {handler}"), |_| ())
     }
 
-    fn outboxes(&self) -> Answer<'_, Vec<OutboxView>> {
+    fn outboxes(&self) -> Vec<OutboxView> {
         let waits = json!({ "messages": 3, "bytes": 30 });
         let outbox = json!({ "broker": "gone", "configured": false, "store": null, "messages": 3, "bytes": 30,
             "on-disk": waits, "draining": false, "waiting": 0, "oldest-age": null, "max-messages": null,
             "max-bytes": null, "max-age": null, "when-full": null });
-        self.told("outboxes".into(), json!([outbox]))
+        read(json!([outbox]))
     }
 
     fn purge_outbox<'a>(&'a self, broker: &'a str) -> Answer<'a, Purged> {
-        self.told(format!("purge {broker}"), json!({ "broker": broker, "messages": 3 }))
+        self.told(format!("purge {broker}"), json!({ "broker": broker, "messages": 3, "bytes": 30 }))
     }
 
     fn dead_letters(&self, page: LetterPage) -> Answer<'_, DeadLetterList> {

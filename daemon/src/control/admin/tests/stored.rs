@@ -17,9 +17,8 @@ async fn outboxes_are_listed_and_purged() {
     let plane = Plane::start().await;
     let list = plane.ask(get("/api/v1/outbox")).await;
     assert_eq!((list.status, &list.json()[0]["broker"]), (200, &json!("gone")));
-    assert_eq!(plane.gateway.asked(), ["outboxes"]);
     let purged = plane.ask(delete("/api/v1/outbox/gone")).await;
-    assert_eq!((purged.status, purged.json()), (200, json!({ "broker": "gone", "messages": 3 })));
+    assert_eq!((purged.status, purged.json()), (200, json!({ "broker": "gone", "messages": 3, "bytes": 30 })));
     assert_eq!(plane.gateway.asked(), ["purge gone"]);
 }
 

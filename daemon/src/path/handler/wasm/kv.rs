@@ -28,6 +28,11 @@ impl KvGrant {
 }
 
 impl KvGrant {
+    /// The same grant once more.
+    pub fn share(&self) -> KvGrant {
+        KvGrant { kv: Arc::clone(&self.kv), quota: self.quota }
+    }
+
     /// As [`Self::of`], outside of a daemon: what is written is kept nowhere.
     pub fn detached(handler: &Handler) -> Option<KvGrant> {
         handler.allow.kv.map(|quota| KvGrant { kv: Arc::new(Kv::detached(Arc::clone(&handler.name))), quota })

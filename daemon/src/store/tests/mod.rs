@@ -1,6 +1,24 @@
+mod faults;
+mod files;
+mod memory;
+
 use std::sync::mpsc;
 
+use prometheus::Registry;
+
+pub use self::memory::Memory;
+use super::opening::Check;
 use super::*;
+
+pub fn meters() -> Arc<StoreMeters> {
+    Arc::new(StoreMeters::new(&Registry::new()).expect("families are well formed"))
+}
+
+/// A store on a disk in memory.
+pub fn on(disk: &Memory) -> (Store, StoreWriter) {
+    let opened = opening::open(disk, disk.open(), Check::AfterCrash).expect("memory can be read");
+    Store::on(File::new(Box::new(disk.clone()), opened), meters()).expect("the thread starts")
+}
 
 fn put(group: &str, number: u64, body: &[u8]) -> Row {
     let at = Place::numbered(Table::Outbox, group.into(), number);
@@ -24,27 +42,8 @@ fn numbers(store: &Store, group: &str, from: u64, most: (usize, usize)) -> Vec<u
 }
 
 #[test]
-fn what_was_written_is_there_after_the_store_was_closed() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (store, writer) = Store::open(folder.path()).expect("opens");
-    write(&store, vec![put("a", 1, b"one"), put("a", 2, b"two"), put("ab", 3, b"three")]);
-    store.submit_later([delete("a", 1)]);
-    writer.close();
-    drop(store);
-    let (store, _writer) = Store::open(folder.path()).expect("opens again");
-    let most = (10, 1000);
-    assert_eq!(numbers(&store, "a", 0, most), [2]);
-    assert_eq!(numbers(&store, "ab", 0, most), [3]);
-    let totals = store.totals(Table::Outbox).expect("reads");
-    let expected = [("a".into(), Total { rows: 1, weight: 3 }), ("ab".into(), Total { rows: 1, weight: 5 })];
-    assert_eq!(totals, expected);
-    assert_eq!(store.totals(Table::Kv).expect("reads"), []);
-}
-
-#[test]
 fn reading_begins_where_it_is_told_and_is_bounded() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (store, _writer) = Store::open(folder.path()).expect("opens");
+    let (store, _writer) = Store::in_memory();
     assert_eq!(store.last(Table::Outbox, "a").expect("reads"), None);
     write(&store, (0..10).map(|number| put("a", number, b"xy")).chain([put("b", 77, b"")]).collect());
     assert_eq!(numbers(&store, "a", 3, (2, 1000)), [3, 4]);
@@ -62,8 +61,7 @@ fn reading_begins_where_it_is_told_and_is_bounded() {
 
 #[test]
 fn a_row_that_is_written_again_counts_once() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (store, _writer) = Store::open(folder.path()).expect("opens");
+    let (store, _writer) = Store::in_memory();
     write(&store, vec![put("a", 1, b"one")]);
     write(&store, vec![put("a", 1, b"longer"), delete("a", 5)]);
     assert_eq!(store.totals(Table::Outbox).expect("reads"), [("a".into(), Total { rows: 1, weight: 6 })]);
@@ -77,6 +75,6 @@ async fn a_command_waits_until_its_rows_are_written_and_is_told_when_they_never_
     assert_eq!(store.written(vec![put("a", 1, b"one")]).await, Ok(()));
     assert_eq!(numbers(&store, "a", 0, (9, 9)), [1]);
     writer.close();
-    assert_eq!(store.written(vec![put("a", 2, b"two")]).await, Err(Unwritten));
+    assert_eq!(store.written(vec![put("a", 2, b"two")]).await, Err(Unwritten::Stopping));
     assert_eq!(numbers(&store, "a", 0, (9, 9)), [1]);
 }

@@ -1,0 +1,175 @@
+//! The tables, one transaction at a time, and reading.
+//!
+//! Over an open database, which `file.rs` opens and shares. Beside the rows it keeps what each group holds, changed in the same
+//! transactions. Errors are the database's own: what they mean is `file.rs`'s to say.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use redb::{
+    Database, Durability, Error, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
+};
+
+use super::row::{Found, Row, Table, Total};
+
+type Rows<'a> = TableDefinition<'a, (&'static str, &'static [u8]), &'static [u8]>;
+
+/// What each group holds: rows and weight.
+const TOTALS: TableDefinition<'_, (&str, &str), (u64, u64)> = TableDefinition::new("totals");
+
+/// Bytes of a row's weight, which stand before its body.
+const WEIGHT: usize = size_of::<u32>();
+
+fn rows(table: Table) -> Rows<'static> {
+    TableDefinition::new(table.name())
+}
+
+/// Writes rows in their order, all or none, and waits until they are synced.
+pub(super) fn write<'a>(database: &Database, changes: impl Iterator<Item = &'a Row>) -> Result<(), Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    write_rows(&transaction, changes)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// The first rows of a group from a key on: one at least, and no more than so many rows and about so many bytes.
+pub(super) fn read(
+    database: &Database,
+    table: Table,
+    group: &str,
+    from: &[u8],
+    (most_rows, most_bytes): (usize, usize),
+) -> Result<Vec<Found>, Error> {
+    let transaction = database.begin_read()?;
+    let mut found = Vec::new();
+    let table = match transaction.open_table(rows(table)) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(found),
+        Err(error) => return Err(error.into()),
+    };
+    let mut bytes = 0;
+    for row in table.range((group, from)..)? {
+        let (place, value) = row?;
+        let (owner, key) = place.value();
+        if owner != group || found.len() >= most_rows || (bytes > 0 && bytes >= most_bytes) {
+            break;
+        }
+        let (weight, body) = split(value.value());
+        bytes += body.len();
+        found.push(Found { key: key.into(), weight, body: body.to_vec() });
+    }
+    Ok(found)
+}
+
+/// The last rows of a group before a key, backwards; as many as [`read`] gives.
+pub(super) fn read_back(
+    database: &Database,
+    table: Table,
+    group: &str,
+    before: &[u8],
+    (most_rows, most_bytes): (usize, usize),
+) -> Result<Vec<Found>, Error> {
+    let transaction = database.begin_read()?;
+    let mut found = Vec::new();
+    let table = match transaction.open_table(rows(table)) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(found),
+        Err(error) => return Err(error.into()),
+    };
+    let (none, mut bytes): (&[u8], usize) = (&[], 0);
+    for row in table.range((group, none)..(group, before))?.rev() {
+        if found.len() >= most_rows || (bytes > 0 && bytes >= most_bytes) {
+            break;
+        }
+        let (place, value) = row?;
+        let (weight, body) = split(value.value());
+        bytes += body.len();
+        found.push(Found { key: place.value().1.into(), weight, body: body.to_vec() });
+    }
+    Ok(found)
+}
+
+/// What each group of a table holds.
+pub(super) fn totals(database: &Database, table: Table) -> Result<Vec<(Arc<str>, Total)>, Error> {
+    let transaction = database.begin_read()?;
+    let mut found = Vec::new();
+    let totals = match transaction.open_table(TOTALS) {
+        Ok(totals) => totals,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(found),
+        Err(error) => return Err(error.into()),
+    };
+    for entry in totals.range((table.name(), "")..)? {
+        let (key, value) = entry?;
+        let (name, group) = key.value();
+        if name != table.name() {
+            break;
+        }
+        let (rows, weight) = value.value();
+        found.push((Arc::from(group), Total { rows, weight }));
+    }
+    Ok(found)
+}
+
+/// The last key of a group.
+pub(super) fn last(database: &Database, table: Table, group: &str) -> Result<Option<Box<[u8]>>, Error> {
+    let transaction = database.begin_read()?;
+    let table = match transaction.open_table(rows(table)) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    // The first group after this one is this one with the smallest character behind it.
+    let after = format!("{group}\0");
+    let none: &[u8] = &[];
+    let last = table.range((group, none)..(after.as_str(), none))?.next_back().transpose()?;
+    Ok(last.map(|(place, _)| place.value().1.into()))
+}
+
+fn write_rows<'a>(transaction: &WriteTransaction, changes: impl Iterator<Item = &'a Row>) -> Result<(), Error> {
+    let mut opened = HashMap::new();
+    let mut changed: HashMap<(Table, &str), (i64, i64)> = HashMap::new();
+    for row in changes {
+        let (Row::Put { at, .. } | Row::Delete { at }) = row;
+        if !opened.contains_key(&at.table) {
+            opened.insert(at.table, transaction.open_table(rows(at.table))?);
+        }
+        let Some(table) = opened.get_mut(&at.table) else { continue };
+        let place = (&*at.group, &*at.key);
+        let total = changed.entry((at.table, &at.group)).or_default();
+        match row {
+            Row::Put { weight, body, .. } => {
+                let mut value = Vec::with_capacity(WEIGHT + body.len());
+                value.extend_from_slice(&weight.to_le_bytes());
+                value.extend_from_slice(body);
+                total.0 += 1;
+                total.1 += i64::from(*weight);
+                if let Some(old) = table.insert(place, &*value)? {
+                    total.0 -= 1;
+                    total.1 -= i64::from(split(old.value()).0);
+                }
+            }
+            Row::Delete { .. } => {
+                if let Some(old) = table.remove(place)? {
+                    total.0 -= 1;
+                    total.1 -= i64::from(split(old.value()).0);
+                }
+            }
+        }
+    }
+    let mut totals = transaction.open_table(TOTALS)?;
+    for ((table, group), (rows, weight)) in changed {
+        let place = (table.name(), group);
+        let (had, weighed) = totals.get(place)?.map_or((0, 0), |value| value.value());
+        match had.saturating_add_signed(rows) {
+            0 => drop(totals.remove(place)?),
+            rows => drop(totals.insert(place, (rows, weighed.saturating_add_signed(weight)))?),
+        }
+    }
+    Ok(())
+}
+
+/// A row's weight and body. A value that is too short for a weight has none.
+fn split(value: &[u8]) -> (u32, &[u8]) {
+    value.split_first_chunk::<WEIGHT>().map_or((0, value), |(weight, body)| (u32::from_le_bytes(*weight), body))
+}
