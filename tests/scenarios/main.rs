@@ -110,6 +110,8 @@ mod operator_recv;
 mod operator_schedules;
 mod operator_subscriptions;
 
+mod store_state;
+
 mod delivery_page;
 
 mod telemetry_certificates;

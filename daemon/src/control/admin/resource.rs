@@ -555,6 +555,8 @@ pub enum Step {
         /// Why, in plain words.
         reason: String,
     },
+    /// Another call changed what this one read in `kv` before it ended: what it did is dropped, and it is run again at once.
+    Overtaken { handler: String },
     /// The call failed, and is made again.
     WaitsForRetry {
         handler: String,
