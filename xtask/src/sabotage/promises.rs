@@ -569,6 +569,8 @@ pub const PROMISES: &[Promise] = &[
             new: "let conflicts = transaction.conflicts(&memory.mirror, quota, now()) && false;",
         }],
         rows: &[Row { test: "kv_conflicts::two_instances_lose_no_increment_of_one_key", red: "each sum comes once" }],
+    },
+    Promise {
         name: "kv-before-publish",
         sentence: "what a call remembers is safe only once what it published is",
         edits: &[Edit {
