@@ -51,6 +51,8 @@ fn until_full(bench: &Bench, disk: &Disk, from: usize, to: usize) -> usize {
     disk.fill(&bench.daemon);
     bench.sender.release_until(to);
     healthy(&bench.daemon, false);
+    let told = bench.daemon.wait_not_ready();
+    assert!(told.contains("the disk of the state directory is full since"), "{told}");
     // What was synced before it was full is told by and by; then it stands still.
     let metrics = bench.daemon.wait_metrics("messages wait", |metrics| metrics.in_progress("plant") > 0.0);
     let finished = metrics.finished_all("plant");

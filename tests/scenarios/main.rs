@@ -55,6 +55,7 @@ mod kv_safety;
 mod outbox_acknowledgement;
 mod outbox_backpressure;
 mod outbox_bridges;
+mod outbox_disk;
 mod outbox_limits;
 
 mod park_pause;
@@ -102,11 +103,14 @@ mod operator_guide;
 mod operator_handlers;
 mod operator_import;
 mod operator_kv;
+mod operator_outbox;
 mod operator_pause;
 mod operator_publish;
 mod operator_recv;
 mod operator_schedules;
 mod operator_subscriptions;
+
+mod store_state;
 
 mod delivery_page;
 

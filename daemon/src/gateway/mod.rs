@@ -121,6 +121,8 @@ pub struct Gateway {
     sweep: AbortOnDropHandle<()>,
     /// Has dead letters handled again. Ends when a stop begins.
     retries: AbortOnDropHandle<()>,
+    /// Reads what outboxes have on the disk. Aborted when this goes.
+    loader: AbortOnDropHandle<()>,
     /// Looks at the clock. Aborted when this goes.
     schedules: AbortOnDropHandle<()>,
     /// Cancelled when a stop begins: `/readyz` tells, and nothing is due any more.
@@ -162,7 +164,10 @@ impl Gateway {
             let (kept, stopping) = (kept.clone(), stopping.clone());
             tokio::task::spawn_blocking(move || Parks::load(kept, names, progress, stopping)).await??
         };
-        let outboxes = Outboxes::on_disk(store.clone());
+        let outboxes = {
+            let (store, kept) = (store.clone(), kept.clone());
+            tokio::task::spawn_blocking(move || Outboxes::on_disk(store, kept)).await??
+        };
         let schedules = Schedules::new(Arc::clone(&metrics), Arc::clone(&outboxes), Arc::clone(&progress));
         let shared = Shared {
             names: loaded.names.clone(),
@@ -181,7 +186,9 @@ impl Gateway {
             hurry: CancellationToken::new(),
         };
         let expiry = AbortOnDropHandle::new(tokio::spawn(outbox::expire(Arc::clone(&shared.outboxes))));
+        let loader = AbortOnDropHandle::new(tokio::spawn(outbox::load(Arc::clone(&shared.outboxes))));
         let stages = Stages::start(shared.clone(), file, loaded).await?;
+        shared.outboxes.tell_orphans();
         let (stop_changes, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let schedules = tokio::spawn(schedule::run(Arc::clone(&shared.schedules), stopping.clone()));
         let (sender, running) = watch::channel(Arc::new(stages.running()));
@@ -223,6 +230,7 @@ impl Gateway {
             expiry,
             sweep,
             retries: retries_task,
+            loader,
             schedules: AbortOnDropHandle::new(schedules),
             stopping,
             stop_admin,
@@ -266,6 +274,8 @@ impl Gateway {
         joined(self.expiry.await.err(), "the task that drops publishes which are too old panicked");
         self.sweep.abort();
         joined(self.sweep.await.err(), "the task that forgets expired keys panicked");
+        self.loader.abort();
+        joined(self.loader.await.err(), "the task that reads outboxes from the disk panicked");
         self.stop_admin.cancel();
         // A client that keeps a connection open must not hold up the end.
         if let Ok(ended) = tokio::time::timeout(ADMIN_GRACE, self.admin_task).await {

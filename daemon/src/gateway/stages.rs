@@ -118,9 +118,19 @@ impl Stages {
         &self.shared.names
     }
 
-    /// Messages that wait to be published to a broker.
+    /// Messages that wait to be published to a broker, those on the disk apart.
     pub fn waiting(&self, broker: &str) -> usize {
-        self.brokers.get(broker).map_or(0, |stage| self.shared.outboxes.usage(stage.config.id).0)
+        self.brokers.get(broker).map_or(0, |stage| {
+            let (id, outboxes) = (stage.config.id, &self.shared.outboxes);
+            outboxes.usage(id).0.saturating_sub(outboxes.on_disk_of(id).messages)
+        })
+    }
+
+    /// Messages on the disk for a broker that was removed.
+    pub fn left_on_disk(&self, broker: &str) -> usize {
+        let outboxes = self.shared.outboxes.list();
+        let orphan = outboxes.iter().find(|outbox| outbox.broker.is_none() && *outbox.name == *broker);
+        orphan.map_or(0, |orphan| orphan.on_disk.messages)
     }
 
     /// What runs now, for those who look at it.

@@ -26,7 +26,6 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
-use self::disk::Disk;
 pub use self::disk::FaultKind;
 use self::file::File;
 pub use self::file::StoreError;

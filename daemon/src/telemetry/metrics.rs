@@ -850,8 +850,8 @@ mod tests {
         metrics.broker("plant");
         metrics.subscription("plant", "inputs");
         metrics.handler("celsius");
-        metrics.kv("celsius");
         metrics.schedule("stats");
+        metrics.kv("celsius");
         metrics.admin();
         let families = metrics.registry.gather();
         let names = families.iter().map(|family| family.name()).filter(|name| !name.starts_with("process_"));
@@ -928,8 +928,8 @@ mod tests {
         assert_eq!(samples(&page(), "others"), 0);
         metrics.forget_broker("plant");
         metrics.forget_handler("celsius");
-        metrics.forget_kv("celsius");
         metrics.forget_schedule("stats");
+        metrics.forget_kv("celsius");
         let left = page();
         for name in ["\"plant\"", "\"celsius\"", "\"stats\""] {
             assert!(samples(&full, name) > 0, "{full}");

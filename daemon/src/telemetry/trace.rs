@@ -266,6 +266,12 @@ impl Trace {
         self.tell(Step::Published { broker, topic, result, qos, reason });
     }
 
+    /// A publish is safe on the disk of this machine; the message ends without waiting for its broker.
+    pub fn kept_on_disk(&self, broker: BrokerId, message: &Outgoing) {
+        let (broker, topic) = (self.name(broker), cut(message.topic.as_str()));
+        self.tell(Step::Published { broker, topic, result: PublishResult::Kept, qos: None, reason: None });
+    }
+
     /// The message has ended: the last step.
     pub fn ended(&self, outcome: Outcome) {
         self.tell(Step::Ended { outcome: outcome.label().to_owned() });

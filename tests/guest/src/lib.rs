@@ -36,6 +36,8 @@ struct Config {
     topic: String,
     /// `denied`: the broker that is tried. What is echoed: the broker that gets it. Absent, the message's own.
     broker: Option<String>,
+    /// What is echoed: another broker that gets it too.
+    also: Option<String>,
     /// `flaky`: how many of all calls ask for a retry, 0 to 1.
     #[serde(default)]
     fails: f64,
@@ -179,6 +181,11 @@ fn misbehave(config: &Config, message: &Message) -> Result {
 fn echo(config: &Config, message: &Message) -> Result {
     let mut echo = Outgoing::new(format!("out/{}", message.topic), message.payload.clone()).qos(message.qos);
     echo.broker = config.broker.clone();
+    if let Some(also) = &config.also {
+        let mut other = echo.clone();
+        other.broker = Some(also.clone());
+        publish(other)?;
+    }
     publish(echo)?;
     Ok(())
 }

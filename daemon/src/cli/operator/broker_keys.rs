@@ -163,16 +163,16 @@ impl Resource for Broker {
             key(
                 "outbox-store",
                 &["outbox", "store"],
-                Choice(&["memory"]),
+                Choice(&["memory", "disk"]),
                 "STORE",
-                "Where waits what is to be published [default: memory]",
+                "Where waits what is to be published: in memory, or on the disk [default: memory]",
             ),
             key(
                 "outbox-max-messages",
                 &["outbox", "max-messages"],
                 Integer,
                 "COUNT",
-                "Messages that may wait to be published, 1 to 1000000 [default: 10000]",
+                "Messages that may wait to be published, 1 to 1000000, on the disk to 10000000 [default: 10000]",
             ),
             key(
                 "outbox-max-bytes",

@@ -63,6 +63,7 @@ fn what(step: &Step) -> String {
             let qos = qos.map(|qos| format!(" with QoS {qos}")).unwrap_or_default();
             let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
             match result {
+                PublishResult::Kept => format!("kept on disk for {broker}: {topic}"),
                 PublishResult::Delivered => format!("delivered to {broker}: {topic}{qos}"),
                 PublishResult::Refused => format!("refused by {broker}: {topic}{reason}"),
                 PublishResult::Poisoned => {
@@ -186,6 +187,7 @@ mod tests {
             qos,
             reason: reason.map(text),
         };
+        check(published(PublishResult::Kept, None, None), "kept on disk for b: t");
         check(published(PublishResult::Delivered, Some(1), None), "delivered to b: t with QoS 1");
         check(published(PublishResult::Refused, None, Some("not authorized")), "refused by b: t: not authorized");
         let poisoned = "given up: b ends one connection after the other over t";

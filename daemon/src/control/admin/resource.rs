@@ -586,6 +586,8 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PublishResult {
+    /// It is safe on the disk of this machine, until the broker has it.
+    Kept,
     /// The broker has acknowledged it; at QoS 0 it is written.
     Delivered,
     /// The broker will never take it.

@@ -110,9 +110,31 @@ pub enum WhenFull {
     Reject,
 }
 
+/// Where an outbox is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutboxStore {
+    /// In memory: what it holds goes with the process, and its messages are acknowledged once it is delivered.
+    #[default]
+    Memory,
+    /// On the disk: what it holds outlives the process, and its messages are acknowledged once it is synced.
+    Disk,
+}
+
+impl OutboxStore {
+    /// As it is configured.
+    pub fn word(self) -> &'static str {
+        match self {
+            OutboxStore::Memory => "memory",
+            OutboxStore::Disk => "disk",
+        }
+    }
+}
+
 /// `outbox = {…}` of a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxLimits {
+    /// Where it is.
+    pub store: OutboxStore,
     /// Messages that may wait to be delivered.
     pub messages: usize,
     /// Bytes of their topics, payloads and properties.
@@ -125,7 +147,13 @@ pub struct OutboxLimits {
 
 impl Default for OutboxLimits {
     fn default() -> OutboxLimits {
-        OutboxLimits { messages: 10_000, bytes: 64 << 20, max_age: None, when_full: WhenFull::default() }
+        OutboxLimits {
+            store: OutboxStore::default(),
+            messages: 10_000,
+            bytes: 64 << 20,
+            max_age: None,
+            when_full: WhenFull::default(),
+        }
     }
 }
 

@@ -105,7 +105,7 @@ async fn change(stages: &mut Stages, edit: &Edit) -> Result<Vec<String>, Refusal
     };
     let candidate = candidate.map_err(|problems| refused(edit, &problems, &loaded))?;
     keeps_what_waits(stages, edit)?;
-    let warnings = new_with(edit, &loaded.warnings, &candidate.warnings);
+    let mut warnings = new_with(edit, &loaded.warnings, &candidate.warnings);
     let prepared = stages.prepare(candidate).await.map_err(|error| not_prepared(&error))?;
     let path = sources.runtime_path().to_owned();
     let written = {
@@ -119,20 +119,33 @@ async fn change(stages: &mut Stages, edit: &Edit) -> Result<Vec<String>, Refusal
     }
     stages.make(prepared).await;
     tell(edit);
+    warnings.extend(stays_on_disk(stages, edit));
     for warning in &warnings {
         tracing::warn!(%warning, "configuration");
     }
     Ok(warnings)
 }
 
-/// A broker that is removed takes along what waits for it, which nobody may have meant.
+/// A broker that is removed leaves behind what waits for it on the disk.
+fn stays_on_disk(stages: &Stages, edit: &Edit) -> Option<String> {
+    let Edit::Remove { section: Section::Brokers, name, .. } = edit else { return None };
+    let messages = stages.left_on_disk(name);
+    (messages > 0).then(|| {
+        format!(
+            "brokers.{name}: {messages} messages to it stay on the disk until a broker of this name is added again; \
+             `tidegate outbox purge {name}` drops them"
+        )
+    })
+}
+
+/// A broker that is removed takes along what waits for it in memory, which nobody may have meant.
 fn keeps_what_waits(stages: &Stages, edit: &Edit) -> Result<(), Refusal> {
     let Edit::Remove { section: Section::Brokers, name, discard: false } = edit else { return Ok(()) };
     match stages.waiting(name) {
         0 => Ok(()),
         count => Err(Refusal::new(
             RefusalKind::InUse,
-            format!("{count} messages wait to be published to the broker {name}"),
+            format!("{count} messages wait in memory to be published to the broker {name}"),
             "connect it and try again, or drop them with discard=true (the command: --discard)",
         )),
     }

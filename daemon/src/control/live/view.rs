@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::{Live, Running, RunningBroker, park};
 use crate::control::admin::resource::{
-    Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, DeadLetterTopic, Handler, HandlerSummary, Kept,
-    MASK, Messages, OnMessage, Origin, Outbox, Quarantine, Retry, Setting, Source, Status, StatusMessage, Subscription,
+    Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, DeadLetterTopic, Handler, HandlerSummary, MASK,
+    Messages, OnMessage, Origin, Outbox, Quarantine, Retry, Setting, Source, Status, StatusMessage, Subscription,
     SubscriptionState, Tls, Transport, When,
 };
 use crate::control::config::secret::PasswordSource;
@@ -158,7 +158,7 @@ impl Live {
             received: counts.received,
             published: counts.published,
             outbox: self.waiting(&running.config),
-            outbox_on_disk: Outbox { messages: 0, bytes: 0 },
+            outbox_on_disk: self.on_disk(&running.config),
             subscriptions: status.subscriptions.len(),
             refused: status.refused().map(|(name, _)| name.to_string()).collect(),
         }
@@ -171,7 +171,7 @@ impl Live {
             messages,
             bytes,
             waiting: self.waiting_calls(broker) as u64,
-            store: "memory".to_owned(),
+            store: limits.store.word().to_owned(),
             max_messages: limits.messages as u64,
             max_bytes: format_size(limits.bytes as u64),
             max_age: limits.max_age.map(format_duration),
@@ -181,6 +181,12 @@ impl Live {
                 model::WhenFull::Reject => "reject".to_owned(),
             },
         }
+    }
+
+    /// What of a broker's outbox is on the disk.
+    fn on_disk(&self, broker: &model::Broker) -> Outbox {
+        let on_disk = self.outboxes.on_disk_of(broker.id);
+        Outbox { messages: on_disk.messages as u64, bytes: on_disk.bytes as u64 }
     }
 
     fn waiting(&self, broker: &model::Broker) -> Outbox {

@@ -303,6 +303,11 @@ impl LetterEnd {
         &self.message
     }
 
+    /// The handler that was called.
+    pub fn handler(&self) -> &Arc<str> {
+        &self.letters.handler
+    }
+
     /// The message's part.
     pub fn part(&self) -> &Part {
         &self.part

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::*;
-use crate::control::config::model::{OutboxLimits, WhenFull};
+use crate::control::config::model::{OutboxLimits, OutboxStore, WhenFull};
 use crate::message::Properties;
 use crate::path::outbox::{Completion, Outboxes, Submitted, expire};
 use crate::path::receipt::{Progress, Receipt};
@@ -18,8 +18,13 @@ use crate::topic::TopicFilter;
 
 const PLANT: BrokerId = BrokerId(0);
 const CLOUD: BrokerId = BrokerId(1);
-const LIMITS: OutboxLimits =
-    OutboxLimits { messages: 10_000, bytes: 64 << 20, max_age: None, when_full: WhenFull::Block };
+const LIMITS: OutboxLimits = OutboxLimits {
+    store: OutboxStore::Memory,
+    messages: 10_000,
+    bytes: 64 << 20,
+    max_age: None,
+    when_full: WhenFull::Block,
+};
 const DEAD: &str = "dead/celsius";
 
 /// The brokers plant and cloud, and a handler whose dead letters go to plant.

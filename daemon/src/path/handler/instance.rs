@@ -376,10 +376,12 @@ impl InstanceParts {
             again: again.clone(),
         });
         let order = Some(Touch::of((&self.handler.name, message.broker, &message.topic)));
+        let handler = Some(Arc::clone(&self.handler.name));
         let completion = Completion {
             cause,
             kept: Some(kept),
             order,
+            handler,
             ..Completion::new(part, message.arrived, Arc::clone(&self.meters))
         };
         let mut effects = Effects { publishes, commit: ready.as_ref().and_then(Ready::commit) };

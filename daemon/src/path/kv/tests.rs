@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::path::handler::wasm::testing::handler;
+use crate::path::kept::Kept;
 use crate::path::outbox::Outboxes;
 use crate::store::StoreWriter;
 
@@ -28,7 +29,9 @@ impl World {
         let (store, writer) = Store::in_memory();
         let metrics = Arc::new(Metrics::new().expect("well formed"));
         let kvs = Kvs::load(store.clone(), Arc::clone(&metrics)).expect("it is empty");
-        World { outboxes: Outboxes::on_disk(store.clone()), _writer: writer, store, metrics, kvs }
+        let kept = Kept::load(store.clone(), metrics.dead_letter_store()).expect("it is empty");
+        let outboxes = Outboxes::on_disk(store.clone(), kept).expect("it is empty");
+        World { outboxes, _writer: writer, store, metrics, kvs }
     }
 
     /// With the handler "celsius", which may remember something.

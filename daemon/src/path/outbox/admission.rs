@@ -18,10 +18,11 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use self::settle::Writes;
+pub use self::settle::{Removal, Written};
 use super::effects::{Effects, Touch};
 use super::order::Order;
-use super::queue::{End, EntryId, Outbox, Suspect};
-use crate::control::config::model::{OutboxLimits, WhenFull};
+use super::queue::{End, EntryId, Outbox, Removed, Suspect};
+use crate::control::config::model::{OutboxLimits, OutboxStore, WhenFull};
 use crate::message::{BrokerId, Outgoing};
 use crate::path::handler::Publish;
 
@@ -30,13 +31,25 @@ use crate::path::handler::Publish;
 pub struct BatchId(pub(super) u64);
 
 struct Batch<T> {
-    /// Publishes in outboxes in memory that have not reached their end.
+    /// Publishes in the outboxes whose end is waited for: those in memory, and at last those on the disk where somebody asks.
     open: usize,
     /// The worst end of its publishes so far.
     worst: End,
     /// What is written once none is open; none where that is nothing.
     writes: Option<Box<Writes>>,
+    terms: Terms,
     tag: T,
+}
+
+/// What an offer is to be taken by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Where an outbox rejects what finds no room.
+    pub mode: Mode,
+    /// What is written for its topic goes in the order of coming.
+    pub order: Option<Touch>,
+    /// It ends with the end of its publishes also where these are on the disk.
+    pub followed: bool,
 }
 
 struct Waiting<T> {
@@ -46,6 +59,7 @@ struct Waiting<T> {
     /// The worst end of those of its publishes that are not among them any more.
     worst: End,
     writes: Option<Box<Writes>>,
+    terms: Terms,
     tag: T,
 }
 
@@ -168,8 +182,8 @@ pub enum Change<T> {
     Dropped {
         /// Whose outbox.
         broker: BrokerId,
-        /// Of this batch.
-        batch: BatchId,
+        /// Of this batch, where that is told.
+        batch: Option<BatchId>,
         /// What the entry held.
         message: Arc<Outgoing>,
         /// Why.
@@ -218,6 +232,23 @@ impl Slot {
         }
     }
 
+    /// Whether what comes in goes to the disk: because it is to, or because something that came before is there yet.
+    fn is_on_disk(&self) -> bool {
+        self.limits.store == OutboxStore::Disk || self.outbox.on_disk().messages > 0
+    }
+
+    /// Whether the entries in memory cannot make enough room by themselves, but together with those on the disk alone.
+    fn is_short_of(&self, need: &Need) -> bool {
+        self.limits.when_full == WhenFull::DropOldest
+            && !self.is_too_large(need)
+            && self.outbox.has_tail()
+            && self.displaced_by(need).is_none()
+    }
+
+    fn is_too_large(&self, need: &Need) -> bool {
+        need.messages > self.limits.messages || need.bytes > self.limits.bytes
+    }
+
     /// How many of the oldest unsent entries have to go for so much to fit; none where it has to wait.
     fn displaced_by(&self, need: &Need) -> Option<usize> {
         match self.limits.when_full {
@@ -226,8 +257,11 @@ impl Slot {
             WhenFull::DropOldest => {
                 let messages = self.limits.messages.saturating_sub(need.messages);
                 let bytes = self.limits.bytes.saturating_sub(need.bytes);
-                let too_large = need.messages > self.limits.messages || need.bytes > self.limits.bytes;
-                if too_large { self.outbox.displaced_to(0, 0) } else { self.outbox.displaced_to(messages, bytes) }
+                if self.is_too_large(need) {
+                    self.outbox.displaced_to(0, 0)
+                } else {
+                    self.outbox.displaced_to(messages, bytes)
+                }
             }
         }
     }
@@ -250,14 +284,23 @@ pub struct Admission<T> {
     changed: SmallVec<[BrokerId; 4]>,
     /// Brokers that are there and have a `max-age`.
     aging: usize,
+    /// There is a disk.
+    durable: bool,
+    /// What is to be deleted from the disk.
+    removals: Vec<Removal>,
+    /// Batches that were taken back while they were written.
+    unwanted: HashMap<BatchId, Box<Writes>>,
     /// The time as it was last told; what comes into an outbox that has a `max-age` is as old as this.
     now: Option<Instant>,
 }
 
 impl<T> Admission<T> {
-    /// No brokers.
-    pub fn new() -> Admission<T> {
+    /// No brokers. `durable`: there is a disk for outboxes that are to be on it.
+    pub fn new(durable: bool) -> Admission<T> {
         Admission {
+            durable,
+            removals: Vec::new(),
+            unwanted: HashMap::new(),
             slots: Vec::new(),
             batches: HashMap::new(),
             waiting: VecDeque::new(),
@@ -285,14 +328,14 @@ impl<T> Admission<T> {
     }
 
     /// A broker is gone. What was to be published there ends as purged; how many publishes that were, those that waited for
-    /// room included.
+    /// room included. What is on the disk stays there, until the broker is there again.
     pub fn remove(&mut self, broker: BrokerId, changes: &mut Vec<Change<T>>) -> usize {
         let slot = self.slot(broker);
         (slot.present, slot.waiting, slot.rejected) = (false, 0, None);
         let purged = slot.outbox.purge();
         self.count_aging();
         let mut count = purged.len();
-        purged.into_iter().for_each(|batch| self.publish_ended(batch, End::Purged, None, changes));
+        purged.into_iter().for_each(|removed| self.gone(broker, removed, End::Purged, None, changes));
         for mut waiting in std::mem::take(&mut self.waiting) {
             let before = waiting.publishes.len();
             waiting.publishes.retain(|publish| publish.broker != broker);
@@ -422,15 +465,8 @@ impl<T> Admission<T> {
         self.admit_waiting(changes);
     }
 
-    /// Offers what one call did, at least something. Its publishes keep their order. `order`: what is written for its topic goes
-    /// in the order of coming.
-    pub fn offer(
-        &mut self,
-        effects: Effects,
-        order: Option<Touch>,
-        (tag, mode): (T, Mode),
-        changes: &mut Vec<Change<T>>,
-    ) -> Offered<T> {
+    /// Offers what one call did, at least something. Its publishes keep their order.
+    pub fn offer(&mut self, effects: Effects, terms: Terms, tag: T, changes: &mut Vec<Change<T>>) -> Offered<T> {
         let Effects { mut publishes, commit } = effects;
         debug_assert!(!publishes.is_empty() || commit.is_some(), "a call without effects has nothing to wait for");
         let id = BatchId(self.next);
@@ -448,7 +484,7 @@ impl<T> Admission<T> {
         let room = if behind { None } else { self.room_for(&demand) };
         let Some(room) = room else {
             self.tell_full(&demand, changes);
-            if let Some(full) = self.rejects(&demand).filter(|_| mode == Mode::Rejectable) {
+            if let Some(full) = self.rejects(&demand).filter(|_| terms.mode == Mode::Rejectable) {
                 let slot = self.slot(full.broker);
                 // What is in keeps it out: that is worth a connection.
                 (slot.offered, slot.rejected) = (slot.offered + 1, Some(id));
@@ -456,22 +492,27 @@ impl<T> Admission<T> {
                 return Offered::Rejected(tag, full);
             }
             self.count_offer(&demand);
-            let writes = self.begin_writes(id, commit, order);
-            self.wait(Waiting { id, demand, publishes, worst, writes, tag });
+            let writes = self.begin_writes(id, commit, terms);
+            if !behind {
+                self.make_way(&demand, changes);
+            }
+            self.wait(Waiting { id, demand, publishes, worst, writes, terms, tag });
             return Offered::Waits(id);
         };
         self.count_offer(&demand);
         self.displace(room, changes);
-        let writes = self.begin_writes(id, commit, order);
-        self.take(id, publishes, Batch { open: 0, worst, writes, tag }, changes);
+        let writes = self.begin_writes(id, commit, terms);
+        self.take(id, publishes, Batch { open: 0, worst, writes, terms, tag }, changes);
         Offered::Taken(id)
     }
 
     /// Takes a batch of one publish back, whether it waits for room or in its broker's outbox, unless the broker has it or
     /// may have it. Its tag, if it was taken back. Later batches may come in.
     pub fn take_back(&mut self, id: BatchId, broker: BrokerId, changes: &mut Vec<Change<T>>) -> Option<T> {
-        if !self.outbox(broker).take_back(id) {
-            // Who takes back one publish has nothing written, so that nobody rests on it.
+        if let Some(removed) = self.outbox(broker).take_back(id) {
+            self.remove_from_disk(broker, removed, End::Purged);
+        } else if !self.take_back_writes(id) {
+            // Who takes back one publish writes nothing else, so that nobody rests on it.
             return self.withdraw(id, changes).pop().map(|(_, tag)| tag);
         }
         self.touch(broker);
@@ -497,9 +538,9 @@ impl<T> Admission<T> {
 
     /// An entry has reached its end.
     pub fn ended(&mut self, broker: BrokerId, entry: EntryId, end: End, changes: &mut Vec<Change<T>>) {
-        let Some(batch) = self.outbox(broker).remove(entry, end) else { return };
+        let Some(removed) = self.outbox(broker).remove(entry, end) else { return };
         self.touch(broker);
-        self.publish_ended(batch, end, None, changes);
+        self.gone(broker, removed, end, None, changes);
         self.admit_waiting(changes);
     }
 
@@ -536,6 +577,22 @@ impl<T> Admission<T> {
         }
     }
 
+    /// An entry is in its outbox no more.
+    fn gone(
+        &mut self,
+        broker: BrokerId,
+        removed: Removed,
+        end: End,
+        dropped: Option<Dropped>,
+        changes: &mut Vec<Change<T>>,
+    ) {
+        let batch = removed.batch;
+        self.remove_from_disk(broker, removed, end);
+        if let Some(batch) = batch {
+            self.publish_ended(batch, end, dropped, changes);
+        }
+    }
+
     fn publish_ended(&mut self, id: BatchId, end: End, dropped: Option<Dropped>, changes: &mut Vec<Change<T>>) {
         let Some(batch) = self.batches.get_mut(&id) else { return };
         batch.open -= 1;
@@ -560,6 +617,9 @@ impl<T> Admission<T> {
             let behind = waiting.demand.0.iter().any(|need| held.contains(&need.broker));
             let room = if behind { None } else { self.room_for(&waiting.demand) };
             let Some(room) = room else {
+                if !behind {
+                    self.make_way(&waiting.demand, changes);
+                }
                 held.extend(waiting.demand.0.iter().map(|need| need.broker));
                 passed_over.push_back(waiting);
                 continue;
@@ -567,10 +627,27 @@ impl<T> Admission<T> {
             self.waits_no_more(&waiting.demand);
             self.displace(room, changes);
             changes.push(Change::Admitted(waiting.id));
-            let Waiting { id, publishes, worst, writes, tag, .. } = waiting;
-            self.take(id, publishes, Batch { open: 0, worst, writes, tag }, changes);
+            let Waiting { id, publishes, worst, writes, terms, tag, .. } = waiting;
+            self.take(id, publishes, Batch { open: 0, worst, writes, terms, tag }, changes);
         }
         self.waiting = passed_over;
+    }
+
+    /// A batch may need more room than the entries in memory of an outbox on disk can make: then they make what room they can,
+    /// and those behind them are read from the disk.
+    fn make_way(&mut self, demand: &Demand, changes: &mut Vec<Change<T>>) {
+        let slot = |need: &Need| &self.slots[need.broker.index()];
+        let short = |need: &Need| slot(need).is_short_of(need);
+        if !demand.0.iter().all(|need| slot(need).displaced_by(need).is_some() || short(need)) {
+            return;
+        }
+        let short: SmallVec<[BrokerId; 2]> =
+            demand.0.iter().filter(|need| short(need)).map(|need| need.broker).collect();
+        for broker in short {
+            while self.outbox(broker).oldest_unsent().is_some() {
+                self.drop_oldest(broker, DropReason::Displaced, changes);
+            }
+        }
     }
 
     /// How many of its oldest unsent entries each outbox has to drop so that a batch fits everywhere; none where it has to wait.
@@ -591,10 +668,10 @@ impl<T> Admission<T> {
         let Some((entry, _)) = outbox.oldest_unsent() else { return };
         let Some(message) = outbox.message(entry).map(Arc::clone) else { return };
         let dropped = Dropped { reason, tried: outbox.is_tried(entry) };
-        let Some(batch) = outbox.remove(entry, reason.end()) else { return };
+        let Some(removed) = outbox.remove(entry, reason.end()) else { return };
         self.touch(broker);
-        changes.push(Change::Dropped { broker, batch, message, dropped });
-        self.publish_ended(batch, reason.end(), Some(dropped), changes);
+        changes.push(Change::Dropped { broker, batch: removed.batch, message, dropped });
+        self.gone(broker, removed, reason.end(), Some(dropped), changes);
     }
 
     fn tell_full(&self, demand: &Demand, changes: &mut Vec<Change<T>>) {
@@ -639,18 +716,28 @@ impl<T> Admission<T> {
         }
     }
 
-    fn take(&mut self, id: BatchId, publishes: Vec<Publish>, batch: Batch<T>, changes: &mut Vec<Change<T>>) {
-        let open = publishes.len();
-        self.batches.insert(id, Batch { open, ..batch });
-        if open == 0 {
-            return self.settle(id, changes);
-        }
+    fn take(&mut self, id: BatchId, publishes: Vec<Publish>, mut batch: Batch<T>, changes: &mut Vec<Change<T>>) {
         let now = self.now;
         for Publish { broker, message } in publishes {
-            let slot = self.slot(broker);
-            let since = slot.limits.max_age.and(now);
-            slot.outbox.push(Arc::new(message), id, since);
             self.touch(broker);
+            let slot = &mut self.slots[broker.index()];
+            if self.durable && slot.is_on_disk() {
+                slot.outbox.reserve(message.weight(), id);
+                let writes = match &mut batch.writes {
+                    Some(writes) => writes,
+                    none => none.insert(self.begin_new_writes(id, batch.terms)),
+                };
+                writes.add(broker, message);
+            } else {
+                let since = slot.limits.max_age.and(now);
+                slot.outbox.push(Arc::new(message), id, since);
+                batch.open += 1;
+            }
+        }
+        let settled = batch.open == 0;
+        self.batches.insert(id, batch);
+        if settled {
+            self.settle(id, changes);
         }
     }
 
@@ -658,7 +745,8 @@ impl<T> Admission<T> {
         self.aging = self.slots.iter().filter(|slot| slot.present && slot.limits.max_age.is_some()).count();
     }
 
-    fn is_present(&self, broker: BrokerId) -> bool {
+    /// Whether a broker is there.
+    pub fn is_present(&self, broker: BrokerId) -> bool {
         self.slots.get(broker.index()).is_some_and(|slot| slot.present)
     }
 

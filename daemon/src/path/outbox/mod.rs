@@ -1,4 +1,4 @@
-//! What waits to be published: an outbox for each broker, in memory.
+//! What waits to be published: an outbox for each broker, in memory or on disk.
 //!
 //! Owns the outboxes behind one lock that is held for a few memory operations and never across an `.await`. Fed by the
 //! handlers' instances, which wait here while there is no room, and by commands; drained by each broker's feeder; told by its
@@ -13,18 +13,22 @@ mod dead_letter;
 mod effects;
 mod expiry;
 mod journal;
+mod keep;
+mod loader;
 mod news;
 mod order;
 mod owner;
 mod queue;
+mod rows;
 mod run;
 mod state;
 mod suspicion;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -38,6 +42,9 @@ use self::dead_letter::Due;
 pub use self::effects::{Commit, Effects, Touch};
 pub use self::expiry::expire;
 use self::journal::Journal;
+use self::keep::Before;
+pub use self::keep::{OutboxView, PurgeError};
+pub use self::loader::load;
 pub use self::news::NoRoom;
 use self::news::{News, Voice};
 pub use self::owner::Completion;
@@ -49,7 +56,6 @@ use self::state::{Decided, Hold, Next, State, Wait};
 use crate::control::config::model::OutboxLimits;
 use crate::message::{BrokerId, Message, Outgoing, Qos};
 use crate::path::handler::Publish;
-use crate::store::Store;
 use crate::telemetry::metrics::BrokerMeters;
 
 /// What is too old goes so much at a time, so that nobody waits for the lock for long.
@@ -96,29 +102,26 @@ impl Default for Outboxes {
 impl Outboxes {
     /// Of no broker, and without a disk: what would be written counts as synced at once.
     pub fn new() -> Outboxes {
-        Outboxes::with(Journal::none())
+        Outboxes::with(Journal::none(), HashMap::new())
     }
 
-    /// Of no broker; what must survive the daemon goes to this store.
-    pub fn on_disk(store: Store) -> Arc<Outboxes> {
-        Arc::new_cyclic(|outboxes| Outboxes::with(Journal::new(store, Weak::clone(outboxes))))
+    fn with(journal: Journal, found: HashMap<Arc<str>, Before>) -> Outboxes {
+        Outboxes { state: Mutex::new(State::new(journal, found)), due: Mutex::default(), hasher: RandomState::new() }
     }
 
-    fn with(journal: Journal) -> Outboxes {
-        Outboxes { state: Mutex::new(State::new(journal)), due: Mutex::default(), hasher: RandomState::new() }
-    }
-
-    /// A broker is there from now on, with an empty outbox, also again after its removal.
+    /// A broker is there from now on, also again after its removal, with what the disk has for it.
     pub fn add(&self, broker: BrokerId, name: Arc<str>, limits: OutboxLimits, meters: Arc<BrokerMeters>) {
         {
             let mut state = self.lock();
+            state.adopt(broker, &name);
             let side = state.side(broker);
             (side.meters, side.voice) = (Some(meters), Voice::of(name, limits.when_full));
         }
         self.limit(broker, limits);
     }
 
-    /// From now on a broker's outbox has these limits. What is in stays in, also where it is more than they allow.
+    /// From now on a broker's outbox has these limits. What is in stays in, also where it is more than they allow. One that is to be
+    /// on disk has what is in memory written; one that was on disk stays there until that is gone.
     pub fn limit(&self, broker: BrokerId, limits: OutboxLimits) {
         self.step(&PublishEnd::Purged, |state, changes| {
             let side = state.side(broker);
@@ -127,11 +130,12 @@ impl Outboxes {
                 meters.outbox_limits(limits.messages, limits.bytes);
             }
             state.admission.add(broker, limits, Instant::now(), changes);
+            state.bring_in(broker);
         });
     }
 
-    /// A broker is gone. What waits there, or for room there, is dropped, and its messages end as purged, as do those whose
-    /// publishes come later. How many publishes were dropped. Its session must have ended: it would send to nobody.
+    /// A broker is gone. What waits there in memory, or for room there, is dropped, and its messages end as purged, as do those whose
+    /// publishes come later; what is on the disk stays there. How many publishes were dropped. Its session must have ended: it would send to nobody.
     pub fn remove(&self, broker: BrokerId) -> usize {
         self.step(&PublishEnd::Purged, |state, changes| {
             let dropped = state.admission.remove(broker, changes);
@@ -225,11 +229,6 @@ impl Outboxes {
                 Standing::Ended
             }
         }
-    }
-
-    /// What was written for a batch is synced.
-    fn synced(&self, batch: BatchId) {
-        self.step(&PublishEnd::Delivered(Qos::AtMostOnce), |state, changes| state.admission.synced(batch, changes));
     }
 
     /// Waits until the broker's outbox has something to send; returns at once while it has. Cancellation safe. For one
@@ -357,7 +356,7 @@ impl Outboxes {
                 state.admission.tell_time(Instant::now());
             }
             let result = work(&mut state, &mut changes);
-            state.write_settled(&mut changes);
+            state.write(last, &mut changes);
             let news = state.apply(&changes);
             (result, news)
         };

@@ -10,7 +10,9 @@ use super::admission::{DropReason, Limit};
 use crate::control::config::format_duration;
 use crate::control::config::format_size;
 use crate::control::config::model::{OutboxLimits, WhenFull};
+use crate::path::kept::Full as NotKept;
 use crate::telemetry::occasional::Occasional;
+use crate::topic::TopicName;
 
 /// How often each thing is said of an outbox, at most.
 const SAID: Duration = Duration::from_secs(10);
@@ -71,6 +73,8 @@ pub(super) enum News {
     Full { name: Arc<str>, limit: Limit, when_full: WhenFull, unsaid: u64 },
     /// So many publishes were dropped.
     Dropped { name: Arc<str>, reason: DropReason, publishes: u64, limits: OutboxLimits, unsaid: u64 },
+    /// A publish that its broker never takes is dropped, since there is no room for one more dead letter.
+    NotKept { name: Arc<str>, topic: TopicName, reason: &'static str, full: NotKept },
 }
 
 impl News {
@@ -83,6 +87,9 @@ impl News {
             News::Full { name, limit, when_full: WhenFull::Block | WhenFull::DropOldest, unsaid } => tracing::warn!(
                 broker = %name, %limit, unsaid, "the outbox is full: calls that publish to this broker wait for room"
             ),
+            News::NotKept { name, topic, reason, full } => {
+                tracing::error!(broker = %name, %topic, reason, %full, "publish dropped: there is no dead letter of it");
+            }
             News::Dropped { name, reason: DropReason::Displaced, publishes, limits, unsaid } => {
                 let OutboxLimits { messages, bytes, .. } = limits;
                 let bytes = format_size(bytes as u64);

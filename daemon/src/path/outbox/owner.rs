@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::admission::Mode;
+use super::admission::{Mode, Terms};
 use super::command::PublishEnd;
 use super::condemned::Cause;
 use super::dead_letter;
@@ -38,12 +38,23 @@ pub(super) enum Owner {
 }
 
 impl Owner {
-    /// What becomes of it where an outbox rejects what finds no room: a call is retried, and an operator asks again; nobody
-    /// would make a dead letter again.
-    pub(super) fn mode(&self) -> Mode {
+    /// What it is taken by. A call is retried where an outbox rejects it, and an operator asks again; nobody would make a dead
+    /// letter again. What is one publish alone is written as it comes in.
+    pub(super) fn terms(&self) -> Terms {
         match self {
-            Owner::Call(_) | Owner::Command(_) | Owner::Run(_) => Mode::Rejectable,
-            Owner::Letter { .. } => Mode::Patient,
+            Owner::Call(completion) => Terms { mode: Mode::Rejectable, order: completion.order, followed: false },
+            Owner::Command(_) => Terms { mode: Mode::Rejectable, order: None, followed: true },
+            Owner::Run(_) => Terms { mode: Mode::Rejectable, order: None, followed: false },
+            Owner::Letter { .. } => Terms { mode: Mode::Patient, order: None, followed: false },
+        }
+    }
+
+    /// The handler whose call it is of.
+    pub(super) fn handler(&self) -> Option<Arc<str>> {
+        match self {
+            Owner::Call(completion) => completion.handler.clone(),
+            Owner::Letter { end, .. } => Some(Arc::clone(end.handler())),
+            Owner::Command(_) | Owner::Run(_) => None,
         }
     }
 
@@ -53,15 +64,6 @@ impl Owner {
             Owner::Call(completion) => completion.cause,
             Owner::Letter { cause, .. } => *cause,
             Owner::Command(_) | Owner::Run(_) => None,
-        }
-    }
-
-    /// What keeps apart the topics whose publishes are written in the order of coming. What is one publish alone is written as it
-    /// comes in.
-    pub(super) fn order(&self) -> Option<Touch> {
-        match self {
-            Owner::Call(completion) => completion.order,
-            Owner::Letter { .. } | Owner::Command(_) | Owner::Run(_) => None,
         }
     }
 
@@ -92,7 +94,10 @@ impl Owner {
             Owner::Letter { end, .. } => dead_letter::ended(end, worst, last),
             Owner::Run(end) => end.end(run::lost(worst, last)),
             // It has one publish alone. An error means that nobody asks any more.
-            Owner::Command(told) => drop(told.send(last.clone())),
+            Owner::Command(told) => {
+                let end = if worst == End::Purged { PublishEnd::Purged } else { last.clone() };
+                drop(told.send(end));
+            }
         }
         None
     }
@@ -113,18 +118,29 @@ pub struct Completion {
     /// What keeps the handler's calls for one topic in order, where their publishes are written to the disk: of the handler, and
     /// of the message's broker and topic.
     pub order: Option<Touch>,
-    /// The meters of the handler that was called.
+    /// The handler that was called, where one was.
+    pub handler: Option<Arc<str>>,
+    /// Its meters.
     pub meters: Arc<HandlerMeters>,
 }
 
 impl Completion {
     /// Of a call whose message is not kept, and which is over once its publishes are safe.
     pub fn new(part: Part, arrived: Instant, meters: Arc<HandlerMeters>) -> Completion {
-        Completion { part, cause: None, kept: None, arrived, outcome: Outcome::Handled, order: None, meters }
+        Completion {
+            part,
+            cause: None,
+            kept: None,
+            arrived,
+            outcome: Outcome::Handled,
+            order: None,
+            handler: None,
+            meters,
+        }
     }
 
     fn end(self, worst: End) -> Option<Letter> {
-        let Completion { part, cause: _, kept, arrived, outcome, order: _, meters } = self;
+        let Completion { part, cause: _, kept, arrived, outcome, order: _, handler: _, meters } = self;
         let outcome = match worst {
             End::Delivered => outcome,
             End::Expired => Outcome::DroppedExpired,

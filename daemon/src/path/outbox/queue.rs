@@ -1,19 +1,40 @@
 //! One broker's outbox: what is to be published there, in order, until the broker has it.
 //!
-//! Pure: no clock, no I/O, no lock. Fed by `admission.rs`; read by the broker's feeder. It does not decide who may
-//! come in.
+//! Pure: no clock, no I/O, no lock. Fed by `admission.rs`; read by the broker's feeder. Of an outbox on disk its *head* is in
+//! memory, which is bounded, and its *tail* (`tail.rs`) on the disk alone: who owns the store brings more of it when asked. It
+//! does not decide who may come in.
+
+mod stored;
+mod tail;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use self::tail::Amount;
+use self::tail::Tail;
 use super::admission::BatchId;
 use super::suspicion::{Suspicion, Verdict};
 use crate::message::{Outgoing, Qos};
 
-/// An entry of one broker's outbox: ascending in the order of sending, never reused in this process.
+/// Messages of an outbox on disk that are in memory.
+const HEAD_MESSAGES: usize = if cfg!(test) { 4 } else { 1024 };
+
+/// Bytes of them, about: one message more where that is larger.
+const HEAD_BYTES: usize = 4 << 20;
+
+/// An entry of one broker's outbox: ascending in the order of sending, never reused. On the disk it is the entry's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EntryId(u64);
+pub struct EntryId(pub(super) u64);
+
+/// Whether an entry is on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Memory,
+    /// It is being written.
+    Writing,
+    Disk,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -25,11 +46,56 @@ struct Entry {
     id: EntryId,
     message: Arc<Outgoing>,
     batch: BatchId,
+    /// Its batch is told of its end.
+    owned: bool,
+    place: Place,
+    /// The handler that published it, where it was written to the disk.
+    handler: Option<Arc<str>>,
     /// When it came in. None where nothing ages.
     since: Option<Instant>,
     state: State,
     /// It was sent on a connection that is gone: the broker may have it.
     tried: bool,
+}
+
+/// What is to be in an outbox on disk, or is.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Which.
+    pub id: EntryId,
+    /// What it holds.
+    pub message: Arc<Outgoing>,
+    /// The handler that published it; none of a command.
+    pub handler: Option<Arc<str>>,
+    /// When it came in.
+    pub since: Instant,
+}
+
+/// What an entry was that is gone.
+pub struct Removed {
+    /// Which.
+    pub id: EntryId,
+    /// Its batch, where that is told.
+    pub batch: Option<BatchId>,
+    /// It is on the disk.
+    pub on_disk: bool,
+    /// What it held, unless it was on the disk alone.
+    pub message: Option<Arc<Outgoing>>,
+    /// The handler that published it, where it was written to the disk.
+    pub handler: Option<Arc<str>>,
+}
+
+/// What is to be read of an outbox' tail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// From this number on,
+    pub from: u64,
+    /// below this one,
+    pub end: u64,
+    /// and no more than this, but for the last message.
+    pub most: Amount,
+    /// Of which generation of the outbox.
+    generation: u64,
 }
 
 /// How an entry reached its end. The order is that of severity.
@@ -75,35 +141,57 @@ pub struct Outbox {
     next: u64,
     /// The place of the first entry that may be unsent: all before it are sent.
     cursor: usize,
+    /// Bytes of the entries.
     bytes: usize,
+    /// Entries that are on the disk, or are being written.
+    stored: Amount,
+    /// What is being written and will be in.
+    reserved: Amount,
+    /// What is on the disk alone.
+    tail: Tail,
+    /// The newest batch of which something was to be written.
+    newest_stored: Option<BatchId>,
+    /// Part of the tail is being read.
+    loading: bool,
+    /// Grows whenever what is being read is out of date.
+    generation: u64,
     suspicion: Suspicion<EntryId>,
     /// How often in a row the broker did not take an entry for now.
     postponed: u32,
 }
 
 impl Outbox {
-    /// Messages that are not delivered yet.
+    /// Messages that are not delivered yet, those included that are being written.
     pub fn messages(&self) -> usize {
-        self.entries.len()
+        self.entries.len() + self.reserved.messages + self.tail.amount.messages
     }
 
-    /// Bytes of topics and payloads that are not delivered yet.
+    /// Bytes of their topics, payloads and properties.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.reserved.bytes + self.tail.amount.bytes
     }
 
-    /// Puts a message at the end; its age counts from `since`.
+    /// Puts a message into memory, at the end; its age counts from `since`.
     pub fn push(&mut self, message: Arc<Outgoing>, batch: BatchId, since: Option<Instant>) -> EntryId {
-        let id = EntryId(self.next);
-        self.next += 1;
+        let id = self.number();
         self.bytes += message.weight();
-        self.entries.push_back(Entry { id, message, batch, since, state: State::Unsent, tried: false });
+        let (state, place) = (State::Unsent, Place::Memory);
+        let entry = Entry { id, message, batch, owned: true, place, handler: None, since, state, tried: false };
+        self.entries.push_back(entry);
         id
     }
 
-    /// From now on entries age, also those that are in already.
+    /// The number of the next entry, which is in use from now on.
+    pub fn number(&mut self) -> EntryId {
+        let id = EntryId(self.next);
+        self.next += 1;
+        id
+    }
+
+    /// From now on entries age, also those that are in memory already. How old one on the disk is, is known.
     pub fn begin_aging(&mut self, now: Instant) {
-        self.entries.iter_mut().for_each(|entry| entry.since = Some(now));
+        let in_memory = self.entries.iter_mut().filter(|entry| entry.place != Place::Disk);
+        in_memory.for_each(|entry| entry.since = Some(now));
     }
 
     /// The oldest entry that is not on its way, and when it came in, where entries age.
@@ -113,7 +201,7 @@ impl Outbox {
 
     /// How many of its oldest unsent entries have to go until no more than so much is left; none if that is not enough.
     pub fn displaced_to(&self, messages: usize, bytes: usize) -> Option<usize> {
-        let mut left = (self.messages(), self.bytes);
+        let mut left = (self.messages(), self.bytes());
         let fits = |left: (usize, usize)| left.0 <= messages && left.1 <= bytes;
         if fits(left) {
             return Some(0);
@@ -162,21 +250,29 @@ impl Outbox {
         self.postponed
     }
 
-    /// An entry has reached its end. Its batch, unless it had reached its end before.
-    pub fn remove(&mut self, id: EntryId, end: End) -> Option<BatchId> {
+    /// An entry has reached its end. What it was, unless it had reached its end before.
+    pub fn remove(&mut self, id: EntryId, end: End) -> Option<Removed> {
         let place = self.place(id)?;
-        let entry = self.entries.remove(place)?;
-        if place < self.cursor {
-            self.cursor -= 1;
-        }
+        let entry = self.take_out(place)?;
         let acknowledged = end == End::Delivered && entry.message.qos != Qos::AtMostOnce;
-        self.bytes -= entry.message.weight();
         // What was on its way behind a postponed one says nothing about that one.
         if acknowledged && place == 0 {
             self.postponed = 0;
         }
         self.suspicion.ended(acknowledged, self.entries.front().map(|entry| entry.id));
-        Some(entry.batch)
+        Some(entry.removed())
+    }
+
+    fn take_out(&mut self, place: usize) -> Option<Entry> {
+        let entry = self.entries.remove(place)?;
+        if place < self.cursor {
+            self.cursor -= 1;
+        }
+        self.bytes -= entry.message.weight();
+        if entry.place != Place::Memory {
+            self.stored.remove(entry.message.weight());
+        }
+        Some(entry)
     }
 
     /// The connection is gone: what was sent and has not reached its end is unsent again, in its old order. `blamed` is the
@@ -197,28 +293,53 @@ impl Outbox {
         }
     }
 
-    /// The batch of an entry that has not reached its end.
+    /// The batch of an entry that has not reached its end, where that is told.
     pub fn batch(&self, id: EntryId) -> Option<BatchId> {
-        self.entry(id).map(|entry| entry.batch)
+        self.entry(id).filter(|entry| entry.owned).map(|entry| entry.batch)
     }
 
-    /// The batch of the newest entry that has not reached its end.
+    /// The batch of the newest entry that has not reached its end. Of what is or was on the disk alone, it may be a newer one.
     pub fn newest(&self) -> Option<BatchId> {
-        self.entries.back().map(|entry| entry.batch)
+        let beyond = self.reserved.messages > 0 || !self.tail.is_empty();
+        if beyond { self.newest_stored } else { self.entries.back().map(|entry| entry.batch) }
     }
 
-    /// Takes an entry of this batch out, unless the broker has it or may have it. Whether there was one.
-    pub fn take_back(&mut self, batch: BatchId) -> bool {
-        let unsent = |entry: &&Entry| entry.batch == batch && entry.state == State::Unsent && !entry.tried;
-        let Some(id) = self.entries.iter().find(unsent).map(|entry| entry.id) else { return false };
-        self.remove(id, End::Purged).is_some()
+    /// Takes an entry of this batch out, unless the broker has it or may have it. What it was.
+    pub fn take_back(&mut self, batch: BatchId) -> Option<Removed> {
+        if let Some(id) = self.tail.take_back(batch) {
+            return Some(Removed::of_tail((id, batch)));
+        }
+        let unsent =
+            |entry: &&Entry| entry.owned && entry.batch == batch && entry.state == State::Unsent && !entry.tried;
+        let id = self.entries.iter().find(unsent).map(|entry| entry.id)?;
+        self.remove(id, End::Purged)
     }
 
-    /// Takes everything out: the batch of each entry that has not reached its end. What was learned of the broker is
-    /// forgotten; numbers are not used again.
-    pub fn purge(&mut self) -> Vec<BatchId> {
-        let old = std::mem::replace(self, Outbox { next: self.next, ..Outbox::default() });
-        old.entries.iter().map(|entry| entry.batch).collect()
+    /// Takes everything out that is not on the disk, or that somebody waits for; the rest is the tail. What was learned of the
+    /// broker is forgotten; numbers are not used again.
+    pub fn purge(&mut self) -> Vec<Removed> {
+        let mut purged = Vec::new();
+        let mut tail = std::mem::take(&mut self.tail);
+        let followed = tail.drop_all_followed();
+        while let Some(entry) = self.entries.pop_back() {
+            if entry.place == Place::Disk && !entry.owned {
+                tail.push_front(entry.id, entry.message.weight());
+            } else {
+                purged.push(entry.removed());
+            }
+        }
+        purged.reverse();
+        purged.extend(followed.into_iter().map(Removed::of_tail));
+        let old = std::mem::take(self);
+        *self = Outbox {
+            next: old.next,
+            tail,
+            reserved: old.reserved,
+            newest_stored: old.newest_stored,
+            generation: old.generation + 1,
+            ..Outbox::default()
+        };
+        purged
     }
 
     /// What an entry holds that has not reached its end.
@@ -253,6 +374,20 @@ impl Outbox {
 
     fn unsent_entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.range(self.cursor..).filter(|entry| entry.state == State::Unsent)
+    }
+}
+
+impl Removed {
+    /// Of a message on the disk alone whose batch is told.
+    fn of_tail((id, batch): (EntryId, BatchId)) -> Removed {
+        Removed { id, batch: Some(batch), on_disk: true, message: None, handler: None }
+    }
+}
+
+impl Entry {
+    fn removed(self) -> Removed {
+        let Entry { id, message, batch, owned, place, handler, .. } = self;
+        Removed { id, batch: owned.then_some(batch), on_disk: place == Place::Disk, message: Some(message), handler }
     }
 }
 
@@ -331,17 +466,18 @@ mod tests {
                         if !sent.is_empty() {
                             let id = sent[index.index(sent.len())];
                             model.retain(|(other, _)| *other != id);
-                            prop_assert_eq!(outbox.remove(id, End::Delivered), Some(BatchId(id.0)));
-                            prop_assert_eq!(outbox.remove(id, End::Delivered), None);
+                            let batch = outbox.remove(id, End::Delivered).and_then(|removed| removed.batch);
+                            prop_assert_eq!(batch, Some(BatchId(id.0)));
+                            prop_assert!(outbox.remove(id, End::Delivered).is_none());
                         }
                     }
                     Step::TakeBack(index) => {
                         if !model.is_empty() {
                             let (id, sent) = model[index.index(model.len())];
                             let takes = !sent && !tried.contains(&id);
-                            prop_assert_eq!(outbox.take_back(BatchId(id.0)), takes);
+                            prop_assert_eq!(outbox.take_back(BatchId(id.0)).is_some(), takes);
                             model.retain(|(other, _)| !takes || *other != id);
-                            prop_assert!(!outbox.take_back(BatchId(id.0)));
+                            prop_assert!(outbox.take_back(BatchId(id.0)).is_none());
                         }
                     }
                     Step::Lose => {
@@ -350,8 +486,10 @@ mod tests {
                         model.iter_mut().for_each(|(_, sent)| *sent = false);
                     }
                     Step::Purge => {
-                        let purged: Vec<BatchId> = model.drain(..).map(|(id, _)| BatchId(id.0)).collect();
-                        prop_assert_eq!(outbox.purge(), purged);
+                        let expected: Vec<BatchId> = model.drain(..).map(|(id, _)| BatchId(id.0)).collect();
+                        let purged = outbox.purge();
+                        let batches: Vec<BatchId> = purged.iter().filter_map(|removed| removed.batch).collect();
+                        prop_assert_eq!(batches, expected);
                     }
                 }
                 prop_assert_eq!(outbox.messages(), model.len());

@@ -1,6 +1,7 @@
 //! What stands behind the outboxes' lock: the outboxes, and for each broker who waits for it and what holds it back.
 //!
-//! Every method is a few memory operations. The time is told. Used by `mod.rs` alone.
+//! Every method is a few memory operations. The time is told, but for what is written to the disk (`keep.rs`). Used by `mod.rs`
+//! alone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use super::command::PublishEnd;
 use super::condemned::Condemned;
 use super::effects::Effects;
 use super::journal::Journal;
+use super::keep::Before;
 use super::news::{News, Voice};
 use super::owner::Owner;
 use super::queue::EntryId;
@@ -34,12 +36,18 @@ const POSTPONED_LONGEST: Duration = Duration::from_secs(30);
 /// All that is behind the lock.
 pub(super) struct State {
     pub(super) admission: Admission<Owner>,
-    /// Where commits are written.
-    journal: Journal,
+    /// Where what must survive the daemon is written.
+    pub(super) journal: Journal,
+    /// Of brokers that were never there: what the disk has for them.
+    pub(super) found: HashMap<Arc<str>, Before>,
+    /// What is to be said with the next step.
+    pub(super) unsaid: Vec<News>,
+    /// Told when part of an outbox is to be read from the disk. `loader.rs` is the only one that waits for it.
+    pub(super) low: Arc<Notify>,
     /// Who waits for admission. Written by `offer`, released at admission or when the waiter gives up.
     pub(super) waiters: HashMap<BatchId, oneshot::Sender<()>>,
     /// By broker; also of brokers that are gone or yet to come.
-    sides: Vec<Side>,
+    pub(super) sides: Vec<Side>,
     /// Told when something becomes too old before [`Self::alarm`]. `expiry.rs` is the only one that waits for it.
     pub(super) sooner: Arc<Notify>,
     /// When `expiry.rs` looks again by itself. Written by it, and by whoever tells it to look sooner.
@@ -48,6 +56,10 @@ pub(super) struct State {
 
 /// One broker's side of the outboxes.
 pub(super) struct Side {
+    /// The broker's name, also once it is gone: what the disk has of it stands under that. Empty before it ever came.
+    pub(super) group: Arc<str>,
+    /// Numbers from this one on were never used, as the disk has it.
+    pub(super) marked: u64,
     /// Written by its session.
     pub(super) hold: Hold,
     /// Written when something is given up.
@@ -67,6 +79,8 @@ pub(super) struct Side {
 impl Default for Side {
     fn default() -> Side {
         Side {
+            group: "".into(),
+            marked: 0,
             hold: Hold::No,
             condemned: Condemned::default(),
             meters: None,
@@ -104,11 +118,14 @@ pub(super) enum Hold {
 }
 
 impl State {
-    /// Of no broker.
-    pub(super) fn new(journal: Journal) -> State {
+    /// Of no broker; the disk has this from before.
+    pub(super) fn new(journal: Journal, found: HashMap<Arc<str>, Before>) -> State {
         State {
-            admission: Admission::new(),
+            admission: Admission::new(journal.store().is_some()),
             journal,
+            found,
+            unsaid: Vec::new(),
+            low: Arc::default(),
             waiters: HashMap::new(),
             sides: Vec::new(),
             sooner: Arc::default(),
@@ -136,8 +153,8 @@ impl State {
         if self.admission.ages(&effects.publishes) {
             self.admission.tell_time(Instant::now());
         }
-        let (mode, order) = (owner.mode(), owner.order());
-        let offered = self.admission.offer(effects, order, (owner, mode), changes);
+        let terms = owner.terms();
+        let offered = self.admission.offer(effects, terms, owner, changes);
         let (owner, Full { broker, limit }) = match offered {
             Offered::Rejected(owner, full) => (owner, full),
             Offered::Taken(batch) => {
@@ -209,7 +226,7 @@ impl State {
     /// Releases who waited for what was admitted, counts what was dropped, and tells what changed. What is to be said.
     pub(super) fn apply(&mut self, changes: &[Change<Owner>]) -> Vec<News> {
         let mut dropped: SmallVec<[(BrokerId, DropReason, u64); 2]> = SmallVec::new();
-        let mut news = Vec::new();
+        let mut news = std::mem::take(&mut self.unsaid);
         for (place, change) in changes.iter().enumerate() {
             match change {
                 Change::Admitted(batch) => self.admitted(*batch),
@@ -236,19 +253,6 @@ impl State {
         news
     }
 
-    /// Has the store write what is settled. Under the lock, so that it is written in this order.
-    pub(super) fn write_settled(&mut self, changes: &mut Vec<Change<Owner>>) {
-        for batch in self.admission.settled() {
-            let mut rows = self.admission.rows(batch);
-            if let Some((owner, worst)) = self.admission.written_for(batch) {
-                owner.is_written(worst, &mut rows);
-            }
-            if !self.journal.write(batch, rows) {
-                self.admission.synced(batch, changes);
-            }
-        }
-    }
-
     fn admitted(&mut self, batch: BatchId) {
         if let Some(waiter) = self.waiters.remove(&batch) {
             self.tell_admitted(batch);
@@ -261,11 +265,12 @@ impl State {
     /// where the batch has ended, it is there.
     fn tell_dropped(
         &self,
-        batch: BatchId,
+        batch: Option<BatchId>,
         (broker, message): (BrokerId, &Outgoing),
         dropped: Dropped,
         later: &[Change<Owner>],
     ) {
+        let Some(batch) = batch else { return };
         let ended = || {
             later.iter().find_map(|change| match change {
                 Change::Ended { batch: ended, tag, .. } if *ended == batch => Some(tag),
@@ -337,6 +342,9 @@ impl State {
             if side.told != offered {
                 side.told = offered;
                 side.offers.notify_waiters();
+            }
+            if self.admission.wants_load(broker) {
+                self.low.notify_one();
             }
             if let Some(expiry) = expiry.filter(|expiry| self.alarm.is_none_or(|alarm| *expiry < alarm)) {
                 self.alarm = Some(expiry);

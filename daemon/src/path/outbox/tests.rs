@@ -1,6 +1,7 @@
 //! The outboxes as others see them: brokers that come and go, commands, and the ends that messages get.
 
 mod commits;
+mod disk;
 
 use std::future::Future;
 use std::pin::pin;
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use super::*;
 use crate::brokers::BrokerNames;
 use crate::control::admin::resource::{PublishResult, Step};
-use crate::control::config::model::WhenFull;
+use crate::control::config::model::{OutboxStore, WhenFull};
 use crate::message::Outgoing;
 use crate::path::receipt::{Outcome, Progress, Receipt};
 use crate::telemetry::metrics::Metrics;
@@ -349,7 +350,8 @@ fn who_watches_a_message_is_told_that_it_waits_for_room() {
 }
 
 /// Limits of one message.
-const ONE: OutboxLimits = OutboxLimits { messages: 1, bytes: 1024, max_age: None, when_full: WhenFull::Block };
+const ONE: OutboxLimits =
+    OutboxLimits { store: OutboxStore::Memory, messages: 1, bytes: 1024, max_age: None, when_full: WhenFull::Block };
 
 fn dropped(reason: DropReason, tried: bool) -> PublishEnd {
     PublishEnd::Dropped(Dropped { reason, tried })

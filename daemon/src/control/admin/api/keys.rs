@@ -88,7 +88,8 @@ enum Dispatch {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct OutboxKeys {
     store: Option<Store>,
-    #[schema(minimum = 1, maximum = 1_000_000)]
+    /// In memory no more than 1000000.
+    #[schema(minimum = 1, maximum = 10_000_000)]
     max_messages: Option<u32>,
     /// Such as `64MiB`.
     max_bytes: Option<String>,
@@ -101,6 +102,7 @@ struct OutboxKeys {
 #[serde(rename_all = "kebab-case")]
 enum Store {
     Memory,
+    Disk,
 }
 
 #[derive(Deserialize, ToSchema)]

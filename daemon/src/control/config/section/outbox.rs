@@ -8,15 +8,21 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::{Named, addressable, broker};
-use crate::control::config::model::{Allow, OutboxLimits, WhenFull};
+use crate::control::config::model::{Allow, OutboxLimits, OutboxStore, WhenFull};
 use crate::control::config::reader::{Table, Value};
 use crate::control::config::scalar::format_size;
 
-/// Most messages that an outbox may hold.
+/// Most messages that an outbox in memory may hold.
 pub(super) const MOST_MESSAGES: u64 = 1_000_000;
 
-/// Most bytes that an outbox may hold.
+/// Most bytes that an outbox in memory may hold.
 const MOST_BYTES: u64 = 4 << 30;
+
+/// Most messages that an outbox on disk may hold.
+const MOST_MESSAGES_ON_DISK: u64 = 10_000_000;
+
+/// Most bytes that an outbox on disk may hold.
+const MOST_BYTES_ON_DISK: u64 = 64 << 30;
 
 const AGES: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(365 * 86_400);
 
@@ -25,7 +31,7 @@ const WHEN_FULL: [(&str, WhenFull); 3] =
     [("block", WhenFull::Block), ("drop-oldest", WhenFull::DropOldest), ("reject", WhenFull::Reject)];
 
 /// Words of `store`.
-const STORES: [(&str, ()); 1] = [("memory", ())];
+const STORES: [(&str, OutboxStore); 2] = [("memory", OutboxStore::Memory), ("disk", OutboxStore::Disk)];
 
 /// How the table is written, for who writes something else.
 const EXAMPLE: &str = "outbox = { max-messages = 10000, max-bytes = \"64MiB\" }";
@@ -38,23 +44,19 @@ pub(super) fn read(broker: &Table<'_>) -> OutboxLimits {
 
 fn limits(table: &Table<'_>) -> OutboxLimits {
     let default = OutboxLimits::default();
-    store(table);
-    let messages = table.get("max-messages").and_then(|value| value.integer(1..=MOST_MESSAGES, ""));
-    let bytes = table.get("max-bytes").and_then(|value| value.size(1 << 10..=MOST_BYTES));
+    let store = table.get("store").and_then(|value| value.choice(&STORES)).unwrap_or(default.store);
+    let (most_messages, most_bytes) = match store {
+        OutboxStore::Memory => (MOST_MESSAGES, MOST_BYTES),
+        OutboxStore::Disk => (MOST_MESSAGES_ON_DISK, MOST_BYTES_ON_DISK),
+    };
+    let messages = table.get("max-messages").and_then(|value| value.integer(1..=most_messages, ""));
+    let bytes = table.get("max-bytes").and_then(|value| value.size(1 << 10..=most_bytes));
     OutboxLimits {
+        store,
         messages: messages.map_or(default.messages, addressable),
         bytes: bytes.map_or(default.bytes, addressable),
         max_age: table.get("max-age").and_then(|value| max_age(&value)),
         when_full: table.get("when-full").and_then(|value| value.choice(&WHEN_FULL)).unwrap_or(default.when_full),
-    }
-}
-
-fn store(table: &Table<'_>) {
-    let Some(value) = table.get("store") else { return };
-    if value.as_written() == Some("disk") {
-        value.error("an outbox on disk is not supported", "use \"memory\"");
-    } else {
-        _ = value.choice(&STORES);
     }
 }
 

@@ -269,19 +269,16 @@ fn outbox() {
             r#"tidegate.toml:3:12: brokers.plant.outbox.messages: unknown key; known here: max-age, max-bytes, max-messages, store, when-full"#,
         ],
     );
-    broker(
-        r#"outbox = { store = "disk" }"#,
-        &[
-            r#"tidegate.toml:3:20: brokers.plant.outbox.store = "disk": an outbox on disk is not supported; use "memory""#,
-        ],
-    );
+    broker(r#"outbox = { store = "disk", max-messages = 10000000, max-bytes = "64GiB" }"#, NONE);
     broker(
         r#"outbox = { store = "ram" }"#,
-        &[r#"tidegate.toml:3:20: brokers.plant.outbox.store = "ram": not a known value; use "memory""#],
+        &[r#"tidegate.toml:3:20: brokers.plant.outbox.store = "ram": not a known value; use "memory" or "disk""#],
     );
     broker(
         "outbox = { store = true }",
-        &[r#"tidegate.toml:3:20: brokers.plant.outbox.store = true: expected a string, got a boolean; use "memory""#],
+        &[
+            r#"tidegate.toml:3:20: brokers.plant.outbox.store = true: expected a string, got a boolean; use "memory" or "disk""#,
+        ],
     );
 }
 
@@ -294,6 +291,13 @@ fn outbox_limits() {
     broker(
         "outbox = { max-messages = 1000001 }",
         &["tidegate.toml:3:27: brokers.plant.outbox.max-messages = 1000001: must be 1 to 1000000; use 1000000"],
+    );
+    broker(
+        r#"outbox = { max-messages = 10000001, max-bytes = "65GiB", store = "disk" }"#,
+        &[
+            "tidegate.toml:3:27: brokers.plant.outbox.max-messages = 10000001: must be 1 to 10000000; use 10000000",
+            r#"tidegate.toml:3:49: brokers.plant.outbox.max-bytes = "65GiB": must be 1KiB to 64GiB; use "64GiB""#,
+        ],
     );
     broker(
         r#"outbox = { max-bytes = "1B" }"#,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::super::model::{
-    DispatchMode, Isolation, LogFormat, OnMessage, Otherwise, OutboxLimits, Overload, Protocol, QuarantinePolicy,
-    Retry, WhenFull,
+    DispatchMode, Isolation, LogFormat, OnMessage, Otherwise, OutboxLimits, OutboxStore, Overload, Protocol,
+    QuarantinePolicy, Retry, WhenFull,
 };
 use super::super::secret::PasswordSource;
 use super::*;
@@ -79,7 +79,8 @@ will = { topic = "gw/state", message = "offline", qos = 1, retain = true }
     assert_eq!(broker.parallel_limit, Some(16));
     assert_eq!(broker.dispatch, DispatchMode::All);
     let age = Some(Duration::from_secs(365 * 86_400));
-    let outbox = OutboxLimits { messages: 1, bytes: 4 << 30, max_age: age, when_full: WhenFull::Reject };
+    let (store, when_full) = (OutboxStore::Memory, WhenFull::Reject);
+    let outbox = OutboxLimits { store, messages: 1, bytes: 4 << 30, max_age: age, when_full };
     assert_eq!(broker.outbox, outbox);
     let will = broker.will.as_ref().expect("is given");
     assert_eq!(

@@ -36,7 +36,7 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder");
         let (store, writer) = Store::open(folder.path()).expect("opens");
         let kept = Kept::load(store.clone(), metrics.dead_letter_store()).expect("loads");
-        let outboxes = Outboxes::on_disk(store);
+        let outboxes = Outboxes::on_disk(store, kept.clone()).expect("reads");
         let plant = loaded.names.number("plant");
         outboxes.add(plant, "plant".into(), Default::default(), metrics.broker("plant"));
         let handler = metrics.handler("celsius");

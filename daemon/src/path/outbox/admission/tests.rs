@@ -1,5 +1,7 @@
 //! Admission by examples, and whatever happens against a naive account.
 
+mod disk;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +11,8 @@ use super::*;
 use crate::message::Qos;
 use crate::topic::TopicName;
 
-const LIMITS: OutboxLimits = OutboxLimits { messages: 4, bytes: 1000, max_age: None, when_full: WhenFull::Block };
+const LIMITS: OutboxLimits =
+    OutboxLimits { store: OutboxStore::Memory, messages: 4, bytes: 1000, max_age: None, when_full: WhenFull::Block };
 const DROPS: OutboxLimits = OutboxLimits { when_full: WhenFull::DropOldest, ..LIMITS };
 const REJECTS: OutboxLimits = OutboxLimits { when_full: WhenFull::Reject, ..LIMITS };
 
@@ -33,7 +36,7 @@ struct Bench {
 
 impl Bench {
     fn of(limits: &[OutboxLimits]) -> Bench {
-        let mut bench = Bench { admission: Admission::new(), now: Instant::now(), changes: Vec::new() };
+        let mut bench = Bench { admission: Admission::new(false), now: Instant::now(), changes: Vec::new() };
         for (broker, limits) in (0..).zip(limits) {
             bench.limit(broker, *limits);
         }
@@ -61,7 +64,7 @@ impl Bench {
             if admission.ages(&publishes) {
                 admission.tell_time(now);
             }
-            admission.offer(publishes.into(), None, (tag, mode), changes)
+            admission.offer(publishes.into(), Terms { mode, order: None, followed: false }, tag, changes)
         })
     }
 

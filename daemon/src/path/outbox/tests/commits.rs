@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 
 use super::*;
+use crate::path::kept::Kept;
 use crate::store::{Place, Row, Store, StoreWriter, Table};
 
 /// The outboxes with a store, which writes unless it is held up.
@@ -17,7 +18,8 @@ fn on_disk() -> OnDisk {
     let folder = tempfile::tempdir().expect("a folder");
     let (store, writer) = Store::open(folder.path()).expect("opens");
     let mut world = World::new();
-    world.outboxes = Outboxes::on_disk(store.clone());
+    let kept = Kept::load(store.clone(), world.metrics.dead_letter_store()).expect("reads");
+    world.outboxes = Outboxes::on_disk(store.clone(), kept).expect("reads");
     for (id, name) in [(PLANT, "plant"), (CLOUD, "cloud")] {
         world.outboxes.add(id, name.into(), OutboxLimits::default(), world.metrics.broker(name));
     }
