@@ -103,6 +103,7 @@ mod operator_guide;
 mod operator_handlers;
 mod operator_import;
 mod operator_kv;
+mod operator_outbox;
 mod operator_pause;
 mod operator_publish;
 mod operator_recv;

@@ -164,7 +164,7 @@ impl HandlerQueue {
             }
             (false, Mode::Parking) => {
                 state.gate.replay(|job| self.place(job));
-                park.restart();
+                park.reopen();
                 self.door.notify_one();
             }
             (true, Mode::Parking) | (false, Mode::Open | Mode::Replaying) => {}
@@ -217,7 +217,7 @@ impl HandlerQueue {
         let stay = state.gate.hand_over(&mut next.gate, parks, |job| successor.place(job));
         if let Some(park) = &successor.park {
             if was_parking {
-                park.restart()
+                park.reopen()
             } else {
                 park.interrupt()
             }

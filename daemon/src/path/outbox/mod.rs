@@ -36,7 +36,6 @@ use tokio::sync::oneshot;
 use self::admission::Change;
 pub use self::admission::{BatchId, DropReason, Dropped};
 pub use self::command::{Command, PublishEnd};
-pub use self::commit::Durable;
 pub use self::condemned::Cause;
 use self::condemned::Condemned;
 use self::dead_letter::Due;

@@ -312,6 +312,13 @@ impl Park {
         self.inner().replay.restart();
     }
 
+    /// Nothing more is parked, and what is parked is read from its beginning.
+    pub fn reopen(&self) {
+        let mut inner = self.inner();
+        inner.full = false;
+        inner.replay.restart();
+    }
+
     /// What is being read is of no use, and is read again.
     pub fn interrupt(&self) {
         self.inner().replay.interrupt();
