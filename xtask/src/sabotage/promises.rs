@@ -237,7 +237,7 @@ pub const PROMISES: &[Promise] = &[
         edits: &[Edit {
             file: ADMISSION,
             old: "        let settled = batch.open == 0;",
-            new: "        let settled = true;",
+            new: "        let settled = batch.open == 0 || batch.writes.is_some();",
         }],
         rows: &[Row {
             test: "outbox_disk::what_is_for_a_broker_in_memory_is_safe_before_anything_is_written::on_5",
