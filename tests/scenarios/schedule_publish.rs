@@ -123,7 +123,7 @@ fn a_broker_that_is_not_connected_is_connected_for_it() {
     daemon.done(&["brokers", "disconnect", "plant"]);
     collector.rest();
     assert_eq!(collector.collect(2)[1].text(), "on");
-    assert!(daemon.metrics().connects("plant", "ok") >= 2.0);
+    assert!(daemon.metrics().connects("plant", "accepted") >= 2.0);
 }
 
 #[test]

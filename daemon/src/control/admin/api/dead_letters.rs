@@ -25,6 +25,7 @@ pub(super) struct Listing {
     #[param(minimum = 1, maximum = 1000)]
     last: Option<usize>,
     /// Those alone that are older than the one with this id.
+    #[param(minimum = 0, maximum = 9223372036854775807_i64)]
     before: Option<u64>,
 }
 
@@ -45,7 +46,7 @@ pub(super) async fn list_dead_letters(
 #[utoipa::path(
     get,
     path = "/api/v1/dead-letters/{id}",
-    params(("id" = u64, Path, description = "The dead letter's id")),
+    params(("id" = u64, Path, minimum = 0, maximum = 9223372036854775807_i64, description = "The dead letter's id")),
     responses((status = 200, body = WholeDeadLetter))
 )]
 pub(super) async fn get_dead_letter(
