@@ -113,8 +113,8 @@ fn outbox(metrics: &Metrics, family: &str) -> f64 {
 /// The line of `outbox list` for `cloud`.
 fn listed(daemon: &Daemon) -> serde_json::Value {
     let list = daemon.json(&["outbox", "list"]);
-    let all = list.as_array().expect("a list").iter();
-    all.cloned().find(|outbox| outbox["broker"] == "cloud").unwrap_or_default()
+    let mut all = list.as_array().expect("a list").iter();
+    all.find(|outbox| outbox["broker"] == "cloud").cloned().unwrap_or_default()
 }
 
 /// Waits until so much waits on the disk for `cloud`, and nothing is unacknowledged.
