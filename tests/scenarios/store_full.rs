@@ -1,7 +1,7 @@
 //! A full disk: what is not written is not acknowledged, and the daemon goes on by itself once there is room.
 
 use tidegate_tests::disk::{Disk, Means};
-use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols, ports};
+use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols};
 
 on_both_protocols!(nothing_is_acknowledged_while_the_disk_is_full);
 
@@ -12,12 +12,12 @@ const MOST: usize = 500;
 const BYTES: usize = 20_000;
 
 fn nothing_is_acknowledged_while_the_disk_is_full(protocol: Protocol) {
-    let plant = Mosquitto::start();
+    let (plant, cloud) = (Mosquitto::start(), Mosquitto::start());
     let disk = Disk::new(Means::Limit);
     let relay = "allow = { publish = [\"cloud:up/#\"] }\nconfig = { broker = \"cloud\", topic = \"up/{topic}\" }";
     let config = Config::new()
         .broker("plant", plant.port(), protocol, "")
-        .broker("cloud", ports::free(), protocol, "outbox = { store = \"disk\" }")
+        .broker("cloud", cloud.port(), protocol, "outbox = { store = \"disk\" }")
         .handler("relay", "relay.wasm", relay)
         .subscription("plant", "in/#", 1, "relay", "")
         .state(disk.state());
