@@ -33,13 +33,16 @@ fn one_that_a_killed_daemon_left_is_replaced() {
     assert_eq!(daemon.home().run(&["status"]).code, Some(0));
 }
 
-/// Two daemons with one state folder would write the same records.
+/// Each with a state folder of its own: two with one are refused before.
 #[test]
 fn a_second_daemon_is_refused_and_the_first_goes_on() {
     let daemon = Daemon::start(&config());
     let text = fs::read_to_string(daemon.home().path().join("tidegate.toml")).expect("is there");
     let port = tidegate_tests::ports::free();
     let text = text.replace(&format!("127.0.0.1:{}", daemon.admin()), &format!("127.0.0.1:{port}"));
+    let state = daemon.home().path().join("state").display().to_string();
+    let text = text.replace(&format!("state-dir = \"{state}\""), &format!("state-dir = \"{state}-of-the-second\""));
+    let text = text.replace("[admin]\n", &format!("[admin]\nsocket = \"{state}/admin.sock\"\n"));
     daemon.home().write("second/tidegate.toml", text);
     let mut second = daemon.home().start(&["run", "-c", "second/tidegate.toml"]);
     assert_eq!(second.wait(wait::PATIENCE).code(), Some(1), "{:?}", second.lines());

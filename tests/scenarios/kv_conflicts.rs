@@ -28,7 +28,7 @@ fn counts_to(count: usize, ms: u32) {
         message.text().split(' ').nth(place).and_then(|word| word.parse().ok()).expect("a number")
     };
     let sums: BTreeSet<usize> = came.iter().map(|message| number(message, 0)).collect();
-    assert_eq!((sums.len(), sums.first(), sums.last()), (count, Some(&1), Some(&count)));
+    assert_eq!((sums.len(), sums.first(), sums.last()), (count, Some(&1), Some(&count)), "each sum comes once");
     let inputs: BTreeSet<usize> = came.iter().map(|message| number(message, 1)).collect();
     assert_eq!(inputs.len(), count, "each message was counted");
     let metrics = daemon.settle("plant", count);

@@ -103,12 +103,14 @@ mod operator_guide;
 mod operator_handlers;
 mod operator_import;
 mod operator_kv;
+mod operator_outbox;
 mod operator_pause;
 mod operator_publish;
 mod operator_recv;
 mod operator_schedules;
 mod operator_subscriptions;
 
+mod store_full;
 mod store_state;
 
 mod delivery_page;

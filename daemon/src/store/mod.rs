@@ -137,7 +137,7 @@ impl Store {
         }
         let (sender, done) = oneshot::channel();
         // Whoever no longer waits needs no answer.
-        self.submit(rows, move || drop(sender.send(())));
+        self.submit(rows, move || _ = sender.send(()));
         tokio::select! {
             biased;
             done = done => done.map_err(|_| Unwritten::Stopping),

@@ -851,6 +851,7 @@ mod tests {
         metrics.subscription("plant", "inputs");
         metrics.handler("celsius");
         metrics.schedule("stats");
+        metrics.kv("celsius");
         metrics.admin();
         let families = metrics.registry.gather();
         let names = families.iter().map(|family| family.name()).filter(|name| !name.starts_with("process_"));
@@ -919,6 +920,7 @@ mod tests {
             metrics.handler("celsius").call(CallResult::Trap);
             metrics.schedule("stats").ran(CallResult::Trap);
             metrics.handler("kelvin").call(CallResult::Trap);
+            ["celsius", "kelvin"].iter().for_each(|handler| metrics.kv(handler).keys.set(1));
         };
         fill();
         let full = page();
@@ -927,6 +929,7 @@ mod tests {
         metrics.forget_broker("plant");
         metrics.forget_handler("celsius");
         metrics.forget_schedule("stats");
+        metrics.forget_kv("celsius");
         let left = page();
         for name in ["\"plant\"", "\"celsius\"", "\"stats\""] {
             assert!(samples(&full, name) > 0, "{full}");
@@ -938,6 +941,7 @@ mod tests {
         }
         metrics.forget_broker("mill");
         metrics.forget_handler("kelvin");
+        metrics.forget_kv("kelvin");
         let own = |page: &str| {
             page.lines().filter(|line| line.starts_with("tidegate_")).map(str::to_owned).collect::<Vec<_>>()
         };

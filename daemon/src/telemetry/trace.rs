@@ -214,6 +214,11 @@ impl Trace {
         self.tell(Step::WaitsForRetry { handler: handler.to_owned(), wait: micros(wait) });
     }
 
+    /// Another call changed what the call read before it ended.
+    pub fn overtaken(&self, handler: &str) {
+        self.tell(Step::Overtaken { handler: handler.to_owned() });
+    }
+
     /// Its dead letter is to be published. To be told before it waits for room.
     pub fn dead_letter(&self, handler: &str, broker: BrokerId, topic: &TopicName, reason: &str) {
         let (broker, topic) = (self.name(broker), cut(topic.as_str()));

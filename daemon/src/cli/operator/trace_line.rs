@@ -42,6 +42,9 @@ fn what(step: &Step) -> String {
             let error = error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
             format!("call of {handler} ended after {}: {result}{error} ({publishes} published)", milliseconds(*took))
         }
+        Step::Overtaken { handler } => {
+            format!("another call changed what {handler} has read: what it did is dropped, and it is run again")
+        }
         Step::WaitsForRetry { handler, wait } => format!("{handler} is called again in {}", milliseconds(*wait)),
         Step::DeadLetter { handler, broker, topic, reason } => {
             format!("becomes a dead letter of {handler} ({reason}) on {broker}: {topic}")
@@ -159,6 +162,10 @@ mod tests {
         check(
             Step::CallEnded { handler: h(), result: text("reject"), error: Some(text("no")), took: 7, publishes: 0 },
             "call of h ended after 0.007 ms: reject: no (0 published)",
+        );
+        check(
+            Step::Overtaken { handler: h() },
+            "another call changed what h has read: what it did is dropped, and it is run again",
         );
         check(Step::WaitsForRetry { handler: h(), wait: 150_000 }, "h is called again in 150.000 ms");
         check(

@@ -1,78 +1,90 @@
 //! Outboxes as an operator sees and purges them.
+//!
+//! Translates between the API and `path/outbox`, which decides.
 
 use std::time::SystemTime;
 
+use super::edit::unknown_of;
 use super::{Live, Refusal, RefusalKind};
-use crate::control::admin::resource::{BrokerOutbox, Outbox, OutboxView, Purged};
+use crate::causes::with_causes;
+use crate::control::admin::resource::{Outbox, OutboxView, Purged};
 use crate::path::outbox::{self, PurgeError};
 
 impl Live {
     /// All outboxes: those of the configured brokers in their order, then those of brokers that were removed.
     pub fn outboxes(&self) -> Vec<OutboxView> {
-        let (running, mut kept, now) = (self.running(), self.outboxes.list(), SystemTime::now());
+        let running = self.running();
+        let all = self.outboxes.list();
         let configured = running.brokers.iter().filter_map(|broker| {
-            let place = kept.iter().position(|outbox| outbox.broker == Some(broker.config.id))?;
-            Some(view(&kept.remove(place), Some(self.broker_outbox(&broker.config)), now))
+            let view = all.iter().find(|view| view.broker == Some(broker.config.id))?;
+            let outbox = self.broker_outbox(&broker.config);
+            Some(OutboxView {
+                configured: true,
+                store: Some(outbox.store),
+                waiting: outbox.waiting,
+                max_messages: Some(outbox.max_messages),
+                max_bytes: Some(outbox.max_bytes),
+                max_age: outbox.max_age,
+                when_full: Some(outbox.when_full),
+                ..shown(view)
+            })
         });
-        let mut views: Vec<OutboxView> = configured.collect();
-        // One that is being added or removed at this moment is in neither.
-        views.extend(kept.iter().filter(|outbox| outbox.broker.is_none()).map(|outbox| view(outbox, None, now)));
-        views
+        let orphans = all.iter().filter(|view| view.broker.is_none()).map(shown);
+        configured.chain(orphans).collect()
     }
 
     /// Drops what waits in a broker's outbox and is not on its way.
     ///
     /// # Errors
-    /// There is no such broker, and nothing waits for one of this name; or not all of it is deleted.
+    /// There is no such broker, and nothing waits for one of this name; or the disk may still have some of it.
     pub async fn purge_outbox(&self, broker: &str) -> Result<Purged, Refusal> {
-        let known = self.running().brokers.iter().any(|known| *known.config.name == *broker);
-        let orphan = || self.outboxes.list().iter().any(|outbox| *outbox.name == *broker);
-        if !known && !orphan() {
-            let text = format!("there is no broker {broker}, and nothing waits for one of this name");
-            return Err(Refusal::new(RefusalKind::NotFound, text, "`tidegate outbox list` shows what waits"));
-        }
-        match self.outboxes.purge(broker).await {
-            Ok(purged) => {
-                let purged = purged.unwrap_or_default();
-                let (messages, bytes) = (purged.messages as u64, purged.bytes as u64);
+        let configured = self.running().broker(broker).is_ok();
+        let purged = self.outboxes.purge(broker).await.map_err(|error| not_purged(&error))?;
+        match purged {
+            Some(amount) if configured || amount.messages > 0 => {
+                let (messages, bytes) = (amount.messages as u64, amount.bytes as u64);
+                if messages > 0 {
+                    tracing::warn!(broker, messages, bytes, "what waited for a broker is dropped by command");
+                }
                 Ok(Purged { broker: broker.to_owned(), messages, bytes })
             }
-            Err(error @ PurgeError::Stopped(_)) => {
-                let remedy = "the rest is there again with the next daemon";
-                Err(Refusal::new(RefusalKind::Stopping, error.to_string(), remedy))
+            Some(_) | None => {
+                let known = self.outboxes();
+                Err(unknown_of("broker", broker, known.iter().map(|one| one.broker.as_str())))
             }
-            Err(error) => Err(Refusal::new(RefusalKind::Storage, error.to_string(), "the log tells more")),
         }
     }
 }
 
-/// `limits` are those of a configured broker.
-fn view(outbox: &outbox::OutboxView, limits: Option<BrokerOutbox>, now: SystemTime) -> OutboxView {
-    let age = |oldest| now.duration_since(oldest).unwrap_or_default().as_secs_f64();
-    let orphan = OutboxView {
-        broker: outbox.name.to_string(),
+/// What is known of an outbox without its broker's configuration.
+fn shown(view: &outbox::OutboxView) -> OutboxView {
+    let age = view.oldest.map(|since| SystemTime::now().duration_since(since).unwrap_or_default());
+    OutboxView {
+        broker: view.name.to_string(),
         configured: false,
         store: None,
-        messages: outbox.all.messages as u64,
-        bytes: outbox.all.bytes as u64,
-        on_disk: Outbox { messages: outbox.on_disk.messages as u64, bytes: outbox.on_disk.bytes as u64 },
-        draining: outbox.draining,
+        messages: view.all.messages as u64,
+        bytes: view.all.bytes as u64,
+        on_disk: on_disk(view),
+        draining: view.draining,
         waiting: 0,
-        oldest_age: outbox.oldest.map(age),
+        oldest_age: age.map(|age| age.as_secs_f64()),
         max_messages: None,
         max_bytes: None,
         max_age: None,
         when_full: None,
-    };
-    let Some(limits) = limits else { return orphan };
-    OutboxView {
-        configured: true,
-        store: Some(limits.store),
-        waiting: limits.waiting,
-        max_messages: Some(limits.max_messages),
-        max_bytes: Some(limits.max_bytes),
-        max_age: limits.max_age,
-        when_full: Some(limits.when_full),
-        ..orphan
     }
+}
+
+/// What of an outbox is on the disk.
+fn on_disk(view: &outbox::OutboxView) -> Outbox {
+    Outbox { messages: view.on_disk.messages as u64, bytes: view.on_disk.bytes as u64 }
+}
+
+fn not_purged(error: &PurgeError) -> Refusal {
+    let (kind, remedy) = match error {
+        PurgeError::Stopped(_) => (RefusalKind::Stopping, "the rest is there again with the next daemon"),
+        PurgeError::Store(_) | PurgeError::Panicked(_) => (RefusalKind::Storage, "see the daemon's log"),
+    };
+    Refusal::new(kind, with_causes(error), remedy)
 }

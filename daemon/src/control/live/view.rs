@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::{Live, Running, RunningBroker, park};
 use crate::control::admin::resource::{
-    Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, DeadLetterTopic, Handler, HandlerSummary, Kept,
-    MASK, Messages, OnMessage, Origin, Outbox, Quarantine, Retry, Setting, Source, Status, StatusMessage, Subscription,
+    Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, DeadLetterTopic, Handler, HandlerSummary, MASK,
+    Messages, OnMessage, Origin, Outbox, Quarantine, Retry, Setting, Source, Status, StatusMessage, Subscription,
     SubscriptionState, Tls, Transport, When,
 };
 use crate::control::config::secret::PasswordSource;

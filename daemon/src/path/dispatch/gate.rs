@@ -63,6 +63,7 @@ impl<J> Gate<J> {
     }
 
     /// Messages that wait behind the gate.
+    #[cfg(test)]
     pub(super) fn behind(&self) -> usize {
         self.behind.len()
     }

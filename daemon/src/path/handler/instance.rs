@@ -277,6 +277,9 @@ impl InstanceParts {
                 Settled::Overtaken(again) => job = again,
                 settled => break settled,
             }
+            if let Some(trace) = job.part.trace() {
+                trace.overtaken(&self.handler.name);
+            }
             reruns.overtaken();
             self.meters.conflicts.inc();
         };

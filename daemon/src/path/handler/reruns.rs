@@ -51,3 +51,34 @@ impl<'a> Reruns<'a> {
         self.overtaken += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::path::kv::Kv;
+
+    #[tokio::test]
+    async fn after_several_times_a_call_runs_alone() {
+        let grant = KvGrant { kv: Arc::new(Kv::detached("celsius".into())), quota: 4096 };
+        let mut reads = Transaction::default();
+        grant.kv.look(|mirror, now| reads.get(mirror, "a", now)).expect("may read");
+        let others_may_commit = || pin!(grant.kv.pass()).poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        let mut reruns = Reruns::of(Some(&grant));
+        for _ in 0..BESIDE_OTHERS {
+            reruns.begin().await;
+            assert!(others_may_commit());
+            reruns.end(&reads).await;
+            reruns.overtaken();
+        }
+        reruns.begin().await;
+        assert!(!others_may_commit());
+        reruns.end(&reads).await;
+        assert!(!others_may_commit());
+        drop(reruns);
+        assert!(others_may_commit());
+    }
+}

@@ -58,6 +58,7 @@ struct Shelves {
 #[must_use]
 pub struct Placed {
     /// Its number on the shelf.
+    #[cfg(test)]
     pub id: u64,
     /// The rows.
     pub rows: Vec<Row>,
@@ -137,7 +138,11 @@ impl Kept {
             let at = Place { table: Table::Marks, group: NOTES.into(), key: shelf.as_bytes().into() };
             Row::Put { at, weight: NOTE_WEIGHT, body: note.to_be_bytes().to_vec() }
         }));
-        Ok(Placed { id, rows })
+        Ok(Placed {
+            #[cfg(test)]
+            id,
+            rows,
+        })
     }
 
     /// Takes room on a shelf whose numbers somebody else gives, and makes the row; `beyond` the shelf's capacity too.

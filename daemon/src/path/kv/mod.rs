@@ -10,6 +10,8 @@ mod mirror;
 mod operate;
 mod rows;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod turnstile;
 
@@ -26,7 +28,7 @@ use self::turnstile::Turnstile;
 pub use self::turnstile::{Alone, Pass};
 use crate::control::config::model::Handler;
 use crate::path::outbox::{Commit, Touch};
-use crate::store::{Place, Row, Store, StoreError, Table};
+use crate::store::{Health, Place, Row, Store, StoreError, Table};
 use crate::telemetry::metrics::{KvMeters, Metrics};
 
 /// Rows that are read at once at the start, and about their bytes.
@@ -44,6 +46,8 @@ pub struct Kv {
     handler: Arc<str>,
     memory: Mutex<Memory>,
     turnstile: Turnstile,
+    /// None where nothing is kept.
+    store: Option<Store>,
 }
 
 /// What stands behind the lock.
@@ -73,7 +77,9 @@ impl Kvs {
     /// What this handler remembers.
     pub fn of(&self, handler: &Arc<str>) -> Arc<Kv> {
         let mut handlers = self.handlers.lock().unwrap_or_else(PoisonError::into_inner);
-        let kv = handlers.entry(Arc::clone(handler)).or_insert_with(|| Arc::new(Kv::detached(Arc::clone(handler))));
+        let kv = handlers
+            .entry(Arc::clone(handler))
+            .or_insert_with(|| Arc::new(Kv { store: Some(self.store.clone()), ..Kv::detached(Arc::clone(handler)) }));
         Arc::clone(kv)
     }
 
@@ -110,7 +116,7 @@ impl Memory {
 impl Kv {
     /// Of a handler that remembers nothing, and of which nothing is kept.
     pub fn detached(handler: Arc<str>) -> Kv {
-        Kv { handler, memory: Mutex::default(), turnstile: Turnstile::default() }
+        Kv { handler, memory: Mutex::default(), turnstile: Turnstile::default(), store: None }
     }
 
     /// Looks at what is there, now.
@@ -142,9 +148,10 @@ impl Kv {
         transaction.misread(&self.lock().mirror, now())
     }
 
-    /// Why nothing more can be kept, if that is so.
+    /// Why nothing more is kept before the next start, if that is so. A full disk is none: what is written waits for room.
     pub fn failed(&self) -> Option<String> {
-        None
+        let health = self.store.as_ref()?.health();
+        matches!(health, Health::Failed { .. }).then(|| health.obstacle()).flatten()
     }
 
     fn load(&self, store: &Store) -> Result<(), StoreError> {

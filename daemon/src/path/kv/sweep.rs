@@ -26,7 +26,7 @@ pub async fn sweep(kvs: Arc<Kvs>) {
 
 impl Kv {
     /// How many keys it has forgotten.
-    fn forget_expired(&self, store: &Store) -> usize {
+    pub(super) fn forget_expired(&self, store: &Store) -> usize {
         let mut memory = self.lock();
         let expired = memory.mirror.expire(now(), AT_ONCE);
         if expired.is_empty() {

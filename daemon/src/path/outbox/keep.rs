@@ -20,7 +20,7 @@ use super::state::{Side, State};
 use crate::control::config::model::OutboxStore;
 use crate::message::{BrokerId, Outgoing, Qos};
 use crate::path::dead_letter::Reason;
-use crate::path::kept::{Failure, Kept, KeptPublish, Record};
+use crate::path::kept::Kept;
 use crate::store::{Place, Row, Store, StoreError, Table, Unwritten, number};
 
 /// The group of marks that tell for each broker which numbers were never used.
@@ -248,7 +248,7 @@ impl State {
     /// What a broker's outbox has in memory is written, where the outbox is to be on disk.
     pub(super) fn bring_in(&mut self, broker: BrokerId) {
         let now = Now::read();
-        let entries = self.admission.to_be_stored(broker, now.monotonic, Owner::handler);
+        let entries = self.admission.begin_storing(broker, now.monotonic, Owner::handler);
         for chunk in entries.chunks(BROUGHT_IN) {
             let side = &mut self.sides[broker.index()];
             let mut written: Vec<Row> = chunk.iter().map(|stored| rows::row(&side.group, stored, now)).collect();
@@ -266,24 +266,16 @@ impl State {
         last: &PublishEnd,
         delete: Row,
     ) {
-        let topic = &message.topic;
-        let (reason, error) = match last {
-            PublishEnd::Refused(words) => {
-                (Reason::PublishRefused, format!("the broker {broker} refuses the publish to {topic}: {words}"))
-            }
-            _ => {
-                let error = format!("the broker {broker} ends each connection over the publish to {topic}");
-                (Reason::PublishPoisoned, error)
-            }
+        let (reason, refusal) = match last {
+            PublishEnd::Refused(words) => (Reason::PublishRefused, Some(&**words)),
+            _ => (Reason::PublishPoisoned, None),
         };
         let Some(kept) = self.journal.kept() else { return };
-        let publish = KeptPublish { handler, broker: Arc::clone(&broker), message: message.clone() };
-        let failure = Failure { reason, error, attempts: 0, time: SystemTime::now() };
         let mut rows = vec![delete];
-        match kept.put(kept.dead(), &Record::Publish(publish, failure)) {
+        match kept.put_publish(handler, &broker, message, refusal) {
             Ok(placed) => rows.extend(placed.rows),
             Err(full) => {
-                let topic = topic.clone();
+                let topic = message.topic.clone();
                 self.unsaid.push(News::NotKept { name: broker, topic, reason: reason.label(), full });
             }
         }

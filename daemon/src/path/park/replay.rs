@@ -145,6 +145,7 @@ impl Replay {
     }
 
     /// Messages that are out.
+    #[cfg(test)]
     pub(in crate::path) fn out(&self) -> usize {
         self.out.len()
     }

@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use prometheus::Registry;
 
 pub use self::memory::Memory;
+use super::disk::Disk;
 use super::opening::Check;
 use super::*;
 

@@ -22,7 +22,7 @@ mod publish;
 mod state;
 mod system;
 #[cfg(test)]
-pub(super) mod testing;
+pub(in crate::path) mod testing;
 mod ticker;
 mod trace;
 mod verify;

@@ -39,11 +39,11 @@ pub(in crate::path::handler) const REJECT: &str = r#"
         (i32.const 0x80))"#;
 
 /// A handler named "celsius" between the brokers "plant" (0) and "cloud" (1), with generous limits and no grants.
-pub(in crate::path::handler) struct TestHandler {
+pub(in crate::path) struct TestHandler {
     handler: Handler,
 }
 
-pub(in crate::path::handler) fn handler() -> TestHandler {
+pub(in crate::path) fn handler() -> TestHandler {
     TestHandler {
         handler: Handler {
             name: "celsius".into(),
@@ -136,7 +136,7 @@ impl TestHandler {
         self
     }
 
-    pub(in crate::path::handler) fn configured(self) -> Handler {
+    pub(in crate::path) fn configured(self) -> Handler {
         self.handler
     }
 
