@@ -28,7 +28,7 @@ use self::turnstile::Turnstile;
 pub use self::turnstile::{Alone, Pass};
 use crate::control::config::model::Handler;
 use crate::path::outbox::{Commit, Touch};
-use crate::store::{Health, Place, Row, Store, StoreError, Table};
+use crate::store::{Place, Row, Store, StoreError, Table};
 use crate::telemetry::metrics::{KvMeters, Metrics};
 
 /// Rows that are read at once at the start, and about their bytes.
@@ -150,8 +150,7 @@ impl Kv {
 
     /// Why nothing more is kept before the next start, if that is so. A full disk is none: what is written waits for room.
     pub fn failed(&self) -> Option<String> {
-        let health = self.store.as_ref()?.health();
-        matches!(health, Health::Failed { .. }).then(|| health.obstacle()).flatten()
+        self.store.as_ref()?.is_backed_up()
     }
 
     fn load(&self, store: &Store) -> Result<(), StoreError> {
@@ -176,7 +175,7 @@ impl Kv {
             }
         }
         if !expired.is_empty() {
-            store.submit(expired, || ());
+            store.submit_removals(expired, || ());
         }
         Ok(())
     }
