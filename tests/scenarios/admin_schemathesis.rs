@@ -8,6 +8,10 @@ use tidegate_tests::{Config, Daemon, Mosquitto, Protocol};
 
 const TOKEN: &str = "0123456789abcdef";
 
+/// Something to list and to run.
+const SCHEDULE: &str =
+    "[[schedules]]\nname = \"hourly\"\nevery = \"1h\"\npublish = { broker = \"plant\", topic = \"gw/1\" }\n";
+
 /// Seconds of the whole run.
 const TIME: &str = "120";
 
@@ -22,7 +26,9 @@ fn every_answer_is_one_that_is_described() {
         .admin("token-file = \"token\"")
         .broker("plant", broker.port(), Protocol::V5, "")
         .guest("echo", "plant", ECHO, "")
-        .subscription("plant", "in/#", 1, "echo", "");
+        .subscription("plant", "in/#", 1, "echo", "")
+        .handler("keeper", "misbehave.wasm", &format!("config = {{ {ECHO} }}\nallow = {{ kv = \"64KiB\" }}"))
+        .table(SCHEDULE);
     let mut daemon = Daemon::start(&config);
     daemon.home().write("token", TOKEN);
 

@@ -9,12 +9,12 @@ on_both_protocols!(what_waits_in_memory_is_listed_and_purged, what_waits_on_the_
 const SENT: usize = 20;
 
 /// Copies `up/#` from `plant` to `cloud`, which is away.
-fn config(plant: &Mosquitto, away: u16, protocol: Protocol, store: &str) -> Config {
+fn config(plant: &Mosquitto, away: u16, protocol: Protocol) -> Config {
     let keys = "max-publishes = 1\nallow = { publish = [\"cloud:up/#\"] }\n\
                 config = { broker = \"cloud\", topic = \"{topic}\" }";
     Config::new()
         .broker("plant", plant.port(), protocol, "receive-maximum = 100")
-        .broker("cloud", away, protocol, &format!("outbox = {{ store = \"{store}\" }}"))
+        .broker("cloud", away, protocol, "outbox = { max-age = \"1h\" }")
         .handler("relay", "relay.wasm", keys)
         .subscription("plant", "up/#", 1, "relay", "")
 }
@@ -35,7 +35,7 @@ fn wait_outbox(daemon: &Daemon, broker: &str, condition: impl Fn(&Value) -> bool
 
 fn what_waits_in_memory_is_listed_and_purged(protocol: Protocol) {
     let plant = Mosquitto::start();
-    let daemon = Daemon::launch(&config(&plant, ports::free(), protocol, "memory"));
+    let daemon = Daemon::launch(&config(&plant, ports::free(), protocol));
     daemon.wait_broker("plant");
     send(&plant, protocol);
     let shown = wait_outbox(&daemon, "cloud", |one| one["messages"] == SENT);
@@ -43,6 +43,7 @@ fn what_waits_in_memory_is_listed_and_purged(protocol: Protocol) {
     assert_eq!((of("store"), of("configured"), of("draining")), (json!("memory"), json!(true), json!(false)));
     assert_eq!(of("on-disk"), json!({"messages": 0, "bytes": 0}));
     assert_eq!((of("max-messages"), of("when-full")), (json!(10_000), json!("block")));
+    assert_eq!(of("max-age"), "1h");
     assert!(of("oldest-age").as_f64().is_some_and(|age| (0.0..60.0).contains(&age)), "{shown}");
 
     let table = daemon.done(&["outbox", "list"]);
@@ -64,8 +65,14 @@ fn what_waits_in_memory_is_listed_and_purged(protocol: Protocol) {
 
 fn what_waits_on_the_disk_outlives_its_broker(protocol: Protocol) {
     let plant = Mosquitto::start();
-    let mut daemon = Daemon::launch(&config(&plant, ports::free(), protocol, "disk"));
-    daemon.wait_broker("plant");
+    let mut daemon = Daemon::start(&Config::new().broker("plant", plant.port(), protocol, "receive-maximum = 100"));
+    daemon.home().plugin("relay.wasm");
+    let (port, subscription) = (ports::free().to_string(), "plant:up/#");
+    let address = ["--address", "127.0.0.1", "--port", &port, "--outbox-store", "disk"];
+    daemon.done(&[&["brokers", "add", "cloud"][..], &address].concat());
+    let keys = ["--allow-publish", "cloud:up/#", "--config", "broker=cloud", "--config", "topic={topic}"];
+    daemon.done(&[&["handlers", "add", "relay", "--plugin", "relay.wasm"][..], &keys].concat());
+    daemon.done(&["subscribe", "--broker", "plant", "--topic", "up/#", "--qos", "1", "--on-message", "relay"]);
     send(&plant, protocol);
     let shown = wait_outbox(&daemon, "cloud", |one| one["on-disk"]["messages"] == SENT);
     assert_eq!((&shown["store"], &shown["messages"]), (&json!("disk"), &json!(SENT)));
@@ -73,15 +80,29 @@ fn what_waits_on_the_disk_outlives_its_broker(protocol: Protocol) {
     assert_eq!(status["brokers"][1]["outbox-on-disk"]["messages"], SENT, "{status}");
     daemon.settle("plant", SENT);
 
-    // Its broker is taken out of the file: what waits for it stays.
-    daemon.terminate();
-    daemon.restart_with(&Config::new().broker("plant", plant.port(), protocol, ""));
-    let list = daemon.json(&["outbox", "list"]);
-    let gone = &list[1];
-    assert_eq!((&gone["broker"], &gone["configured"], &gone["store"]), (&json!("cloud"), &json!(false), &Value::Null));
-    assert_eq!((&gone["messages"], &gone["on-disk"]["messages"]), (&json!(SENT), &json!(SENT)), "{list}");
-    let table = daemon.done(&["outbox", "list"]);
-    assert!(table.lines().any(|line| line.starts_with("cloud ") && line.contains("the broker was removed")), "{table}");
+    // The broker goes: what waits for it stays, and that is said.
+    daemon.done(&["unsubscribe", "--name", subscription]);
+    daemon.done(&["handlers", "remove", "relay"]);
+    let ran = daemon.ask(&["brokers", "remove", "cloud"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "broker cloud is removed\n"), "{ran:?}");
+    assert!(ran.stderr.starts_with("warning: ") && ran.stderr.contains("outbox purge cloud"), "{ran:?}");
+    for again in [false, true] {
+        if again {
+            daemon.terminate();
+            daemon.restart();
+        }
+        let list = daemon.json(&["outbox", "list"]);
+        let of = |key: &str| list[1][key].clone();
+        assert_eq!(
+            (of("broker"), of("configured"), of("store")),
+            (json!("cloud"), json!(false), Value::Null),
+            "{list}"
+        );
+        assert_eq!((of("messages"), of("on-disk")["messages"].clone()), (json!(SENT), json!(SENT)), "{list}");
+        let table = daemon.done(&["outbox", "list"]);
+        let told = |line: &str| line.starts_with("cloud ") && line.contains("the broker was removed");
+        assert!(table.lines().any(told), "{table}");
+    }
 
     assert_eq!(daemon.done(&["outbox", "purge", "cloud"]), format!("{SENT} messages to broker cloud are dropped\n"));
     let said = daemon.refused(&["outbox", "purge", "cloud"]);

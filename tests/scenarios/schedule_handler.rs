@@ -1,7 +1,7 @@
 //! Schedules that run a handler.
 
 use serde_json::{Value, json};
-use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol};
+use tidegate_tests::{Config, Daemon, Home, Message, Mosquitto, Protocol, ports};
 
 /// A handler of the test guest that runs every second as the schedule `tick`.
 fn ticking(port: u16, guest: &str, keys: &str) -> Config {
@@ -113,30 +113,32 @@ fn a_run_that_fails_is_counted_and_told_and_the_next_one_comes() {
 
 #[test]
 fn a_plugin_that_does_not_export_on_schedule_is_refused() {
-    let broker = Mosquitto::start();
-    let daemon = Daemon::start(&Config::new().broker("plant", broker.port(), Protocol::V5, ""));
-    let sentence = "the schedule tick runs the handler celsius, whose plugin does not export on-schedule; use another handler, or \
-                    build the plugin for the world schedule-handler or full-handler";
     let config = Config::new()
-        .broker("plant", broker.port(), Protocol::V5, "")
-        .handler("celsius", "celsius.wasm", "")
+        .broker("plant", ports::free(), Protocol::V5, "")
+        .handler("celsius", "celsius.wasm", "dead-letter = { broker = \"plant\", topic = \"dead\" }")
+        .subscription("plant", "in/#", 1, "celsius", "name = \"inputs\"\nsilence = \"5m\"")
         .table("[[schedules]]\nname = \"tick\"\nevery = \"1s\"\non-schedule = \"celsius\"");
-    daemon.home().configure(&config, daemon.admin());
-    let checked = daemon.home().run(&["check", "tidegate.toml"]);
+    let home = Home::new(&config, ports::free());
+    let no = "runs the handler celsius, whose plugin does not export on-schedule";
+    let (silence, schedule) = (format!("the silence of inputs {no}"), format!("the schedule tick {no}"));
+    let checked = home.run(&["check", "tidegate.toml"]);
     assert_eq!(checked.code, Some(1), "{checked:?}");
-    assert!(checked.text().contains(sentence), "{checked:?}");
-    let ran = daemon.home().run(&["run", "-c", "tidegate.toml"]);
-    assert!(ran.code != Some(0) && ran.text().contains("another daemon") | ran.text().contains(sentence), "{ran:?}");
+    let line =
+        |start: &str| checked.text().lines().find(|line| line.contains(start)).map(str::to_owned).expect("is told");
+    let end = "build the plugin for the world schedule-handler or full-handler";
+    assert!(line("schedules[0]: ").contains(&schedule) && line("schedules[0]: ").ends_with(end), "{checked:?}");
+    assert!(line("subscriptions[0]: ").contains(&silence), "{checked:?}");
+    let ran = home.run(&["run", "-c", "tidegate.toml"]);
+    assert!(ran.code == Some(1) && ran.text().contains(&silence), "{ran:?}");
 }
 
 #[test]
-fn a_handler_that_is_changed_goes_on_with_its_schedule() {
+fn a_change_of_something_else_leaves_a_schedule_alone() {
     let broker = Mosquitto::start();
     let collector = broker.client(Protocol::V5);
     collector.subscribe("out/#", 1);
     let daemon = Daemon::start(&ticking(broker.port(), "mode = \"echo\"", ""));
     collector.collect(2);
-    // The handler stands in the file: another one is added, which changes what runs all the same.
     daemon.done(&["handlers", "add", "more", "--plugin", "misbehave.wasm", "--config", "mode=echo"]);
     let before = runs(&daemon, "ok");
     collector.collect(2);

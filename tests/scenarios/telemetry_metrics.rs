@@ -95,7 +95,19 @@ fn the_page_has_every_family_and_pleases_promtool() {
     for family in families {
         assert!(metrics.samples().iter().any(|sample| sample.name == family), "{family} is missing:\n{}", metrics.page);
     }
-    let allowed = ["broker", "handler", "subscription", "qos", "result", "reason", "outcome", "version", "le"];
+    let allowed = [
+        "broker",
+        "handler",
+        "subscription",
+        "schedule",
+        "qos",
+        "result",
+        "reason",
+        "kind",
+        "outcome",
+        "version",
+        "le",
+    ];
     for sample in metrics.samples() {
         assert!(sample.labels.keys().all(|label| allowed.contains(&label.as_str())), "{sample:?}");
     }

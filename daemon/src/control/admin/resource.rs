@@ -93,6 +93,14 @@ pub struct Broker {
     pub warnings: Vec<String>,
 }
 
+/// What is left of an object that was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Removed {
+    /// A sentence each.
+    pub warnings: Vec<String>,
+}
+
 /// How a broker's session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]

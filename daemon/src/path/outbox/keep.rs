@@ -248,7 +248,7 @@ impl State {
     /// What a broker's outbox has in memory is written, where the outbox is to be on disk.
     pub(super) fn bring_in(&mut self, broker: BrokerId) {
         let now = Now::read();
-        let entries = self.admission.to_be_stored(broker, now.monotonic, Owner::handler);
+        let entries = self.admission.begin_storing(broker, now.monotonic, Owner::handler);
         for chunk in entries.chunks(BROUGHT_IN) {
             let side = &mut self.sides[broker.index()];
             let mut written: Vec<Row> = chunk.iter().map(|stored| rows::row(&side.group, stored, now)).collect();

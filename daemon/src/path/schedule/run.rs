@@ -9,7 +9,6 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::publish::Aftermath;
 use super::schedules::{RunReport, Schedules, Start, Work};
 use super::stats;
 use crate::control::config::model::{ScheduledPayload, ScheduledPublish};
@@ -60,10 +59,6 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-fn aftermath(schedules: &Arc<Schedules>, key: &Arc<str>) -> Aftermath {
-    Aftermath { schedules: Arc::downgrade(schedules), key: Arc::clone(key), _busy: schedules.progress.busy() }
-}
-
 async fn publish_now(schedules: &Arc<Schedules>, key: &Arc<str>, publish: &ScheduledPublish) -> RunReport {
     let payload = match &publish.payload {
         ScheduledPayload::Message(message) => message.clone(),
@@ -81,7 +76,7 @@ async fn publish_now(schedules: &Arc<Schedules>, key: &Arc<str>, publish: &Sched
         hops: None,
     };
     let publish = Publish { broker: publish.broker, message };
-    match schedules.outboxes.submit_run(vec![publish].into(), aftermath(schedules, key), || {}) {
+    match schedules.outboxes.submit_run(vec![publish].into(), schedules.aftermath(&schedules.progress, key), || {}) {
         Offered::Done => {}
         Offered::Waits(mut room) => room.admitted().await,
         Offered::Rejected(full) => {
@@ -115,7 +110,7 @@ impl Call {
                 due: self.due,
                 tries,
                 until: self.until,
-                aftermath: aftermath(schedules, key),
+                aftermath: schedules.aftermath(&schedules.progress, key),
                 report,
             });
             match ended.await.ok()? {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::publish::Aftermath;
 use super::record::{LastRun, Record};
 use super::silence::{Heard, Silence};
 use super::timing::{Course, Now};
@@ -345,6 +346,11 @@ impl Schedules {
         if let Some(entry) = self.lock().entries.iter_mut().find(|entry| *entry.key == *key) {
             entry.record.lost(why);
         }
+    }
+
+    /// What ends with what a run publishes.
+    pub(crate) fn aftermath(self: &Arc<Self>, progress: &Arc<Progress>, key: &str) -> Aftermath {
+        Aftermath { schedules: Arc::downgrade(self), key: key.into(), _busy: progress.busy() }
     }
 
     /// What was asked for and has not begun is not made any more.

@@ -3,14 +3,14 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::keys::{BrokerKeys, NewBroker};
 use super::{Api, Failed, Keys, created, given, name_among, named};
 use crate::control::admin::extract::{Body, Name, Query};
-use crate::control::admin::resource::Broker;
+use crate::control::admin::resource::{Broker, Removed};
 use crate::control::config::runtime::Section;
 use crate::control::live::Edit;
 
@@ -93,16 +93,22 @@ pub(super) struct Removal {
     delete,
     path = "/api/v1/brokers/{name}",
     params(("name" = String, Path, description = "The broker's name"), Removal),
-    responses((status = 204, description = "It is gone"))
+    responses(
+        (status = 200, body = Removed, description = "It is gone, and what waits for it on the disk is left"),
+        (status = 204, description = "It is gone")
+    )
 )]
 pub(super) async fn remove_broker(
     State(api): State<Api>,
     Name(name): Name,
     Query(removal): Query<Removal>,
-) -> Result<StatusCode, Failed> {
+) -> Result<Response, Failed> {
     let edit = Edit::Remove { section: Section::Brokers, name, discard: removal.discard };
-    api.operations().change(edit).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let warnings = api.operations().change(edit).await?;
+    match warnings.is_empty() {
+        true => Ok(StatusCode::NO_CONTENT.into_response()),
+        false => Ok(Json(Removed { warnings }).into_response()),
+    }
 }
 
 /// Connects a broker, also one that was disconnected by hand, and waits for the result.

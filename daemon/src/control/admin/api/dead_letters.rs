@@ -9,7 +9,6 @@ use super::{Api, Failed};
 use crate::control::admin::extract::{Name, Query};
 use crate::control::admin::gate::Peer;
 use crate::control::admin::limits;
-use crate::control::admin::problem::HttpError;
 use crate::control::admin::resource::{DeadLetterCount, DeadLetterList, WholeDeadLetter};
 use crate::control::live::{LetterPage, Letters, Refusal, RefusalKind};
 
@@ -26,6 +25,7 @@ pub(super) struct Listing {
     #[param(minimum = 1, maximum = 1000)]
     last: Option<usize>,
     /// Those alone that are older than the one with this id.
+    #[param(minimum = 0, maximum = 9223372036854775807_i64)]
     before: Option<u64>,
 }
 
@@ -46,7 +46,7 @@ pub(super) async fn list_dead_letters(
 #[utoipa::path(
     get,
     path = "/api/v1/dead-letters/{id}",
-    params(("id" = u64, Path, description = "The dead letter's id")),
+    params(("id" = u64, Path, minimum = 0, maximum = 9223372036854775807_i64, description = "The dead letter's id")),
     responses((status = 200, body = WholeDeadLetter))
 )]
 pub(super) async fn get_dead_letter(
@@ -64,7 +64,7 @@ pub(super) async fn get_dead_letter(
 #[into_params(parameter_in = Query)]
 pub(super) struct Choice {
     /// Those with these ids, separated by commas; 500 at most.
-    #[param(pattern = "^[0-9]+(,[0-9]+)*$")]
+    #[param(pattern = "^[0-9]{1,19}(,[0-9]{1,19}){0,499}$")]
     ids: Option<String>,
     /// Those of this handler.
     handler: Option<String>,
@@ -91,12 +91,15 @@ impl Choice {
 }
 
 fn numbers(ids: &str) -> Result<Vec<u64>, Failed> {
-    let malformed = |why: String| HttpError::Malformed("query", format!("ids: {why}"));
-    let number = |id: &str| id.parse().map_err(|_| malformed(format!("{id:?} is not a dead letter's id")));
+    let invalid = |why: String, remedy: &str| Refusal::new(RefusalKind::Invalid, format!("ids: {why}"), remedy);
+    let number = |id: &str| {
+        let none = || invalid(format!("{id:?} is not a dead letter's id"), "give numbers, separated by commas");
+        id.parse().map_err(|_| none())
+    };
     let numbers = ids.split(',').map(number).collect::<Result<Vec<u64>, _>>()?;
     if numbers.len() > limits::IDS {
         let why = format!("{} are given, and {} may be at a time", numbers.len(), limits::IDS);
-        return Err(malformed(why).into());
+        return Err(invalid(why, "use handler or all, or several requests").into());
     }
     Ok(numbers)
 }

@@ -68,6 +68,15 @@ async fn what_is_warned_of_since_a_change_is_in_its_answer_alone() {
 }
 
 #[tokio::test]
+async fn what_a_removed_broker_leaves_behind_is_told() {
+    let plane = Plane::start().await;
+    plane.gateway.memory().warnings = vec!["2 messages stay".into()];
+    let gone = plane.ask(request("DELETE", "/api/v1/brokers/lab")).await;
+    assert_eq!((gone.status, gone.json()), (200, json!({ "warnings": ["2 messages stay"] })));
+    assert_eq!(plane.ask(request("DELETE", "/api/v1/brokers/lab")).await.status, 204);
+}
+
+#[tokio::test]
 async fn a_subscription_has_a_name_that_no_path_has() {
     let plane = Plane::start().await;
     let post =

@@ -111,9 +111,11 @@ fn the_reference_marks_the_defaults() {
 fn the_documentation_shows_good_configurations() {
     let pages = [
         include_str!("../../../../../README.md"),
+        include_str!("../../../../../docs/schedules.md"),
         include_str!("../../../../../docs/writing-handlers.md"),
         include_str!("../../../../../plugins/celsius/README.md"),
         include_str!("../../../../../plugins/envelope/README.md"),
+        include_str!("../../../../../plugins/heartbeat/README.md"),
         include_str!("../../../../../plugins/relay/README.md"),
         include_str!("../../../../../plugins/threshold/README.md"),
     ];

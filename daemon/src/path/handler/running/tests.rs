@@ -7,17 +7,19 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::control::config::model::OutboxLimits;
 use crate::control::config::model::Subscription;
 use crate::message::{BrokerId, Message, Outgoing, Qos};
-use crate::path::dispatch::{Job, ParallelLimit, Tries};
+use crate::path::dispatch::{Job, ParallelLimit, RunEnd, RunJob, Tries};
 use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, TestHandler, component, handler, load};
-use crate::path::handler::{CallResult, Publish};
+use crate::path::handler::{CallResult, Publish, Trigger};
 use crate::path::kept::Kept;
 use crate::path::park::Parks;
 use crate::path::receipt::{Outcome, Progress, Receipt};
+use crate::path::schedule::Schedules;
 use crate::store::Store;
 use crate::store::StoreWriter;
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
@@ -471,4 +473,64 @@ async fn a_handler_that_does_not_start_leaves_nothing_behind() {
     let error = ReadyHandler::start(parts).await.err().expect("is refused");
     assert!(matches!(&error, HandlerError::Start(StartError::Refused(words)) if words == "no"), "{error:?}");
     until(|| world.metrics.handler("celsius").instances.get() == 0).await;
+}
+
+/// Publishes the name of the run.
+static RUNS: LazyLock<Plugin> = LazyLock::new(|| {
+    plugin(&format!(
+        "{PUBLISH}
+        (func $handle (param i32) (result i32) (i32.const {RESULT}))
+        (func $run (param i32 i32 i32 i64) (result i32)
+            (drop (call $publish-bytes (local.get 1) (local.get 2)))
+            (i32.const {RESULT}))"
+    ))
+});
+
+impl World {
+    /// A run that goes to this queue.
+    fn push_run(&self, queue: &HandlerQueue, name: &str) -> oneshot::Receiver<RunEnd> {
+        let (report, ended) = oneshot::channel();
+        let schedules = Schedules::new(Arc::new(Metrics::new().expect("well formed")), Arc::default(), Arc::default());
+        queue.push_run(RunJob {
+            trigger: Trigger::Silence(PLANT),
+            name: name.into(),
+            due: SystemTime::now(),
+            tries: Tries::default(),
+            until: None,
+            aftermath: Arc::new(schedules).aftermath(&self.progress, name),
+            report,
+        });
+        ended
+    }
+}
+
+#[tokio::test]
+async fn a_run_needs_no_permit_and_its_publishes_hold_up_a_stop() {
+    let world = World::new();
+    let running = world.ready(&RUNS, handler().instances(2)).await.serve();
+    world.limit.set_most(Some(0));
+    world.push(running.queue(), "t", "");
+    let ended = world.push_run(running.queue(), "stats");
+    assert!(matches!(in_time(ended).await, Ok(RunEnd::Ok)));
+    assert_eq!((running.queue().waiting(), world.calls(CallResult::Ok)), (1, 1));
+    assert_eq!(world.progress.open(), 2, "the message, and what was published");
+    assert_eq!(world.delivered().as_deref(), Some("stats"));
+    assert_eq!(world.progress.open(), 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn runs_that_wait_go_to_the_handler_that_takes_the_place_of_another() {
+    let world = World::new();
+    let (old, new) = (world.ready(&RUNS, handler()).await, world.ready(&RUNS, handler()).await);
+    let waits = world.push_run(old.queue(), "waits");
+    old.queue().hand_over(new.queue());
+    let late = world.push_run(old.queue(), "late");
+    let running = new.serve();
+    assert!(matches!(in_time(waits).await, Ok(RunEnd::Ok)));
+    assert!(matches!(in_time(late).await, Ok(RunEnd::Ok)));
+    assert_eq!([world.delivered(), world.delivered()], [Some("waits".to_owned()), Some("late".to_owned())]);
+    let queue = Arc::clone(running.queue());
+    assert_eq!(in_time(running.drain(soon())).await, 0);
+    assert!(in_time(world.push_run(&queue, "gone")).await.is_err(), "a handler that is removed makes none");
 }

@@ -222,7 +222,7 @@ impl<T> Admission<T> {
 
     /// What a broker's outbox has in memory is to be written, if the outbox is to be on disk: each entry is given once, with the
     /// handler that published it.
-    pub fn to_be_stored(
+    pub fn begin_storing(
         &mut self,
         broker: BrokerId,
         now: Instant,
@@ -232,7 +232,7 @@ impl<T> Admission<T> {
         if !self.durable || slot.limits.store != OutboxStore::Disk {
             return Vec::new();
         }
-        let given = slot.outbox.to_be_stored(now);
+        let given = slot.outbox.begin_storing(now);
         let handler = |batch| self.batches.get(&batch).and_then(|batch: &Batch<T>| handler(&batch.tag));
         given.into_iter().map(|(stored, batch)| Stored { handler: handler(batch), ..stored }).collect()
     }

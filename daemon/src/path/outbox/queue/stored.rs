@@ -70,7 +70,7 @@ impl Outbox {
 
     /// The entries in memory are to be written where they are. What they hold, with their batches, whose handlers the caller
     /// knows; each is given once.
-    pub fn to_be_stored(&mut self, now: Instant) -> Vec<(Stored, BatchId)> {
+    pub fn begin_storing(&mut self, now: Instant) -> Vec<(Stored, BatchId)> {
         let mut given = Vec::new();
         for entry in self.entries.iter_mut().filter(|entry| entry.place == Place::Memory) {
             entry.place = Place::Writing;

@@ -277,7 +277,7 @@ impl Crashing {
         let mut brought_in = Vec::new();
         self.step(|admission, now, changes| {
             admission.add(BrokerId(broker), limits, now, changes);
-            brought_in = admission.to_be_stored(BrokerId(broker), now, |_| None);
+            brought_in = admission.begin_storing(BrokerId(broker), now, |_| None);
         });
         // In the daemon both are one step; nothing may have been settled by the first that the second must precede.
         if !brought_in.is_empty() {
