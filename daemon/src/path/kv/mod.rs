@@ -3,7 +3,7 @@
 //! Owns: each handler's mirror behind a lock that is held for a few memory operations, and the turnstile before it. Fed by the
 //! store at the start, then by the transactions of calls, which take effect here the moment that their effects are accepted; what they
 //! write goes to the disk with those effects, through the outboxes, and in their order. Lock order: a mirror's, then the outboxes'; never
-//! two mirrors'. What expires is absent at once, and is forgotten by [`sweep`]. It decides nothing about calls that conflict:
+//! two mirrors'. What expires is absent at once, and is forgotten by [`sweep()`]. It decides nothing about calls that conflict:
 //! `path/handler` has them run again.
 
 mod mirror;
