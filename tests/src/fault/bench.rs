@@ -238,10 +238,10 @@ impl Bench {
         });
         let (source, target) = (self.to_plant.passed(Direction::Down), self.to_cloud.passed(Direction::Up));
         hold_counters(&self.daemon, [&self.to_plant, &self.to_cloud], [source.len(), target.len()]);
-        let verdict = hold_output(self.collector, &self.ledger, &source, &target, again);
+        let verdict = hold_output(self.collector, &self.ledger, (&source, &target, row.on().on_disk()), again);
         row.report(&verdict, broken);
         for (collector, ledger) in self.others {
-            row.report(&hold_output(collector, &ledger, &source, &target, again), broken);
+            row.report(&hold_output(collector, &ledger, (&source, &target, row.on().on_disk()), again), broken);
         }
         hold_protocol([&self.to_plant, &self.to_cloud]);
         // As the standard library says it; a handler's own panic is a trap.
@@ -256,15 +256,14 @@ impl Bench {
 fn hold_output(
     collector: Collector,
     ledger: &Ledger,
-    source: &[(usize, Message)],
-    target: &[(usize, Message)],
+    (source, target, on_disk): (&[(usize, Message)], &[(usize, Message)], bool),
     again: usize,
 ) -> Verdict {
     collector.drain();
     collector.finish();
     let verdict = ledger.verdict();
     verdict.hold();
-    let over = ledger.unexplained(source, target);
+    let over = ledger.unexplained(source, target, on_disk);
     assert!(over.len() <= again, "{verdict}; {} came more often than they may: {}", over.len(), shown(&over));
     verdict
 }
