@@ -136,7 +136,11 @@ fn one_whose_effects_are_not_safe_is_still_there_when_the_daemon_is_killed(proto
     daemon.launch_again();
     let mut peer = broker.accept(false);
     peer.grant();
-    assert_eq!(kept(&daemon).iter().map(id).collect::<Vec<_>>(), [letter.clone()], "its output was not acknowledged");
+    assert_eq!(
+        kept(&daemon).iter().map(id).collect::<Vec<_>>(),
+        std::slice::from_ref(&letter),
+        "its output was not acknowledged"
+    );
     daemon.done(&["dead-letters", "retry", &letter]);
     let Request::Publish(_, output) = peer.request() else { panic!("its output is sent again") };
     peer.acknowledge(output);

@@ -110,6 +110,7 @@ mod operator_recv;
 mod operator_schedules;
 mod operator_subscriptions;
 
+mod store_full;
 mod store_state;
 
 mod delivery_page;

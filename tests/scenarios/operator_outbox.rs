@@ -14,7 +14,7 @@ fn config(plant: &Mosquitto, away: u16, protocol: Protocol) -> Config {
                 config = { broker = \"cloud\", topic = \"{topic}\" }";
     Config::new()
         .broker("plant", plant.port(), protocol, "receive-maximum = 100")
-        .broker("cloud", away, protocol, "")
+        .broker("cloud", away, protocol, "outbox = { max-age = \"1h\" }")
         .handler("relay", "relay.wasm", keys)
         .subscription("plant", "up/#", 1, "relay", "")
 }
@@ -43,6 +43,7 @@ fn what_waits_in_memory_is_listed_and_purged(protocol: Protocol) {
     assert_eq!((of("store"), of("configured"), of("draining")), (json!("memory"), json!(true), json!(false)));
     assert_eq!(of("on-disk"), json!({"messages": 0, "bytes": 0}));
     assert_eq!((of("max-messages"), of("when-full")), (json!(10_000), json!("block")));
+    assert_eq!(of("max-age"), "1h");
     assert!(of("oldest-age").as_f64().is_some_and(|age| (0.0..60.0).contains(&age)), "{shown}");
 
     let table = daemon.done(&["outbox", "list"]);

@@ -59,28 +59,31 @@ fn resume(daemon: &Daemon) {
 
 fn what_comes_for_a_paused_handler_is_acknowledged_and_comes_back_in_order_before_what_is_new(protocol: Protocol) {
     const TOPICS: usize = 3;
-    const COUNT: usize = 450;
+    const BEFORE: usize = 90;
+    /// More than are brought back at a time: the last of them are on the disk yet when new ones come.
+    const AT_LAST: usize = 1590;
+    const COUNT: usize = 1650;
     let broker = Mosquitto::start();
-    let daemon = Daemon::start(&config(broker.port(), protocol, "mode = \"slow\", ms = 1", ""));
+    let daemon = Daemon::start(&config(broker.port(), protocol, "mode = \"slow\", ms = 4", ""));
     let collector = broker.client(protocol);
     collector.subscribe("out/#", 1);
     let messages = numbered(COUNT, TOPICS);
     let publisher = broker.client(protocol);
 
-    publisher.publish_all(&messages[..COUNT / 3]);
+    publisher.publish_all(&messages[..BEFORE]);
     let mut came = collector.collect(10);
     pause(&daemon);
     pause(&daemon);
-    publisher.publish_all(&messages[COUNT / 3..2 * COUNT / 3]);
-    let metrics = daemon.settle("plant", 2 * COUNT / 3);
-    assert!(metrics.finished("plant", "parked") >= (COUNT / 3) as f64, "{}", metrics.page);
+    publisher.publish_all(&messages[BEFORE..AT_LAST]);
+    let metrics = daemon.settle("plant", AT_LAST);
+    assert!(metrics.finished("plant", "parked") >= (AT_LAST - BEFORE) as f64, "{}", metrics.page);
     let shown = daemon.json(&["handlers", "list", "guest"]);
     assert_eq!(shown["state"], "paused");
     assert_eq!(shown["parked"]["messages"].as_f64(), Some(metrics.finished("plant", "parked")));
     assert_eq!(metrics.sum("tidegate_handler_paused", &[("handler", "guest")]), 1.0);
 
     resume(&daemon);
-    publisher.publish_all(&messages[2 * COUNT / 3..]);
+    publisher.publish_all(&messages[AT_LAST..]);
     came.extend(collect(&collector, COUNT - came.len()));
     assert_order(&came);
     wait_open(&daemon);

@@ -117,11 +117,14 @@ fn unexported(config: &Config, origins: &Origins, exports: &HashMap<Arc<str>, Ex
     missing.into_iter().map(problem).collect()
 }
 
-/// Loads every plugin and starts an instance of every handler. What is wrong, and what each plugin that loads exports.
+/// What is wrong with plugins, and what each that loads exports, by handler.
+type Looked = (Vec<Problem>, HashMap<Arc<str>, Exports>);
+
+/// Loads every plugin and starts an instance of every handler.
 fn plugin_problems(
     handlers: Vec<(Arc<Handler>, HandlerOrigins)>,
     names: &BrokerNames,
-) -> Result<(Vec<Problem>, HashMap<Arc<str>, Exports>), Box<dyn Error>> {
+) -> Result<Looked, Box<dyn Error>> {
     let mut exports = HashMap::new();
     if handlers.is_empty() {
         return Ok((Vec::new(), exports));

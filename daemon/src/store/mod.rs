@@ -32,7 +32,7 @@ pub use self::file::StoreError;
 pub use self::health::Health;
 use self::health::HealthCell;
 pub use self::lock::{LockError, StateLock};
-use self::queue::Queue;
+use self::queue::{Queue, Submission};
 pub use self::row::{Found, Place, Row, Table, Total, number};
 use self::writer::Writer;
 use crate::telemetry::metrics::StoreMeters;
@@ -118,10 +118,25 @@ impl Store {
     }
 
     /// Has rows written together, after all that was submitted before. `done` runs on the writer's thread once they are synced;
-    /// it is dropped without a run where the daemon ends before. On a full disk they wait until there is room; removals alone go
-    /// before what they do not touch.
+    /// it is dropped without a run where the daemon ends before. On a full disk they wait until there is room.
     pub fn submit(&self, rows: Vec<Row>, done: impl FnOnce() + Send + 'static) {
-        self.queue.submit(rows, Box::new(done));
+        self.queue.submit(Submission { rows, done: Box::new(done), passes: false });
+    }
+
+    /// The same, for removals that rest on nothing which was submitted before: on a full disk they go before what they do not touch.
+    pub fn submit_removals(&self, rows: Vec<Row>, done: impl FnOnce() + Send + 'static) {
+        let passes = rows.iter().all(Row::is_removal);
+        self.queue.submit(Submission { rows, done: Box::new(done), passes });
+    }
+
+    /// Why nothing should come that can be kept from it, if that is so, in plain words: it would wait for long, or for ever.
+    pub fn is_backed_up(&self) -> Option<String> {
+        match self.health() {
+            Health::Failed { why, .. } => Some(format!("nothing is written any more: {why}")),
+            Health::Full { .. } | Health::Good if !self.queue.is_backed_up() => None,
+            Health::Full { .. } => Some("the disk of the state directory is full, and much waits for it".to_owned()),
+            Health::Good => Some("much waits to be written to the disk".to_owned()),
+        }
     }
 
     /// Has rows written as [`Store::submit`] does, and waits until they are synced; for commands, which are refused where that would
@@ -137,7 +152,7 @@ impl Store {
         }
         let (sender, done) = oneshot::channel();
         // Whoever no longer waits needs no answer.
-        self.submit(rows, move || _ = sender.send(()));
+        self.submit_removals(rows, move || _ = sender.send(()));
         tokio::select! {
             biased;
             done = done => done.map_err(|_| Unwritten::Stopping),

@@ -1,8 +1,9 @@
 //! What waits to be written, and what of it goes into the next transaction.
 //!
-//! In the order of coming. On a full disk removals may go before what came earlier, where they touch nothing of it. The lock is
-//! held for a few memory operations. What waits is bounded by whoever submits it: no message is acknowledged whose rows wait, and
-//! no broker sends more than its receive maximum of those (MQTT 5 §3.3.4); on 3.1.1 the daemon takes no more in.
+//! In the order of coming. On a full disk removals that rest on nothing go before what came earlier, where they touch nothing of it.
+//! The lock is held for a few memory operations. What waits is bounded by whoever submits it: no message is acknowledged whose rows wait,
+//! and no broker sends more than its receive maximum of those (MQTT 5 §3.3.4); on 3.1.1 the daemon takes no more in. What no such
+//! limit holds, calls for messages with QoS 0 and on schedules that read or write their state, asks [`Queue::is_backed_up`] before.
 
 use std::collections::{HashSet, VecDeque};
 use std::mem;
@@ -21,6 +22,12 @@ const MOST_ROWS: usize = 4096;
 /// Bytes of keys and bodies that one transaction takes, and a submission more: it is in memory until it is synced.
 const MOST_BYTES: usize = 4 << 20;
 
+/// Submissions and their rows that may wait where more can be kept from coming.
+const BACKED_UP: usize = 16 * 1024;
+
+/// Bytes of them.
+const BACKED_UP_BYTES: usize = 64 << 20;
+
 /// What runs once rows are synced.
 pub(super) type Done = Box<dyn FnOnce() + Send>;
 
@@ -28,6 +35,8 @@ pub(super) type Done = Box<dyn FnOnce() + Send>;
 pub(super) struct Submission {
     pub(super) rows: Vec<Row>,
     pub(super) done: Done,
+    /// It rests on nothing that came before: on a full disk it may go first. Removals alone.
+    pub(super) passes: bool,
 }
 
 /// What is written in one transaction.
@@ -45,6 +54,8 @@ struct Waiting {
     due: Option<Instant>,
     /// Changes in all of it.
     rows: usize,
+    /// Bytes of the submissions.
+    bytes: usize,
     closed: bool,
 }
 
@@ -71,6 +82,11 @@ impl Group {
         self.submissions.iter().flat_map(|submission| &submission.rows).chain(&self.later)
     }
 
+    /// Of its submissions.
+    fn bytes(&self) -> usize {
+        self.submissions.iter().map(Submission::bytes).sum()
+    }
+
     /// Tells whoever waits that it is synced.
     pub(super) fn done(self) {
         self.submissions.into_iter().for_each(|submission| (submission.done)());
@@ -82,8 +98,7 @@ impl Queue {
         Queue { waiting: Mutex::default(), came: Condvar::new(), meters }
     }
 
-    pub(super) fn submit(&self, rows: Vec<Row>, done: Done) {
-        let submission = Submission { rows, done };
+    pub(super) fn submit(&self, submission: Submission) {
         let mut waiting = self.lock();
         if waiting.closed {
             // Dropped once the lock is released: what it holds may want to submit something.
@@ -91,6 +106,7 @@ impl Queue {
             return;
         }
         waiting.rows += submission.rows.len();
+        waiting.bytes += submission.bytes();
         waiting.submissions.push_back(submission);
         self.changed(waiting);
         self.came.notify_one();
@@ -160,6 +176,7 @@ impl Queue {
     pub(super) fn put_back(&self, group: Group) {
         let mut waiting = self.lock();
         waiting.rows += group.rows().count();
+        waiting.bytes += group.bytes();
         group.submissions.into_iter().rev().for_each(|submission| waiting.submissions.push_front(submission));
         let newer = mem::replace(&mut waiting.later, group.later);
         waiting.later.extend(newer);
@@ -179,11 +196,18 @@ impl Queue {
     pub(super) fn give_up(&self) -> usize {
         let mut waiting = self.lock();
         let rows = mem::take(&mut waiting.rows);
+        waiting.bytes = 0;
         let dropped = (mem::take(&mut waiting.submissions), mem::take(&mut waiting.later));
         waiting.due = None;
         self.changed(waiting);
         drop(dropped);
         rows
+    }
+
+    /// Whether so much waits that nothing more should come that can be kept from it.
+    pub(super) fn is_backed_up(&self) -> bool {
+        let waiting = self.lock();
+        waiting.submissions.len() + waiting.rows > BACKED_UP || waiting.bytes > BACKED_UP_BYTES
     }
 
     /// Changes that wait.
@@ -215,6 +239,7 @@ impl Waiting {
             submissions.push(submission);
         }
         self.rows -= rows;
+        self.bytes -= bytes;
         Group { submissions, later }
     }
 
@@ -222,8 +247,8 @@ impl Waiting {
         let mut staying: HashSet<Place> = HashSet::new();
         let (mut group, mut left) = (Group::default(), VecDeque::new());
         for submission in mem::take(&mut self.submissions) {
-            let goes = submission.rows.iter().all(|row| row.is_removal() && !staying.contains(row.place()));
-            if goes {
+            let free = |row: &Row| row.is_removal() && !staying.contains(row.place());
+            if submission.passes && submission.rows.iter().all(free) {
                 group.submissions.push(submission);
             } else {
                 staying.extend(submission.rows.iter().map(|row| row.place().clone()));
@@ -234,6 +259,7 @@ impl Waiting {
         let free = |row: &Row| row.is_removal() && !staying.contains(row.place());
         (group.later, self.later) = mem::take(&mut self.later).into_iter().partition(free);
         self.rows -= group.rows().count();
+        self.bytes -= group.bytes();
         group
     }
 }
@@ -259,7 +285,38 @@ mod tests {
     }
 
     fn submit(queue: &Queue, rows: Vec<Row>) {
-        queue.submit(rows, Box::new(|| {}));
+        let passes = rows.iter().all(Row::is_removal);
+        queue.submit(Submission { rows, done: Box::new(|| {}), passes });
+    }
+
+    #[test]
+    fn removals_that_rest_on_what_waits_do_not_pass_it() {
+        let queue = queue();
+        submit(&queue, vec![put(1, 1)]);
+        for rows in [vec![delete(2)], vec![]] {
+            queue.submit(Submission { rows, done: Box::new(|| {}), passes: false });
+        }
+        submit(&queue, vec![delete(3)]);
+        let rows: Vec<_> = queue.removals().rows().cloned().collect();
+        assert_eq!((rows, queue.len()), (vec![delete(3)], 2));
+    }
+
+    #[test]
+    fn it_is_backed_up_by_submissions_without_rows_and_by_bytes() {
+        let queue = queue();
+        (0..=BACKED_UP).for_each(|_| submit(&queue, Vec::new()));
+        assert!(queue.is_backed_up());
+        while queue.is_backed_up() {
+            drop(queue.all());
+        }
+        submit(&queue, vec![put(1, BACKED_UP_BYTES)]);
+        assert!(queue.is_backed_up());
+        let group = queue.all();
+        assert!(!queue.is_backed_up());
+        queue.put_back(group);
+        assert!(queue.is_backed_up());
+        queue.give_up();
+        assert!(!queue.is_backed_up());
     }
 
     #[test]

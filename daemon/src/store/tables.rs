@@ -4,6 +4,7 @@
 //! transactions. Errors are the database's own: what they mean is `file.rs`'s to say.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use redb::{
@@ -130,11 +131,11 @@ fn write_rows<'a>(transaction: &WriteTransaction, changes: impl Iterator<Item = 
     let mut opened = HashMap::new();
     let mut changed: HashMap<(Table, &str), (i64, i64)> = HashMap::new();
     for row in changes {
-        let (Row::Put { at, .. } | Row::Delete { at }) = row;
-        if !opened.contains_key(&at.table) {
-            opened.insert(at.table, transaction.open_table(rows(at.table))?);
-        }
-        let Some(table) = opened.get_mut(&at.table) else { continue };
+        let at = row.place();
+        let table = match opened.entry(at.table) {
+            Entry::Occupied(table) => table.into_mut(),
+            Entry::Vacant(place) => place.insert(transaction.open_table(rows(at.table))?),
+        };
         let place = (&*at.group, &*at.key);
         let total = changed.entry((at.table, &at.group)).or_default();
         match row {

@@ -169,14 +169,16 @@ impl Writer {
             Err(source) => return Err(opening::of_disk(self.file.disk(), FaultKind::Io, source)),
         };
         // Without either the next try would end as the last one did, and cost opening the file again.
-        while removed || reserved {
+        if !removed && !reserved {
+            return Ok(false);
+        }
+        loop {
             let group = self.queue.all();
             if group.is_empty() {
                 return Ok(reserved);
             }
             self.write(group)?;
         }
-        Ok(false)
     }
 
     fn fail(&self, error: &StoreError) -> Ended {

@@ -238,10 +238,11 @@ impl Bench {
         });
         let (source, target) = (self.to_plant.passed(Direction::Down), self.to_cloud.passed(Direction::Up));
         hold_counters(&self.daemon, [&self.to_plant, &self.to_cloud], [source.len(), target.len()]);
-        let verdict = hold_output(self.collector, &self.ledger, &source, &target, again);
+        let wire = Wire { source, target, on_disk: row.on().on_disk() };
+        let verdict = hold_output(self.collector, &self.ledger, &wire, again);
         row.report(&verdict, broken);
         for (collector, ledger) in self.others {
-            row.report(&hold_output(collector, &ledger, &source, &target, again), broken);
+            row.report(&hold_output(collector, &ledger, &wire, again), broken);
         }
         hold_protocol([&self.to_plant, &self.to_cloud]);
         // As the standard library says it; a handler's own panic is a trap.
@@ -251,20 +252,22 @@ impl Bench {
     }
 }
 
+/// What passed the daemon's connections, each with the number of its connection.
+struct Wire {
+    source: Vec<(usize, Message)>,
+    target: Vec<(usize, Message)>,
+    /// The target's outbox is on disk.
+    on_disk: bool,
+}
+
 /// Holds that one output of each input came, in order, and none more often than the wire explains.
 #[track_caller]
-fn hold_output(
-    collector: Collector,
-    ledger: &Ledger,
-    source: &[(usize, Message)],
-    target: &[(usize, Message)],
-    again: usize,
-) -> Verdict {
+fn hold_output(collector: Collector, ledger: &Ledger, wire: &Wire, again: usize) -> Verdict {
     collector.drain();
     collector.finish();
     let verdict = ledger.verdict();
     verdict.hold();
-    let over = ledger.unexplained(source, target);
+    let over = ledger.unexplained(&wire.source, &wire.target, wire.on_disk);
     assert!(over.len() <= again, "{verdict}; {} came more often than they may: {}", over.len(), shown(&over));
     verdict
 }

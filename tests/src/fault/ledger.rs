@@ -111,8 +111,14 @@ impl Ledger {
     }
 
     /// Inputs with more outputs than what passed the connections explains: one for each time that the input was sent to the
-    /// daemon, and one for each further connection over which the daemon sent the output.
-    pub(super) fn unexplained(&self, source: &[(usize, Message)], target: &[(usize, Message)]) -> Vec<String> {
+    /// daemon, and one for each further connection over which the daemon sent the output. On the disk each of those that were made
+    /// for an input that was sent several times is kept, and may be sent over each of these connections.
+    pub(super) fn unexplained(
+        &self,
+        source: &[(usize, Message)],
+        target: &[(usize, Message)],
+        on_disk: bool,
+    ) -> Vec<String> {
         let mut most = vec![0; self.flow.count()];
         for (_, input) in source {
             if let Some((_, place)) = self.flow.place(&input.topic, &input.payload) {
@@ -121,9 +127,11 @@ impl Ledger {
         }
         let sent = target.iter().filter_map(|(connection, output)| Some((self.place(output)?.1, *connection)));
         let sent: BTreeSet<(usize, usize)> = sent.collect();
+        let made = most.clone();
         let mut before = None;
         for (place, _) in sent {
-            most[place] += u32::from(before == Some(place));
+            let further = if on_disk { made[place] } else { 1 };
+            most[place] += if before == Some(place) { further } else { 0 };
             before = Some(place);
         }
         let state = self.lock();
@@ -423,9 +431,19 @@ mod tests {
         [0, 0, 1, 1].map(output).iter().for_each(|message| ledger.take(message));
         let input = |place| (1, flow().message(place));
         let target = |second| [(1, output(0)), (1, output(0)), (1, output(1)), (second, output(1))];
-        assert_eq!(ledger.unexplained(&[input(0), input(0), input(1)], &target(2)), [""; 0]);
+        assert_eq!(ledger.unexplained(&[input(0), input(0), input(1)], &target(2), false), [""; 0]);
         let (source, over) = ([input(0), input(1)], ["in/0 number 0: 2 times, not 1", "in/1 number 0: 2 times, not 1"]);
-        assert_eq!(ledger.unexplained(&source, &target(1)), over);
+        assert_eq!(ledger.unexplained(&source, &target(1), false), over);
+    }
+
+    #[test]
+    fn on_the_disk_each_output_of_an_input_may_come_over_each_connection() {
+        let ledger = Ledger::new(&flow(), "out/");
+        [0; 4].map(output).iter().for_each(|message| ledger.take(message));
+        let source = [(1, flow().message(0)), (2, flow().message(0))];
+        let target = [(1, output(0)), (2, output(0))];
+        assert_eq!(ledger.unexplained(&source, &target, true), [""; 0]);
+        assert_eq!(ledger.unexplained(&source, &target, false), ["in/0 number 0: 4 times, not 3"]);
     }
 
     #[test]

@@ -646,7 +646,13 @@ pub const PROMISES: &[Promise] = &[
                 }
                 return Some(group);",
         }],
-        rows: &[Row { test: "fault_disk_full::nothing_is_lost_and_it_goes_on_by_itself::on_disk_5", red: "lost:" }],
+        rows: &[
+            Row {
+                test: "store_full::nothing_is_acknowledged_while_the_disk_is_full::on_5",
+                red: "what is not safe is not acknowledged",
+            },
+            Row { test: "fault_disk_full::nothing_is_lost_and_it_goes_on_by_itself::on_disk_5", red: "lost:" },
+        ],
     },
     Promise {
         name: "skip-kv-validation",

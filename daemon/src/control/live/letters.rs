@@ -20,7 +20,7 @@ use crate::control::config::runtime::Section;
 use crate::message::Properties;
 use crate::path::dead_letter::Reason;
 use crate::path::kept::{Busy, Claim, DEAD, Entry, Failure, Kept, Record};
-use crate::store::StoreError;
+use crate::store::{Health, StoreError};
 
 /// Rows and bytes that are read at once.
 const PIECE: (usize, usize) = (256, 1 << 20);
@@ -98,8 +98,12 @@ impl Live {
         let dead_letters = claims.len() as u64;
         let kept = self.kept.clone();
         let rows = claims.iter().map(|(claim, _)| Kept::removal(kept.dead(), claim.id())).collect();
+        if let Health::Failed { why, .. } = self.kept.store().health() {
+            let text = format!("they cannot be deleted: {why}");
+            return Err(Refusal::new(RefusalKind::Storage, text, "the dead letters are still there"));
+        }
         let (sender, synced) = oneshot::channel();
-        self.kept.store().submit(rows, move || {
+        self.kept.store().submit_removals(rows, move || {
             for (claim, weight) in claims {
                 kept.removed(kept.dead(), weight);
                 drop(claim);

@@ -181,3 +181,68 @@ async fn until_published(mut command: Command, publish: KeptPublish, again: Arc<
     let replaced = Arc::clone(&again);
     kept.store().submit(vec![row], move || replaced.replaced(weight, error));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{BrokerId, Outgoing, Qos};
+    use crate::path::dead_letter::Reason;
+    use crate::path::kept::Placed;
+    use crate::telemetry::metrics::Metrics;
+    use crate::topic::TopicName;
+
+    const PLANT: BrokerId = BrokerId(0);
+
+    /// Publishes a dead letter again, which its broker ends like this; how that is told.
+    async fn published(kept: &Kept, id: u64, end: impl FnOnce(&Outboxes)) -> AgainEnd {
+        let metrics = Metrics::new().expect("well formed");
+        let outboxes = Arc::new(Outboxes::new());
+        outboxes.add(PLANT, "plant".into(), Default::default(), metrics.broker("plant"));
+        let entry = kept.get(DEAD, id).expect("reads").expect("is there");
+        let Ok(Record::Publish(publish, _)) = entry.record else { panic!("it is none") };
+        let (sender, told) = tokio::sync::oneshot::channel();
+        let claim = kept.claim(kept.dead(), id).expect("is free");
+        let again = claim.again(entry.weight, move |end| sender.send(end).expect("is waited for"));
+        let offer = Publish { broker: PLANT, message: publish.message.clone() };
+        let command = outboxes.publish(offer).expect("there is room");
+        end(&outboxes);
+        until_published(command, publish, again, kept.clone()).await;
+        told.await.expect("is told")
+    }
+
+    #[tokio::test]
+    async fn a_publish_leaves_the_store_once_its_broker_has_it_and_not_before() {
+        let (kept, _store) = Kept::testing();
+        let topic = TopicName::new("out/a").expect("is a name");
+        let (payload, qos) = (bytes::Bytes::from_static(b"x"), Qos::AtLeastOnce);
+        let message = Outgoing { topic, payload, qos, retain: true, properties: None, hops: Some(3) };
+        let placed = kept.put_publish(Some("celsius".into()), &"plant".into(), &message, Some("first"));
+        let Placed { id, rows } = placed.expect("there is room");
+        let (sender, written) = tokio::sync::oneshot::channel();
+        kept.store().submit(rows, move || sender.send(()).expect("is waited for"));
+        written.await.expect("is written");
+
+        let refused = |outboxes: &Outboxes| {
+            let (entry, sent) = outboxes.take_next(PLANT).expect("is unsent");
+            assert_eq!(*sent, message);
+            outboxes.refused(PLANT, entry, "not authorised");
+        };
+        let error = "the broker plant refuses the publish to out/a: not authorised";
+        assert_eq!(published(&kept, id, refused).await, AgainEnd::FailedAgain(error.to_owned()));
+        let record = kept.get(DEAD, id).expect("reads").expect("is there").record;
+        let Ok(Record::Publish(publish, failure)) = record else { panic!("{record:?}") };
+        assert_eq!((failure.reason, &*failure.error), (Reason::PublishRefused, error));
+        assert_eq!((publish.handler.as_deref(), publish.message), (Some("celsius"), message.clone()));
+
+        let removed = |outboxes: &Outboxes| assert_eq!(outboxes.remove(PLANT), 1);
+        assert_eq!(published(&kept, id, removed).await, AgainEnd::Stays(Outcome::DroppedPurged));
+
+        let delivered = |outboxes: &Outboxes| {
+            let (entry, _) = outboxes.take_next(PLANT).expect("is unsent");
+            outboxes.delivered(PLANT, entry, Qos::AtLeastOnce);
+        };
+        assert_eq!(published(&kept, id, delivered).await, AgainEnd::Gone(Outcome::Handled));
+        assert!(kept.get(DEAD, id).expect("reads").is_none());
+        assert_eq!(kept.held(DEAD).0.rows, 0);
+    }
+}

@@ -150,6 +150,11 @@ impl Live {
                 ),
                 format!("use a shorter key, or raise handlers.{handler}.allow.kv"),
             ),
+            KvRefusal::Unavailable(obstacle) => Refusal::new(
+                RefusalKind::Storage,
+                obstacle,
+                "nothing was changed; `tidegate status` tells when it goes on",
+            ),
             KvRefusal::Stopping => {
                 let detail = "the daemon is stopping, and may not have kept it";
                 Refusal::new(RefusalKind::Stopping, detail, "look for it once the daemon is started again")

@@ -117,11 +117,6 @@ impl HandlerQueue {
         }
     }
 
-    /// Whether nothing is called: the handler is paused or quarantined.
-    pub fn is_paused(&self) -> bool {
-        self.lock().gate.mode() == Mode::Parking
-    }
-
     /// How the handler stands.
     pub fn standing(&self) -> Standing {
         let state = self.lock();

@@ -443,7 +443,9 @@ impl HandlerQueue {
             None => false,
             // What is on its way to the park is told to the other one.
             Some(Closed::Replaced(_)) => true,
-            Some(Closed::Removed | Closed::Purged) => self.park.as_ref().is_none_or(|park| park.is_written()),
+            // Nor is it waited for where the time is over: a full disk may keep it waiting for ever.
+            Some(Closed::Purged) => true,
+            Some(Closed::Removed) => self.park.as_ref().is_none_or(|park| park.is_written()),
         }
     }
 

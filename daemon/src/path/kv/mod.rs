@@ -3,7 +3,7 @@
 //! Owns: each handler's mirror behind a lock that is held for a few memory operations, and the turnstile before it. Fed by the
 //! store at the start, then by the transactions of calls, which take effect here the moment that their effects are accepted; what they
 //! write goes to the disk with those effects, through the outboxes, and in their order. Lock order: a mirror's, then the outboxes'; never
-//! two mirrors'. What expires is absent at once, and is forgotten by [`sweep`]. It decides nothing about calls that conflict:
+//! two mirrors'. What expires is absent at once, and is forgotten by [`sweep()`]. It decides nothing about calls that conflict:
 //! `path/handler` has them run again.
 
 mod mirror;
@@ -28,7 +28,7 @@ use self::turnstile::Turnstile;
 pub use self::turnstile::{Alone, Pass};
 use crate::control::config::model::Handler;
 use crate::path::outbox::{Commit, Touch};
-use crate::store::{Health, Place, Row, Store, StoreError, Table};
+use crate::store::{Place, Row, Store, StoreError, Table};
 use crate::telemetry::metrics::{KvMeters, Metrics};
 
 /// Rows that are read at once at the start, and about their bytes.
@@ -150,8 +150,7 @@ impl Kv {
 
     /// Why nothing more is kept before the next start, if that is so. A full disk is none: what is written waits for room.
     pub fn failed(&self) -> Option<String> {
-        let health = self.store.as_ref()?.health();
-        matches!(health, Health::Failed { .. }).then(|| health.obstacle()).flatten()
+        self.store.as_ref()?.is_backed_up()
     }
 
     fn load(&self, store: &Store) -> Result<(), StoreError> {
@@ -176,7 +175,7 @@ impl Kv {
             }
         }
         if !expired.is_empty() {
-            store.submit(expired, || ());
+            store.submit_removals(expired, || ());
         }
         Ok(())
     }

@@ -69,6 +69,9 @@ pub enum KvRefusal {
         /// Bytes of the longest key.
         longest: usize,
     },
+    /// What is written now would wait for long, or for ever.
+    #[error("it cannot be kept: {0}")]
+    Unavailable(String),
     /// The daemon stops.
     #[error("the daemon stops, and may not have kept it")]
     Stopping,
@@ -180,6 +183,9 @@ impl Kv {
         quota: usize,
         write: impl FnOnce(&mut Transaction, &Kv) -> Result<(), KvRefusal>,
     ) -> Result<(), KvRefusal> {
+        if let Some(obstacle) = self.store.as_ref().and_then(|store| store.health().obstacle()) {
+            return Err(KvRefusal::Unavailable(obstacle));
+        }
         // Nobody commits between the look and the commit, so that it never conflicts; and no call that runs alone is disturbed.
         let alone = self.alone().await;
         let mut transaction = Transaction::default();

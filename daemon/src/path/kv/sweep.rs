@@ -34,7 +34,7 @@ impl Kv {
         }
         // Under the lock, and not `submit_later`: a key that is set again is written after. What was set before and is on its way comes
         // after too, and stays on the disk, as expired, until the next start.
-        store.submit(expired.iter().map(|key| self.row(key, None)).collect(), || ());
+        store.submit_removals(expired.iter().map(|key| self.row(key, None)).collect(), || ());
         memory.tell();
         expired.len()
     }

@@ -59,6 +59,8 @@ struct Waiting<T> {
     /// The worst end of those of its publishes that are not among them any more.
     worst: End,
     writes: Option<Box<Writes>>,
+    /// It has its place in the order of what is written, also where it turns out to write nothing.
+    begun: bool,
     terms: Terms,
     tag: T,
 }
@@ -341,6 +343,7 @@ impl<T> Admission<T> {
             waiting.publishes.retain(|publish| publish.broker != broker);
             count += before - waiting.publishes.len();
             if waiting.publishes.is_empty() && waiting.writes.is_none() {
+                self.order.ready(waiting.id, &mut self.settled);
                 let (batch, worst) = (waiting.id, waiting.worst.max(End::Purged));
                 changes.push(Change::Admitted(batch));
                 changes.push(Change::Ended { batch, tag: waiting.tag, worst, dropped: None });
@@ -493,16 +496,19 @@ impl<T> Admission<T> {
             }
             self.count_offer(&demand);
             let writes = self.begin_writes(id, commit, terms);
+            // What is offered later must not be written before it, wherever the outboxes are when it comes in.
+            let begun = writes.is_some() || self.begin_waiting(id, terms);
             if !behind {
                 self.make_way(&demand, changes);
             }
-            self.wait(Waiting { id, demand, publishes, worst, writes, terms, tag });
+            self.wait(Waiting { id, demand, publishes, worst, writes, begun, terms, tag });
             return Offered::Waits(id);
         };
         self.count_offer(&demand);
         self.displace(room, changes);
         let writes = self.begin_writes(id, commit, terms);
-        self.take(id, publishes, Batch { open: 0, worst, writes, terms, tag }, changes);
+        let begun = writes.is_some();
+        self.take(id, (publishes, begun), Batch { open: 0, worst, writes, terms, tag }, changes);
         Offered::Taken(id)
     }
 
@@ -627,8 +633,8 @@ impl<T> Admission<T> {
             self.waits_no_more(&waiting.demand);
             self.displace(room, changes);
             changes.push(Change::Admitted(waiting.id));
-            let Waiting { id, publishes, worst, writes, terms, tag, .. } = waiting;
-            self.take(id, publishes, Batch { open: 0, worst, writes, terms, tag }, changes);
+            let Waiting { id, publishes, worst, writes, begun, terms, tag, .. } = waiting;
+            self.take(id, (publishes, begun), Batch { open: 0, worst, writes, terms, tag }, changes);
         }
         self.waiting = passed_over;
     }
@@ -716,7 +722,14 @@ impl<T> Admission<T> {
         }
     }
 
-    fn take(&mut self, id: BatchId, publishes: Vec<Publish>, mut batch: Batch<T>, changes: &mut Vec<Change<T>>) {
+    /// A batch comes in. `begun`: it has its place in the order of what is written.
+    fn take(
+        &mut self,
+        id: BatchId,
+        (publishes, begun): (Vec<Publish>, bool),
+        mut batch: Batch<T>,
+        changes: &mut Vec<Change<T>>,
+    ) {
         let now = self.now;
         for Publish { broker, message } in publishes {
             self.touch(broker);
@@ -725,6 +738,7 @@ impl<T> Admission<T> {
                 slot.outbox.reserve(message.weight(), id);
                 let writes = match &mut batch.writes {
                     Some(writes) => writes,
+                    none if begun => none.insert(Box::default()),
                     none => none.insert(self.begin_new_writes(id, batch.terms)),
                 };
                 writes.add(broker, message);
@@ -733,6 +747,9 @@ impl<T> Admission<T> {
                 slot.outbox.push(Arc::new(message), id, since);
                 batch.open += 1;
             }
+        }
+        if begun && batch.writes.is_none() {
+            self.order.ready(id, &mut self.settled);
         }
         let settled = batch.open == 0;
         self.batches.insert(id, batch);

@@ -28,7 +28,7 @@ pub enum Timing {
     /// Again and again after so long, at least a second.
     Every(Duration),
     /// Whenever the wall clock matches.
-    Cron(CronTiming),
+    Cron(Box<CronTiming>),
 }
 
 /// A cron pattern and its time zone.

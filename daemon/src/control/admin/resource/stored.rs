@@ -28,7 +28,7 @@ pub struct OutboxView {
     pub draining: bool,
     /// Calls and commands that wait for room.
     pub waiting: u64,
-    /// Seconds that the oldest has waited; null where nothing waits.
+    /// Seconds that the oldest has waited; null where nothing waits, or nobody keeps its time: in memory without `max-age`.
     pub oldest_age: Option<f64>,
     pub max_messages: Option<u64>,
     /// Such as `64MiB`.

@@ -47,8 +47,8 @@ async fn dead_letters_are_listed_page_by_page() {
 #[tokio::test]
 async fn dead_letters_are_named_in_exactly_one_way() {
     let plane = Plane::start().await;
-    let both: [(fn(&str) -> Request, &str, &str); 2] =
-        [(post, "/api/v1/dead-letters/retry", "retry"), (delete, "/api/v1/dead-letters", "clear")];
+    type Ask = fn(&str) -> Request;
+    let both = [(post as Ask, "/api/v1/dead-letters/retry", "retry"), (delete, "/api/v1/dead-letters", "clear")];
     for (ask, path, word) in both {
         let ways =
             [("ids=7", "Ids([7])"), ("ids=1,2", "Ids([1, 2])"), ("handler=h", r#"Handler("h")"#), ("all=true", "All")];

@@ -153,7 +153,7 @@ fn timing(table: &Table<'_>, value: &Value<'_>) -> Option<Timing> {
                     pattern.error(error, "use SECOND MINUTE HOUR DAY MONTH WEEKDAY, such as \"0 */5 * * * *\"")
                 })
                 .ok()
-                .map(Timing::Cron)
+                .map(|cron| Timing::Cron(Box::new(cron)))
         }
         (Some(_), Some(cron)) => {
             cron.error("a schedule has one of every and cron, and this one has both", "keep one of the two");

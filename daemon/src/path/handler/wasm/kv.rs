@@ -67,6 +67,10 @@ impl State {
     ) -> Result<T, KvError> {
         let State { host, kv, .. } = self;
         let grant = host.kv_grant()?;
+        // What rests on what was read waits for it to be written.
+        if let Some(reason) = grant.kv.failed() {
+            return Err(KvError::Unavailable(reason));
+        }
         grant.kv.look(|mirror, now| read(kv, mirror, now)).map_err(|error| host.kv_error(error))
     }
 

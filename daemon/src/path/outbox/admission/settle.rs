@@ -72,8 +72,16 @@ impl<T> Admission<T> {
         Some(Box::new(Writes { rows, ..Writes::default() }))
     }
 
-    /// A batch that writes nothing else has publishes to an outbox on disk. Batches come into an outbox in the order in which they
-    /// were offered, so that this is early enough.
+    /// A batch that writes nothing beside its publishes waits for room: it takes its place in the order all the same. Whether it has one.
+    pub(super) fn begin_waiting(&mut self, id: BatchId, terms: Terms) -> bool {
+        let keeps_order = self.durable && terms.order.is_some();
+        if keeps_order {
+            self.order.begin(id, &[], terms.order.into_iter().collect());
+        }
+        keeps_order
+    }
+
+    /// A batch that writes nothing else, and did not wait, has publishes to an outbox on disk.
     pub(super) fn begin_new_writes(&mut self, id: BatchId, terms: Terms) -> Box<Writes> {
         self.order.begin(id, &[], terms.order.into_iter().collect());
         Box::default()
@@ -91,7 +99,10 @@ impl<T> Admission<T> {
 
     /// The batches that are to be written now, in this order. Each once.
     pub fn settled(&mut self) -> Vec<BatchId> {
-        std::mem::take(&mut self.settled)
+        let mut settled = std::mem::take(&mut self.settled);
+        // One that waited, and turned out to write nothing, had its place in the order alone.
+        settled.retain(|id| self.batches.get(id).is_some_and(|batch| batch.writes.is_some()));
+        settled
     }
 
     /// What is to be written for a settled batch, whose publishes have numbers from now on; they are as old as `now`. `handler`:

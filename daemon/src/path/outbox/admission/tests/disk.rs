@@ -209,7 +209,9 @@ impl Crashing {
         let Message { topic, to, .. } = &self.messages[number as usize];
         let (publishes, order) = (batch(to, &number.to_string()), Some(Touch::of(topic)));
         let terms = Terms { mode: Mode::Patient, order, followed: false };
-        self.step(|admission, _, changes| admission.offer(publishes.into(), terms, number, changes));
+        // Every other call writes something beside.
+        let effects = Effects { publishes, commit: (number % 2 == 1).then(Box::default) };
+        self.step(|admission, _, changes| admission.offer(effects, terms, number, changes));
     }
 
     fn send(&mut self, broker: u32) {
