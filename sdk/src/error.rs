@@ -127,7 +127,7 @@ pub enum KvError {
     /// The key is longer than 512 bytes, or the entry alone exceeds `allow.kv`.
     #[error("the key is longer than 512 bytes, or the entry is larger than allow.kv")]
     TooLarge,
-    /// The daemon's store has failed: nothing is written. In the daemon's words.
+    /// The daemon's store has failed, or too much waits to be written. In the daemon's words.
     #[error("nothing can be kept now: {0}")]
     Unavailable(String),
     /// The value is not of the JSON that was asked for, or has none.

@@ -8,12 +8,19 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use redb::{
-    Database, Durability, Error, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
+    AccessGuard, Database, Durability, Error, Key, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageError,
+    TableDefinition, TableError, Value, WriteTransaction,
 };
 
 use super::row::{Found, Row, Table, Total};
 
-type Rows<'a> = TableDefinition<'a, (&'static str, &'static [u8]), &'static [u8]>;
+/// Where a row stands: its group and its key.
+type Place = (&'static str, &'static [u8]);
+
+type Rows<'a> = TableDefinition<'a, Place, &'static [u8]>;
+
+/// Before every key.
+const NOTHING: &[u8] = &[];
 
 /// What each group holds: rows and weight.
 const TOTALS: TableDefinition<'_, (&str, &str), (u64, u64)> = TableDefinition::new("totals");
@@ -40,27 +47,10 @@ pub(super) fn read(
     table: Table,
     group: &str,
     from: &[u8],
-    (most_rows, most_bytes): (usize, usize),
+    most: (usize, usize),
 ) -> Result<Vec<Found>, Error> {
-    let transaction = database.begin_read()?;
-    let mut found = Vec::new();
-    let table = match transaction.open_table(rows(table)) {
-        Ok(table) => table,
-        Err(TableError::TableDoesNotExist(_)) => return Ok(found),
-        Err(error) => return Err(error.into()),
-    };
-    let mut bytes = 0;
-    for row in table.range((group, from)..)? {
-        let (place, value) = row?;
-        let (owner, key) = place.value();
-        if owner != group || found.len() >= most_rows || (bytes > 0 && bytes >= most_bytes) {
-            break;
-        }
-        let (weight, body) = split(value.value());
-        bytes += body.len();
-        found.push(Found { key: key.into(), weight, body: body.to_vec() });
-    }
-    Ok(found)
+    let Some(table) = open(database, rows(table))? else { return Ok(Vec::new()) };
+    gather(table.range((group, from)..(&*after(group), NOTHING))?, most)
 }
 
 /// The last rows of a group before a key, backwards; as many as [`read`] gives.
@@ -69,37 +59,16 @@ pub(super) fn read_back(
     table: Table,
     group: &str,
     before: &[u8],
-    (most_rows, most_bytes): (usize, usize),
+    most: (usize, usize),
 ) -> Result<Vec<Found>, Error> {
-    let transaction = database.begin_read()?;
-    let mut found = Vec::new();
-    let table = match transaction.open_table(rows(table)) {
-        Ok(table) => table,
-        Err(TableError::TableDoesNotExist(_)) => return Ok(found),
-        Err(error) => return Err(error.into()),
-    };
-    let (none, mut bytes): (&[u8], usize) = (&[], 0);
-    for row in table.range((group, none)..(group, before))?.rev() {
-        if found.len() >= most_rows || (bytes > 0 && bytes >= most_bytes) {
-            break;
-        }
-        let (place, value) = row?;
-        let (weight, body) = split(value.value());
-        bytes += body.len();
-        found.push(Found { key: place.value().1.into(), weight, body: body.to_vec() });
-    }
-    Ok(found)
+    let Some(table) = open(database, rows(table))? else { return Ok(Vec::new()) };
+    gather(table.range((group, NOTHING)..(group, before))?.rev(), most)
 }
 
 /// What each group of a table holds.
 pub(super) fn totals(database: &Database, table: Table) -> Result<Vec<(Arc<str>, Total)>, Error> {
-    let transaction = database.begin_read()?;
     let mut found = Vec::new();
-    let totals = match transaction.open_table(TOTALS) {
-        Ok(totals) => totals,
-        Err(TableError::TableDoesNotExist(_)) => return Ok(found),
-        Err(error) => return Err(error.into()),
-    };
+    let Some(totals) = open(database, TOTALS)? else { return Ok(found) };
     for entry in totals.range((table.name(), "")..)? {
         let (key, value) = entry?;
         let (name, group) = key.value();
@@ -114,17 +83,44 @@ pub(super) fn totals(database: &Database, table: Table) -> Result<Vec<(Arc<str>,
 
 /// The last key of a group.
 pub(super) fn last(database: &Database, table: Table, group: &str) -> Result<Option<Box<[u8]>>, Error> {
-    let transaction = database.begin_read()?;
-    let table = match transaction.open_table(rows(table)) {
-        Ok(table) => table,
-        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    // The first group after this one is this one with the smallest character behind it.
-    let after = format!("{group}\0");
-    let none: &[u8] = &[];
-    let last = table.range((group, none)..(after.as_str(), none))?.next_back().transpose()?;
+    let Some(table) = open(database, rows(table))? else { return Ok(None) };
+    let last = table.range((group, NOTHING)..(&*after(group), NOTHING))?.next_back().transpose()?;
     Ok(last.map(|(place, _)| place.value().1.into()))
+}
+
+/// A table as it is now; none where nothing was ever written to it.
+fn open<K: Key + 'static, V: Value + 'static>(
+    database: &Database,
+    definition: TableDefinition<'_, K, V>,
+) -> Result<Option<ReadOnlyTable<K, V>>, Error> {
+    match database.begin_read()?.open_table(definition) {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The first group after this one: this one with the smallest character behind it.
+fn after(group: &str) -> String {
+    format!("{group}\0")
+}
+
+/// The first of these rows: one at least where there is one, and no more than so many and about so many bytes.
+fn gather<'a>(
+    range: impl Iterator<Item = Result<(AccessGuard<'a, Place>, AccessGuard<'a, &'static [u8]>), StorageError>>,
+    (most_rows, most_bytes): (usize, usize),
+) -> Result<Vec<Found>, Error> {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for row in range {
+        if found.len() >= most_rows || (bytes > 0 && bytes >= most_bytes) {
+            break;
+        }
+        let (place, value) = row?;
+        let (weight, body) = split(value.value());
+        bytes += body.len();
+        found.push(Found { key: place.value().1.into(), weight, body: body.to_vec() });
+    }
+    Ok(found)
 }
 
 fn write_rows<'a>(transaction: &WriteTransaction, changes: impl Iterator<Item = &'a Row>) -> Result<(), Error> {

@@ -323,7 +323,8 @@ impl Outbox {
         let followed = tail.drop_all_followed();
         while let Some(entry) = self.entries.pop_back() {
             if entry.place == Place::Disk && !entry.owned {
-                tail.push_front(entry.id, entry.message.weight());
+                // What stood between may still be on the disk, since rows are deleted a little later.
+                tail.push_front_over_gone(entry.id, entry.message.weight());
             } else {
                 purged.push(entry.removed());
             }
@@ -497,6 +498,28 @@ mod tests {
                 prop_assert_eq!(outbox.bytes() == 0, model.is_empty());
             }
         }
+    }
+
+    #[test]
+    fn what_a_broker_had_before_its_removal_does_not_come_again_with_what_it_had_not() {
+        let mut outbox = Outbox::default();
+        let stored: Vec<Stored> = (0..3)
+            .map(|number| {
+                let (id, message) = (outbox.number(), message(number));
+                Stored { id, message, handler: None, since: Instant::now() }
+            })
+            .collect();
+        stored.iter().for_each(|stored| outbox.push_stored(stored.clone(), BatchId(0), false, true));
+        std::iter::from_fn(|| outbox.take_next()).for_each(drop);
+        outbox.remove(stored[1].id, End::Delivered);
+        assert!(outbox.purge().is_empty(), "what is on the disk stays there");
+        assert_eq!((outbox.messages(), outbox.on_disk().messages), (2, 2));
+        // Its row is deleted a little later: it is still read.
+        let load = outbox.begin_load();
+        assert_eq!(outbox.loaded(load, stored.clone(), load.end), Amount::default());
+        let sent: Vec<EntryId> = std::iter::from_fn(|| outbox.take_next().map(|(id, _)| id)).collect();
+        assert_eq!(sent, [stored[0].id, stored[2].id]);
+        assert_eq!(outbox.messages(), 2);
     }
 
     #[test]

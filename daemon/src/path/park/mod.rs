@@ -211,6 +211,8 @@ impl Park {
     /// Has the disk remember whether the handler is paused; `done` once that is synced.
     pub fn remember(&self, done: impl FnOnce() + Send + 'static) {
         let at = Place { table: Table::Marks, group: PAUSED.into(), key: self.handler.as_bytes().into() };
+        // Of two commands at a time, the later one's mark is the one that stays.
+        let _in_order = self.inner();
         let mark = if self.is_paused() { Row::Put { at, weight: 0, body: Vec::new() } } else { Row::Delete { at } };
         self.shared.kept.store().submit(vec![mark], done);
     }

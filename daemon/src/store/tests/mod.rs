@@ -1,3 +1,5 @@
+//! The store as its users see it, on a disk in memory; `faults.rs` breaks that disk, `files.rs` has the real one.
+
 mod faults;
 mod files;
 mod memory;

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::message::Qos;
+use crate::message::{Outgoing, Qos};
+use crate::path::outbox::Touch;
 use crate::topic::TopicName;
 
 const LIMITS: OutboxLimits =

@@ -65,8 +65,11 @@ impl Tail {
         }
     }
 
-    /// A message joins before all others.
-    pub(super) fn push_front(&mut self, id: EntryId, weight: usize) {
+    /// A message joins before all others. What has a number between it and them does not belong to the tail.
+    pub(super) fn push_front_over_gone(&mut self, id: EntryId, weight: usize) {
+        if !self.is_empty() {
+            self.gone.extend(id.0 + 1..self.from);
+        }
         self.amount.add(weight);
         self.from = id.0;
         self.end = self.end.max(id.0 + 1);

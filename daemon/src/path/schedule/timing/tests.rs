@@ -1,3 +1,5 @@
+//! When schedules are due: clocks that are set and that drift, summer time, and what is missed.
+
 use proptest::prelude::*;
 
 use super::*;
