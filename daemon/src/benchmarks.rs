@@ -15,8 +15,9 @@ use tokio::runtime::{Builder, Runtime};
 use crate::control::config;
 use crate::control::config::model::OutboxLimits;
 use crate::message::{BrokerId, Message, Outgoing, Qos};
-use crate::path::handler::Publish;
-use crate::path::handler::wasm::{Call, Host, Instance, KvGrant, WasmEngine};
+use crate::path::handler::plugin::{Instance, Loader, PluginFile};
+use crate::path::handler::wasm::{Host, KvGrant, WasmEngine};
+use crate::path::handler::{Call, Publish};
 use crate::path::outbox::{Completion, Outboxes, Submitted};
 use crate::path::receipt::{Progress, Receipt};
 pub use crate::path::session::benchmarks::Acknowledgements;
@@ -90,7 +91,7 @@ impl Handler {
     pub fn start(configuration: &Path) -> Result<Handler> {
         let config::Loaded { config, names, .. } = config::load(configuration)?;
         let handler = config.handlers.first().context("the configuration has no handler")?;
-        let plugin = WasmEngine::new(None)?.load(&handler.plugin)?;
+        let plugin = Loader::new(WasmEngine::new(None)?).load(&PluginFile::read(&handler.plugin)?)?;
         let runtime = Builder::new_current_thread().enable_time().build()?;
         let kv = KvGrant::detached(handler);
         let host = Host::new(handler, names, kv.as_ref().map(KvGrant::share));

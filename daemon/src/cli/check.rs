@@ -21,7 +21,8 @@ use crate::causes::with_causes;
 use crate::control::config::model::{Config, Handler};
 use crate::control::config::{self, HandlerOrigins, Origins, Problem, Problems};
 use crate::path::handler::needs::{Caller, NotExported, not_exported};
-use crate::path::handler::wasm::{Exports, Host, Instance, KvGrant, LoadError, WasmEngine};
+use crate::path::handler::plugin::{Exports, Instance, LoadError, Loader, PluginFile};
+use crate::path::handler::wasm::{Host, KvGrant, WasmEngine};
 
 /// The arguments of `check`.
 #[derive(Args)]
@@ -129,10 +130,10 @@ fn plugin_problems(
     if handlers.is_empty() {
         return Ok((Vec::new(), exports));
     }
-    let engine = WasmEngine::new(None)?;
+    let loader = Loader::new(WasmEngine::new(None)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let problem = |(handler, origins): (Arc<Handler>, HandlerOrigins)| {
-        let plugin = match engine.load(&handler.plugin) {
+        let plugin = match PluginFile::read(&handler.plugin).and_then(|file| loader.load(&file)) {
             Ok(plugin) => plugin,
             Err(error) => {
                 let remedy = match &error {

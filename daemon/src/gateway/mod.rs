@@ -28,8 +28,10 @@ use crate::control::config::Loaded;
 use crate::control::config::model::Config;
 use crate::control::live::{self, Live, Retries};
 use crate::path::dead_letter::Places;
+use crate::path::handler::StartError;
 use crate::path::handler::needs::NotExported;
-use crate::path::handler::wasm::{EngineError, LoadError, StartError, WasmEngine};
+use crate::path::handler::plugin::{LoadError, Loader};
+use crate::path::handler::wasm::{EngineError, WasmEngine};
 use crate::path::kept::Kept;
 use crate::path::kv::{self, Kvs};
 use crate::path::outbox::{self, Outboxes};
@@ -181,7 +183,7 @@ impl Gateway {
             kept: kept.clone(),
             router: Arc::new(Router::new(Arc::clone(&progress), received.clone(), tracer.clone(), tap.clone())),
             tap: tap.clone(),
-            engine: Arc::new(tokio::task::spawn_blocking(move || WasmEngine::new(Some(&cache))).await??),
+            loader: Loader::new(tokio::task::spawn_blocking(move || WasmEngine::new(Some(&cache))).await??),
             stop_sessions: CancellationToken::new(),
             hurry: CancellationToken::new(),
         };

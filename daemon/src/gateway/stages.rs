@@ -20,7 +20,7 @@ use crate::control::live::{Running, RunningBroker};
 use crate::path::dead_letter::Places;
 use crate::path::dispatch::{HandlerQueue, ParallelLimit};
 use crate::path::handler::needs::not_exported;
-use crate::path::handler::wasm::WasmEngine;
+use crate::path::handler::plugin::{Loader, PluginFile};
 use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHandler};
 use crate::path::kept::Kept;
 use crate::path::kv::Kvs;
@@ -59,7 +59,7 @@ pub struct Shared {
     /// Where what flows through is shown.
     pub tap: Tap,
     /// Compiles plugins.
-    pub engine: Arc<WasmEngine>,
+    pub loader: Loader,
     /// Ends the sessions.
     pub stop_sessions: CancellationToken,
     /// The grace period of a stop is over: a change under way waits for nothing any more.
@@ -401,13 +401,11 @@ async fn ready(
     let handlers: Vec<Arc<Handler>> =
         handlers.filter(|handler| starting.clone().any(|(name, _)| *name == handler.name)).cloned().collect();
     let plugins = {
-        let (engine, handlers) = (Arc::clone(&shared.engine), handlers.clone());
+        let (loader, handlers) = (shared.loader.clone(), handlers.clone());
         tokio::task::spawn_blocking(move || {
             let load = |handler: &Arc<Handler>| {
-                engine.load(&handler.plugin).map_err(|source| GatewayError::Load {
-                    handler: Arc::clone(&handler.name),
-                    plugin: handler.plugin.clone(),
-                    source,
+                PluginFile::read(&handler.plugin).and_then(|file| loader.load(&file)).map_err(|source| {
+                    GatewayError::Load { handler: Arc::clone(&handler.name), plugin: handler.plugin.clone(), source }
                 })
             };
             handlers.iter().map(load).collect::<Result<Vec<_>, _>>()

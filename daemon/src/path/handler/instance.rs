@@ -7,16 +7,18 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::field::display;
 
+use super::instances::{Counted, Instances};
 use super::reruns::Reruns;
-use super::wasm::{Call, Host, Instance, Plugin, StartError};
-use super::{CallError, CallResult, Publish};
+use super::versions::{Version, Versions};
+use super::wasm::Host;
+use super::{Call, CallError, CallResult, Publish, StartError};
 use crate::chance;
 use crate::control::config::format_duration;
 use crate::control::config::model::{Handler, Isolation};
@@ -51,7 +53,7 @@ pub(super) struct InstanceParts {
     /// The configured handler.
     pub(super) handler: Arc<Handler>,
     /// What runs.
-    pub(super) plugin: Plugin,
+    pub(super) versions: Versions,
     /// What the guest may ask of the daemon.
     pub(super) host: Arc<Host>,
     /// Where jobs come from.
@@ -109,41 +111,6 @@ pub(super) struct Ending {
     pub(super) given_up: AtomicUsize,
 }
 
-/// The instances of a handler, by shard.
-pub(super) struct Instances(Vec<Mutex<Option<Counted>>>);
-
-impl Instances {
-    /// None yet.
-    pub(super) fn new(count: usize) -> Instances {
-        Instances((0..count).map(|_| Mutex::default()).collect())
-    }
-
-    /// Puts an instance in its place.
-    pub(super) fn put(&self, shard: usize, instance: Counted) {
-        *self.slot(shard) = Some(instance);
-    }
-
-    pub(super) fn take(&self, shard: usize) -> Option<Counted> {
-        self.slot(shard).take()
-    }
-
-    fn slot(&self, shard: usize) -> MutexGuard<'_, Option<Counted>> {
-        self.0[shard].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// An instance that is counted for as long as it is there.
-pub(super) struct Counted {
-    pub(super) instance: Instance,
-    meters: Arc<HandlerMeters>,
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.meters.instances.dec();
-    }
-}
-
 impl InstanceParts {
     /// Limits for the failures of one handler.
     pub(super) fn failures() -> [Occasional; 2] {
@@ -155,14 +122,23 @@ impl InstanceParts {
         Occasional::every(LOOP_SAID)
     }
 
-    /// An instance, ready to be called.
+    /// An instance of a version, ready to be called.
     ///
     /// # Errors
     /// It cannot be made, or its `init` fails.
-    pub(super) async fn start(&self) -> Result<Counted, StartError> {
-        let instance = Instance::start(&self.plugin, Arc::clone(&self.host)).await?;
-        self.meters.instances.inc();
-        Ok(Counted { instance, meters: Arc::clone(&self.meters) })
+    pub(super) async fn start(&self, version: &Arc<Version>) -> Result<Counted, StartError> {
+        Counted::start(version, &self.host, &self.meters).await
+    }
+
+    /// The shard's instance of this version, which is made anew where there is none.
+    ///
+    /// # Errors
+    /// It cannot be made, or its `init` fails.
+    pub(super) async fn instance(&self, shard: usize, version: &Arc<Version>) -> Result<Counted, CallError> {
+        match self.instances.take(shard, version) {
+            Some(instance) => Ok(instance),
+            None => self.start(version).await.map_err(not_started),
+        }
     }
 }
 
@@ -219,7 +195,7 @@ fn sign(error: &CallError, given_up: bool) -> Sign {
 }
 
 /// A call that finds no instance fails as the instance's start did.
-pub(super) fn not_started(error: StartError) -> CallError {
+fn not_started(error: StartError) -> CallError {
     match error {
         StartError::Deadline(limit) => CallError::Deadline(limit),
         StartError::Memory(limit) => CallError::Memory(limit),
@@ -255,15 +231,16 @@ impl InstanceParts {
         let started = Instant::now();
         // Of a message that the broker sends again, the daemon does not know how often it came.
         let attempt = job.tries.begin(started);
+        let version = self.versions.current();
         if let Some(trace) = job.part.trace() {
-            let version = self.plugin.hash().to_string();
+            let version = version.plugin.hash().to_string();
             trace.call_begins(&self.handler.name, &job.subscription.name, version, attempt);
         }
         let mut reruns = Reruns::of(self.host.kv());
         let settled = loop {
             let called = tokio::select! {
                 biased;
-                called = self.call(turn.shard, &job, attempt, &mut reruns) => called,
+                called = self.call((turn.shard, &version), &job, attempt, &mut reruns) => called,
                 () = self.ending.cut.cancelled() => {
                     self.ending.given_up.fetch_add(1, Ordering::Relaxed);
                     // What is on the disk stays there.
@@ -295,14 +272,17 @@ impl InstanceParts {
     }
 
     /// Calls the shard's instance, which is made anew where it was used up. A call that is dropped in the middle uses it up.
-    async fn call(&self, shard: usize, job: &Job, attempt: u32, reruns: &mut Reruns<'_>) -> Called {
+    async fn call(
+        &self,
+        (shard, version): (usize, &Arc<Version>),
+        job: &Job,
+        attempt: u32,
+        reruns: &mut Reruns<'_>,
+    ) -> Called {
         reruns.begin().await;
-        let mut counted = match self.instances.take(shard) {
-            Some(counted) => counted,
-            None => match self.start().await {
-                Ok(counted) => counted,
-                Err(error) => return Called { result: Err(not_started(error)), kv: Transaction::default() },
-            },
+        let mut counted = match self.instance(shard, version).await {
+            Ok(counted) => counted,
+            Err(error) => return Called { result: Err(error), kv: Transaction::default() },
         };
         let captures = job.subscription.topic.captures(&job.message.topic).unwrap_or_default();
         let call = Call {

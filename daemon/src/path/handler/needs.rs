@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::wasm::Exports;
+use super::plugin::Exports;
 use crate::control::config::model::{Config, OnMessage, ScheduleAction};
 
 /// Who calls a handler for what its plugin does not export.

@@ -11,9 +11,12 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::instance::{Counted, Ending, InstanceParts, Instances, LastFailure, serve};
-use super::parking;
-use super::wasm::{Exports, Host, KvGrant, Plugin, PluginHash, StartError};
+use super::instance::{Ending, InstanceParts, LastFailure, serve};
+use super::instances::{Counted, Instances};
+use super::plugin::{Exports, Plugin, PluginHash};
+use super::versions::{Version, Versions};
+use super::wasm::{Host, KvGrant};
+use super::{StartError, parking};
 use crate::brokers::BrokerNames;
 use crate::control::config::model::Handler;
 use crate::path::dead_letter::{DeadLetters, Places};
@@ -72,12 +75,12 @@ impl HandlerView {
 
     /// The hash of the plugin that runs.
     pub fn version(&self) -> PluginHash {
-        self.0.plugin.hash()
+        self.0.versions.current().plugin.hash()
     }
 
     /// What its plugin exports.
     pub fn exports(&self) -> Exports {
-        self.0.plugin.exports()
+        self.0.versions.current().plugin.exports()
     }
 
     /// Where its messages wait.
@@ -88,6 +91,23 @@ impl HandlerView {
     /// Its meters.
     pub fn meters(&self) -> &HandlerMeters {
         &self.0.meters
+    }
+
+    /// Has the handler run another version: instances of it start beside those that run, and then calls begin on them. Calls in
+    /// progress end on the old version; what waits stays where it is, in order. The hash of the version before.
+    ///
+    /// Cancel safe: dropped, nothing has changed.
+    ///
+    /// # Errors
+    /// An instance does not start; nothing has changed then.
+    pub async fn swap(&self, plugin: Plugin) -> Result<PluginHash, HandlerError> {
+        let version = self.0.versions.next(plugin);
+        let instances = self.0.start_all(&version).await?;
+        let before = self.0.versions.swap(version);
+        for (shard, instance) in instances.into_iter().enumerate() {
+            self.0.instances.put(shard, instance);
+        }
+        Ok(before.plugin.hash())
     }
 
     /// Its last call that failed.
@@ -109,10 +129,9 @@ impl ReadyHandler {
     /// One of them does not start; the others are gone then.
     pub async fn start(parts: HandlerParts) -> Result<ReadyHandler, HandlerError> {
         let HandlerParts { handler, plugin, brokers, outboxes, kvs, places, kept, meters, park, tap } = parts;
-        let count = handler.instances.get();
         let dead_letters = DeadLetters::of(&handler, brokers.clone(), places, kept, Arc::clone(&meters));
         let parts = Arc::new(InstanceParts {
-            plugin,
+            versions: Versions::new(plugin),
             host: Arc::new(Host::new(&handler, brokers, KvGrant::of(&handler, &kvs))),
             queue: Arc::new(HandlerQueue::new(Arc::clone(&handler), Arc::clone(&meters), Some(park))),
             outboxes,
@@ -121,18 +140,14 @@ impl ReadyHandler {
             failures: InstanceParts::failures(),
             loops: InstanceParts::loops(),
             tap,
-            instances: Instances::new(count),
+            instances: Instances::new(handler.instances.get()),
             ending: Ending::default(),
             last_failure: Mutex::default(),
             handler,
         });
-        let start = |_| {
-            let parts = Arc::clone(&parts);
-            AbortOnDropHandle::new(tokio::spawn(async move { parts.start().await }))
-        };
-        let starting: Vec<AbortOnDropHandle<Result<Counted, StartError>>> = (0..count).map(start).collect();
-        for (shard, instance) in starting.into_iter().enumerate() {
-            parts.instances.put(shard, instance.await??);
+        let version = parts.versions.current();
+        for (shard, instance) in parts.start_all(&version).await?.into_iter().enumerate() {
+            parts.instances.put(shard, instance);
         }
         Ok(ReadyHandler { parts })
     }
@@ -155,7 +170,8 @@ impl ReadyHandler {
             runners.spawn(serve(Arc::clone(&parts), runner));
         }
         tracing::info!(
-            handler = %parts.handler.name, plugin = %parts.handler.plugin.display(), version = %parts.plugin.hash(),
+            handler = %parts.handler.name, plugin = %parts.handler.plugin.display(),
+            version = %parts.versions.current().plugin.hash(),
             instances = parts.handler.instances, "handler started",
         );
         let parking = parts.queue.park().map(|park| {
@@ -240,6 +256,24 @@ impl RunningHandler {
         join(&mut self.runners).await;
         end(self.parking.take()).await;
         self.parts.queue.clear();
+    }
+}
+
+impl InstanceParts {
+    /// An instance for each shard, started beside each other. Cancel safe:
+    /// a start that is dropped leaves nothing behind.
+    async fn start_all(self: &Arc<Self>, version: &Arc<Version>) -> Result<Vec<Counted>, HandlerError> {
+        let start = |_| {
+            let (parts, version) = (Arc::clone(self), Arc::clone(version));
+            AbortOnDropHandle::new(tokio::spawn(async move { parts.start(&version).await }))
+        };
+        let starting: Vec<AbortOnDropHandle<Result<Counted, StartError>>> =
+            (0..self.handler.instances.get()).map(start).collect();
+        let mut started = Vec::with_capacity(starting.len());
+        for instance in starting {
+            started.push(instance.await??);
+        }
+        Ok(started)
     }
 }
 

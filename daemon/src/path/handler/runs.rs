@@ -6,10 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::instance::{InstanceParts, LastFailure, not_started};
+use super::instance::{InstanceParts, LastFailure};
 use super::reruns::Reruns;
-use super::wasm::Run;
-use super::{CallError, CallResult, Publish};
+use super::{CallError, CallResult, Publish, Run};
 use crate::chance;
 use crate::control::config::model::Isolation;
 use crate::path::dispatch::{RunEnd, RunJob, Tries, Turn};
@@ -73,12 +72,9 @@ impl InstanceParts {
     /// Calls the shard's instance, which is made anew where it was used up.
     async fn call_run(&self, shard: usize, run: Run<'_>, reruns: &mut Reruns<'_>) -> Called {
         reruns.begin().await;
-        let mut counted = match self.instances.take(shard) {
-            Some(counted) => counted,
-            None => match self.start().await {
-                Ok(counted) => counted,
-                Err(error) => return Called { result: Err(not_started(error)), kv: Transaction::default() },
-            },
+        let mut counted = match self.instance(shard, &self.versions.current()).await {
+            Ok(counted) => counted,
+            Err(error) => return Called { result: Err(error), kv: Transaction::default() },
         };
         let result = counted.instance.run(run).await;
         let kv = counted.instance.take_kv();

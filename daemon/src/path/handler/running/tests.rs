@@ -14,7 +14,7 @@ use crate::control::config::model::OutboxLimits;
 use crate::control::config::model::Subscription;
 use crate::message::{BrokerId, Message, Outgoing, Qos};
 use crate::path::dispatch::{Job, ParallelLimit, RunEnd, RunJob, Tries};
-use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, TestHandler, component, handler, load};
+use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, TestHandler, component, handler, load_file};
 use crate::path::handler::{CallResult, Publish, Trigger};
 use crate::path::kept::Kept;
 use crate::path::park::Parks;
@@ -58,7 +58,7 @@ static FAILS_TWICE: LazyLock<Plugin> = LazyLock::new(|| {
 });
 
 fn plugin(body: &str) -> Plugin {
-    load(&component(body)).expect("is a handler")
+    load_file(&component(body)).expect("is a handler")
 }
 
 struct World {

@@ -13,9 +13,10 @@ use wasmtime::component::Linker;
 use wasmtime::{Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, Strategy};
 
 use super::imports;
-use super::load::{LoadError, Plugin};
+use super::load::Plugin;
 use super::state::State;
 use super::ticker::Ticker;
+use crate::path::handler::plugin::LoadError;
 
 /// Stack that a guest may use, in bytes: enough for the interpreters inside components from Python and JavaScript.
 const MAX_WASM_STACK: usize = 1024 * 1024;
@@ -54,13 +55,13 @@ impl WasmEngine {
         Ok(WasmEngine { shared: Arc::new(Shared { linker, ticker }) })
     }
 
-    /// Reads, compiles and checks a plugin, and resolves its imports. Blocks and keeps every core busy, for seconds where
-    /// the file is large and not in the cache: call it off the runtime's threads.
+    /// Compiles and checks a component, and resolves its imports. Blocks and keeps every core busy, for seconds where
+    /// it is large and not in the cache: call it off the runtime's threads.
     ///
     /// # Errors
     /// Says in a plain sentence without a subject why the file is not a handler that this version runs.
-    pub fn load(&self, path: &Path) -> Result<Plugin, LoadError> {
-        Plugin::load(&self.shared.linker, &self.shared.ticker, path)
+    pub fn load(&self, bytes: &[u8]) -> Result<Plugin, LoadError> {
+        Plugin::load(&self.shared.linker, &self.shared.ticker, bytes)
     }
 
     /// For tests that look at what is provided.

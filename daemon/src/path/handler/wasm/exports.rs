@@ -8,15 +8,7 @@ use wasmtime::{AsContextMut, Store};
 
 use super::bindings::exports::tidegate::handler::{lifecycle, on_message, on_schedule};
 use super::state::State;
-
-/// What a handler can be called for. At least one of both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exports {
-    /// It handles messages.
-    pub on_message: bool,
-    /// It runs on a schedule, and on silence.
-    pub on_schedule: bool,
-}
+use crate::path::handler::plugin::Exports;
 
 /// A component whose imports are resolved, with the places of its exports.
 pub(super) struct Linked {

@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
@@ -20,8 +20,8 @@ use super::load::Plugin;
 use super::printable::printable;
 use super::state::{Origin, State};
 use super::ticker::Ticker;
-use crate::message::{BrokerId, Message};
-use crate::path::handler::{CallError, Publish};
+use crate::path::handler::Publish;
+use crate::path::handler::call::{Call, CallError, Run, StartError, Trigger};
 use crate::path::kv::Transaction;
 use crate::telemetry::trace::Trace;
 
@@ -38,41 +38,6 @@ pub struct Instance {
     guest: Guest,
     host: Arc<Host>,
     ticker: Arc<Ticker>,
-}
-
-/// What a guest is called with.
-#[derive(Clone, Copy)]
-pub struct Call<'a> {
-    /// To be handled.
-    pub message: &'a Message,
-    /// The name of the subscription that brought it.
-    pub subscription: &'a str,
-    /// What the subscription's wildcards matched.
-    pub captures: &'a [String],
-    /// From 1.
-    pub attempt: u32,
-    /// Where its publishes are told, if somebody watches the message.
-    pub trace: Option<&'a Arc<Trace>>,
-}
-
-/// What a guest runs for on a schedule.
-#[derive(Clone, Copy)]
-pub struct Run<'a> {
-    /// What made it due.
-    pub trigger: Trigger,
-    /// The schedule's name, or the silent subscription's.
-    pub name: &'a str,
-    /// When it was due.
-    pub due: SystemTime,
-}
-
-/// What makes a run due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trigger {
-    /// A schedule.
-    Schedule,
-    /// Nothing came for a subscription of this broker for as long as its `silence` says.
-    Silence(BrokerId),
 }
 
 impl Instance {
@@ -224,23 +189,6 @@ impl From<Fault> for CallError {
     }
 }
 
-/// Why there is no instance.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StartError {
-    /// `init` returned an error: its words.
-    #[error("init refused: {0}")]
-    Refused(String),
-    /// The guest trapped, or the daemon could not make the instance. In plain words.
-    #[error("the handler does not start: {0}")]
-    Trap(String),
-    /// The call deadline passed.
-    #[error("init took longer than call-deadline = {}", humantime::format_duration(*.0))]
-    Deadline(Duration),
-    /// The memory limit was reached.
-    #[error("the handler needs more than max-memory = {0} bytes to start")]
-    Memory(usize),
-}
-
 impl From<Fault> for StartError {
     fn from(fault: Fault) -> StartError {
         match fault {
@@ -259,8 +207,8 @@ mod tests {
     use super::*;
     use crate::brokers::BrokerNames;
     use crate::control::admin::resource::{Step, TraceStep};
-    use crate::message::{BrokerId, Properties, Qos};
-    use crate::path::handler::wasm::Exports;
+    use crate::message::{BrokerId, Message, Properties, Qos};
+    use crate::path::handler::plugin::Exports;
     use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, TestHandler, component, handler, load};
     use crate::telemetry::trace::{Tracer, Watched};
     use crate::telemetry::wanted::Wanted;

@@ -31,8 +31,7 @@ mod wasi;
 use crate::printable;
 
 pub use engine::{EngineError, WasmEngine};
-pub use exports::Exports;
 pub use host::Host;
-pub use instance::{Call, Instance, Run, StartError, Trigger};
+pub use instance::Instance;
 pub use kv::KvGrant;
-pub use load::{LoadError, Plugin, PluginHash};
+pub use load::Plugin;

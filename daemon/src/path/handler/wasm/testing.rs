@@ -4,10 +4,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Host, KvGrant, LoadError, Plugin, WasmEngine};
+use super::{Host, KvGrant, WasmEngine};
 use crate::brokers::BrokerNames;
 use crate::control::config::model::{Allow, Handler, Isolation, Overload, PublishGrant, QuarantinePolicy, Retry};
 use crate::message::BrokerId;
+use crate::path::handler::plugin::{LoadError, Loader, Plugin, PluginFile};
 use crate::topic::TopicFilter;
 
 /// A guest whose `init` and `handle` return ok.
@@ -152,11 +153,14 @@ pub(super) fn engine() -> WasmEngine {
     WasmEngine::new(None).expect("an engine")
 }
 
-/// Loads a file with these bytes.
-pub(in crate::path::handler) fn load(bytes: &[u8]) -> Result<Plugin, LoadError> {
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), bytes).expect("writes");
-    engine().load(file.path())
+/// Loads a component of these bytes.
+pub(super) fn load(bytes: &[u8]) -> Result<super::Plugin, LoadError> {
+    engine().load(bytes)
+}
+
+/// Loads a file of these bytes, of any kind.
+pub(in crate::path::handler) fn load_file(bytes: &[u8]) -> Result<Plugin, LoadError> {
+    Loader::new(engine()).load(&PluginFile::new(bytes.to_vec()))
 }
 
 /// The export of messages, around `$handle`.

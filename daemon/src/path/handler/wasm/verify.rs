@@ -8,12 +8,13 @@ use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::bindings::exports::tidegate::handler::on_message::{Failure, Message};
 use super::bindings::exports::tidegate::handler::on_schedule::Trigger;
-use super::exports::{Exports, Linked};
-use super::load::{LoadError, in_one_line};
+use super::exports::Linked;
+use super::load::in_one_line;
 use super::state::State;
+use crate::path::handler::plugin::{Exports, LoadError};
 
 /// What a handler may import, for people.
-pub(super) const PROVIDED: &str = "tidegate:handler/{types,publisher,kv,log,clock,random,config,system}@0.1.0 and the interfaces of \
+const PROVIDED: &str = "tidegate:handler/{types,publisher,kv,log,clock,random,config,system}@0.1.0 and the interfaces of \
      wasi:cli/imports@0.2";
 
 /// Version of [`OURS`]; patch versions are compatible.
@@ -81,7 +82,7 @@ pub(super) fn link(linker: &Linker<State>, component: &Component) -> Result<Link
     let names: Vec<String> =
         ty.imports(linker.engine()).map(|(name, _)| name.to_owned()).filter(|name| !is_provided(name)).collect();
     if !names.is_empty() {
-        return Err(LoadError::UnknownImports { names });
+        return Err(LoadError::UnknownImports { names, provided: PROVIDED });
     }
     let linked = linker.instantiate_pre(component).map_err(|error| import_type(&error))?;
     let exports = check_exports(&linked)?;

@@ -1,0 +1,71 @@
+//! The instances of one handler, by shard.
+//!
+//! Each is of a version of the plugin; one of an older version than is asked for is gone. A runner takes the instance of its shard out for
+//! a call, and puts it back.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::StartError;
+use super::plugin::Instance;
+use super::versions::Version;
+use super::wasm::Host;
+use crate::telemetry::metrics::HandlerMeters;
+
+/// The instances of a handler, by shard.
+pub(super) struct Instances(Vec<Mutex<Option<Counted>>>);
+
+impl Instances {
+    /// None yet.
+    pub(super) fn new(count: usize) -> Instances {
+        Instances((0..count).map(|_| Mutex::default()).collect())
+    }
+
+    /// Puts an instance in its place, unless one of a later version is there: a call may end after a swap.
+    pub(super) fn put(&self, shard: usize, instance: Counted) {
+        let mut slot = self.slot(shard);
+        if slot.as_ref().is_none_or(|there| there.version.number <= instance.version.number) {
+            let before = slot.replace(instance);
+            // Its end frees memory, which takes time.
+            drop((slot, before));
+        }
+    }
+
+    /// Takes the instance of a shard, if it is of this version.
+    pub(super) fn take(&self, shard: usize, version: &Arc<Version>) -> Option<Counted> {
+        let there = self.slot(shard).take()?;
+        Arc::ptr_eq(&there.version, version).then_some(there)
+    }
+
+    fn slot(&self, shard: usize) -> MutexGuard<'_, Option<Counted>> {
+        self.0[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An instance that is counted for as long as it is there.
+pub(super) struct Counted {
+    pub(super) instance: Instance,
+    version: Arc<Version>,
+    meters: Arc<HandlerMeters>,
+}
+
+impl Counted {
+    /// An instance of a version, ready to be called.
+    ///
+    /// # Errors
+    /// It cannot be made, or its `init` fails.
+    pub(super) async fn start(
+        version: &Arc<Version>,
+        host: &Arc<Host>,
+        meters: &Arc<HandlerMeters>,
+    ) -> Result<Counted, StartError> {
+        let instance = Instance::start(&version.plugin, Arc::clone(host)).await?;
+        meters.instances.inc();
+        Ok(Counted { instance, version: Arc::clone(version), meters: Arc::clone(meters) })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.meters.instances.dec();
+    }
+}

@@ -1,0 +1,125 @@
+//! Plugins: files that were read, compiled or loaded, and checked; and the instances that are made of them.
+//!
+//! The one place that knows which kinds there are. Fed by the files of `plugins-dir`; feeds the handlers' runners. It deliberately
+//! knows nothing of how each kind runs.
+
+mod error;
+mod file;
+
+use std::sync::Arc;
+
+pub use self::error::LoadError;
+pub use self::file::{Kind, PluginFile, PluginHash};
+use super::Publish;
+use super::call::{Call, CallError, Run, StartError};
+use super::wasm::{self, Host, WasmEngine};
+use crate::path::kv::Transaction;
+
+/// What a handler can be called for. At least one of both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exports {
+    /// It handles messages.
+    pub on_message: bool,
+    /// It runs on a schedule, and on silence.
+    pub on_schedule: bool,
+}
+
+/// Makes plugins of files. Cheap to clone.
+#[derive(Clone)]
+pub struct Loader {
+    wasm: WasmEngine,
+}
+
+impl Loader {
+    /// With the engine that compiles components.
+    pub fn new(wasm: WasmEngine) -> Loader {
+        Loader { wasm }
+    }
+
+    /// Compiles or loads a plugin, and checks it. Blocks and keeps every core busy, for seconds where a component is large and not in the
+    /// cache: call it off the runtime's threads.
+    ///
+    /// # Errors
+    /// Says in a plain sentence without a subject why the file is not a handler that this version runs.
+    pub fn load(&self, file: &PluginFile) -> Result<Plugin, LoadError> {
+        let code = match file.kind()? {
+            Kind::Component => Code::Wasm(self.wasm.load(file.bytes())?),
+        };
+        Ok(Plugin { code, hash: file.hash() })
+    }
+}
+
+/// What can make instances of a handler. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    code: Code,
+    hash: PluginHash,
+}
+
+/// Of each kind.
+#[derive(Clone, Debug)]
+enum Code {
+    Wasm(wasm::Plugin),
+}
+
+impl Plugin {
+    /// The SHA-256 of its file: its version for people and for reloads.
+    pub fn hash(&self) -> PluginHash {
+        self.hash
+    }
+
+    /// What it can be called for.
+    pub fn exports(&self) -> Exports {
+        match &self.code {
+            Code::Wasm(plugin) => plugin.exports(),
+        }
+    }
+}
+
+/// One instance of a handler, of any kind.
+pub enum Instance {
+    /// A component's.
+    Wasm(Box<wasm::Instance>),
+}
+
+impl Instance {
+    /// Makes an instance and runs its `init`, all within one call deadline. Cancel safe: a start that is dropped leaves nothing behind.
+    ///
+    /// # Errors
+    /// It refuses or fails in one of the ways of a call; the texts leave out the handler's name.
+    pub async fn start(plugin: &Plugin, host: Arc<Host>) -> Result<Instance, StartError> {
+        match &plugin.code {
+            Code::Wasm(plugin) => Ok(Instance::Wasm(Box::new(wasm::Instance::start(plugin, host).await?))),
+        }
+    }
+
+    /// Has it handle a message. Gives the publishes in the order of its calls.
+    ///
+    /// Not cancel safe: after a call that was dropped, as after an error whose [`CallError::keeps_instance`] is false, the instance must be
+    /// dropped too.
+    ///
+    /// # Errors
+    /// It returned an error, or did not return.
+    pub async fn call(&mut self, call: Call<'_>) -> Result<Vec<Publish>, CallError> {
+        match self {
+            Instance::Wasm(instance) => instance.call(call).await,
+        }
+    }
+
+    /// Has it do what a schedule asks for. Otherwise as [`Self::call`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn run(&mut self, run: Run<'_>) -> Result<Vec<Publish>, CallError> {
+        match self {
+            Instance::Wasm(instance) => instance.run(run).await,
+        }
+    }
+
+    /// Takes out what the last call read and wrote, whatever it returned: its writes take effect with its publishes.
+    pub fn take_kv(&mut self) -> Transaction {
+        match self {
+            Instance::Wasm(instance) => instance.take_kv(),
+        }
+    }
+}
