@@ -110,6 +110,22 @@ impl Ledger {
         self.lock().counts.iter().map(|(count, places)| (*count, places.len())).collect()
     }
 
+    /// Outputs with a lower count than an earlier input of their topic: the count went back.
+    pub fn back(&self) -> Vec<String> {
+        let state = self.lock();
+        let counts = state.counts.iter().flat_map(|(count, places)| places.iter().map(move |place| (*place, *count)));
+        let mut highest = vec![0; self.flow.topics()];
+        let mut back = Vec::new();
+        for (place, count) in counts.collect::<BTreeMap<usize, u64>>() {
+            let (topic, number) = (place % self.flow.topics(), place / self.flow.topics());
+            if count < highest[topic] {
+                back.push(format!("{}/{topic} number {number}: {count} after {}", self.flow.name(), highest[topic]));
+            }
+            highest[topic] = highest[topic].max(count);
+        }
+        back
+    }
+
     /// Inputs with more outputs than what passed the connections explains: one for each time that the input was sent to the
     /// daemon, and one for each further connection over which the daemon sent the output. On the disk each of those that were made
     /// for an input that was sent several times is kept, and may be sent over each of these connections.
