@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::field::display;
 
+use super::host::Host;
 use super::instances::{Counted, Instances};
 use super::reruns::Reruns;
 use super::versions::{Version, Versions};
-use super::wasm::Host;
 use super::{Call, CallError, CallResult, Publish, StartError};
 use crate::chance;
 use crate::control::config::format_duration;

@@ -2,9 +2,10 @@
 //!
 //! `call.rs` has the vocabulary of calls, `plugin/` what is called. `running.rs` makes, replaces and ends a handler; `versions.rs` swaps
 //! what it runs; `instance.rs` has its runners, which call the instance of a job's shard, `reruns.rs` the calls that others overtook;
-//! `wasm/` is the only place that knows wasmtime. Fed by `path/dispatch`; feeds `path/outbox`.
+//! `host/` decides what a plugin may do, `wasm/` is the only place that knows wasmtime. Fed by `path/dispatch`; feeds `path/outbox`.
 
 mod call;
+pub mod host;
 mod instance;
 mod instances;
 pub mod needs;
