@@ -28,7 +28,7 @@ use crate::control::config::Loaded;
 use crate::control::config::model::Config;
 use crate::control::live::{self, Live, Retries};
 use crate::path::dead_letter::Places;
-use crate::path::handler::StartError;
+use crate::path::handler::{StartError, Verdicts};
 use crate::path::handler::needs::NotExported;
 use crate::path::handler::plugin::{LoadError, Loader};
 use crate::path::handler::wasm::{EngineError, WasmEngine};
@@ -183,6 +183,7 @@ impl Gateway {
             kept: kept.clone(),
             router: Arc::new(Router::new(Arc::clone(&progress), received.clone(), tracer.clone(), tap.clone())),
             tap: tap.clone(),
+            verdicts: Verdicts::default(),
             loader: Loader::new(tokio::task::spawn_blocking(move || WasmEngine::new(Some(&cache))).await??),
             stop_sessions: CancellationToken::new(),
             hurry: CancellationToken::new(),
