@@ -28,10 +28,10 @@ use crate::control::config::Loaded;
 use crate::control::config::model::Config;
 use crate::control::live::{self, Live, Retries};
 use crate::path::dead_letter::Places;
-use crate::path::handler::StartError;
 use crate::path::handler::needs::NotExported;
 use crate::path::handler::plugin::{LoadError, Loader};
 use crate::path::handler::wasm::{EngineError, WasmEngine};
+use crate::path::handler::{StartError, Verdicts};
 use crate::path::kept::Kept;
 use crate::path::kv::{self, Kvs};
 use crate::path::outbox::{self, Outboxes};
@@ -187,6 +187,7 @@ impl Gateway {
             received: received.clone(),
             grace: Arc::new(watch::channel(config.shutdown_grace).0),
             tap: tap.clone(),
+            verdicts: Verdicts::default(),
             loader: Loader::new(tokio::task::spawn_blocking(move || WasmEngine::new(Some(&cache))).await??),
             stop_sessions: CancellationToken::new(),
             hurry: CancellationToken::new(),

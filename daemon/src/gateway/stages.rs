@@ -22,7 +22,7 @@ use crate::path::dead_letter::Places;
 use crate::path::dispatch::{HandlerQueue, ParallelLimit};
 use crate::path::handler::needs::not_exported;
 use crate::path::handler::plugin::{Loader, PluginFile};
-use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHandler};
+use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHandler, Verdicts};
 use crate::path::kept::Kept;
 use crate::path::kv::Kvs;
 use crate::path::outbox::Outboxes;
@@ -67,6 +67,8 @@ pub struct Shared {
     pub tap: Tap,
     /// Compiles plugins.
     pub loader: Loader,
+    /// Where versions on trial tell that they have come to a verdict.
+    pub verdicts: Verdicts,
     /// Ends the sessions.
     pub stop_sessions: CancellationToken,
     /// The grace period of a stop is over: a change under way waits for nothing any more.
@@ -457,6 +459,7 @@ async fn ready(
             meters: shared.metrics.handler(&name),
             park: shared.parks.of(&name),
             tap: shared.tap.clone(),
+            verdicts: shared.verdicts.clone(),
             handler,
         };
         let started = ReadyHandler::start(parts).await.map_err(|error| match error {

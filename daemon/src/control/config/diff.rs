@@ -96,9 +96,8 @@ impl<'a> Side<'a> {
         let subscriptions =
             config.subscriptions.iter().zip(origins.subscriptions.iter().map(|origin| origin.definition.clone()));
         let handlers = config.handlers.iter().zip(&origins.handlers);
-        let handlers = handlers.map(|(handler, origin)| {
-            (&handler.name, (origin.object.definition.clone(), &*handler.plugin))
-        });
+        let handlers =
+            handlers.map(|(handler, origin)| (&handler.name, (origin.object.definition.clone(), &*handler.plugin)));
         let schedules = config.schedules.iter().map(|schedule| &schedule.name);
         let schedules = schedules.zip(origins.schedules.iter().map(|origin| origin.definition.clone()));
         Side {

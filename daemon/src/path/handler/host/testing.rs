@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::{Host, KvGrant};
 use crate::brokers::BrokerNames;
-use crate::control::config::model::{Allow, Handler, Isolation, Overload, PublishGrant, QuarantinePolicy, Retry};
+use crate::control::config::model::{
+    Allow, Handler, Isolation, Overload, PublishGrant, QuarantinePolicy, ReloadPolicy, Retry,
+};
 use crate::message::BrokerId;
 use crate::topic::TopicFilter;
 
@@ -32,6 +34,7 @@ pub(in crate::path) fn handler() -> TestHandler {
             max_publish_bytes: 1 << 20,
             dead_letter: None,
             quarantine: None,
+            reload: ReloadPolicy { canary: None, max_failures: 0.05 },
             default_broker: None,
             allow: Allow::default(),
             config: serde_json::Map::new(),
@@ -50,6 +53,12 @@ impl TestHandler {
     /// It is left alone after so many failures, for so long.
     pub(in crate::path::handler) fn quarantine(mut self, after: u32, wait: Duration) -> TestHandler {
         self.handler.quarantine = Some(QuarantinePolicy { after, wait });
+        self
+    }
+
+    /// So large a share of the calls on trial may fail.
+    pub(in crate::path::handler) fn max_failures(mut self, share: f64) -> TestHandler {
+        self.handler.reload.max_failures = share;
         self
     }
 

@@ -1,6 +1,7 @@
 //! Handlers that start, are replaced and end while messages come: what becomes of each message.
 
 mod parking;
+mod trial;
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, LazyLock};
@@ -75,6 +76,7 @@ struct World {
     subscription: Arc<Subscription>,
     kept: (Kept, (StoreWriter, tempfile::TempDir)),
     parks: Parks,
+    verdicts: Verdicts,
 }
 
 impl World {
@@ -109,6 +111,7 @@ impl World {
             subscription: Arc::new(subscription),
             parks,
             kept,
+            verdicts: Verdicts::default(),
         }
     }
 
@@ -125,6 +128,7 @@ impl World {
             kept: self.kept.0.clone(),
             park: self.parks.of(&"celsius".into()),
             tap: Tap::new(),
+            verdicts: self.verdicts.clone(),
         };
         ReadyHandler::start(parts).await.expect("starts")
     }
@@ -470,6 +474,7 @@ async fn a_handler_that_does_not_start_leaves_nothing_behind() {
         kept: world.kept.0.clone(),
         park: world.parks.of(&"celsius".into()),
         tap: Tap::new(),
+        verdicts: Verdicts::default(),
     };
     let error = ReadyHandler::start(parts).await.err().expect("is refused");
     assert!(matches!(&error, HandlerError::Start(StartError::Refused(words)) if words == "no"), "{error:?}");
