@@ -1,9 +1,10 @@
 //! Handlers: configured uses of plugins, and what a call of one gives back.
 //!
 //! `call.rs` has the vocabulary of calls, `plugin/` what is called. `running.rs` makes, replaces and ends a handler; `versions.rs` swaps
-//! what it runs; `instance.rs` has its runners, which call the instance of a job's shard, `reruns.rs` the calls that others overtook;
-//! `wasm/` is the only place that knows wasmtime. Fed by `path/dispatch`; feeds `path/outbox`.
+//! what it runs, `archive/` keeps that for a restart; `instance.rs` has its runners, which call the instance of a job's shard,
+//! `reruns.rs` the calls that others overtook; `wasm/` is the only place that knows wasmtime. Fed by `path/dispatch`; feeds `path/outbox`.
 
+pub mod archive;
 mod call;
 mod instance;
 mod instances;
@@ -18,6 +19,7 @@ pub mod wasm;
 
 pub use self::call::{Call, CallError, CallResult, Run, StartError, Trigger};
 pub use self::running::{HandlerError, HandlerParts, HandlerView, ReadyHandler, RunningHandler};
+pub use self::versions::VersionError;
 use crate::message::{BrokerId, Outgoing};
 
 /// A handler's publish, held back until its call has returned ok.

@@ -5,7 +5,30 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::plugin::Plugin;
+use super::StartError;
+use super::needs::NotExported;
+use super::plugin::{LoadError, Plugin};
+
+/// Why a handler does not run a version.
+#[derive(Debug, thiserror::Error)]
+pub enum VersionError {
+    /// The file holds no plugin.
+    #[error("it {0}")]
+    Load(#[from] LoadError),
+    /// An instance of it does not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It does not export what the configuration calls it for.
+    #[error(transparent)]
+    NotExported(#[from] NotExported),
+}
+
+impl VersionError {
+    /// What is said of a version whose file cannot be loaded.
+    pub fn reason_of(error: &LoadError) -> String {
+        format!("it {error}")
+    }
+}
 
 /// One version of a handler's plugin.
 pub struct Version {
