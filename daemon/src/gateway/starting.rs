@@ -160,6 +160,7 @@ impl<'a> Start<'a> {
             meters: shared.metrics.handler(name),
             park: shared.parks.of(name),
             tap: shared.tap.clone(),
+            verdicts: shared.verdicts.clone(),
         };
         ReadyHandler::start(parts).await.map_err(|error| match error {
             HandlerError::Start(error) => Failed::Version(error.into()),
