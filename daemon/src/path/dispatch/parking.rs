@@ -122,6 +122,25 @@ impl HandlerQueue {
         }
     }
 
+    /// Another version of the handler's plugin runs, of which nothing is known yet: a quarantine ends, a pause stays.
+    pub fn version_changed(&self) {
+        let ended = {
+            let mut state = self.lock();
+            if let Some(Closed::Replaced(successor)) = &state.closed {
+                let successor = Arc::clone(successor);
+                drop(state);
+                return successor.version_changed();
+            }
+            let ended = state.quarantine.clear();
+            self.ailing.store(state.quarantine.counts(), Ordering::Relaxed);
+            self.settle(&mut state);
+            ended
+        };
+        if ended {
+            tracing::info!(handler = %self.handler.name, "the handler's quarantine ends: it runs another version");
+        }
+    }
+
     /// How the handler stands.
     pub fn standing(&self) -> Standing {
         let state = self.lock();

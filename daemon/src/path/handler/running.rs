@@ -97,21 +97,34 @@ impl HandlerView {
         &self.0.meters
     }
 
-    /// Has the handler run another version: instances of it start beside those that run, and then calls begin on them. Calls in
-    /// progress end on the old version; what waits stays where it is, in order. A trial ends. The hash of the version before.
+    /// What runs.
+    pub fn plugin(&self) -> Plugin {
+        self.0.versions.current().plugin.clone()
+    }
+
+    /// Makes instances of another version beside those that run. Nothing changes by that.
     ///
-    /// Cancel safe: dropped, nothing has changed.
+    /// Cancel safe: dropped, nothing is left of it.
     ///
     /// # Errors
-    /// An instance does not start; nothing has changed then.
-    pub async fn swap(&self, plugin: Plugin) -> Result<PluginHash, HandlerError> {
+    /// One of them does not start; the others are gone then.
+    pub async fn start_version(&self, plugin: Plugin) -> Result<NewVersion, HandlerError> {
         let version = self.0.versions.next(plugin);
         let instances = self.0.start_all(&version).await?;
+        Ok(NewVersion { version, instances })
+    }
+
+    /// Has the handler run another version, whose instances have started: calls begin on them from now on. Calls in progress end on
+    /// the old version; what waits stays where it is, in order. A trial ends, and what the old one failed at is forgotten. The hash of
+    /// the version before.
+    pub fn swap(&self, new: NewVersion) -> PluginHash {
+        let NewVersion { version, instances } = new;
         let before = self.0.versions.swap(version);
         for (shard, instance) in instances.into_iter().enumerate() {
             self.0.instances.put(shard, instance);
         }
-        Ok(before.plugin.hash())
+        self.0.queue.version_changed();
+        before.plugin.hash()
     }
 
     /// Puts a version on trial beside the one that runs, in place of any other: an instance for each shard starts, and then a share of
@@ -147,6 +160,7 @@ impl HandlerView {
         for (shard, instance) in trial.instances.take_all() {
             self.0.instances.put(shard, instance);
         }
+        self.0.queue.version_changed();
         Some(before.plugin.hash())
     }
 
@@ -159,6 +173,13 @@ impl HandlerView {
     pub fn last_failure(&self) -> Option<LastFailure> {
         self.0.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// A version whose instances have started, and which is not called yet.
+pub struct NewVersion {
+    version: Arc<Version>,
+    /// One for each shard.
+    instances: Vec<Counted>,
 }
 
 /// A handler whose instances have started, and which calls none yet. Messages may be routed to its queue.

@@ -3,11 +3,13 @@
 //! The one place that knows which kinds there are. Fed by the files of `plugins-dir`; feeds the handlers' runners. It deliberately
 //! knows nothing of how each kind runs.
 
+mod compiler;
 mod error;
 mod file;
 
 use std::sync::Arc;
 
+pub use self::compiler::Compiler;
 pub use self::error::LoadError;
 pub use self::file::{Kind, PluginFile, PluginHash};
 use super::Publish;

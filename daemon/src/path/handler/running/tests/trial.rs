@@ -192,7 +192,8 @@ async fn a_newer_version_or_a_swap_ends_a_trial_and_one_that_does_not_start_chan
     assert_eq!((counted(&view), instances()), ((1, 1), 3));
     in_time(view.try_out(CHANGED.clone(), 1.0)).await.expect("starts");
     assert_eq!((counted(&view), instances()), ((0, 0), 4));
-    assert_eq!(in_time(view.swap(RETURNS_OK.clone())).await.expect("starts"), ECHO.hash());
+    let new = in_time(view.start_version(RETURNS_OK.clone())).await.expect("starts");
+    assert_eq!(view.swap(new), ECHO.hash());
     assert!(view.trial().is_none());
     assert_eq!((view.version(), instances(), view.promote()), (RETURNS_OK.hash(), 2, None));
     assert_eq!(world.echoes(&queue, &["2"]).await, [] as [&str; 0]);
