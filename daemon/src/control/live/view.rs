@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 use super::{Live, Running, RunningBroker, park};
 use crate::control::admin::resource::{
     Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, DeadLetterTopic, Handler, HandlerSummary, MASK,
-    Messages, OnMessage, Origin, Outbox, Quarantine, Reload, Retry, Setting, Source, Status, StatusMessage, Subscription,
-    SubscriptionState, Tls, Transport, When,
+    Messages, OnMessage, Origin, Outbox, Quarantine, Reload, Retry, Setting, Source, Status, StatusMessage,
+    Subscription, SubscriptionState, Tls, Transport, When,
 };
 use crate::control::config::secret::PasswordSource;
 use crate::control::config::{BrokerOrigins, ObjectOrigin, format_duration, format_durations, format_size, model};

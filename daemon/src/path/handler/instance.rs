@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::field::display;
 
+use super::host::Host;
 use super::instances::{Counted, Instances};
 use super::reruns::Reruns;
 use super::trial::{Ground, Trial, Verdicts, is_failure};
 use super::versions::{Begun, Version, Versions};
-use super::wasm::Host;
 use super::{Call, CallError, CallResult, Publish, StartError};
 use crate::chance;
 use crate::control::config::format_duration;
@@ -348,13 +348,7 @@ impl InstanceParts {
     }
 
     /// A call has run: its effects are handed on as a whole, unless what it read is not so any more.
-    fn settle(
-        &self,
-        turn: &Turn,
-        job: Job,
-        called: Called,
-        (started, ground): (Instant, Ground<'_>),
-    ) -> Settled<'_> {
+    fn settle(&self, turn: &Turn, job: Job, called: Called, (started, ground): (Instant, Ground<'_>)) -> Settled<'_> {
         let Called { result, kv } = called;
         let grant = self.host.kv().filter(|_| !kv.is_empty());
         let failed_on = |error: &CallError| matches!(error, CallError::Deadline(_) | CallError::Memory(_));

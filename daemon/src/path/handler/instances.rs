@@ -6,9 +6,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::StartError;
+use super::host::Host;
 use super::plugin::Instance;
 use super::versions::Version;
-use super::wasm::Host;
 use crate::telemetry::metrics::HandlerMeters;
 
 /// The instances of a handler, by shard.

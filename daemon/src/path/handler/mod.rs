@@ -1,11 +1,13 @@
 //! Handlers: configured uses of plugins, and what a call of one gives back.
 //!
 //! `call.rs` has the vocabulary of calls, `plugin/` what is called. `running.rs` makes, replaces and ends a handler; `versions.rs` swaps
-//! what it runs, `trial.rs` has one on trial, and `canary.rs` judges it; `instance.rs` has its runners, which call the instance of a job's shard, `reruns.rs` the calls that others overtook;
-//! `wasm/` is the only place that knows wasmtime. Fed by `path/dispatch`; feeds `path/outbox`.
+//! what it runs, `trial.rs` has one on trial, which `canary.rs` judges; `instance.rs` has its runners, which call the instance of a
+//! job's shard, `runs.rs` those of schedules, `reruns.rs` the calls that others overtook; `host/` decides what a plugin may do, `wasm/`
+//! is the only place that knows wasmtime. Fed by `path/dispatch`; feeds `path/outbox`.
 
 mod call;
 pub mod canary;
+pub mod host;
 mod instance;
 mod instances;
 pub mod needs;

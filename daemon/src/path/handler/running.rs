@@ -11,13 +11,13 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::canary::Canary;
+use super::host::{Host, KvGrant};
 use super::instance::{Ending, InstanceParts, LastFailure, serve};
 use super::instances::{Counted, Instances};
-use super::canary::Canary;
 use super::plugin::{Exports, Plugin, PluginHash};
 use super::trial::{Trial, TrialStanding, Verdicts};
 use super::versions::{Version, Versions};
-use super::wasm::{Host, KvGrant};
 use super::{StartError, parking};
 use crate::brokers::BrokerNames;
 use crate::control::config::model::Handler;

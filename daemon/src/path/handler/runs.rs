@@ -115,12 +115,7 @@ impl InstanceParts {
     }
 
     /// Calls the shard's instance, which is made anew where it was used up.
-    async fn call_run(
-        &self,
-        (shard, ground): (usize, Ground<'_>),
-        run: Run<'_>,
-        reruns: &mut Reruns<'_>,
-    ) -> Called {
+    async fn call_run(&self, (shard, ground): (usize, Ground<'_>), run: Run<'_>, reruns: &mut Reruns<'_>) -> Called {
         reruns.begin().await;
         let mut counted = match self.instance(shard, ground).await {
             Ok(counted) => counted,
