@@ -106,6 +106,8 @@ pub struct Gateway {
     admin: Option<SocketAddr>,
     tap: Tap,
     router: Arc<Router>,
+    /// `shutdown-grace`, as it is now.
+    grace: Arc<watch::Sender<Duration>>,
     progress: Arc<Progress>,
     /// Owns the stages until it is stopped.
     changes: JoinHandle<Stages>,
@@ -182,6 +184,8 @@ impl Gateway {
             parks: Arc::new(parks),
             kept: kept.clone(),
             router: Arc::new(Router::new(Arc::clone(&progress), received.clone(), tracer.clone(), tap.clone())),
+            received: received.clone(),
+            grace: Arc::new(watch::channel(config.shutdown_grace).0),
             tap: tap.clone(),
             verdicts: Verdicts::default(),
             loader: Loader::new(tokio::task::spawn_blocking(move || WasmEngine::new(Some(&cache))).await??),
@@ -223,6 +227,7 @@ impl Gateway {
             admin: address,
             tap,
             router: shared.router,
+            grace: shared.grace,
             progress,
             changes: tokio::spawn(live::run(stages, queue, sender, stop_changes.clone())),
             stop_changes,
@@ -263,7 +268,7 @@ impl Gateway {
         self.router.close();
         self.stop_changes.cancel();
         joined(self.retries.await.err(), "the task that has dead letters handled again panicked");
-        let grace = self.config.shutdown_grace;
+        let grace = *self.grace.borrow();
         let drained = tokio::time::timeout(grace, self.progress.idle()).await.is_ok();
         let left = if drained { 0 } else { self.progress.open() };
         self.hurry.cancel();

@@ -32,6 +32,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// What is kept of the messages received: `recv-buffer` and `recv-bytes`.
     pub received: Limits,
+    /// Whether the files of the configuration are read again when they change.
+    pub watch_config: bool,
     /// Where the daemon is watched and operated.
     pub admin: Admin,
     /// In the order of the files.
@@ -70,7 +72,7 @@ pub enum LogFormat {
 }
 
 /// `[admin]`: the HTTP API, `/metrics`, `/healthz` and `/readyz`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
     /// The Unix socket where it is served to those who may open it; short enough for one.
     pub socket: PathBuf,
