@@ -481,6 +481,17 @@ mod tests {
     }
 
     #[test]
+    fn a_count_that_goes_back_is_found_in_its_topic() {
+        let ledger = Ledger::counted(&flow(), "out/");
+        // Places 0, 3 and 6 are of one topic.
+        for (count, place) in [(1, 0), (2, 3), (1, 1), (1, 4), (1, 6), (3, 7)] {
+            let plain = output(place);
+            ledger.take(&Message { payload: [format!("{count} ").as_bytes(), &plain.payload].concat(), ..plain });
+        }
+        assert_eq!(ledger.back(), ["in/0 number 2: 1 after 2"]);
+    }
+
+    #[test]
     fn a_duplicate_does_not_stand_for_a_lost_message() {
         check(&[0, 1, 2, 3, 4, 5, 6, 7, 7].map(output), &["1 without an output: in/2 number 2"]);
     }
