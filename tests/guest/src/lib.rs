@@ -12,6 +12,13 @@ use tidegate_sdk::{
     Message, OrFail, Outgoing, Qos, Result, Run, Trigger, clock, config, error, info, kv, publish, reject, retry,
 };
 
+/// Sets versions of this guest apart: a scenario writes something else over it in the built file, of the same length with spaces.
+static MARK: [u8; 16] = *b"tidegate-mark-00";
+
+fn mark() -> &'static str {
+    std::str::from_utf8(std::hint::black_box(&MARK)).unwrap_or_default().trim_end()
+}
+
 /// `[handlers.NAME.config]`.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -22,7 +29,7 @@ struct Config {
     trigger: Option<String>,
     /// It goes wrong only in the first so many attempts at a message, which is then echoed; or in the first so many runs.
     attempts: Option<u32>,
-    /// `slow`, `hold`, `interval` and `count`: how long a call takes. `retry`: the least delay that is asked for. Milliseconds.
+    /// `slow`, `hold`, `interval`, `count` and `marked`: how long a call takes. `retry`: the least delay that is asked for. Milliseconds.
     #[serde(default)]
     ms: u64,
     /// `many`: publishes of one call.
@@ -97,6 +104,9 @@ enum Mode {
     Kv,
     /// `init` reads and writes what the handler remembers, and logs what came of it; then as `kv`.
     InitKv,
+    /// Echoes the payload and, behind a space, what sets this version of the guest apart, see [`MARK`]. One that is marked `refuse` does
+    /// not start, and one that is marked `trap` panics in its calls.
+    Marked,
     /// `init` returns an error.
     InitFails,
     /// `init` publishes; the refusal is its error.
@@ -110,6 +120,7 @@ enum Mode {
 fn init() -> Result {
     let config: &Config = config()?;
     match config.mode {
+        Mode::Marked if mark().starts_with("refuse") => Err(reject("this version refuses to start")),
         Mode::InitFails => Err(reject("this handler refuses to start")),
         Mode::InitPublishes => Ok(publish(Outgoing::new(config.topic.clone(), "from init"))?),
         Mode::SpinInit => spin(),
@@ -137,6 +148,7 @@ fn handle(message: &Message) -> Result {
 
 fn misbehave(config: &Config, message: &Message) -> Result {
     match config.mode {
+        Mode::Marked => marked(config, message),
         Mode::Echo | Mode::InitFails | Mode::InitPublishes | Mode::SpinInit | Mode::InitTraps => echo(config, message),
         Mode::Loop => spin(),
         Mode::Trap => panic!("asked to panic"),
@@ -187,6 +199,17 @@ fn echo(config: &Config, message: &Message) -> Result {
         publish(other)?;
     }
     publish(echo)?;
+    Ok(())
+}
+
+fn marked(config: &Config, message: &Message) -> Result {
+    let mark = mark();
+    spin_for(config.ms);
+    assert!(!mark.starts_with("trap"), "this version is asked to panic");
+    let text = format!("{} {mark}", message.text()?);
+    let mut outgoing = Outgoing::new(format!("out/{}", message.topic), text).qos(message.qos);
+    outgoing.broker = config.broker.clone();
+    publish(outgoing)?;
     Ok(())
 }
 
