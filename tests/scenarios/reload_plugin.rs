@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use tidegate_tests::metrics::Metrics;
-use tidegate_tests::versions::{FIRST, MARKED, guest, hash, version};
+use tidegate_tests::versions::{NAMED, ORIGINAL, guest, hash, version};
 use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols, wait};
 
 on_both_protocols!(
@@ -28,7 +28,7 @@ const NOT_KEPT: &str = "a new version of the handler's plugin cannot be kept, th
 fn config(port: u16, protocol: Protocol, keys: &str) -> Config {
     Config::new()
         .broker("plant", port, protocol, "client-id = \"gateway\"")
-        .guest("guest", "plant", MARKED, &format!("instances = 2\n{keys}"))
+        .guest("guest", "plant", NAMED, &format!("instances = 2\n{keys}"))
         .subscription("plant", "in/#", 1, "guest", "")
 }
 
@@ -93,7 +93,7 @@ fn a_file_that_is_renamed_into_place_runs_from_then_on_and_no_message_is_lost_or
     daemon.settle("plant", COUNT);
     assert_eq!(collector.rest(), [], "nothing comes twice");
 
-    let versions = [FIRST, "second", "third", "fourth"];
+    let versions = [ORIGINAL, "second", "third", "fourth"];
     let mut last: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for message in &came {
         let (number, mark) = message.text().split_once(' ').expect("is marked");
@@ -168,7 +168,7 @@ fn a_file_that_is_broken_while_the_daemon_is_down_does_not_keep_it_from_starting
     daemon.terminate();
     daemon.home().put_plugin(PLUGIN, &guest("refuse"));
     daemon.restart();
-    assert_eq!(mark(&broker), FIRST);
+    assert_eq!(mark(&broker), ORIGINAL);
     daemon.wait_event(
         "the handler's plugin file is refused, it runs the copy of the version that it ran before",
         &[("handler", "guest"), ("version", &version(&guest("refuse"))), ("reason", "init refused: ")],
@@ -190,15 +190,15 @@ fn a_file_that_is_deleted_leaves_the_version_that_runs_also_after_a_restart() {
     let plugin = daemon.home().path().join("plugins").join(PLUGIN);
     fs::remove_file(&plugin).expect("is there");
     daemon.wait_event(GONE, &[("handler", "guest")]);
-    assert_eq!((mark(&broker).as_str(), &handler(&daemon, "guest")["file"]["state"]), (FIRST, &json!("missing")));
+    assert_eq!((mark(&broker).as_str(), &handler(&daemon, "guest")["file"]["state"]), (ORIGINAL, &json!("missing")));
     let said = daemon.refused(&["handlers", "reload", "guest"]);
     assert!(said.contains("keeps running version") && said.contains("misbehave.wasm does not exist"), "{said}");
     assert!(daemon.get("/readyz").body.contains("misbehave.wasm is gone, since "));
 
     daemon.terminate();
     daemon.restart();
-    assert_eq!((mark(&broker).as_str(), &handler(&daemon, "guest")["file"]["state"]), (FIRST, &json!("missing")));
-    daemon.home().put_plugin(PLUGIN, &guest(FIRST));
+    assert_eq!((mark(&broker).as_str(), &handler(&daemon, "guest")["file"]["state"]), (ORIGINAL, &json!("missing")));
+    daemon.home().put_plugin(PLUGIN, &guest(ORIGINAL));
     wait::until("the file is there again", || match &handler(&daemon, "guest")["file"]["state"] {
         state if state == "runs" => Ok(()),
         state => Err(state.to_string()),
@@ -215,7 +215,7 @@ fn a_version_that_cannot_be_kept_does_not_run_and_is_tried_again_by_command() {
     let in_the_way = kept(&daemon, "guest").join(hash(&second));
     fs::create_dir_all(in_the_way.join("x")).expect("is ours");
     replace_in_vain(&daemon, &second, NOT_KEPT);
-    assert_eq!((mark(&broker).as_str(), &handler(&daemon, "guest")["file"]["state"]), (FIRST, &json!("not-kept")));
+    assert_eq!((mark(&broker).as_str(), &handler(&daemon, "guest")["file"]["state"]), (ORIGINAL, &json!("not-kept")));
     let said = daemon.refused(&["handlers", "reload", "guest"]);
     assert!(said.contains("cannot be kept for a restart: "), "{said}");
     assert_eq!(reloads(&daemon.metrics(), "failed"), 2.0);
@@ -225,12 +225,12 @@ fn a_version_that_cannot_be_kept_does_not_run_and_is_tried_again_by_command() {
     let plugin = daemon.home().path().join("plugins").join(PLUGIN);
     fs::remove_file(&plugin).expect("is there");
     daemon.restart();
-    assert_eq!(mark(&broker), FIRST);
+    assert_eq!(mark(&broker), ORIGINAL);
 
     daemon.home().put_plugin(PLUGIN, &second);
     daemon.wait_event(NOT_KEPT, &[("handler", "guest")]);
     fs::remove_dir_all(&in_the_way).expect("is ours");
-    let (new, old) = (version(&second), version(&guest(FIRST)));
+    let (new, old) = (version(&second), version(&guest(ORIGINAL)));
     let said = daemon.done(&["handlers", "reload", "guest"]);
     assert_eq!(said, format!("handler guest runs version {new} in place of {old}\n"));
     assert_eq!(mark(&broker), "second");
@@ -247,7 +247,7 @@ fn a_version_that_cannot_be_kept_does_not_run_and_is_tried_again_by_command() {
 fn handlers_of_one_file_change_together_as_far_as_they_can() {
     let broker = Mosquitto::start();
     let config = config(broker.port(), Protocol::V5, "")
-        .guest("other", "plant", &format!("{MARKED}, ms = 1"), "")
+        .guest("other", "plant", &format!("{NAMED}, ms = 1"), "")
         .guest("echo", "plant", "mode = \"echo\"", "");
     let daemon = Daemon::start(&config);
     replace(&daemon, "second");
@@ -255,7 +255,7 @@ fn handlers_of_one_file_change_together_as_far_as_they_can() {
     for name in ["other", "echo"] {
         daemon.wait_event(RUNS, &[("handler", name), ("version", &second)]);
     }
-    // Only the mode `marked` looks at the mark.
+    // Only the configuration of the others asks the version not to start.
     let refuse = guest("refuse");
     replace_in_vain(&daemon, &refuse, REFUSED);
     daemon.wait_event(REFUSED, &[("handler", "other")]);
@@ -278,7 +278,7 @@ fn a_version_without_an_export_that_is_needed_is_refused() {
     let reason = replace_in_vain(&daemon, &celsius, REFUSED);
     let told = "the schedule often runs the handler guest, whose plugin does not export on-schedule; ";
     assert!(reason.starts_with(told), "{reason}");
-    assert_eq!(mark(&broker), FIRST);
+    assert_eq!(mark(&broker), ORIGINAL);
 }
 
 #[test]

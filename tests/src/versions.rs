@@ -1,4 +1,4 @@
-//! Versions of the test guest, which differ in the mark that its mode `marked` tells.
+//! Versions of the test guest, which differ in the name that its mode `version` tells.
 
 use std::fs;
 use std::io::Write as _;
@@ -6,24 +6,25 @@ use std::process::{Command, Stdio};
 
 use crate::daemon::built_plugin;
 
-/// What stands in the built guest: the mark of its first version.
-pub const FIRST: &str = "tidegate-mark-00";
+/// The name of the built guest.
+pub const ORIGINAL: &str = "original";
 
-/// The inside of `config` that has the guest tell its version, behind what it echoes.
-pub const MARKED: &str = "mode = \"marked\"";
+/// The inside of `config` that has the guest tell its name, behind what it echoes. One that is named `refuse` does not start, and one that
+/// is named `trap` panics in its calls.
+pub const NAMED: &str = "mode = \"version\", refuses-in = \"refuse\", panics-in = \"trap\"";
 
-/// The guest with this mark, of at most 16 bytes. One that begins with `refuse` does not start, one that begins with `trap` panics in its
-/// calls.
+/// The guest with this name, of at most 10 bytes.
 ///
 /// # Panics
-/// The mark is too long, or the guest is not built.
-pub fn guest(mark: &str) -> Vec<u8> {
+/// The name is too long, or the guest is not built.
+pub fn guest(name: &str) -> Vec<u8> {
     let file = built_plugin("misbehave.wasm");
     let mut bytes = fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    let is_place = |place: &usize| bytes[*place..].starts_with(FIRST.as_bytes());
+    let (built, named) = [ORIGINAL, name].map(|name| format!("guest-version:{name:<10}")).into();
+    let is_place = |place: &usize| bytes[*place..].starts_with(built.as_bytes());
     let places: Vec<usize> = (0..bytes.len()).filter(is_place).collect();
-    let [place] = places[..] else { panic!("the mark stands in {} at {places:?}", file.display()) };
-    bytes[place..place + FIRST.len()].copy_from_slice(format!("{mark:<16}").as_bytes());
+    let [place] = places[..] else { panic!("the name stands in {} at {places:?}", file.display()) };
+    bytes[place..place + built.len()].copy_from_slice(named.as_bytes());
     bytes
 }
 

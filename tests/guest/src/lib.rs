@@ -12,13 +12,6 @@ use tidegate_sdk::{
     Message, OrFail, Outgoing, Qos, Result, Run, Trigger, clock, config, error, info, kv, publish, reject, retry,
 };
 
-/// Sets versions of this guest apart: a scenario writes something else over it in the built file, of the same length with spaces.
-static MARK: [u8; 16] = *b"tidegate-mark-00";
-
-fn mark() -> &'static str {
-    std::str::from_utf8(std::hint::black_box(&MARK)).unwrap_or_default().trim_end()
-}
-
 /// `[handlers.NAME.config]`.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -29,7 +22,7 @@ struct Config {
     trigger: Option<String>,
     /// It goes wrong only in the first so many attempts at a message, which is then echoed; or in the first so many runs.
     attempts: Option<u32>,
-    /// `slow`, `hold`, `interval`, `count` and `marked`: how long a call takes. `retry`: the least delay that is asked for. Milliseconds.
+    /// `slow`, `hold`, `interval` and `count`: how long a call takes. `retry`: the least delay that is asked for. Milliseconds.
     #[serde(default)]
     ms: u64,
     /// `many`: publishes of one call.
@@ -57,6 +50,19 @@ struct Config {
     /// `denied`: the call still returns ok.
     #[serde(default)]
     then_ok: bool,
+    /// In the version of this name `init` returns an error.
+    refuses_in: Option<String>,
+    /// In the version of this name it panics once it has done what it does, for the payloads that it goes wrong for.
+    panics_in: Option<String>,
+}
+
+/// Which version this is: a scenario writes another name over it in the plugin's file.
+static VERSION: [u8; 24] = *b"guest-version:original  ";
+
+fn version() -> &'static str {
+    // So that what is read is what the file has.
+    let version = std::hint::black_box(&VERSION);
+    std::str::from_utf8(version).ok().and_then(|text| text.strip_prefix("guest-version:")).map_or("", str::trim_end)
 }
 
 fn default_topic() -> String {
@@ -83,6 +89,8 @@ enum Mode {
     /// Panics or asks for a retry in some calls, after a publish that must not leave. Which ones follows from topic, payload and
     /// attempt: a message that fails now may work the next time.
     Flaky,
+    /// Publishes the payload and the version's name, apart by a space.
+    Version,
     /// Spins for `ms`, then echoes.
     Slow,
     /// Says so in the log, spins for `ms`, then echoes.
@@ -104,9 +112,6 @@ enum Mode {
     Kv,
     /// `init` reads and writes what the handler remembers, and logs what came of it; then as `kv`.
     InitKv,
-    /// Echoes the payload and, behind a space, what sets this version of the guest apart, see [`MARK`]. One that is marked `refuse` does
-    /// not start, and one that is marked `trap` panics in its calls.
-    Marked,
     /// `init` returns an error.
     InitFails,
     /// `init` publishes; the refusal is its error.
@@ -119,8 +124,10 @@ enum Mode {
 
 fn init() -> Result {
     let config: &Config = config()?;
+    if config.refuses_in.as_deref() == Some(version()) {
+        return Err(reject("this version refuses to start"));
+    }
     match config.mode {
-        Mode::Marked if mark().starts_with("refuse") => Err(reject("this version refuses to start")),
         Mode::InitFails => Err(reject("this handler refuses to start")),
         Mode::InitPublishes => Ok(publish(Outgoing::new(config.topic.clone(), "from init"))?),
         Mode::SpinInit => spin(),
@@ -143,12 +150,16 @@ fn handle(message: &Message) -> Result {
     let recovered = config.attempts.is_some_and(|attempts| message.attempt > attempts);
     let spared =
         recovered || config.trigger.as_deref().is_some_and(|trigger| !contains(&message.payload, trigger.as_bytes()));
-    if spared { echo(config, message) } else { misbehave(config, message) }
+    if spared {
+        return echo(config, message);
+    }
+    let done = misbehave(config, message);
+    assert!(config.panics_in.as_deref() != Some(version()), "asked to panic in this version");
+    done
 }
 
 fn misbehave(config: &Config, message: &Message) -> Result {
     match config.mode {
-        Mode::Marked => marked(config, message),
         Mode::Echo | Mode::InitFails | Mode::InitPublishes | Mode::SpinInit | Mode::InitTraps => echo(config, message),
         Mode::Loop => spin(),
         Mode::Trap => panic!("asked to panic"),
@@ -164,6 +175,7 @@ fn misbehave(config: &Config, message: &Message) -> Result {
             Err(if config.ms > 0 { error.after(Duration::from_millis(config.ms)) } else { error })
         }
         Mode::Flaky => flaky(config, message),
+        Mode::Version => tell_version(config, message),
         Mode::Slow => {
             spin_for(config.ms);
             echo(config, message)
@@ -202,11 +214,8 @@ fn echo(config: &Config, message: &Message) -> Result {
     Ok(())
 }
 
-fn marked(config: &Config, message: &Message) -> Result {
-    let mark = mark();
-    spin_for(config.ms);
-    assert!(!mark.starts_with("trap"), "this version is asked to panic");
-    let text = format!("{} {mark}", message.text()?);
+fn tell_version(config: &Config, message: &Message) -> Result {
+    let text = format!("{} {}", message.text()?, version());
     let mut outgoing = Outgoing::new(format!("out/{}", message.topic), text).qos(message.qos);
     outgoing.broker = config.broker.clone();
     publish(outgoing)?;

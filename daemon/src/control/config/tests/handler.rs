@@ -464,9 +464,9 @@ fn config() {
 #[test]
 fn unknown_keys() {
     handler(
-        "reload = {}",
+        "overlord = {}",
         &[&format!(
-            r#"tidegate.toml:5:1: handlers.celsius.reload: unknown key; did you mean "overload"? known here: {HANDLER_KEYS}"#
+            r#"tidegate.toml:5:1: handlers.celsius.overlord: unknown key; did you mean "overload"? known here: {HANDLER_KEYS}"#
         )],
     );
 }

@@ -39,7 +39,11 @@ async fn a_call_in_progress_ends_on_the_old_version_and_what_waits_goes_to_the_n
     until(|| queue.waiting() == 0).await;
     (2..=5).for_each(|number| world.push(&queue, "t", &number.to_string()));
     assert_eq!(swap(&view, &MARKS).await, LOOPS.hash());
-    assert_eq!((world.calls(CallResult::Deadline), queue.waiting()), (0, 4), "the call goes on, and nothing is dropped");
+    assert_eq!(
+        (world.calls(CallResult::Deadline), queue.waiting()),
+        (0, 4),
+        "the call goes on, and nothing is dropped"
+    );
     let mut delivered = Vec::new();
     until(|| {
         delivered.extend(world.delivered());

@@ -155,7 +155,7 @@ async fn a_full_outbox_says_nothing_of_the_version_on_trial() {
     let (view, queue) = (running.view(), Arc::clone(running.queue()));
     in_time(view.try_out(CHANGED.clone(), 1.0)).await.expect("starts");
     (0..64).for_each(|_| world.push(&queue, "t", "1"));
-    until(|| world.finished(Outcome::Handled) == 0 && counted(&view) == (64, 0)).await;
+    until(|| counted(&view) == (64, 0)).await;
     world.push(&queue, "t", "2");
     until(|| queue.retrying() == 1).await;
     assert_eq!((counted(&view), world.calls(CallResult::Retry), world.calls(CallResult::Ok)), ((64, 0), 1, 64));
@@ -234,12 +234,13 @@ async fn no_message_is_lost_doubled_or_overtaken_by_trials() {
         }
         // Acted on while calls go on.
         match view.trial().map(|trial| trial.verdict) {
-            Some(Verdict::Promote) => promoted += usize::from(view.promote().is_some()),
-            Some(Verdict::RollBack) => view.end_trial(),
+            // What fails now and then would be no good as the version that runs.
+            Some(Verdict::Promote) if plugin.hash() == ECHO.hash() => promoted += usize::from(view.promote().is_some()),
+            Some(Verdict::Promote | Verdict::RollBack) => view.end_trial(),
             Some(Verdict::Continue) | None => {}
         }
     }
-    // However fast the calls were, one has passed by the end of them.
+    // However slow the calls were, one version passes.
     in_time(view.try_out(ECHO.clone(), 1.0)).await.expect("starts");
     for _ in 0..MESSAGES {
         world.push(running.queue(), &format!("t/{}", number % TOPICS), &format!("{} {number}", number % TOPICS));
