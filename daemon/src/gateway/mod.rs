@@ -76,6 +76,9 @@ pub enum GatewayError {
     /// The thread that compiles plugins does not start.
     #[error("the thread that compiles plugins does not start")]
     Compiler(#[source] io::Error),
+    /// The thread that watches plugins does not start.
+    #[error("the thread that watches plugins-dir does not start")]
+    Watch(#[source] io::Error),
     /// A plugin does not load.
     #[error("handlers.{handler}.plugin = {}", .plugin.display())]
     Load {
@@ -220,6 +223,7 @@ impl Gateway {
         let retries_task = AbortOnDropHandle::new(tokio::spawn(again.run(batches)));
         let (reloads, commands) = mpsc::channel(live::WAITING_RELOADS);
         let plugins = Plugins::new(running.clone(), requests.clone(), shared.archive.clone(), shared.compiler.clone());
+        let plugins = plugins.map_err(GatewayError::Watch)?;
         let plugins = AbortOnDropHandle::new(tokio::spawn(plugins.run(commands, stopping.clone())));
         let live = Live::new(
             running,

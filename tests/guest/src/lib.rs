@@ -50,6 +50,8 @@ struct Config {
     /// `denied`: the call still returns ok.
     #[serde(default)]
     then_ok: bool,
+    /// In the version of this name `init` returns an error.
+    refuses_in: Option<String>,
     /// In the version of this name it panics once it has done what it does, for the payloads that it goes wrong for.
     panics_in: Option<String>,
 }
@@ -122,6 +124,9 @@ enum Mode {
 
 fn init() -> Result {
     let config: &Config = config()?;
+    if config.refuses_in.as_deref() == Some(version()) {
+        return Err(reject("this version refuses to start"));
+    }
     match config.mode {
         Mode::InitFails => Err(reject("this handler refuses to start")),
         Mode::InitPublishes => Ok(publish(Outgoing::new(config.topic.clone(), "from init"))?),
