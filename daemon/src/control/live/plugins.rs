@@ -146,10 +146,9 @@ impl Plugins {
                 self.look(&settled.path, Whom::Those(settled)).await;
             }
             Seen::Gone(path) => {
-                let views =
-                    self.running.borrow().handlers.iter().filter(|view| view.handler().plugin == *path).cloned();
-                let views: Vec<HandlerView> = views.collect();
-                views.iter().for_each(|view| drop(self.missing(view)));
+                let running = Arc::clone(&self.running.borrow());
+                let views = running.handlers.iter().filter(|view| view.handler().plugin == *path);
+                views.for_each(|view| drop(self.missing(view)));
             }
         }
     }
@@ -239,7 +238,13 @@ impl Plugins {
     }
 
     /// Has handlers run a version.
-    async fn have_run(&self, path: &Path, file: Arc<PluginFile>, wanting: Vec<HandlerView>) -> Vec<(Arc<str>, Looked)> {
+    async fn have_run(
+        &mut self,
+        path: &Path,
+        file: Arc<PluginFile>,
+        wanting: Vec<HandlerView>,
+        whom: Whom<'_>,
+    ) -> Vec<(Arc<str>, Looked)> {
         let version = file.hash();
         // Another handler may run it already.
         let runs =
