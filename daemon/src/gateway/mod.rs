@@ -222,7 +222,12 @@ impl Gateway {
         );
         let retries_task = AbortOnDropHandle::new(tokio::spawn(again.run(batches)));
         let (reloads, commands) = mpsc::channel(live::WAITING_RELOADS);
-        let plugins = Plugins::new(running.clone(), requests.clone(), shared.archive.clone(), shared.compiler.clone());
+        let plugins = Plugins::new(
+            running.clone(),
+            (requests.clone(), shared.verdicts.clone()),
+            shared.archive.clone(),
+            shared.compiler.clone(),
+        );
         let plugins = plugins.map_err(GatewayError::Watch)?;
         let plugins = AbortOnDropHandle::new(tokio::spawn(plugins.run(commands, stopping.clone())));
         let live = Live::new(

@@ -23,7 +23,7 @@ mod versions;
 pub mod wasm;
 
 pub use self::call::{Call, CallError, CallResult, Run, StartError, Trigger};
-pub use self::running::{HandlerError, HandlerParts, HandlerView, ReadyHandler, RunningHandler};
+pub use self::running::{HandlerError, HandlerParts, HandlerView, NewVersion, ReadyHandler, RunningHandler};
 pub use self::trial::{TrialStanding, Verdicts};
 pub use self::version_error::VersionError;
 use crate::message::{BrokerId, Outgoing};
