@@ -3,7 +3,7 @@
 //! `call.rs` has the vocabulary of calls, `plugin/` what is called. `running.rs` makes, replaces and ends a handler; `versions.rs` swaps
 //! what it runs, `trial.rs` has one on trial, and `canary.rs` judges it; `archive/` keeps what runs for a restart; `instance.rs` has its
 //! runners, which call the instance of a job's shard, `reruns.rs` the calls that others overtook; `host/` decides what a plugin may do,
-//! `wasm/` is the only place that knows wasmtime. Fed by `path/dispatch`; feeds `path/outbox`.
+//! `wasm/` is the only place that knows wasmtime, `native/` the only one that loads libraries. Fed by `path/dispatch`; feeds `path/outbox`.
 
 pub mod archive;
 mod call;
@@ -11,6 +11,7 @@ pub mod canary;
 pub mod host;
 mod instance;
 mod instances;
+pub mod native;
 pub mod needs;
 mod parking;
 pub mod plugin;
