@@ -26,7 +26,7 @@ use crate::control::admin::api::Api;
 use crate::control::admin::{Admin, AdminError, Pages};
 use crate::control::config::Loaded;
 use crate::control::config::model::Config;
-use crate::control::live::{self, Live, Retries};
+use crate::control::live::{self, Live, Reloads, Retries};
 use crate::path::dead_letter::Places;
 use crate::path::handler::StartError;
 use crate::path::handler::needs::NotExported;
@@ -105,6 +105,7 @@ pub struct Gateway {
     config: Arc<Config>,
     admin: Option<SocketAddr>,
     tap: Tap,
+    live: Live,
     router: Arc<Router>,
     /// `shutdown-grace`, as it is now.
     grace: Arc<watch::Sender<Duration>>,
@@ -208,18 +209,21 @@ impl Gateway {
             stopping.clone(),
         );
         let retries_task = AbortOnDropHandle::new(tokio::spawn(again.run(batches)));
+        let reloads = Arc::new(Reloads::new(shared.metrics.config()));
         let live = Live::new(
             running,
             requests,
             Arc::clone(&shared.outboxes),
             (kept, retries),
-            (Arc::clone(&shared.schedules), shared.store.clone()),
+            (Arc::clone(&shared.schedules), shared.store.clone(), Arc::clone(&reloads)),
             stopping.clone(),
         );
         let address = admin.address();
         let watched = live.clone();
         let obstacles = Box::new(move || watched.obstacles());
-        let pages = Pages { metrics: Arc::clone(&shared.metrics), obstacles };
+        let watched = live.clone();
+        let remarks = Box::new(move || watched.remarks());
+        let pages = Pages { metrics: Arc::clone(&shared.metrics), obstacles, remarks };
         let api = Api::new(Arc::new(live.clone()), received, tracer, shared.names.clone(), stop_admin.clone());
         let admin_task = tokio::spawn(admin.serve(pages, api, stop_admin.clone()));
         Ok(Gateway {
@@ -228,7 +232,8 @@ impl Gateway {
             router: shared.router,
             grace: shared.grace,
             progress,
-            changes: tokio::spawn(live::run(stages, queue, sender, stop_changes.clone())),
+            changes: tokio::spawn(live::run(stages, queue, sender, reloads, stop_changes.clone())),
+            live,
             stop_changes,
             hurry: shared.hurry,
             admin_task,
@@ -248,6 +253,11 @@ impl Gateway {
     /// The address of `/metrics`, `/healthz` and `/readyz`.
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// What runs, for those who look at it and steer it.
+    pub fn live(&self) -> &Live {
+        &self.live
     }
 
     /// What flows through, live.

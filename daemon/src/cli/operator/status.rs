@@ -9,7 +9,9 @@ use super::{Asking, schedules, show};
 use crate::cli::client::{Client, Failure, Request};
 use crate::cli::console::Console;
 use crate::cli::table::{Look, NONE, or_none, pairs, table};
-use crate::control::admin::resource::{self, BrokerSummary, HandlerSummary, Kept, Messages, ScheduleSummary};
+use crate::control::admin::resource::{
+    self, BrokerSummary, HandlerSummary, Kept, LastReload, Messages, ScheduleSummary,
+};
 
 /// The arguments of `status`.
 #[derive(Args)]
@@ -38,6 +40,7 @@ fn told(look: Look, status: resource::Status) -> String {
     let parked = some(status.parked).map(|parked| parked + &orphans(&status.parked_orphans));
     let kept = [("dead letters", some(status.dead_letters)), ("parked", parked)];
     let kept = kept.into_iter().filter_map(|(name, kept)| Some((name, kept?)));
+    let failed = status.last_reload.as_ref().and_then(LastReload::failure);
     let head = [
         ("tidegate", format!("{}, for {uptime}, since {}", status.version, status.started)),
         ("configuration", status.config),
@@ -45,7 +48,8 @@ fn told(look: Look, status: resource::Status) -> String {
         ("ready", ready),
         ("messages", messages(&status.messages)),
     ];
-    let mut text = pairs(head.into_iter().chain(kept));
+    let failed = failed.map(|failure| ("reload", failure));
+    let mut text = pairs(head.into_iter().chain(failed).chain(kept));
     if !status.brokers.is_empty() {
         // Writing to a string cannot fail.
         let _ = write!(text, "\n\n{}", brokers(look, status.brokers));
@@ -137,7 +141,7 @@ mod tests {
         check_request("status", b"", "GET /api/v1/status", Value::Null);
         let status = json!({
             "version": "0.1.0", "started": "2026-01-02T03:04:05Z", "uptime": 3661.5, "config": "/etc/t.toml",
-            "state-dir": "/var/lib/t", "ready": false, "obstacles": ["broker b is not connected", "x"],
+            "state-dir": "/var/lib/t", "ready": false, "obstacles": ["broker b is not connected", "x"], "last-reload": null,
             "messages": {"received": 12, "finished": {"handled": 9, "filtered": 1}, "in-progress": 2, "published": 7},
             "dead-letters": {"messages": 2, "bytes": 30}, "parked": {"messages": 5, "bytes": 50},
             "parked-orphans": {}, "brokers": [
@@ -186,5 +190,11 @@ stats     2026-01-02T03:05:05Z  3     1         0        trap: unreachable
         orphaned["parked-orphans"] = json!({"old": {"messages": 3, "bytes": 30}, "other": {"messages": 1, "bytes": 9}});
         let output = output.replace("5, 50 bytes\n", "5, 50 bytes (3 for old, 1 for other, not configured any more)\n");
         check_shown("status", &orphaned, &output);
+        let mut failed = orphaned;
+        failed["last-reload"] = json!({"time": "2026-01-02T03:04:07.000Z", "successful": false, "trigger": "SIGHUP",
+            "error": "the configuration has 2 problems", "problems": ["t.toml:1:1: x: unknown key", "t.toml:2:1: y"]});
+        let told = "reload         the last reload of the configuration failed at 2026-01-02T03:04:07.000Z (SIGHUP) and has changed \
+            nothing: the configuration has 2 problems: t.toml:1:1: x: unknown key\ndead letters   2";
+        check_shown("status", &failed, &output.replace("dead letters   2", told));
     }
 }

@@ -72,11 +72,6 @@ impl Difference {
         }
         Difference { brokers, handlers, schedules, subscriptions, routes }
     }
-
-    /// Nothing changes.
-    pub fn is_empty(&self) -> bool {
-        *self == Difference::default()
-    }
 }
 
 /// The objects of one configuration with their definitions.
@@ -96,9 +91,8 @@ impl<'a> Side<'a> {
         let subscriptions =
             config.subscriptions.iter().zip(origins.subscriptions.iter().map(|origin| origin.definition.clone()));
         let handlers = config.handlers.iter().zip(&origins.handlers);
-        let handlers = handlers.map(|(handler, origin)| {
-            (&handler.name, (origin.object.definition.clone(), &*handler.plugin))
-        });
+        let handlers =
+            handlers.map(|(handler, origin)| (&handler.name, (origin.object.definition.clone(), &*handler.plugin)));
         let schedules = config.schedules.iter().map(|schedule| &schedule.name);
         let schedules = schedules.zip(origins.schedules.iter().map(|origin| origin.definition.clone()));
         Side {

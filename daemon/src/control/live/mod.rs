@@ -3,9 +3,10 @@
 //! Owns: the running configuration, and the one task that changes it, a change at a time (`change.rs`); what is done with what
 //! runs, without changing the configuration, is in `operate.rs`. Fed by the admin plane; feeds the gateway's stages. A change is
 //! made whole or not at all: it is validated as part of the whole configuration (`edit.rs`), prepared, written to
-//! STATE-DIR/runtime.toml, and only then made.
+//! STATE-DIR/runtime.toml, and only then made. A reload (`reload.rs`) is made likewise, of what the files say.
 
 mod change;
+mod difference;
 mod edit;
 mod health;
 mod kept;
@@ -14,6 +15,7 @@ mod operate;
 mod outbox;
 mod park;
 mod refusal;
+mod reload;
 mod retry;
 mod schedules;
 mod state;
@@ -33,6 +35,7 @@ pub use self::health::Obstacle;
 pub use self::kept::{LetterPage, Letters};
 pub use self::operate::outgoing;
 pub use self::refusal::{Refusal, RefusalKind};
+pub use self::reload::{Reloads, Trigger};
 pub use self::retry::{Batch, Retries};
 pub use self::state::{KvPage, KvSet};
 use crate::control::config::Loaded;
@@ -105,6 +108,7 @@ pub struct Live {
     retries: mpsc::Sender<Batch>,
     schedules: Arc<Schedules>,
     store: Store,
+    reloads: Arc<Reloads>,
     /// When the daemon started, for people and for durations.
     started: (SystemTime, Instant),
     /// Cancelled when a stop begins.
@@ -118,16 +122,21 @@ impl Live {
         changes: mpsc::Sender<Request>,
         outboxes: Arc<Outboxes>,
         (kept, retries): (Kept, mpsc::Sender<Batch>),
-        (schedules, store): (Arc<Schedules>, Store),
+        (schedules, store, reloads): (Arc<Schedules>, Store, Arc<Reloads>),
         stopping: CancellationToken,
     ) -> Live {
         let started = (SystemTime::now(), Instant::now());
-        Live { running, changes, outboxes, kept, retries, schedules, store, started, stopping }
+        Live { running, changes, outboxes, kept, retries, schedules, store, reloads, started, stopping }
     }
 
     /// What runs now.
     pub fn running(&self) -> Arc<Running> {
         Arc::clone(&self.running.borrow())
+    }
+
+    /// What runs, as it changes.
+    pub fn watch(&self) -> watch::Receiver<Arc<Running>> {
+        self.running.clone()
     }
 
     /// What waits to be published to a broker: messages, bytes.

@@ -111,7 +111,8 @@ pub(super) struct Failed<'a> {
 /// Whether a message is a dead letter by what it carries: on any topic, also on one that no handler has for its dead letters any
 /// more.
 pub(super) fn is_marked(message: &Message) -> bool {
-    let marked = message.properties.as_ref().is_some_and(|properties| properties.user.iter().any(|(key, _)| key == MARK));
+    let marked =
+        message.properties.as_ref().is_some_and(|properties| properties.user.iter().any(|(key, _)| key == MARK));
     marked || is_envelope(&message.payload)
 }
 
