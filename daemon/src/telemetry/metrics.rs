@@ -50,6 +50,7 @@ pub struct Metrics {
     handler_retrying: IntGaugeVec,
     handler_instances: IntGaugeVec,
     handler_conflicts: IntCounterVec,
+    handler_reloads: IntCounterVec,
     kv_keys: IntGaugeVec,
     kv_bytes: IntGaugeVec,
     handler_paused: IntGaugeVec,
@@ -156,6 +157,11 @@ impl Metrics {
                 "handler_conflicts_total",
                 "Calls that are run again because another call changed what they read.",
                 &["handler"],
+            )?,
+            handler_reloads: families.counter(
+                "handler_reloads_total",
+                "New versions of the handler's plugin by result.",
+                &["handler", "result"],
             )?,
             kv_keys: families.gauge("kv_keys", "Keys that the handler remembers.", &["handler"])?,
             kv_bytes: families.gauge("kv_bytes", "Bytes that count towards the handler's allow.kv.", &["handler"])?,
@@ -320,6 +326,7 @@ impl Metrics {
             retrying: self.handler_retrying.with_label_values(&[name]),
             instances: self.handler_instances.with_label_values(&[name]),
             conflicts: self.handler_conflicts.with_label_values(&[name]),
+            reloads: ReloadResult::ALL.map(|result| self.handler_reloads.with_label_values(&[name, result.label()])),
             paused: self.handler_paused.with_label_values(&[name]),
             quarantined: self.handler_quarantined.with_label_values(&[name]),
             parked_messages: self.handler_parked_messages.with_label_values(&[name]),
@@ -378,6 +385,7 @@ impl Metrics {
     /// Removes the children of a handler, once its runners have ended.
     pub fn forget_handler(&self, name: &str) {
         CallResult::ALL.iter().for_each(|result| forget(&self.handler_calls, &[name, result.label()]));
+        ReloadResult::ALL.iter().for_each(|result| forget(&self.handler_reloads, &[name, result.label()]));
         Reason::ALL.iter().for_each(|reason| forget(&self.dead_letters, &[name, reason.label()]));
         forget(&self.dead_letters_dropped, &[name]);
         for family in [&self.handler_duration, &self.end_to_end] {
@@ -689,6 +697,35 @@ pub struct BrokerCounts {
     pub in_progress: u64,
 }
 
+/// What came of a version that a handler was to run, as the metric label `result` tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadResult {
+    /// It runs.
+    Ok,
+    /// It does not load, start or export what it is called for.
+    Refused,
+    /// It failed on trial.
+    RolledBack,
+    /// It could not be kept for a restart, and does not run for that.
+    Failed,
+}
+
+impl ReloadResult {
+    /// All results, in the order of their declaration.
+    pub const ALL: [ReloadResult; 4] =
+        [ReloadResult::Ok, ReloadResult::Refused, ReloadResult::RolledBack, ReloadResult::Failed];
+
+    /// The value of the metric label `result`.
+    pub fn label(self) -> &'static str {
+        match self {
+            ReloadResult::Ok => "ok",
+            ReloadResult::Refused => "refused",
+            ReloadResult::RolledBack => "rolled_back",
+            ReloadResult::Failed => "failed",
+        }
+    }
+}
+
 /// What is counted for one handler. Written by its queue and its instances' tasks.
 pub struct HandlerMeters {
     /// By [`CallResult`].
@@ -707,6 +744,8 @@ pub struct HandlerMeters {
     pub instances: IntGauge,
     /// Calls that are run again at once, because another changed what they read.
     pub conflicts: IntCounter,
+    /// By [`ReloadResult`].
+    reloads: [IntCounter; ReloadResult::ALL.len()],
     paused: IntGauge,
     quarantined: IntGauge,
     parked_messages: IntGauge,
@@ -722,6 +761,11 @@ impl HandlerMeters {
     /// Counts a call.
     pub fn call(&self, result: CallResult) {
         self.calls[result as usize].inc();
+    }
+
+    /// Counts a version that the handler was to run.
+    pub fn reload(&self, result: ReloadResult) {
+        self.reloads[result as usize].inc();
     }
 
     /// Whether the handler is paused by command, and whether it is quarantined.

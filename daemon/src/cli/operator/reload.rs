@@ -35,8 +35,8 @@ impl Reload {
     }
 }
 
-fn told(look: Look, reload: &resource::Reload) -> String {
-    let resource::Reload { dry_run, settings, brokers, subscriptions, handlers, schedules, .. } = reload;
+fn told(look: Look, reload: &resource::ReloadReport) -> String {
+    let resource::ReloadReport { dry_run, settings, brokers, subscriptions, handlers, schedules, .. } = reload;
     let setting = |key: &String| ["setting".to_owned(), key.clone(), "changed".to_owned(), NONE.to_owned()];
     let mut rows: Vec<[String; 4]> = settings.iter().map(setting).collect();
     let objects =
@@ -70,7 +70,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::super::testing::{check_request, check_shown, run_against};
-    use super::*;
     use crate::cli::client::testing::Scripted;
 
     fn answer(dry_run: bool) -> Value {

@@ -4,7 +4,9 @@ use serde_json::Value;
 
 use crate::cli::client::Failure;
 use crate::cli::table::{NONE, pairs};
-use crate::control::admin::resource::{BrokerState, CallFailure, HandlerState, Kept, Origin, Source};
+use crate::control::admin::resource::{
+    BrokerState, CallFailure, HandlerState, Kept, Origin, PluginFile, PluginFileState, Source,
+};
 
 /// Characters of a plugin's hash that tell it from others.
 const SHORT_HASH: usize = 12;
@@ -39,6 +41,18 @@ pub fn connected(state: BrokerState, reason: Option<&str>, retry_in: Option<f64>
 /// Enough of a plugin's hash.
 pub fn version(hash: &str) -> String {
     if hash.is_empty() { NONE.to_owned() } else { hash.chars().take(SHORT_HASH).collect() }
+}
+
+/// The version that a handler runs, and what its plugin's file holds where that is something else.
+pub fn version_of(hash: &str, file: &PluginFile) -> String {
+    let other = file.version.as_deref().map(|other| format!(" {}", version(other))).unwrap_or_default();
+    let file = match file.state {
+        PluginFileState::Runs => return version(hash),
+        PluginFileState::Missing => "file missing".to_owned(),
+        PluginFileState::Refused => format!("file{other} refused"),
+        PluginFileState::NotKept => format!("file{other} not kept"),
+    };
+    format!("{} ({file})", version(hash))
 }
 
 /// A handler's last failed call.

@@ -343,6 +343,30 @@ impl<'a> Value<'a> {
         None
     }
 
+    /// A number, with or without a fraction, that is `inside`. `bounds` tells what it must be, `example` one that is.
+    pub(super) fn number(&self, inside: impl Fn(f64) -> bool, bounds: &str, example: &str) -> Option<f64> {
+        let number = match self.value.get_ref() {
+            DeValue::Float(number) => number.as_str().parse::<f64>().ok(),
+            DeValue::Integer(number) => {
+                i64::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number as f64)
+            }
+            _ => {
+                let meant =
+                    self.as_written().and_then(|text| text.trim().parse().ok()).filter(|number| inside(*number));
+                self.wrong_type(
+                    "a number",
+                    meant.map_or_else(|| format!("use {example}"), |number| format!("use {number}")),
+                );
+                return None;
+            }
+        };
+        let number = number.filter(|number| inside(*number));
+        if number.is_none() {
+            self.error(bounds, format!("use {example}"));
+        }
+        number
+    }
+
     /// `true` or `false`.
     pub(super) fn boolean(&self) -> Option<bool> {
         let value = self.value.get_ref().as_bool();

@@ -9,11 +9,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::edit::refused;
+use super::install::{self, Install};
 use super::reload::{Asked, Reloads, reload};
 use super::warnings::new_with;
 use super::{Edit, Live, Refusal, RefusalKind, Running, WAITING_CHANGES};
 use crate::causes::with_causes;
-use crate::control::admin::resource::Reload;
+use crate::control::admin::resource::ReloadReport;
 use crate::control::config::runtime::Section;
 use crate::durable;
 use crate::gateway::{GatewayError, Stages};
@@ -29,7 +30,9 @@ pub enum Request {
     /// By command.
     Edit(Edit, Answer<Changed>),
     /// The files of the configuration are read again.
-    Reload(Asked, Answer<Reload>),
+    Reload(Asked, Answer<ReloadReport>),
+    /// Of what handlers run.
+    Install(Install),
 }
 
 /// A change that was made.
@@ -70,7 +73,8 @@ impl Live {
     }
 }
 
-fn stopping() -> Refusal {
+/// There is nobody left to do it.
+pub(super) fn stopping() -> Refusal {
     Refusal::new(RefusalKind::Stopping, "the daemon is stopping", "start it again")
 }
 
@@ -99,6 +103,10 @@ pub async fn run(
                 let result = reload(&mut stages, asked, &reloads).await;
                 shown(&stages, &running);
                 let _ = answer.send(result);
+            }
+            Some(Request::Install(install)) => {
+                let results = install::install(&stages, &install, &stop).await;
+                let _ = install.answer.send(results);
             }
             None => {
                 stop.cancelled().await;

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::control::admin::resource::{ChangeKind, ObjectChange, Reload};
+use crate::control::admin::resource::{ChangeKind, ObjectChange, ReloadReport};
 use crate::control::config::diff::{BrokerChange, Change, Difference, adjusts};
 use crate::control::config::model::Subscription;
 use crate::control::config::settings;
@@ -16,7 +16,7 @@ use crate::control::config::{Definition, Loaded};
 const FILES: [&str; 4] = ["password-file", "tls.ca", "tls.certificate", "tls.key"];
 
 /// What the difference consists of.
-pub(super) fn told(old: &Loaded, new: &Loaded, difference: &Difference) -> Reload {
+pub(super) fn told(old: &Loaded, new: &Loaded, difference: &Difference) -> ReloadReport {
     let settings = settings::changed(&old.config, &new.config).into_iter();
     let subscriptions = difference.subscriptions.iter().map(|(name, change)| {
         let find = |loaded: &Loaded| {
@@ -44,7 +44,7 @@ pub(super) fn told(old: &Loaded, new: &Loaded, difference: &Difference) -> Reloa
         }
         object(name, *change, keys)
     });
-    Reload {
+    ReloadReport {
         dry_run: false,
         settings: settings.map(|changed| changed.key.to_owned()).collect(),
         brokers: difference.brokers.iter().map(|(name, change)| broker(name, *change, old, new)).collect(),
@@ -56,8 +56,8 @@ pub(super) fn told(old: &Loaded, new: &Loaded, difference: &Difference) -> Reloa
 }
 
 /// Whether nothing changes.
-pub(super) fn is_nothing(told: &Reload) -> bool {
-    let Reload { dry_run: _, settings, brokers, subscriptions, handlers, schedules, warnings: _ } = told;
+pub(super) fn is_nothing(told: &ReloadReport) -> bool {
+    let ReloadReport { dry_run: _, settings, brokers, subscriptions, handlers, schedules, warnings: _ } = told;
     let objects = [brokers, subscriptions, handlers, schedules];
     settings.is_empty() && objects.into_iter().all(Vec::is_empty)
 }

@@ -32,6 +32,12 @@ impl Live {
             .collect()
     }
 
+    /// What an operator should know, and what keeps the gateway from nothing: a sentence each.
+    pub fn details(&self) -> Vec<String> {
+        let failed = self.last_reload().and_then(|last| last.failure());
+        failed.into_iter().chain(self.running().of_plugins()).collect()
+    }
+
     fn of_broker(&self, broker: &RunningBroker) -> Vec<Obstacle> {
         let status = broker.session.status();
         let status = status.borrow();

@@ -1,7 +1,7 @@
 //! The gateway as an operator sees and changes it while it runs.
 //!
 //! Owns: the running configuration, and the one task that changes it, a change at a time (`change.rs`); what is done with what
-//! runs, without changing the configuration, is in `operate.rs`. Fed by the admin plane; feeds the gateway's stages. A change is
+//! runs, without changing the configuration, is in `operate.rs`, and the task that has handlers run what their plugins' files hold in `plugins.rs`. Fed by the admin plane; feeds the gateway's stages. A change is
 //! made whole or not at all: it is validated as part of the whole configuration (`edit.rs`), prepared, written to
 //! STATE-DIR/runtime.toml, and only then made. A reload (`reload.rs`) is made likewise, of what the files say.
 
@@ -9,11 +9,13 @@ mod change;
 mod difference;
 mod edit;
 mod health;
+mod install;
 mod kept;
 mod letters;
 mod operate;
 mod outbox;
 mod park;
+mod plugins;
 mod refusal;
 mod reload;
 mod retry;
@@ -34,6 +36,7 @@ pub use self::edit::{Edit, named, refused, unknown};
 pub use self::health::Obstacle;
 pub use self::kept::{LetterPage, Letters};
 pub use self::operate::outgoing;
+pub use self::plugins::{Plugins, Reload};
 pub use self::refusal::{Refusal, RefusalKind};
 pub use self::reload::{Reloads, Trigger};
 pub use self::retry::{Batch, Retries};
@@ -43,6 +46,7 @@ use crate::control::config::model::Broker;
 use crate::control::config::runtime::Section;
 use crate::path::dispatch::ParallelLimit;
 use crate::path::handler::HandlerView;
+use crate::path::handler::archive::Archive;
 use crate::path::kept::Kept;
 use crate::path::kv::Kvs;
 use crate::path::outbox::Outboxes;
@@ -58,6 +62,9 @@ pub const WAITING_CHANGES: usize = 16;
 /// Requests to have dead letters handled again that wait for the one under way; beyond, one is refused as [`RefusalKind::Busy`].
 pub const WAITING_RETRIES: usize = 16;
 
+/// Commands to reload a handler that wait for the one under way; beyond, one is refused as [`RefusalKind::Busy`].
+pub const WAITING_RELOADS: usize = 16;
+
 /// What runs at one moment. A change makes another one.
 pub struct Running {
     /// The configuration file.
@@ -72,6 +79,8 @@ pub struct Running {
     pub kvs: Arc<Kvs>,
     /// What is parked for handlers.
     pub parks: Arc<Parks>,
+    /// The versions of their plugins.
+    pub archive: Archive,
 }
 
 /// A broker with its session.
@@ -103,12 +112,13 @@ impl Running {
 pub struct Live {
     running: watch::Receiver<Arc<Running>>,
     changes: mpsc::Sender<Request>,
+    reloads: mpsc::Sender<Reload>,
     outboxes: Arc<Outboxes>,
     kept: Kept,
     retries: mpsc::Sender<Batch>,
     schedules: Arc<Schedules>,
     store: Store,
-    reloads: Arc<Reloads>,
+    configuration: Arc<Reloads>,
     /// When the daemon started, for people and for durations.
     started: (SystemTime, Instant),
     /// Cancelled when a stop begins.
@@ -116,17 +126,18 @@ pub struct Live {
 }
 
 impl Live {
-    /// A handle on what runs, until `stopping`. `changes` leads to [`run`], and what is beside the kept messages to [`Retries`].
+    /// A handle on what runs, until `stopping`. `changes` leads to [`run`], `reloads` to [`Plugins`], and what is beside the kept
+    /// messages to [`Retries`].
     pub fn new(
         running: watch::Receiver<Arc<Running>>,
-        changes: mpsc::Sender<Request>,
+        (changes, reloads): (mpsc::Sender<Request>, mpsc::Sender<Reload>),
         outboxes: Arc<Outboxes>,
         (kept, retries): (Kept, mpsc::Sender<Batch>),
-        (schedules, store, reloads): (Arc<Schedules>, Store, Arc<Reloads>),
+        (schedules, store, configuration): (Arc<Schedules>, Store, Arc<Reloads>),
         stopping: CancellationToken,
     ) -> Live {
         let started = (SystemTime::now(), Instant::now());
-        Live { running, changes, outboxes, kept, retries, schedules, store, reloads, started, stopping }
+        Live { running, changes, reloads, outboxes, kept, retries, schedules, store, configuration, started, stopping }
     }
 
     /// What runs now.

@@ -15,7 +15,7 @@ use super::difference::{self, is_nothing};
 use super::warnings::fresh;
 use super::{Live, Refusal, RefusalKind};
 use crate::causes::with_causes;
-use crate::control::admin::resource::{LastReload, Reload};
+use crate::control::admin::resource::{LastReload, ReloadReport};
 use crate::control::config::diff::{BrokerChange, Difference};
 use crate::control::config::model::Config;
 use crate::control::config::runtime::Section;
@@ -105,14 +105,14 @@ impl Live {
     ///
     /// # Errors
     /// Nothing has changed; why.
-    pub async fn reload(&self, trigger: Trigger, dry_run: bool) -> Result<Reload, Refusal> {
+    pub async fn reload_configuration(&self, trigger: Trigger, dry_run: bool) -> Result<ReloadReport, Refusal> {
         let (answer, told) = oneshot::channel();
         self.request(Request::Reload(Asked { trigger, dry_run }, answer), told).await
     }
 
-    /// As [`Live::reload`], where nobody waits for the answer: what comes of it is in the log.
+    /// As [`Live::reload_configuration`], where nobody waits for the answer: what comes of it is in the log.
     pub async fn reload_unasked(&self, trigger: Trigger) {
-        match self.reload(trigger, false).await {
+        match self.reload_configuration(trigger, false).await {
             // The task that did it, or not, has said so.
             Ok(_) => {}
             Err(refusal) if matches!(refusal.kind, RefusalKind::Busy | RefusalKind::Stopping) => {
@@ -124,17 +124,12 @@ impl Live {
 
     /// What came of the last reload; none since the start.
     pub fn last_reload(&self) -> Option<LastReload> {
-        self.reloads.last()
-    }
-
-    /// What an operator should know although the gateway does its whole job, a sentence each.
-    pub fn remarks(&self) -> Vec<String> {
-        self.last_reload().and_then(|last| last.failure()).into_iter().collect()
+        self.configuration.last()
     }
 }
 
 /// Does what was asked for. What has changed, or would.
-pub(super) async fn reload(stages: &mut Stages, asked: Asked, reloads: &Reloads) -> Result<Reload, Refusal> {
+pub(super) async fn reload(stages: &mut Stages, asked: Asked, reloads: &Reloads) -> Result<ReloadReport, Refusal> {
     let Asked { trigger, dry_run } = asked;
     let result = attempt(stages, dry_run).await;
     if dry_run {
@@ -154,7 +149,7 @@ pub(super) async fn reload(stages: &mut Stages, asked: Asked, reloads: &Reloads)
     result
 }
 
-fn say(trigger: Trigger, done: &Reload) {
+fn say(trigger: Trigger, done: &ReloadReport) {
     let trigger = trigger.word();
     for warning in &done.warnings {
         tracing::warn!(%warning, "configuration");
@@ -162,7 +157,7 @@ fn say(trigger: Trigger, done: &Reload) {
     if is_nothing(done) {
         return tracing::info!(trigger, "configuration reloaded: nothing has changed");
     }
-    let Reload { settings, brokers, subscriptions, handlers, schedules, .. } = done;
+    let ReloadReport { settings, brokers, subscriptions, handlers, schedules, .. } = done;
     tracing::info!(
         trigger,
         settings = settings.len(),
@@ -174,7 +169,7 @@ fn say(trigger: Trigger, done: &Reload) {
     );
 }
 
-async fn attempt(stages: &mut Stages, dry_run: bool) -> Result<Reload, Refusal> {
+async fn attempt(stages: &mut Stages, dry_run: bool) -> Result<ReloadReport, Refusal> {
     let old = Arc::clone(stages.loaded());
     let (file, names) = (stages.file().to_owned(), stages.names().clone());
     let candidate = blocking(move || config::load_again(&file, &names)).await?;

@@ -8,7 +8,7 @@ use utoipa::IntoParams;
 
 use super::{Api, Failed};
 use crate::control::admin::extract::Query;
-use crate::control::admin::resource::{Reload, Settings};
+use crate::control::admin::resource::{ReloadReport, Settings};
 
 /// The merged configuration: every key that is set, and where. Secrets are masked.
 #[utoipa::path(get, path = "/api/v1/config", responses((status = 200, body = Settings)))]
@@ -37,10 +37,10 @@ pub(super) struct Reloading {
 }
 
 /// Reads the configuration's files again and makes what they say, as SIGHUP does. Whatever is wrong with them, nothing changes.
-#[utoipa::path(post, path = "/api/v1/reload", params(Reloading), responses((status = 200, body = Reload)))]
-pub(super) async fn reload(
+#[utoipa::path(post, path = "/api/v1/reload", params(Reloading), responses((status = 200, body = ReloadReport)))]
+pub(super) async fn reload_configuration(
     State(api): State<Api>,
     Query(Reloading { dry_run }): Query<Reloading>,
-) -> Result<Json<Reload>, Failed> {
-    Ok(Json(api.operations().reload(dry_run).await?))
+) -> Result<Json<ReloadReport>, Failed> {
+    Ok(Json(api.operations().reload_configuration(dry_run).await?))
 }

@@ -3,7 +3,7 @@
 use super::operations::{Answer, Keys, Operations};
 use crate::control::admin::resource::{
     Broker, DeadLetterCount, DeadLetterList, Handler, KvEntry, KvList, KvTotals, OutboxView, Publication, Published,
-    Purged, Reload, Schedule, ScheduleRun, Setting, Status, Subscription, WholeDeadLetter,
+    Purged, ReloadReport, Reloaded, Schedule, ScheduleRun, Setting, Status, Subscription, WholeDeadLetter,
 };
 use crate::control::live::{Edit, KvPage, KvSet, LetterPage, Letters, Live, Refusal, RefusalKind, Trigger};
 use crate::path::router::explain::{Explanation, explain};
@@ -45,8 +45,8 @@ impl Operations for Live {
         Ok(all.collect())
     }
 
-    fn reload(&self, dry_run: bool) -> Answer<'_, Reload> {
-        Box::pin(Live::reload(self, Trigger::Command, dry_run))
+    fn reload_configuration(&self, dry_run: bool) -> Answer<'_, ReloadReport> {
+        Box::pin(Live::reload_configuration(self, Trigger::Command, dry_run))
     }
 
     fn change(&self, edit: Edit) -> Answer<'_, Vec<String>> {
@@ -81,6 +81,10 @@ impl Operations for Live {
 
     fn resume<'a>(&'a self, handler: &'a str) -> Answer<'a, ()> {
         Box::pin(Live::resume(self, handler))
+    }
+
+    fn reload<'a>(&'a self, handler: &'a str) -> Answer<'a, Reloaded> {
+        Box::pin(Live::reload(self, handler))
     }
 
     fn outboxes(&self) -> Vec<OutboxView> {

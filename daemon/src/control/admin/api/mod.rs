@@ -143,6 +143,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(handlers::get_handler, handlers::set_handler, handlers::remove_handler))
         .routes(routes!(handlers::pause_handler))
         .routes(routes!(handlers::resume_handler))
+        .routes(routes!(handlers::reload_handler))
         .routes(routes!(outbox::list_outboxes))
         .routes(routes!(outbox::purge_outbox))
         .routes(routes!(dead_letters::list_dead_letters, dead_letters::clear_dead_letters))
@@ -161,7 +162,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(messages::explain))
         .routes(routes!(config::config))
         .routes(routes!(config::export_config))
-        .routes(routes!(config::reload));
+        .routes(routes!(config::reload_configuration));
     document::complete(router.get_openapi_mut());
     router.layer(DefaultBodyLimit::max(limits::BODY_BYTES))
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::control::admin::resource::{
     Broker, DeadLetterCount, DeadLetterList, Handler, KvEntry, KvList, KvTotals, OutboxView, Publication, Published,
-    Purged, Reload, Schedule, ScheduleRun, Setting, Status, Subscription, WholeDeadLetter,
+    Purged, ReloadReport, Reloaded, Schedule, ScheduleRun, Setting, Status, Subscription, WholeDeadLetter,
 };
 use crate::control::live::{Edit, KvPage, KvSet, LetterPage, Letters, Refusal};
 use crate::path::router::explain::Explanation;
@@ -41,7 +41,7 @@ pub trait Operations: Send + Sync + 'static {
     /// There is no such broker.
     fn explain(&self, broker: Option<&str>, topic: &TopicName, facts: Facts<'_>) -> Result<Vec<Explanation>, Refusal>;
     /// Reads the configuration's files again and makes what they say, or tells what that would change.
-    fn reload(&self, dry_run: bool) -> Answer<'_, Reload>;
+    fn reload_configuration(&self, dry_run: bool) -> Answer<'_, ReloadReport>;
     /// Changes the running configuration. The warnings that are new with it.
     fn change(&self, edit: Edit) -> Answer<'_, Vec<String>>;
     /// Adds a subscription and waits for the broker's answer; with `force`, a broker that is not connected is connected for it.
@@ -60,6 +60,9 @@ pub trait Operations: Send + Sync + 'static {
     fn pause<'a>(&'a self, handler: &'a str) -> Answer<'a, ()>;
     /// Gives a handler what was kept for it, and then what comes.
     fn resume<'a>(&'a self, handler: &'a str) -> Answer<'a, ()>;
+
+    /// Has a handler run what its plugin's file holds.
+    fn reload<'a>(&'a self, handler: &'a str) -> Answer<'a, Reloaded>;
 
     /// All outboxes: those of the configured brokers in their order, then those of brokers that were removed.
     fn outboxes(&self) -> Vec<OutboxView>;

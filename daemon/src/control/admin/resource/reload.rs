@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 /// What a reload has changed, or would change. Objects by name, in the order of the new configuration, those that are removed last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
-pub struct Reload {
+pub struct ReloadReport {
     /// Nothing was changed: this is what a reload would do.
     pub dry_run: bool,
     /// Keys of the whole daemon that have other values, such as `log.level`.

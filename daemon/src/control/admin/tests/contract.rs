@@ -133,6 +133,15 @@ async fn the_configuration_is_read_again() {
 }
 
 #[tokio::test]
+async fn a_handler_is_reloaded() {
+    let plane = Plane::start().await;
+    let answer = plane.ask(request("POST", "/api/v1/handlers/celsius/reload")).await;
+    let expected = json!({ "name": "celsius", "before": "0", "version": "1" });
+    assert_eq!((answer.status, answer.json()), (200, expected));
+    assert_eq!(plane.gateway.asked(), ["reload celsius"]);
+}
+
+#[tokio::test]
 async fn what_the_gateway_refuses_is_told_with_its_remedy() {
     let plane = Plane::start().await;
     plane.gateway.memory().brokers.push("plant".into());
@@ -233,7 +242,7 @@ async fn the_document_describes_what_is_served() {
             assert!(!unknown, "{method} {path} is not served");
         }
     }
-    assert_eq!(operations, 44);
+    assert_eq!(operations, 45);
     // Every link and every reference leads somewhere.
     let links = |list: &str| document["paths"][list]["post"]["responses"]["201"]["links"].clone();
     for list in ["/api/v1/brokers", "/api/v1/subscriptions", "/api/v1/handlers"] {

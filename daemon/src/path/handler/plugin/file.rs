@@ -76,6 +76,20 @@ pub enum Kind {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PluginHash([u8; 32]);
 
+impl PluginHash {
+    /// Reads all 64 digits, as the alternate form shows them.
+    pub fn parse(text: &str) -> Option<PluginHash> {
+        let mut hash = [0; 32];
+        if text.len() != 2 * hash.len() || !text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+            return None;
+        }
+        for (byte, digits) in hash.iter_mut().zip(text.as_bytes().chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        }
+        Some(PluginHash(hash))
+    }
+}
+
 impl fmt::Display for PluginHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = if f.alternate() { self.0.len() } else { 6 };
@@ -164,5 +178,9 @@ mod tests {
         let whole: String = Sha256::digest(b"\0asm").iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(format!("{:#}", file.hash()), whole);
         assert_eq!(file.hash().to_string(), whole[..12]);
+        assert_eq!(PluginHash::parse(&whole), Some(file.hash()));
+        for text in ["", &whole[..63], &whole.to_uppercase(), &format!("{whole}0"), &whole.replace('a', "g")] {
+            assert_eq!(PluginHash::parse(text), None, "{text}");
+        }
     }
 }

@@ -3,16 +3,19 @@
 //! The one place that knows which kinds there are. Fed by the files of `plugins-dir`; feeds the handlers' runners. It deliberately
 //! knows nothing of how each kind runs.
 
+mod compiler;
 mod error;
 mod file;
 
 use std::sync::Arc;
 
+pub use self::compiler::Compiler;
 pub use self::error::LoadError;
 pub use self::file::{Kind, PluginFile, PluginHash};
 use super::Publish;
 use super::call::{Call, CallError, Run, StartError};
-use super::wasm::{self, Host, WasmEngine};
+use super::host::Host;
+use super::wasm::{self, WasmEngine};
 use crate::path::kv::Transaction;
 
 /// What a handler can be called for. At least one of both.
