@@ -27,7 +27,7 @@ use crate::control::admin::api::Api;
 use crate::control::admin::{Admin, AdminError, Pages};
 use crate::control::config::Loaded;
 use crate::control::config::model::Config;
-use crate::control::live::{self, Live, Plugins, Retries};
+use crate::control::live::{self, Live, Plugins, Reloads, Retries};
 use crate::path::dead_letter::Places;
 use crate::path::handler::archive::Archive;
 use crate::path::handler::native::Natives;
@@ -114,6 +114,7 @@ pub struct Gateway {
     config: Arc<Config>,
     admin: Option<SocketAddr>,
     tap: Tap,
+    live: Live,
     router: Arc<Router>,
     /// `shutdown-grace`, as it is now.
     grace: Arc<watch::Sender<Duration>>,
@@ -222,6 +223,7 @@ impl Gateway {
             stopping.clone(),
         );
         let retries_task = AbortOnDropHandle::new(tokio::spawn(again.run(batches)));
+        let configuration = Arc::new(Reloads::new(shared.metrics.config()));
         let (reloads, commands) = mpsc::channel(live::WAITING_RELOADS);
         let plugins = Plugins::new(
             running.clone(),
@@ -236,7 +238,7 @@ impl Gateway {
             (requests, reloads),
             Arc::clone(&shared.outboxes),
             (kept, retries),
-            (Arc::clone(&shared.schedules), shared.store.clone()),
+            (Arc::clone(&shared.schedules), shared.store.clone(), Arc::clone(&configuration)),
             stopping.clone(),
         );
         let address = admin.address();
@@ -251,7 +253,8 @@ impl Gateway {
             router: shared.router,
             grace: shared.grace,
             progress,
-            changes: tokio::spawn(live::run(stages, queue, sender, stop_changes.clone())),
+            changes: tokio::spawn(live::run(stages, queue, sender, configuration, stop_changes.clone())),
+            live,
             stop_changes,
             hurry: shared.hurry,
             admin_task,
@@ -272,6 +275,11 @@ impl Gateway {
     /// The address of `/metrics`, `/healthz` and `/readyz`.
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// What runs, for those who look at it and steer it.
+    pub fn live(&self) -> &Live {
+        &self.live
     }
 
     /// What flows through, live.

@@ -104,11 +104,6 @@ impl Sources {
         let known = self.interpolated.clone();
         assemble_knowing(known, &self.files, |_| Ok(runtime), &Environment::of_process(), names)
     }
-
-    /// The operator's files, the main one first.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(SourceFile::path)
-    }
 }
 
 /// Places in the files, for problems that show only later and for those who ask where something stands.
