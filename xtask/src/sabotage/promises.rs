@@ -44,7 +44,9 @@ pub struct Edit {
 
 const ACK: &str = "daemon/src/path/session/ack.rs";
 const ADMISSION: &str = "daemon/src/path/outbox/admission.rs";
+const ARCHIVE: &str = "daemon/src/path/handler/archive/mod.rs";
 const CALLS: &str = "daemon/src/path/handler/instance.rs";
+const CHOICE: &str = "daemon/src/path/handler/archive/choice.rs";
 const FEEDER: &str = "daemon/src/path/session/feeder.rs";
 const FILE: &str = "daemon/src/store/tables.rs";
 const GATE: &str = "daemon/src/path/dispatch/gate.rs";
@@ -66,6 +68,7 @@ const QUEUE: &str = "daemon/src/path/dispatch/queue.rs";
 const RECEIPT: &str = "daemon/src/path/receipt.rs";
 const RING: &str = "daemon/src/path/session/ring.rs";
 const ROUTER: &str = "daemon/src/path/router/mod.rs";
+const RUNNING: &str = "daemon/src/path/handler/running.rs";
 
 /// What a row of the fault bench says of outputs that do not come.
 const LOST: &str = "lost:|stands still before";
@@ -714,6 +717,47 @@ pub const PROMISES: &[Promise] = &[
         rows: &[Row {
             test: "park_pause::what_comes_for_a_paused_handler_is_acknowledged_and_comes_back_in_order_before_what_is_new::on_5",
             red: "came before",
+        }],
+    },
+    Promise {
+        name: "restart-with-a-refused-version",
+        sentence: "a version that was refused leaves the one that ran, also after a restart",
+        edits: &[Edit {
+            file: CHOICE,
+            old: "if tried || record.refused(file).is_some() => &[Source::Copy, Source::File],",
+            new: "if tried || record.refused(file).is_some() => &[Source::File],",
+        }],
+        rows: &[Row {
+            test: "reload_plugin::a_version_that_is_refused_leaves_the_old_one_also_after_a_kill",
+            red: "the daemon ended at start",
+        }],
+    },
+    Promise {
+        name: "record-before-copy",
+        sentence: "the record of a handler's versions names only what is on the disk",
+        edits: &[Edit {
+            file: ARCHIVE,
+            old: "        if !is_there || !before.keeps(file.hash()) {\n",
+            new: "        let mut early = before.clone();\n        early.activate(file.hash(), plugin);\n        \
+                  durable::replace(&folder.join(RECORD), &early.text())?;\n        \
+                  if !is_there || !before.keeps(file.hash()) {\n",
+        }],
+        rows: &[Row {
+            test: "reload_plugin::a_version_that_cannot_be_kept_does_not_run_and_is_tried_again_by_command",
+            red: "the daemon ended at start",
+        }],
+    },
+    Promise {
+        name: "a-swap-drops-what-waits",
+        sentence: "a new version of a plugin gets what waits for its handler",
+        edits: &[Edit {
+            file: RUNNING,
+            old: "        self.0.queue.version_changed();\n        before.plugin.hash()\n",
+            new: "        self.0.queue.version_changed();\n        self.0.queue.clear();\n        before.plugin.hash()\n",
+        }],
+        rows: &[Row {
+            test: "reload_plugin::a_file_that_is_renamed_into_place_runs_from_then_on_and_no_message_is_lost_or_overtaken::on_5",
+            red: "messages",
         }],
     },
     Promise {
