@@ -20,9 +20,10 @@ use crate::brokers::BrokerNames;
 use crate::causes::with_causes;
 use crate::control::config::model::{Config, Handler};
 use crate::control::config::{self, HandlerOrigins, Origins, Problem, Problems};
+use crate::path::handler::host::{Host, KvGrant};
 use crate::path::handler::needs::{Caller, NotExported, not_exported};
 use crate::path::handler::plugin::{Exports, Instance, LoadError, Loader, PluginFile};
-use crate::path::handler::wasm::{Host, KvGrant, WasmEngine};
+use crate::path::handler::wasm::WasmEngine;
 
 /// The arguments of `check`.
 #[derive(Args)]
@@ -130,7 +131,7 @@ fn plugin_problems(
     if handlers.is_empty() {
         return Ok((Vec::new(), exports));
     }
-    let loader = Loader::new(WasmEngine::new(None)?);
+    let loader = Loader::passing(WasmEngine::new(None)?, handlers.iter().map(|(handler, _)| &**handler))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let problem = |(handler, origins): (Arc<Handler>, HandlerOrigins)| {
         let plugin = match PluginFile::read(&handler.plugin).and_then(|file| loader.load(&file)) {

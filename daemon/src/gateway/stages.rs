@@ -7,30 +7,35 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::GatewayError;
+use super::starting::ready;
 use crate::brokers::BrokerNames;
 use crate::control::config::Loaded;
 use crate::control::config::diff::{BrokerChange, Change, Difference};
-use crate::control::config::model::{Broker, Handler, OnMessage};
+use crate::control::config::model::{Broker, Config, OnMessage};
 use crate::control::live::{Running, RunningBroker};
 use crate::path::dead_letter::Places;
 use crate::path::dispatch::{HandlerQueue, ParallelLimit};
+use crate::path::handler::archive::Archive;
 use crate::path::handler::needs::not_exported;
-use crate::path::handler::plugin::{Loader, PluginFile};
-use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHandler};
+use crate::path::handler::plugin::Compiler;
+use crate::path::handler::{HandlerView, ReadyHandler, RunningHandler, Verdicts};
 use crate::path::kept::Kept;
 use crate::path::kv::Kvs;
 use crate::path::outbox::Outboxes;
 use crate::path::park::Parks;
 use crate::path::router::{BrokerRoutes, RouteTable, Router, of_broker};
 use crate::path::schedule::Schedules;
-use crate::path::session::{self, Session, SessionParts, Wish};
+use crate::path::session::{self, Session, SessionParts, SessionState, Wish};
 use crate::store::Store;
+use crate::telemetry::logging;
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
+use crate::telemetry::received::ReceivedRing;
 use crate::telemetry::tap::Tap;
 
 /// What all stages share, for as long as the daemon runs.
@@ -56,10 +61,18 @@ pub struct Shared {
     pub parks: Arc<Parks>,
     /// Where messages go.
     pub router: Arc<Router>,
+    /// What is kept of the messages received.
+    pub received: ReceivedRing,
+    /// `shutdown-grace`, as it is now.
+    pub grace: Arc<watch::Sender<Duration>>,
     /// Where what flows through is shown.
     pub tap: Tap,
     /// Compiles plugins.
-    pub loader: Loader,
+    pub compiler: Compiler,
+    /// The versions of plugins that run, kept for a restart.
+    pub archive: Archive,
+    /// Where versions on trial tell that they have come to a verdict.
+    pub verdicts: Verdicts,
     /// Ends the sessions.
     pub stop_sessions: CancellationToken,
     /// The grace period of a stop is over: a change under way waits for nothing any more.
@@ -99,8 +112,11 @@ impl Stages {
     /// Nothing runs then.
     pub async fn start(shared: Shared, file: PathBuf, loaded: Loaded) -> Result<Stages, GatewayError> {
         let difference = Difference::between(None, &loaded);
-        let ready = ready(&shared, &loaded, &difference).await?;
+        let ready = ready(&shared, &loaded, &difference, &HashMap::new()).await?;
         are_exported(&loaded, &ready, &HashMap::new())?;
+        let (archive, configured) = (shared.archive.clone(), loaded.config.handlers.iter());
+        let configured = configured.map(|handler| Arc::clone(&handler.name)).collect();
+        tokio::task::spawn_blocking(move || archive.remove_all_but(&configured)).await?;
         let loaded = Arc::new(loaded);
         let mut stages =
             Stages { shared, file, loaded: Arc::clone(&loaded), brokers: HashMap::new(), handlers: HashMap::new() };
@@ -118,12 +134,28 @@ impl Stages {
         &self.shared.names
     }
 
+    /// A handler that runs.
+    pub fn handler(&self, name: &str) -> Option<HandlerView> {
+        self.handlers.get(name).map(RunningHandler::view)
+    }
+
+    /// The versions of plugins that run, kept for a restart.
+    pub fn archive(&self) -> &Archive {
+        &self.shared.archive
+    }
+
     /// Messages that wait to be published to a broker, those on the disk apart.
     pub fn waiting(&self, broker: &str) -> usize {
         self.brokers.get(broker).map_or(0, |stage| {
             let (id, outboxes) = (stage.config.id, &self.shared.outboxes);
             outboxes.usage(id).0.saturating_sub(outboxes.on_disk_of(id).messages)
         })
+    }
+
+    /// Messages that wait in memory to be published to a broker that is not connected, so that they would be dropped with it.
+    pub fn stranded(&self, broker: &str) -> usize {
+        let connected = |stage: &BrokerStage| stage.session.status().borrow().state == SessionState::Connected;
+        if self.brokers.get(broker).is_some_and(connected) { 0 } else { self.waiting(broker) }
     }
 
     /// Messages on the disk for a broker that was removed.
@@ -150,6 +182,7 @@ impl Stages {
             handlers: handlers.map(RunningHandler::view).collect(),
             kvs: Arc::clone(&self.shared.kvs),
             parks: Arc::clone(&self.shared.parks),
+            archive: self.shared.archive.clone(),
         }
     }
 
@@ -160,7 +193,7 @@ impl Stages {
     /// A plugin does not load, or an instance does not start.
     pub async fn prepare(&self, loaded: Loaded) -> Result<Prepared, GatewayError> {
         let difference = Difference::between(Some(&self.loaded), &loaded);
-        let ready = ready(&self.shared, &loaded, &difference).await;
+        let ready = ready(&self.shared, &loaded, &difference, &self.handlers).await;
         let ready = ready.and_then(|ready| are_exported(&loaded, &ready, &self.handlers).map(|()| ready));
         match ready {
             Ok(ready) => Ok(Prepared { loaded: Arc::new(loaded), difference, ready }),
@@ -183,9 +216,9 @@ impl Stages {
         }
     }
 
-    /// Changes what runs to what was prepared: new routes first, then the end of what nothing leads to any more. Takes as long
-    /// as the graceful end of sessions and handlers does: `shutdown-grace` at most for a session or a handler that is removed, a
-    /// call's deadline for a handler that is changed.
+    /// Changes what runs to what was prepared: new routes first, then the end of what nothing leads to any more: handlers before
+    /// brokers, so that what their last calls publish still gets there. Takes as long as the graceful end of sessions and handlers
+    /// does: `shutdown-grace` at most for a session or a handler that is removed, a call's deadline for a handler that is changed.
     ///
     /// Not cancel safe.
     pub async fn make(&mut self, prepared: Prepared) {
@@ -193,6 +226,7 @@ impl Stages {
         self.shared.names.adopt(&loaded.names);
         self.shared.places.configure(&loaded.config);
         let old = std::mem::replace(&mut self.loaded, loaded);
+        self.set(&old.config);
         let queues = self.queues(&ready);
         // Before their handlers and brokers go; the runs of those that come wait until their handlers serve.
         let schedules: Vec<Arc<str>> = difference.schedules.iter().map(|(name, _)| Arc::clone(name)).collect();
@@ -215,16 +249,31 @@ impl Stages {
                 Some(BrokerChange::Removed) | None => {}
             }
         }
-        for (name, _) in difference.brokers.iter().filter(|(_, change)| *change == BrokerChange::Removed) {
-            self.remove(name).await;
-        }
+        let removed = difference.brokers.iter().filter(|(_, change)| *change == BrokerChange::Removed);
+        // Nothing may come for a handler that ends.
+        removed.clone().filter_map(|(name, _)| self.brokers.get(name)).for_each(|stage| stage.session.take_nothing());
         for (name, change) in difference.handlers.iter().filter(|(_, change)| *change != Change::Added) {
             self.change_handler(name, *change, ready.remove(name)).await;
+        }
+        for (name, _) in removed {
+            self.remove(name).await;
         }
         self.shared.kvs.configure(&self.loaded.config.handlers);
         self.forget_subscriptions(&old);
         let sessions = self.brokers.values().map(|stage| (stage.config.id, stage.session.status()));
         self.shared.schedules.watch(sessions);
+    }
+
+    /// Settings of the whole daemon that were others before.
+    fn set(&self, old: &Config) {
+        let new = &self.loaded.config;
+        self.shared.grace.send_replace(new.shutdown_grace);
+        if new.received != old.received {
+            self.shared.received.limit(new.received);
+        }
+        if new.log.level != old.log.level {
+            logging::level(new.log.level);
+        }
     }
 
     /// The queues of all handlers that are to run.
@@ -249,7 +298,7 @@ impl Stages {
     /// one was connected, and stays disconnected where that was commanded: a change waits for no broker.
     async fn reconnect(&mut self, broker: &Arc<Broker>, queues: &HashMap<Arc<str>, Arc<HandlerQueue>>) {
         let Some(mut stage) = self.brokers.remove(&broker.name) else { return };
-        let wish = self.end(&stage.session).await;
+        let wish = self.end(&stage.session, false).await;
         stage.limit.set_most(broker.parallel_limit.map(usize::from));
         self.shared.outboxes.limit(broker.id, broker.outbox);
         let routes = self.routes(broker, &stage.meters, &stage.limit, queues);
@@ -275,8 +324,9 @@ impl Stages {
     }
 
     async fn remove(&mut self, broker: &str) {
+        let delivers = self.waiting(broker) > 0;
         let Some(stage) = self.brokers.remove(broker) else { return };
-        self.end(&stage.session).await;
+        self.end(&stage.session, delivers).await;
         let dropped = self.shared.outboxes.remove(stage.config.id);
         if dropped > 0 {
             tracing::warn!(broker, messages = dropped, "what waited to be published to the removed broker is dropped");
@@ -295,18 +345,23 @@ impl Stages {
                 debug_assert_eq!(change, Change::Removed, "a changed handler is made ready before");
                 old.drain(Instant::now() + self.loaded.config.shutdown_grace).await;
                 self.shared.metrics.forget_handler(name);
+                let (archive, name) = (self.shared.archive.clone(), Arc::clone(name));
+                if let Err(error) = tokio::task::spawn_blocking(move || archive.remove(&name)).await {
+                    tracing::error!(%error, "removing the plugins of a handler that is gone panicked");
+                }
             }
             (None, _) => debug_assert!(false, "what changes or goes was there"),
         }
     }
 
-    /// Ends a session gracefully, unless the daemon's stop cannot wait for that.
-    async fn end(&self, session: &Session) -> Wish {
+    /// Ends a session gracefully, where it `delivers` after what waits to be published; unless the daemon's stop cannot wait for
+    /// that.
+    async fn end(&self, session: &Session, delivers: bool) -> Wish {
         tokio::select! {
-            wish = session.end() => wish,
+            wish = session.end(delivers) => wish,
             () = self.shared.hurry.cancelled() => {
                 self.shared.stop_sessions.cancel();
-                session.end().await
+                session.end(false).await
             }
         }
     }
@@ -360,7 +415,7 @@ impl Stages {
             outboxes: Arc::clone(&self.shared.outboxes),
             meters: Arc::clone(meters),
             tap: self.shared.tap.clone(),
-            grace: config.shutdown_grace,
+            grace: self.shared.grace.subscribe(),
             wish,
         };
         Arc::new(session::spawn(parts, &self.shared.stop_sessions))
@@ -388,51 +443,4 @@ fn are_exported(
         |name: &str| ready.get(name).map(ReadyHandler::view).or_else(|| running.get(name).map(RunningHandler::view));
     let missing = not_exported(&loaded.config, |name| view(name).map(|view| view.exports()));
     missing.into_iter().next().map_or(Ok(()), |missing| Err(missing.into()))
-}
-
-/// Starts the handlers that are new or changed.
-async fn ready(
-    shared: &Shared,
-    loaded: &Loaded,
-    difference: &Difference,
-) -> Result<HashMap<Arc<str>, ReadyHandler>, GatewayError> {
-    let starting = difference.handlers.iter().filter(|(_, change)| *change != Change::Removed);
-    let handlers = loaded.config.handlers.iter();
-    let handlers: Vec<Arc<Handler>> =
-        handlers.filter(|handler| starting.clone().any(|(name, _)| *name == handler.name)).cloned().collect();
-    let plugins = {
-        let (loader, handlers) = (shared.loader.clone(), handlers.clone());
-        tokio::task::spawn_blocking(move || {
-            let load = |handler: &Arc<Handler>| {
-                PluginFile::read(&handler.plugin).and_then(|file| loader.load(&file)).map_err(|source| {
-                    GatewayError::Load { handler: Arc::clone(&handler.name), plugin: handler.plugin.clone(), source }
-                })
-            };
-            handlers.iter().map(load).collect::<Result<Vec<_>, _>>()
-        })
-        .await??
-    };
-    let mut ready = HashMap::new();
-    for (handler, plugin) in handlers.into_iter().zip(plugins) {
-        let name = Arc::clone(&handler.name);
-        let parts = HandlerParts {
-            plugin,
-            // The numbers of the brokers that come with this configuration count once it runs.
-            brokers: shared.names.clone(),
-            outboxes: Arc::clone(&shared.outboxes),
-            kvs: Arc::clone(&shared.kvs),
-            places: shared.places.clone(),
-            kept: shared.kept.clone(),
-            meters: shared.metrics.handler(&name),
-            park: shared.parks.of(&name),
-            tap: shared.tap.clone(),
-            handler,
-        };
-        let started = ReadyHandler::start(parts).await.map_err(|error| match error {
-            HandlerError::Start(source) => GatewayError::Start { handler: Arc::clone(&name), source },
-            HandlerError::Aborted(error) => GatewayError::Aborted(error),
-        })?;
-        ready.insert(name, started);
-    }
-    Ok(ready)
 }

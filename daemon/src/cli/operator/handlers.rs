@@ -9,17 +9,17 @@ use super::show;
 use crate::cli::client::{Client, Failure, Request};
 use crate::cli::console::Console;
 use crate::cli::table::{Look, table};
-use crate::control::admin::resource::Handler;
+use crate::control::admin::resource::{Handler, Reloaded};
 
 /// `[handlers.NAME]`.
 #[derive(Debug)]
 pub struct HandlerKeys;
 
 impl Resource for HandlerKeys {
-    const TABLES: &'static [&'static str] = &["config", "dead-letter", "quarantine", "retry"];
+    const TABLES: &'static [&'static str] = &["config", "dead-letter", "quarantine", "reload", "retry"];
     const NEEDED: &'static [&'static str] = &["dead-letter-broker", "dead-letter-topic"];
     const KEYS: &'static [Key] = {
-        use Kind::{Boolean, Choice, Integer, List, Table, Text};
+        use Kind::{Boolean, Choice, Integer, List, Number, NumberOrOff, Table, Text};
         &[
             key("plugin", &["plugin"], Text, "FILE", "A WebAssembly component, by its file name in plugins-dir"),
             key(
@@ -88,6 +88,20 @@ impl Resource for HandlerKeys {
                 Text,
                 "DURATION",
                 "For how long it is left alone; doubled by each trial that fails, up to 10m [default: 30s]",
+            ),
+            key(
+                "reload-canary",
+                &["reload", "canary"],
+                NumberOrOff,
+                "SHARE|off",
+                "The share of first calls that run on a new version of the plugin while it is on trial, such as 0.1 [default: off]",
+            ),
+            key(
+                "reload-max-failures",
+                &["reload", "max-failures"],
+                Number,
+                "SHARE",
+                "The largest share of the calls on trial that may fail [default: 0.05]",
             ),
             key("max-publishes", &["max-publishes"], Integer, "COUNT", "Publishes of one call [default: 64]"),
             key(
@@ -172,6 +186,9 @@ Example: tidegate handlers add celsius --plugin celsius.wasm --allow-publish 'pl
     /// Keep a handler's messages on the disk, acknowledged, in place of calling it; it stays so after a restart
     #[command(after_help = "What is in a call is finished. Its schedules do not run meanwhile.")]
     Pause(Name),
+    /// Have handlers run what their plugins' files hold, at once and also where that was refused before
+    #[command(after_help = "A file that changes is loaded by itself. Without names, of all handlers.")]
+    Reload(Names),
     /// Give a handler what was kept for it, in its order, and then what comes; this ends a quarantine too
     Resume(Name),
 }
@@ -212,6 +229,13 @@ struct Name {
     name: String,
 }
 
+#[derive(Args)]
+struct Names {
+    /// The handlers' names; none is all
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+}
+
 impl Handlers {
     /// Does it.
     ///
@@ -250,11 +274,51 @@ impl Handlers {
                 let answer = client.send(Request::post(&["handlers", &name, "pause"], None)).await?;
                 console.done(json, &answer, format_args!("handler {name} is paused"))
             }
+            Command::Reload(Names { names }) => reload(client, console, json, names).await,
             Command::Resume(Name { name }) => {
                 let answer = client.send(Request::post(&["handlers", &name, "resume"], None)).await?;
                 console.done(json, &answer, format_args!("handler {name} is resumed"))
             }
         }
+    }
+}
+
+/// Reloads these handlers, or all. One that keeps what it runs does not keep the others from being reloaded.
+async fn reload(
+    client: &Client<'_>,
+    console: &mut Console<'_>,
+    json: bool,
+    mut names: Vec<String>,
+) -> Result<u8, Failure> {
+    if names.is_empty() {
+        let all: Vec<Handler> = client.send(Request::get(&["handlers"])).await?.read()?;
+        names = all.into_iter().map(|handler| handler.name).collect();
+    }
+    let (mut reloaded, mut code) = (Vec::new(), 0);
+    for name in names {
+        match client.send(Request::post(&["handlers", &name, "reload"], None)).await {
+            Ok(answer) if json => reloaded.push(answer.json()?),
+            Ok(answer) => {
+                console.data(runs(&answer.read()?))?;
+            }
+            Err(failure @ Failure::Refused(_)) => code = console.failure(json, &failure),
+            Err(failure) => return Err(failure),
+        }
+    }
+    if json {
+        console.json(&Value::from(reloaded))?;
+    }
+    Ok(code)
+}
+
+fn runs(reloaded: &Reloaded) -> String {
+    let (name, version) = (&reloaded.name, show::version(&reloaded.version));
+    if let Some(other) = &reloaded.on_trial {
+        return format!("handler {name} runs version {version}, and has {} on trial", show::version(other));
+    }
+    match reloaded.before == reloaded.version {
+        true => format!("handler {name} is unchanged: it runs version {version}"),
+        false => format!("handler {name} runs version {version} in place of {}", show::version(&reloaded.before)),
     }
 }
 
@@ -279,7 +343,7 @@ fn list(look: Look, handlers: Vec<Handler>) -> String {
         [
             handler.name,
             handler.plugin,
-            show::version(&handler.version),
+            show::version_of(&handler.version, &handler.file, handler.trial.as_ref()),
             handler.instances.to_string(),
             state,
             calls.to_string(),
@@ -313,13 +377,14 @@ mod tests {
         check(
             "handlers add h --plugin p.wasm --instances 2 --isolation per-message --call-deadline 1s --max-memory 1MiB \
              --queue 3 --queue-bytes 1KiB --overload drop-oldest --retry-max 5 --retry-backoff 1s..1m \
-             --retry-max-time 10m --quarantine-after 2 --quarantine-for 1s --max-publishes 0 --max-publish-bytes 1B \
+             --retry-max-time 10m --quarantine-after 2 --quarantine-for 1s \
+             --reload-canary 0.1 --reload-max-failures 0 --max-publishes 0 --max-publish-bytes 1B \
              --dead-letter-broker a --dead-letter-topic dead/h --allow-publish a:x/# --allow-publish b:y,z --default-broker a --allow-system --allow-kv 1MiB --config unit=F --config limit=3",
             add,
             json!({"name": "h", "plugin": "p.wasm", "instances": 2, "isolation": "per-message", "call-deadline": "1s",
                 "max-memory": "1MiB", "queue": 3, "queue-bytes": "1KiB", "overload": "drop-oldest",
                 "retry": {"max": 5, "backoff": "1s..1m", "max-time": "10m"},
-                "quarantine": {"after": 2, "for": "1s"}, "max-publishes": 0,
+                "quarantine": {"after": 2, "for": "1s"}, "reload": {"canary": 0.1, "max-failures": 0}, "max-publishes": 0,
                 "max-publish-bytes": "1B", "dead-letter": {"broker": "a", "topic": "dead/h"}, "default-broker": "a",
                 "allow": {"publish": ["a:x/#", "b:y,z"], "system": true, "kv": "1MiB"},
                 "config": {"unit": "F", "limit": 3}}),
@@ -333,11 +398,19 @@ mod tests {
         check("handlers set h --quarantine off", set, json!({"quarantine": "off"}));
         check("handlers set h --unset quarantine", set, json!({"quarantine": null}));
         check("handlers set h --unset quarantine-for", set, json!({"quarantine": {"for": null}}));
+        check("handlers set h --reload-canary off", set, json!({"reload": {"canary": "off"}}));
+        check("handlers set h --reload-canary 1", set, json!({"reload": {"canary": 1}}));
+        check("handlers set h --unset reload", set, json!({"reload": null}));
+        check("handlers set h --unset reload-canary", set, json!({"reload": {"canary": null}}));
+        check_refused("handlers set h --reload-canary on", 2, "neither a number nor off");
+        check_refused("handlers set h --reload-max-failures off", 2, "not a number");
         check("handlers set h --unset retry-max", set, json!({"retry": {"max": null}}));
         check("handlers remove h", "DELETE /api/v1/handlers/h", Value::Null);
         check("handlers list", "GET /api/v1/handlers", Value::Null);
         check("handlers pause h", "POST /api/v1/handlers/h/pause", Value::Null);
         check("handlers resume h", "POST /api/v1/handlers/h/resume", Value::Null);
+        check("handlers reload h", "POST /api/v1/handlers/h/reload", Value::Null);
+        check("handlers reload", "GET /api/v1/handlers", Value::Null);
         check("handlers list h", "GET /api/v1/handlers/h", Value::Null);
         check_refused("handlers add h", 2, "--plugin <FILE>");
         check_refused("handlers set h", 2, "there is nothing to set");
@@ -350,10 +423,11 @@ mod tests {
     fn handlers_are_listed() {
         let handler = json!({
             "name": "celsius", "origin": {"source": "file", "file": "t.toml", "line": 7}, "plugin": "plugins/c.wasm",
-            "version": "0123456789abcdef", "instances": 2, "isolation": "reuse", "call-deadline": "1s",
+            "version": "0123456789abcdef", "file": {"state": "runs", "version": null, "reason": null, "since": null},
+            "instances": 2, "isolation": "reuse", "call-deadline": "1s",
             "max-memory": "64MiB", "queue": 1024, "queue-bytes": "16MiB", "overload": "drop-newest",
             "retry": {"max": 3, "backoff": "100ms..10s", "max-time": "30s"}, "retrying": 1,
-            "quarantine": {"after": 5, "for": "30s"},
+            "quarantine": {"after": 5, "for": "30s"}, "reload": {"canary": 0.1, "max-failures": 0.05},
             "max-publishes": 64, "max-publish-bytes": "1MiB", "dead-letter": {"broker": "b", "topic": "dead"},
             "allow-publish": ["b:x/#"], "allow-system": false, "allow-kv": null, "config": {"unit": "***"},
             "calls": {"ok": 5, "reject": 1, "trap": 2},

@@ -11,11 +11,13 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::canary::Canary;
+use super::host::{Host, KvGrant};
 use super::instance::{Ending, InstanceParts, LastFailure, serve};
 use super::instances::{Counted, Instances};
-use super::plugin::{Exports, Plugin, PluginHash};
+use super::plugin::{Exports, Plugin, PluginFile, PluginHash};
+use super::trial::{Trial, TrialStanding, Verdicts};
 use super::versions::{Version, Versions};
-use super::wasm::{Host, KvGrant};
 use super::{StartError, parking};
 use crate::brokers::BrokerNames;
 use crate::control::config::model::Handler;
@@ -50,6 +52,8 @@ pub struct HandlerParts {
     pub park: Arc<Park>,
     /// Where its calls are reported.
     pub tap: Tap,
+    /// Where versions on trial tell that they have come to a verdict.
+    pub verdicts: Verdicts,
 }
 
 /// Why a handler does not start.
@@ -93,27 +97,84 @@ impl HandlerView {
         &self.0.meters
     }
 
-    /// Has the handler run another version: instances of it start beside those that run, and then calls begin on them. Calls in
-    /// progress end on the old version; what waits stays where it is, in order. The hash of the version before.
+    /// What runs, and what is on trial.
+    pub fn plugins(&self) -> impl Iterator<Item = Plugin> + use<> {
+        let trial = self.0.versions.trial().map(|trial| trial.plugin().clone());
+        std::iter::once(self.0.versions.current().plugin.clone()).chain(trial)
+    }
+
+    /// Makes instances of another version beside those that run. Nothing changes by that.
     ///
-    /// Cancel safe: dropped, nothing has changed.
+    /// Cancel safe: dropped, nothing is left of it.
     ///
     /// # Errors
-    /// An instance does not start; nothing has changed then.
-    pub async fn swap(&self, plugin: Plugin) -> Result<PluginHash, HandlerError> {
+    /// One of them does not start; the others are gone then.
+    pub async fn start_version(&self, plugin: Plugin) -> Result<NewVersion, HandlerError> {
         let version = self.0.versions.next(plugin);
         let instances = self.0.start_all(&version).await?;
+        Ok(NewVersion { version, instances })
+    }
+
+    /// Has the handler run another version, whose instances have started: calls begin on them from now on. Calls in progress end on
+    /// the old version; what waits stays where it is, in order. A trial ends, and what the old one failed at is forgotten. The hash of
+    /// the version before.
+    pub fn swap(&self, new: NewVersion) -> PluginHash {
+        let NewVersion { version, instances } = new;
         let before = self.0.versions.swap(version);
         for (shard, instance) in instances.into_iter().enumerate() {
             self.0.instances.put(shard, instance);
         }
-        Ok(before.plugin.hash())
+        self.0.queue.version_changed();
+        before.plugin.hash()
     }
 
-    /// Its last call that failed.
+    /// Puts a version, whose instances have started, on trial beside the one that runs, in place of any other: this share of the first
+    /// calls, more than 0 and at most 1, runs on it, as long as no larger share of them fails than the handler permits. A verdict
+    /// changes nothing by itself, but that calls end after a rollback. `file` is what it was made of.
+    pub fn try_out(&self, new: NewVersion, file: Arc<PluginFile>, share: f64) {
+        let NewVersion { version, instances } = new;
+        let shards = Instances::new(instances.len());
+        for (shard, instance) in instances.into_iter().enumerate() {
+            shards.put(shard, instance);
+        }
+        let canary = Canary::new(share, self.0.handler.reload.max_failures);
+        let trial = Trial::new((version, file), shards, canary, self.0.verdicts.clone());
+        drop(self.0.versions.set_trial(Some(Arc::new(trial))));
+    }
+
+    /// How the version on trial stands, if there is one.
+    pub fn trial(&self) -> Option<TrialStanding> {
+        self.0.versions.trial().map(|trial| trial.standing())
+    }
+
+    /// The version on trial takes the place of the one that runs, with the instances that it has. The hash of the version before;
+    /// none where nothing is on trial.
+    pub fn promote(&self) -> Option<PluginHash> {
+        let trial = self.0.versions.trial()?;
+        let before = self.0.versions.swap(Arc::clone(&trial.version));
+        for (shard, instance) in trial.instances.take_all() {
+            self.0.instances.put(shard, instance);
+        }
+        self.0.queue.version_changed();
+        Some(before.plugin.hash())
+    }
+
+    /// Nothing is on trial any more. Calls in progress end as if it were.
+    pub fn end_trial(&self) {
+        drop(self.0.versions.set_trial(None));
+    }
+
+    /// Its last call that failed, those on trial apart.
     pub fn last_failure(&self) -> Option<LastFailure> {
         self.0.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// A version whose instances have started, and which is not called yet.
+pub struct NewVersion {
+    version: Arc<Version>,
+    /// One for each shard.
+    instances: Vec<Counted>,
 }
 
 /// A handler whose instances have started, and which calls none yet. Messages may be routed to its queue.
@@ -128,11 +189,14 @@ impl ReadyHandler {
     /// # Errors
     /// One of them does not start; the others are gone then.
     pub async fn start(parts: HandlerParts) -> Result<ReadyHandler, HandlerError> {
-        let HandlerParts { handler, plugin, brokers, outboxes, kvs, places, kept, meters, park, tap } = parts;
+        let HandlerParts { handler, plugin, brokers, outboxes, kvs, places, kept, meters, park, tap, verdicts } = parts;
         let dead_letters = DeadLetters::of(&handler, brokers.clone(), places, kept, Arc::clone(&meters));
         let parts = Arc::new(InstanceParts {
             versions: Versions::new(plugin),
-            host: Arc::new(Host::new(&handler, brokers, KvGrant::of(&handler, &kvs))),
+            host: Arc::new(
+                Host::new(&handler, brokers, KvGrant::of(&handler, &kvs))
+                    .counting_threads(meters.threads_stuck.clone()),
+            ),
             queue: Arc::new(HandlerQueue::new(Arc::clone(&handler), Arc::clone(&meters), Some(park))),
             outboxes,
             meters,
@@ -141,6 +205,7 @@ impl ReadyHandler {
             loops: InstanceParts::loops(),
             tap,
             instances: Instances::new(handler.instances.get()),
+            verdicts,
             ending: Ending::default(),
             last_failure: Mutex::default(),
             handler,

@@ -2,17 +2,17 @@
 
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::daemon::Daemon;
 use super::{
     Named, addressable, broker, choose, dead_letter as dead_letters, filter, json, named, outbox, resolve, topic_name,
 };
 use crate::control::config::HandlerOrigins;
 use crate::control::config::Origin;
 use crate::control::config::model::{
-    Allow, DeadLetterTopic, Handler, Isolation, Overload, PublishGrant, QuarantinePolicy, Retry,
+    Allow, DeadLetterTopic, Handler, Isolation, Overload, PublishGrant, QuarantinePolicy, ReloadPolicy, Retry,
 };
 use crate::control::config::reader::{Table, Value};
 use crate::control::config::scalar::format_duration;
@@ -27,6 +27,7 @@ const RETRY_MAX: u32 = 3;
 const RETRY_BACKOFF: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10);
 const RETRY_MAX_TIME: Duration = Duration::from_secs(30);
 const QUARANTINE: QuarantinePolicy = QuarantinePolicy { after: 5, wait: Duration::from_secs(30) };
+const RELOAD: ReloadPolicy = ReloadPolicy { canary: None, max_failures: 0.05 };
 const MAX_PUBLISHES: u64 = 64;
 const MAX_PUBLISH_BYTES: u64 = MIB;
 
@@ -52,6 +53,9 @@ const MOST_FAILURES: u64 = 1_000;
 /// A handler is left alone for no longer, however often it fails.
 pub const LONGEST_QUARANTINE: Duration = Duration::from_secs(600);
 
+/// How the names of native plugins end.
+const NATIVE: &str = ".so";
+
 /// Words of `isolation`.
 const ISOLATIONS: [(&str, Isolation); 2] = [("reuse", Isolation::Reuse), ("per-message", Isolation::PerMessage)];
 
@@ -65,10 +69,10 @@ pub(in crate::control::config) type Placed = (Arc<Handler>, HandlerOrigins);
 pub(in crate::control::config) fn read<'a>(
     roots: &[Table<'a>],
     brokers: &[Named<'_, broker::Placed>],
-    plugins_dir: &Path,
+    daemon: &Daemon,
 ) -> Vec<Named<'a, Placed>> {
     let entries = named(roots, "handlers").into_iter().map(|(name, value)| {
-        let item = value.table("[handlers.NAME]", |table| handler(name, table, &value, brokers, plugins_dir)).flatten();
+        let item = value.table("[handlers.NAME]", |table| handler(name, table, &value, brokers, daemon)).flatten();
         let item = item.map(|(handler, plugin)| (handler, HandlerOrigins { object: value.object(), plugin }));
         Named { name: name.into(), value, item }
     });
@@ -80,10 +84,13 @@ fn handler(
     table: &Table<'_>,
     value: &Value<'_>,
     brokers: &[Named<'_, broker::Placed>],
-    plugins_dir: &Path,
+    daemon: &Daemon,
 ) -> Option<(Arc<Handler>, Origin)> {
     let plugin = table.require("plugin", || format!("add plugin = \"{name}.wasm\""));
-    let file = plugin.as_ref().and_then(plugin_file);
+    let file = plugin.as_ref().and_then(|value| plugin_file(value, daemon.native));
+    if let Some(value) = table.get("max-memory").filter(|_| file.as_ref().is_some_and(|file| file.ends_with(NATIVE))) {
+        value.warn("does not hold for native plugins, which take what memory they want", "remove it");
+    }
     let size = |key, range, default| table.get(key).and_then(|value: Value<'_>| value.size(range)).unwrap_or(default);
     let mut secrets = Vec::new();
     let allow = allow(table, brokers);
@@ -109,6 +116,7 @@ fn handler(
         overload: table.get("overload").and_then(|value| value.choice(&OVERLOADS)).unwrap_or(Overload::DropNewest),
         retry: retry(table),
         quarantine: table.get("quarantine").map_or(Some(QUARANTINE), |value| quarantine(&value)),
+        reload: table.get("reload").map_or(RELOAD, |value| reload(&value)),
         max_publishes: addressable(publishes),
         max_publish_bytes: addressable(publish_bytes),
         dead_letter: table.get("dead-letter").and_then(|value| dead_letter(name, &value, brokers)),
@@ -116,7 +124,7 @@ fn handler(
         allow,
         config: table.get("config").and_then(|value| json::object(&value, &mut secrets)).unwrap_or_default(),
         secrets,
-        plugin: plugins_dir.join(file?),
+        plugin: daemon.plugins_dir.join(file?),
     };
     let plugin = plugin.expect("a handler without one is not made").origin();
     Some((Arc::new(handler), plugin))
@@ -165,24 +173,51 @@ fn quarantine(value: &Value<'_>) -> Option<QuarantinePolicy> {
     value.table("{ after = 5, for = \"30s\" } or \"off\"", read)
 }
 
-/// A file name in `plugins-dir`, of a WebAssembly component.
-fn plugin_file(value: &Value<'_>) -> Option<String> {
+/// `reload = { canary = "off", max-failures = 0.05 }`.
+fn reload(value: &Value<'_>) -> ReloadPolicy {
+    let read = |table: &Table<'_>| {
+        let failures = table.get("max-failures").and_then(|value| {
+            let inside = |share: f64| (0.0..1.0).contains(&share);
+            value.number(inside, "must be at least 0 and less than 1", "a share such as 0.05")
+        });
+        ReloadPolicy {
+            canary: table.get("canary").and_then(|value| canary(&value)),
+            max_failures: failures.unwrap_or(RELOAD.max_failures),
+        }
+    };
+    value.table("{ canary = 0.1, max-failures = 0.05 }", read).unwrap_or(RELOAD)
+}
+
+/// A share, or `"off"`.
+fn canary(value: &Value<'_>) -> Option<f64> {
+    if value.as_written() == Some("off") {
+        return None;
+    }
+    let inside = |share: f64| share > 0.0 && share <= 1.0;
+    value.number(inside, "must be more than 0 and at most 1", "a share such as 0.1, or \"off\"")
+}
+
+/// A file name in `plugins-dir`, of a WebAssembly component, or where permitted of a native library.
+fn plugin_file(value: &Value<'_>, native: bool) -> Option<String> {
     let text = value.text()?;
     let name = text.value;
     let base = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let shown = |name: &str| if text.hidden { "a file name in plugins-dir".to_owned() } else { format!("\"{name}\"") };
-    if base.ends_with(".so") {
-        value.error("native plugins are not supported", "use a WebAssembly component (.wasm)");
+    let kind = if base.ends_with(NATIVE) { NATIVE } else { ".wasm" };
+    if kind == NATIVE && !native {
+        value.error(
+            "native plugins are not permitted: they run with the daemon's rights, and without limits",
+            "use a WebAssembly component (.wasm), or set native = true",
+        );
     } else if base != name || matches!(base, "" | "." | "..") {
-        let remedy =
-            if base.ends_with(".wasm") { format!("use {}", shown(base)) } else { "use \"NAME.wasm\"".to_owned() };
+        let remedy = if base.ends_with(kind) { format!("use {}", shown(base)) } else { "use \"NAME.wasm\"".to_owned() };
         value.error("not a file name in plugins-dir", remedy);
     } else if name.contains('\0') {
         value.error("has the character U+0000", "use \"NAME.wasm\"");
-    } else if !name.ends_with(".wasm") || name == ".wasm" {
+    } else if !name.ends_with(kind) || name == kind {
         let stem = base.split('.').next().unwrap_or_default();
         let stem = if stem.is_empty() || text.hidden { "NAME" } else { stem };
-        value.error("a plugin's name ends in \".wasm\"", format!("use \"{stem}.wasm\""));
+        value.error("a plugin's name is NAME.wasm, or NAME.so of a native one", format!("use \"{stem}{kind}\""));
     } else {
         return Some(name);
     }

@@ -3,7 +3,7 @@
 use super::{BROKER_AND_HANDLER, NONE, assemble_text, check, check_warnings, good, handler, lines, plugin};
 
 /// What an unknown key may have been.
-const HANDLER_KEYS: &str = "allow, call-deadline, config, dead-letter, default-broker, instances, isolation, max-memory, max-publish-bytes, max-publishes, overload, plugin, quarantine, queue, queue-bytes, retry";
+const HANDLER_KEYS: &str = "allow, call-deadline, config, dead-letter, default-broker, instances, isolation, max-memory, max-publish-bytes, max-publishes, overload, plugin, quarantine, queue, queue-bytes, reload, retry";
 
 #[test]
 fn instances() {
@@ -230,6 +230,39 @@ fn quarantine() {
 }
 
 #[test]
+fn reload() {
+    handler(
+        "reload = 0.1",
+        &[
+            "tidegate.toml:5:10: handlers.celsius.reload = 0.1: expected a table, got a float; use { canary = 0.1, max-failures = 0.05 }",
+        ],
+    );
+    handler(
+        "reload = { share = 0.1 }",
+        &["tidegate.toml:5:12: handlers.celsius.reload.share: unknown key; known here: canary, max-failures"],
+    );
+    let canary = |written: &str, told: &str| {
+        let line = format!("tidegate.toml:5:21: handlers.celsius.reload.canary = {written}: {told}");
+        handler(&format!("reload = {{ canary = {written} }}"), &[&line]);
+    };
+    canary("true", "expected a number, got a boolean; use a share such as 0.1, or \"off\"");
+    canary("\"on\"", "expected a number, got a string; use a share such as 0.1, or \"off\"");
+    canary("\"0.25\"", "expected a number, got a string; use 0.25");
+    for written in ["0", "0.0", "-0.1", "1.01", "10", "nan", "inf", "99999999999999999999"] {
+        canary(written, "must be more than 0 and at most 1; use a share such as 0.1, or \"off\"");
+    }
+    let failures = |written: &str, told: &str| {
+        let line = format!("tidegate.toml:5:27: handlers.celsius.reload.max-failures = {written}: {told}");
+        handler(&format!("reload = {{ max-failures = {written} }}"), &[&line]);
+    };
+    failures("\"off\"", "expected a number, got a string; use a share such as 0.05");
+    failures("\"0\"", "expected a number, got a string; use 0");
+    for written in ["1", "1.0", "-0.01", "5", "nan"] {
+        failures(written, "must be at least 0 and less than 1; use a share such as 0.05");
+    }
+}
+
+#[test]
 fn retry() {
     handler(
         r#"retry = 3"#,
@@ -431,9 +464,9 @@ fn config() {
 #[test]
 fn unknown_keys() {
     handler(
-        "reload = {}",
+        "overlord = {}",
         &[&format!(
-            r#"tidegate.toml:5:1: handlers.celsius.reload: unknown key; did you mean "overload"? known here: {HANDLER_KEYS}"#
+            r#"tidegate.toml:5:1: handlers.celsius.overlord: unknown key; did you mean "overload"? known here: {HANDLER_KEYS}"#
         )],
     );
 }
@@ -668,13 +701,13 @@ fn plugins() {
     plugin(
         "celsius",
         &[
-            r#"tidegate.toml:4:10: handlers.celsius.plugin = "celsius": a plugin's name ends in ".wasm"; use "celsius.wasm""#,
+            r#"tidegate.toml:4:10: handlers.celsius.plugin = "celsius": a plugin's name is NAME.wasm, or NAME.so of a native one; use "celsius.wasm""#,
         ],
     );
     plugin(
         "celsius.so",
         &[
-            r#"tidegate.toml:4:10: handlers.celsius.plugin = "celsius.so": native plugins are not supported; use a WebAssembly component (.wasm)"#,
+            r#"tidegate.toml:4:10: handlers.celsius.plugin = "celsius.so": native plugins are not permitted: they run with the daemon's rights, and without limits; use a WebAssembly component (.wasm), or set native = true"#,
         ],
     );
     plugin(
@@ -698,12 +731,14 @@ fn plugins() {
     plugin(
         "celsius.wat",
         &[
-            r#"tidegate.toml:4:10: handlers.celsius.plugin = "celsius.wat": a plugin's name ends in ".wasm"; use "celsius.wasm""#,
+            r#"tidegate.toml:4:10: handlers.celsius.plugin = "celsius.wat": a plugin's name is NAME.wasm, or NAME.so of a native one; use "celsius.wasm""#,
         ],
     );
     plugin(
         ".wasm",
-        &[r#"tidegate.toml:4:10: handlers.celsius.plugin = ".wasm": a plugin's name ends in ".wasm"; use "NAME.wasm""#],
+        &[
+            r#"tidegate.toml:4:10: handlers.celsius.plugin = ".wasm": a plugin's name is NAME.wasm, or NAME.so of a native one; use "NAME.wasm""#,
+        ],
     );
     plugin(
         "..",
@@ -718,6 +753,32 @@ fn plugins() {
         &[
             r#"tidegate.toml:4:10: handlers.celsius.plugin = "${env:NONE}.wasm": the environment variable NONE is not set; set it for the daemon"#,
         ],
+    );
+}
+
+#[test]
+fn native_plugins() {
+    let native = |file: &str, keys: &str| {
+        format!(
+            "native = true\n[brokers.plant]\naddress = \"mqtt.example\"\n[handlers.h]\nplugin = \"{file}\"\n{keys}\n[[schedules]]\nname = \"s\"\nevery = \"1h\"\non-schedule = \"h\"\n"
+        )
+    };
+    check_warnings(&native("celsius.so", ""), &[]);
+    check_warnings(
+        &native("celsius.so", "max-memory = \"64MiB\""),
+        &[
+            r#"tidegate.toml:6:14: handlers.h.max-memory = "64MiB": does not hold for native plugins, which take what memory they want; remove it"#,
+        ],
+    );
+    check_warnings(&native("celsius.wasm", "max-memory = \"64MiB\""), &[]);
+    let errors = |file: &str, expected: &str| check(&native(file, ""), &[expected]);
+    errors(
+        "/opt/celsius.so",
+        r#"tidegate.toml:5:10: handlers.h.plugin = "/opt/celsius.so": not a file name in plugins-dir; use "celsius.so""#,
+    );
+    errors(
+        ".so",
+        r#"tidegate.toml:5:10: handlers.h.plugin = ".so": a plugin's name is NAME.wasm, or NAME.so of a native one; use "NAME.so""#,
     );
 }
 

@@ -12,16 +12,15 @@ use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
 use super::bindings::exports::tidegate::handler::on_message::Failure;
 use super::bindings::exports::tidegate::handler::on_schedule;
-use super::convert::{Lists, message_to_guest, unix_nanos};
+use super::convert::{Lists, message_to_guest};
 use super::exports::Guest;
-use super::fault::{DeadlinePassed, Fault, MAX_WORDS_BYTES};
-use super::host::Host;
+use super::fault::{DeadlinePassed, Fault};
 use super::load::Plugin;
-use super::printable::printable;
-use super::state::{Origin, State};
+use super::state::State;
 use super::ticker::Ticker;
 use crate::path::handler::Publish;
 use crate::path::handler::call::{Call, CallError, Run, StartError, Trigger};
+use crate::path::handler::host::{Host, Origin, unix_nanos};
 use crate::path::kv::Transaction;
 use crate::telemetry::trace::Trace;
 
@@ -70,13 +69,13 @@ impl Instance {
         let started = started.map_err(|error| Fault::new(&error, store.data()));
         store.data().console.end_call();
         let (guest, init) = started?;
-        init.map_err(|reason| StartError::Refused(words(&host, &reason)))?;
+        init.map_err(|reason| StartError::Refused(host.words(&reason)))?;
         Ok(Instance { store, guest, host, ticker })
     }
 
     /// Takes out what the last call read and wrote, whatever it returned: its writes take effect with its publishes.
     pub fn take_kv(&mut self) -> Transaction {
-        std::mem::take(&mut self.store.data_mut().kv)
+        self.store.data_mut().call.take_kv()
     }
 
     /// Has the guest handle a message. Gives the publishes in the order of the guest's calls.
@@ -129,10 +128,8 @@ impl Instance {
         let returned = returned.map_err(|error| Fault::new(&error, self.store.data()));
         let state = self.store.data_mut();
         // Taken whatever the call returned: nothing of it may reach the next one.
-        let publishes = state.held.take();
-        state.end_trace();
+        let publishes = state.call.end();
         state.console.end_call();
-        state.host.log.tell_dropped();
         match returned {
             Ok(Ok(())) => Ok(publishes),
             Ok(Err(failure)) => Err(returned_error(&self.host, failure)),
@@ -165,16 +162,11 @@ fn on_tick(store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline
     Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
 }
 
-/// What the guest says, fit for a log line.
-fn words(host: &Host, said: &str) -> String {
-    printable(&host.log.mask(said), MAX_WORDS_BYTES).into_owned()
-}
-
 fn returned_error(host: &Host, failure: Failure) -> CallError {
     match failure {
-        Failure::Reject(reason) => CallError::Reject(words(host, &reason)),
+        Failure::Reject(reason) => CallError::Reject(host.words(&reason)),
         Failure::Retry(later) => {
-            CallError::Retry { reason: words(host, &later.reason), after: later.after_ms.map(Duration::from_millis) }
+            CallError::Retry { reason: host.words(&later.reason), after: later.after_ms.map(Duration::from_millis) }
         }
     }
 }
@@ -208,8 +200,9 @@ mod tests {
     use crate::brokers::BrokerNames;
     use crate::control::admin::resource::{Step, TraceStep};
     use crate::message::{BrokerId, Message, Properties, Qos};
+    use crate::path::handler::host::testing::{TestHandler, handler};
     use crate::path::handler::plugin::Exports;
-    use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, TestHandler, component, handler, load};
+    use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, component, load};
     use crate::telemetry::trace::{Tracer, Watched};
     use crate::telemetry::wanted::Wanted;
     use crate::topic::TopicName;
@@ -243,7 +236,7 @@ mod tests {
 
     async fn call_for(
         instance: &mut Instance,
-        message: &Message,
+        message: &Arc<Message>,
         trace: Option<&Arc<Trace>>,
     ) -> Result<Vec<Publish>, CallError> {
         let captures = ["7".to_owned()];
@@ -251,7 +244,7 @@ mod tests {
     }
 
     async fn call(instance: &mut Instance) -> Result<Vec<Publish>, CallError> {
-        call_for(instance, &message(), None).await
+        call_for(instance, &Arc::new(message()), None).await
     }
 
     /// A handler that reaches a deadline soon.
@@ -298,6 +291,7 @@ mod tests {
             let mut instance = start(&body, handler().allow(&["1:out/+"])).await.expect("starts");
             let mut message = message();
             message.properties = Some(Box::new(Properties { message_expiry: Some(9), ..Properties::default() }));
+            let message = Arc::new(message);
             let captures = ["7".to_owned(), String::new()];
             let call =
                 Call { message: &message, subscription: "temperatures", captures: &captures, attempt: 3, trace: None };
@@ -444,7 +438,7 @@ mod tests {
         runtime().block_on(async {
             let mut instance = start(body, handler).await.expect("starts");
             let mut watch = tracer.watch(Wanted::default(), Some(1));
-            let message = message();
+            let message = Arc::new(message());
             let trace = tracer.begin(1, &message);
             assert!(trace.is_some());
             call_for(&mut instance, &message, trace.as_ref()).await.expect("returns ok");
