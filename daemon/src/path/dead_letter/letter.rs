@@ -38,6 +38,8 @@ pub enum Reason {
     Deadline,
     /// The last call needed too much memory.
     Memory,
+    /// The last call went past another limit.
+    Limit,
     /// A publish of its call was refused for good.
     PublishRefused,
     /// A broker ended one connection after the other over a publish of its call.
@@ -48,12 +50,13 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their declaration.
-    pub const ALL: [Reason; 8] = [
+    pub const ALL: [Reason; 9] = [
         Reason::Reject,
         Reason::Retry,
         Reason::Trap,
         Reason::Deadline,
         Reason::Memory,
+        Reason::Limit,
         Reason::PublishRefused,
         Reason::PublishPoisoned,
         Reason::Loop,
@@ -67,6 +70,7 @@ impl Reason {
             Reason::Trap => "trap",
             Reason::Deadline => "deadline",
             Reason::Memory => "memory",
+            Reason::Limit => "limit",
             Reason::PublishRefused => "publish_refused",
             Reason::PublishPoisoned => "publish_poisoned",
             Reason::Loop => "loop",
@@ -83,6 +87,7 @@ impl From<&CallError> for Reason {
             CallError::Trap(_) => Reason::Trap,
             CallError::Deadline(_) => Reason::Deadline,
             CallError::Memory(_) => Reason::Memory,
+            CallError::Limit(_) => Reason::Limit,
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Handlers: configured uses of plugins, and what a call of one gives back.
 //!
-//! `call.rs` has the vocabulary of calls, `plugin/` what is called. `running.rs` makes, replaces and ends a handler; `versions.rs` swaps
+//! `call.rs` has the vocabulary of calls, `limit.rs` that of their limits, `plugin/` what is called. `running.rs` makes, replaces and ends a handler; `versions.rs` swaps
 //! what it runs; `instance.rs` has its runners, which call the instance of a job's shard, `reruns.rs` the calls that others overtook;
 //! `wasm/` is the only place that knows wasmtime. Fed by `path/dispatch`; feeds `path/outbox`.
 
 mod call;
 mod instance;
 mod instances;
+mod limit;
 pub mod needs;
 mod parking;
 pub mod plugin;
@@ -17,6 +18,7 @@ mod versions;
 pub mod wasm;
 
 pub use self::call::{Call, CallError, CallResult, Run, StartError, Trigger};
+pub use self::limit::Limit;
 pub use self::running::{HandlerError, HandlerParts, HandlerView, ReadyHandler, RunningHandler};
 use crate::message::{BrokerId, Outgoing};
 

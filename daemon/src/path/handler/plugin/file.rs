@@ -5,7 +5,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -28,6 +28,7 @@ const ELF: &[u8] = b"\x7fELF";
 
 /// A file that was read.
 pub struct PluginFile {
+    path: Option<PathBuf>,
     bytes: Vec<u8>,
     hash: PluginHash,
 }
@@ -38,12 +39,17 @@ impl PluginFile {
     /// # Errors
     /// It is no regular file, is too large, or cannot be read.
     pub fn read(path: &Path) -> Result<PluginFile, LoadError> {
-        read(path).map(PluginFile::new)
+        read(path).map(|bytes| PluginFile { path: Some(path.to_owned()), ..PluginFile::new(bytes) })
     }
 
     /// Of bytes that were read elsewhere.
     pub(in crate::path::handler) fn new(bytes: Vec<u8>) -> PluginFile {
-        PluginFile { hash: PluginHash(Sha256::digest(&bytes).into()), bytes }
+        PluginFile { path: None, hash: PluginHash(Sha256::digest(&bytes).into()), bytes }
+    }
+
+    /// Where it was read, for people.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// The whole file.

@@ -7,8 +7,11 @@ use std::time::Duration;
 use wasmtime::Trap;
 use wasmtime_wasi::I32Exit;
 
+use super::host::Host;
+use super::limits;
 use super::printable::printable;
 use super::state::State;
+use crate::path::handler::Limit;
 
 /// Bytes kept of the guest's own words.
 pub(super) const MAX_WORDS_BYTES: usize = 1024;
@@ -41,6 +44,8 @@ pub(super) enum Fault {
     Deadline(Duration),
     /// Needs more than these bytes.
     Memory(usize),
+    /// Went past another limit.
+    Limit(Limit),
     /// Anything else, in plain words.
     Trap(String),
 }
@@ -51,9 +56,15 @@ impl Fault {
         if error.is::<DeadlinePassed>() {
             return Fault::Deadline(state.host.call_deadline);
         }
-        // Guests rarely say that they ran out of memory: most abort.
+        if let Some(limit) = limit(error, &state.host) {
+            return Fault::Limit(limit);
+        }
+        // Guests rarely say what they were refused: most abort.
         if state.limits.refused_memory() {
             return Fault::Memory(state.host.max_memory);
+        }
+        if let Some(limit) = state.limits.refused_tables().or(state.held.exceeded()) {
+            return Fault::Limit(limit);
         }
         let mut reason = reason(error);
         if gave_up(error)
@@ -62,6 +73,25 @@ impl Fault {
             reason = format!("{reason}: {}", printable(&state.host.log.mask(words.trim_end()), MAX_WORDS_BYTES));
         }
         Fault::Trap(reason)
+    }
+}
+
+/// The limit that wasmtime ended a call at, if it did.
+fn limit(error: &wasmtime::Error, host: &Host) -> Option<Limit> {
+    if error.downcast_ref::<Trap>() == Some(&Trap::StackOverflow) {
+        return Some(Limit::CallStack(limits::MAX_WASM_STACK));
+    }
+    // These have no type of their own; tests hold the words.
+    let text = error.root_cause().to_string();
+    if text.contains("fuel allocated for hostcalls has been exhausted") {
+        return Some(Limit::Passed(limits::most_passed(host)));
+    }
+    let (kind, _) = text.strip_prefix("resource limit exceeded: ")?.split_once(" count too high")?;
+    match kind {
+        "instance" => Some(Limit::CoreInstances(limits::MAX_INSTANCES)),
+        "table" => Some(Limit::Tables(limits::MAX_TABLES)),
+        "memory" => Some(Limit::Memories(limits::MAX_MEMORIES)),
+        _ => None,
     }
 }
 
@@ -78,6 +108,9 @@ fn reason(error: &wasmtime::Error) -> String {
     if let Some(I32Exit(status)) = error.downcast_ref::<I32Exit>() {
         return format!("it exited with status {status}");
     }
+    if error.root_cause().is::<std::str::Utf8Error>() || error.root_cause().is::<std::string::FromUtf8Error>() {
+        return "it passed text to the daemon that is not UTF-8".to_owned();
+    }
     match error.downcast_ref::<Trap>() {
         Some(trap) => trap_in_words(*trap),
         // What it passes across the boundary is malformed, or the machine has no room for it: wasmtime's words are plain.
@@ -88,7 +121,6 @@ fn reason(error: &wasmtime::Error) -> String {
 fn trap_in_words(trap: Trap) -> String {
     match trap {
         Trap::UnreachableCodeReached => "it panicked or aborted".to_owned(),
-        Trap::StackOverflow => "its call stack is exhausted, as by endless recursion".to_owned(),
         Trap::MemoryOutOfBounds => {
             "it accessed memory out of bounds, as by a bad pointer or endless recursion".to_owned()
         }

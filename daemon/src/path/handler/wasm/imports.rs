@@ -10,6 +10,7 @@ use wasmtime::component::{HasSelf, Linker};
 
 use super::bindings::FullHandler;
 use super::bindings::tidegate::handler::{clock, config, kv, log, publisher, random, types};
+use super::console::MAX_LINE_BYTES;
 use super::convert::{nanos, unix_nanos};
 use super::fault::Refusal;
 use super::log::{Line, enabled, join};
@@ -63,6 +64,7 @@ impl log::Host for State {
         self.host.log.line(&Line { level, message: &message, fields: &fields, stream: None });
         // The SDKs report a panic this way, before it becomes a trap.
         if level == Level::ERROR {
+            let message = &message[..message.floor_char_boundary(MAX_LINE_BYTES)];
             self.console.remember(&format!("{message} {}", join(&fields)));
         }
     }

@@ -1,17 +1,20 @@
 //! Sandboxed handlers: WebAssembly components run by wasmtime.
 //!
-//! Owns: the engine with its 1 ms epoch, the loading and checking of plugins, and instances: a store each, with the host
+//! Owns: the engine with its 1 ms epoch, the threads that compile, the loading and checking of plugins, and instances: a store each, with the host
 //! functions of `wit/handler.wit`, limits and a context of WASI 0.2 that grants nothing but clocks, random numbers and
 //! output to the log. Fed by the handlers' runners, which call an [`Instance`] on the sessions' threads; gives back the publishes that a call held back. This is the only place that knows wasmtime. It deliberately has no
 //! queue, no retry and no metrics.
 
 mod bindings;
+mod compilers;
 mod console;
 mod convert;
 mod engine;
 mod exports;
 mod fault;
 mod host;
+#[cfg(test)]
+mod hostile;
 mod imports;
 mod instance;
 mod kv;
