@@ -20,9 +20,10 @@ use crate::brokers::BrokerNames;
 use crate::causes::with_causes;
 use crate::control::config::model::{Config, Handler};
 use crate::control::config::{self, HandlerOrigins, Origins, Problem, Problems};
+use crate::path::handler::host::{Host, KvGrant};
 use crate::path::handler::needs::{Caller, NotExported, not_exported};
 use crate::path::handler::plugin::{Exports, Instance, LoadError, Loader, PluginFile};
-use crate::path::handler::wasm::{Host, KvGrant, WasmEngine};
+use crate::path::handler::wasm::WasmEngine;
 
 /// The arguments of `check`.
 #[derive(Args)]

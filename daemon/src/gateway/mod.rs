@@ -28,10 +28,10 @@ use crate::control::config::Loaded;
 use crate::control::config::model::Config;
 use crate::control::live::{self, Live, Retries};
 use crate::path::dead_letter::Places;
-use crate::path::handler::StartError;
 use crate::path::handler::needs::NotExported;
 use crate::path::handler::plugin::{LoadError, Loader};
 use crate::path::handler::wasm::{EngineError, WasmEngine};
+use crate::path::handler::{StartError, Verdicts};
 use crate::path::kept::Kept;
 use crate::path::kv::{self, Kvs};
 use crate::path::outbox::{self, Outboxes};
@@ -106,6 +106,8 @@ pub struct Gateway {
     admin: Option<SocketAddr>,
     tap: Tap,
     router: Arc<Router>,
+    /// `shutdown-grace`, as it is now.
+    grace: Arc<watch::Sender<Duration>>,
     progress: Arc<Progress>,
     /// Owns the stages until it is stopped.
     changes: JoinHandle<Stages>,
@@ -182,7 +184,10 @@ impl Gateway {
             parks: Arc::new(parks),
             kept: kept.clone(),
             router: Arc::new(Router::new(Arc::clone(&progress), received.clone(), tracer.clone(), tap.clone())),
+            received: received.clone(),
+            grace: Arc::new(watch::channel(config.shutdown_grace).0),
             tap: tap.clone(),
+            verdicts: Verdicts::default(),
             loader: Loader::new(tokio::task::spawn_blocking(move || WasmEngine::new(Some(&cache))).await??),
             stop_sessions: CancellationToken::new(),
             hurry: CancellationToken::new(),
@@ -222,6 +227,7 @@ impl Gateway {
             admin: address,
             tap,
             router: shared.router,
+            grace: shared.grace,
             progress,
             changes: tokio::spawn(live::run(stages, queue, sender, stop_changes.clone())),
             stop_changes,
@@ -262,7 +268,7 @@ impl Gateway {
         self.router.close();
         self.stop_changes.cancel();
         joined(self.retries.await.err(), "the task that has dead letters handled again panicked");
-        let grace = self.config.shutdown_grace;
+        let grace = *self.grace.borrow();
         let drained = tokio::time::timeout(grace, self.progress.idle()).await.is_ok();
         let left = if drained { 0 } else { self.progress.open() };
         self.hurry.cancel();

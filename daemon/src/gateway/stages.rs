@@ -7,30 +7,33 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::GatewayError;
 use crate::brokers::BrokerNames;
 use crate::control::config::Loaded;
 use crate::control::config::diff::{BrokerChange, Change, Difference};
-use crate::control::config::model::{Broker, Handler, OnMessage};
+use crate::control::config::model::{Broker, Config, Handler, OnMessage};
 use crate::control::live::{Running, RunningBroker};
 use crate::path::dead_letter::Places;
 use crate::path::dispatch::{HandlerQueue, ParallelLimit};
 use crate::path::handler::needs::not_exported;
 use crate::path::handler::plugin::{Loader, PluginFile};
-use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHandler};
+use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHandler, Verdicts};
 use crate::path::kept::Kept;
 use crate::path::kv::Kvs;
 use crate::path::outbox::Outboxes;
 use crate::path::park::Parks;
 use crate::path::router::{BrokerRoutes, RouteTable, Router, of_broker};
 use crate::path::schedule::Schedules;
-use crate::path::session::{self, Session, SessionParts, Wish};
+use crate::path::session::{self, Session, SessionParts, SessionState, Wish};
 use crate::store::Store;
+use crate::telemetry::logging;
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
+use crate::telemetry::received::ReceivedRing;
 use crate::telemetry::tap::Tap;
 
 /// What all stages share, for as long as the daemon runs.
@@ -56,10 +59,16 @@ pub struct Shared {
     pub parks: Arc<Parks>,
     /// Where messages go.
     pub router: Arc<Router>,
+    /// What is kept of the messages received.
+    pub received: ReceivedRing,
+    /// `shutdown-grace`, as it is now.
+    pub grace: Arc<watch::Sender<Duration>>,
     /// Where what flows through is shown.
     pub tap: Tap,
     /// Compiles plugins.
     pub loader: Loader,
+    /// Where versions on trial tell that they have come to a verdict.
+    pub verdicts: Verdicts,
     /// Ends the sessions.
     pub stop_sessions: CancellationToken,
     /// The grace period of a stop is over: a change under way waits for nothing any more.
@@ -126,6 +135,12 @@ impl Stages {
         })
     }
 
+    /// Messages that wait in memory to be published to a broker that is not connected, so that they would be dropped with it.
+    pub fn stranded(&self, broker: &str) -> usize {
+        let connected = |stage: &BrokerStage| stage.session.status().borrow().state == SessionState::Connected;
+        if self.brokers.get(broker).is_some_and(connected) { 0 } else { self.waiting(broker) }
+    }
+
     /// Messages on the disk for a broker that was removed.
     pub fn left_on_disk(&self, broker: &str) -> usize {
         let outboxes = self.shared.outboxes.list();
@@ -183,9 +198,9 @@ impl Stages {
         }
     }
 
-    /// Changes what runs to what was prepared: new routes first, then the end of what nothing leads to any more. Takes as long
-    /// as the graceful end of sessions and handlers does: `shutdown-grace` at most for a session or a handler that is removed, a
-    /// call's deadline for a handler that is changed.
+    /// Changes what runs to what was prepared: new routes first, then the end of what nothing leads to any more: handlers before
+    /// brokers, so that what their last calls publish still gets there. Takes as long as the graceful end of sessions and handlers
+    /// does: `shutdown-grace` at most for a session or a handler that is removed, a call's deadline for a handler that is changed.
     ///
     /// Not cancel safe.
     pub async fn make(&mut self, prepared: Prepared) {
@@ -193,6 +208,7 @@ impl Stages {
         self.shared.names.adopt(&loaded.names);
         self.shared.places.configure(&loaded.config);
         let old = std::mem::replace(&mut self.loaded, loaded);
+        self.set(&old.config);
         let queues = self.queues(&ready);
         // Before their handlers and brokers go; the runs of those that come wait until their handlers serve.
         let schedules: Vec<Arc<str>> = difference.schedules.iter().map(|(name, _)| Arc::clone(name)).collect();
@@ -215,16 +231,31 @@ impl Stages {
                 Some(BrokerChange::Removed) | None => {}
             }
         }
-        for (name, _) in difference.brokers.iter().filter(|(_, change)| *change == BrokerChange::Removed) {
-            self.remove(name).await;
-        }
+        let removed = difference.brokers.iter().filter(|(_, change)| *change == BrokerChange::Removed);
+        // Nothing may come for a handler that ends.
+        removed.clone().filter_map(|(name, _)| self.brokers.get(name)).for_each(|stage| stage.session.take_nothing());
         for (name, change) in difference.handlers.iter().filter(|(_, change)| *change != Change::Added) {
             self.change_handler(name, *change, ready.remove(name)).await;
+        }
+        for (name, _) in removed {
+            self.remove(name).await;
         }
         self.shared.kvs.configure(&self.loaded.config.handlers);
         self.forget_subscriptions(&old);
         let sessions = self.brokers.values().map(|stage| (stage.config.id, stage.session.status()));
         self.shared.schedules.watch(sessions);
+    }
+
+    /// Settings of the whole daemon that were others before.
+    fn set(&self, old: &Config) {
+        let new = &self.loaded.config;
+        self.shared.grace.send_replace(new.shutdown_grace);
+        if new.received != old.received {
+            self.shared.received.limit(new.received);
+        }
+        if new.log.level != old.log.level {
+            logging::level(new.log.level);
+        }
     }
 
     /// The queues of all handlers that are to run.
@@ -249,7 +280,7 @@ impl Stages {
     /// one was connected, and stays disconnected where that was commanded: a change waits for no broker.
     async fn reconnect(&mut self, broker: &Arc<Broker>, queues: &HashMap<Arc<str>, Arc<HandlerQueue>>) {
         let Some(mut stage) = self.brokers.remove(&broker.name) else { return };
-        let wish = self.end(&stage.session).await;
+        let wish = self.end(&stage.session, false).await;
         stage.limit.set_most(broker.parallel_limit.map(usize::from));
         self.shared.outboxes.limit(broker.id, broker.outbox);
         let routes = self.routes(broker, &stage.meters, &stage.limit, queues);
@@ -275,8 +306,9 @@ impl Stages {
     }
 
     async fn remove(&mut self, broker: &str) {
+        let delivers = self.waiting(broker) > 0;
         let Some(stage) = self.brokers.remove(broker) else { return };
-        self.end(&stage.session).await;
+        self.end(&stage.session, delivers).await;
         let dropped = self.shared.outboxes.remove(stage.config.id);
         if dropped > 0 {
             tracing::warn!(broker, messages = dropped, "what waited to be published to the removed broker is dropped");
@@ -300,13 +332,14 @@ impl Stages {
         }
     }
 
-    /// Ends a session gracefully, unless the daemon's stop cannot wait for that.
-    async fn end(&self, session: &Session) -> Wish {
+    /// Ends a session gracefully, where it `delivers` after what waits to be published; unless the daemon's stop cannot wait for
+    /// that.
+    async fn end(&self, session: &Session, delivers: bool) -> Wish {
         tokio::select! {
-            wish = session.end() => wish,
+            wish = session.end(delivers) => wish,
             () = self.shared.hurry.cancelled() => {
                 self.shared.stop_sessions.cancel();
-                session.end().await
+                session.end(false).await
             }
         }
     }
@@ -360,7 +393,7 @@ impl Stages {
             outboxes: Arc::clone(&self.shared.outboxes),
             meters: Arc::clone(meters),
             tap: self.shared.tap.clone(),
-            grace: config.shutdown_grace,
+            grace: self.shared.grace.subscribe(),
             wish,
         };
         Arc::new(session::spawn(parts, &self.shared.stop_sessions))
@@ -426,6 +459,7 @@ async fn ready(
             meters: shared.metrics.handler(&name),
             park: shared.parks.of(&name),
             tap: shared.tap.clone(),
+            verdicts: shared.verdicts.clone(),
             handler,
         };
         let started = ReadyHandler::start(parts).await.map_err(|error| match error {

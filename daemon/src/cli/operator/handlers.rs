@@ -16,10 +16,10 @@ use crate::control::admin::resource::Handler;
 pub struct HandlerKeys;
 
 impl Resource for HandlerKeys {
-    const TABLES: &'static [&'static str] = &["config", "dead-letter", "quarantine", "retry"];
+    const TABLES: &'static [&'static str] = &["config", "dead-letter", "quarantine", "reload", "retry"];
     const NEEDED: &'static [&'static str] = &["dead-letter-broker", "dead-letter-topic"];
     const KEYS: &'static [Key] = {
-        use Kind::{Boolean, Choice, Integer, List, Table, Text};
+        use Kind::{Boolean, Choice, Integer, List, Number, NumberOrOff, Table, Text};
         &[
             key("plugin", &["plugin"], Text, "FILE", "A WebAssembly component, by its file name in plugins-dir"),
             key(
@@ -88,6 +88,20 @@ impl Resource for HandlerKeys {
                 Text,
                 "DURATION",
                 "For how long it is left alone; doubled by each trial that fails, up to 10m [default: 30s]",
+            ),
+            key(
+                "reload-canary",
+                &["reload", "canary"],
+                NumberOrOff,
+                "SHARE|off",
+                "The share of first calls that run on a new version of the plugin while it is on trial, such as 0.1 [default: off]",
+            ),
+            key(
+                "reload-max-failures",
+                &["reload", "max-failures"],
+                Number,
+                "SHARE",
+                "The largest share of the calls on trial that may fail [default: 0.05]",
             ),
             key("max-publishes", &["max-publishes"], Integer, "COUNT", "Publishes of one call [default: 64]"),
             key(
@@ -313,13 +327,14 @@ mod tests {
         check(
             "handlers add h --plugin p.wasm --instances 2 --isolation per-message --call-deadline 1s --max-memory 1MiB \
              --queue 3 --queue-bytes 1KiB --overload drop-oldest --retry-max 5 --retry-backoff 1s..1m \
-             --retry-max-time 10m --quarantine-after 2 --quarantine-for 1s --max-publishes 0 --max-publish-bytes 1B \
+             --retry-max-time 10m --quarantine-after 2 --quarantine-for 1s \
+             --reload-canary 0.1 --reload-max-failures 0 --max-publishes 0 --max-publish-bytes 1B \
              --dead-letter-broker a --dead-letter-topic dead/h --allow-publish a:x/# --allow-publish b:y,z --default-broker a --allow-system --allow-kv 1MiB --config unit=F --config limit=3",
             add,
             json!({"name": "h", "plugin": "p.wasm", "instances": 2, "isolation": "per-message", "call-deadline": "1s",
                 "max-memory": "1MiB", "queue": 3, "queue-bytes": "1KiB", "overload": "drop-oldest",
                 "retry": {"max": 5, "backoff": "1s..1m", "max-time": "10m"},
-                "quarantine": {"after": 2, "for": "1s"}, "max-publishes": 0,
+                "quarantine": {"after": 2, "for": "1s"}, "reload": {"canary": 0.1, "max-failures": 0}, "max-publishes": 0,
                 "max-publish-bytes": "1B", "dead-letter": {"broker": "a", "topic": "dead/h"}, "default-broker": "a",
                 "allow": {"publish": ["a:x/#", "b:y,z"], "system": true, "kv": "1MiB"},
                 "config": {"unit": "F", "limit": 3}}),
@@ -333,6 +348,12 @@ mod tests {
         check("handlers set h --quarantine off", set, json!({"quarantine": "off"}));
         check("handlers set h --unset quarantine", set, json!({"quarantine": null}));
         check("handlers set h --unset quarantine-for", set, json!({"quarantine": {"for": null}}));
+        check("handlers set h --reload-canary off", set, json!({"reload": {"canary": "off"}}));
+        check("handlers set h --reload-canary 1", set, json!({"reload": {"canary": 1}}));
+        check("handlers set h --unset reload", set, json!({"reload": null}));
+        check("handlers set h --unset reload-canary", set, json!({"reload": {"canary": null}}));
+        check_refused("handlers set h --reload-canary on", 2, "neither a number nor off");
+        check_refused("handlers set h --reload-max-failures off", 2, "not a number");
         check("handlers set h --unset retry-max", set, json!({"retry": {"max": null}}));
         check("handlers remove h", "DELETE /api/v1/handlers/h", Value::Null);
         check("handlers list", "GET /api/v1/handlers", Value::Null);
@@ -353,7 +374,7 @@ mod tests {
             "version": "0123456789abcdef", "instances": 2, "isolation": "reuse", "call-deadline": "1s",
             "max-memory": "64MiB", "queue": 1024, "queue-bytes": "16MiB", "overload": "drop-newest",
             "retry": {"max": 3, "backoff": "100ms..10s", "max-time": "30s"}, "retrying": 1,
-            "quarantine": {"after": 5, "for": "30s"},
+            "quarantine": {"after": 5, "for": "30s"}, "reload": {"canary": 0.1, "max-failures": 0.05},
             "max-publishes": 64, "max-publish-bytes": "1MiB", "dead-letter": {"broker": "b", "topic": "dead"},
             "allow-publish": ["b:x/#"], "allow-system": false, "allow-kv": null, "config": {"unit": "***"},
             "calls": {"ok": 5, "reject": 1, "trap": 2},

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 
 use clap::builder::{BoolishValueParser, PossibleValuesParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::cli::client::Failure;
 
@@ -33,6 +33,10 @@ pub enum Kind {
     Integer,
     /// A number or the word `off`.
     IntegerOrOff,
+    /// With or without a fraction.
+    Number,
+    /// Such a one or the word `off`.
+    NumberOrOff,
     /// Without a value it is true.
     Boolean,
     /// One of these words.
@@ -252,6 +256,8 @@ fn option(key: &Key) -> Arg {
         Kind::Text => arg.allow_hyphen_values(true),
         Kind::Integer => arg.value_parser(value_parser!(u64)),
         Kind::IntegerOrOff => arg.value_parser(integer_or_off),
+        Kind::Number => arg.value_parser(number).allow_negative_numbers(true),
+        Kind::NumberOrOff => arg.value_parser(number_or_off).allow_negative_numbers(true),
         Kind::Boolean => {
             let words = BoolishValueParser::new();
             arg.num_args(0..=1).default_missing_value("true").value_parser(words).hide_possible_values(true)
@@ -274,7 +280,7 @@ fn read(key: &Key, matches: &ArgMatches, keys: &mut Keys) {
                 keys.put(key.path, *number);
             }
         }
-        Kind::IntegerOrOff => {
+        Kind::IntegerOrOff | Kind::Number | Kind::NumberOrOff => {
             if let Some(value) = matches.get_one::<Value>(key.option) {
                 keys.put(key.path, value.clone());
             }
@@ -303,6 +309,18 @@ fn integer_or_off(text: &str) -> Result<Value, String> {
         ("off", _) => Ok(Value::from("off")),
         (_, Ok(number)) => Ok(Value::from(number)),
         _ => Err("neither a number nor off".to_owned()),
+    }
+}
+
+/// As it is written: an integer stays one.
+fn number(text: &str) -> Result<Value, String> {
+    serde_json::from_str::<Number>(text).map(Value::Number).map_err(|_| "not a number".to_owned())
+}
+
+fn number_or_off(text: &str) -> Result<Value, String> {
+    match text {
+        "off" => Ok(Value::from("off")),
+        _ => number(text).map_err(|_| "neither a number nor off".to_owned()),
     }
 }
 

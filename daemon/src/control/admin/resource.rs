@@ -274,6 +274,7 @@ pub struct Handler {
     pub retry: Retry,
     /// When it is left alone because it fails; null is never.
     pub quarantine: Option<Quarantine>,
+    pub reload: Reload,
     pub max_publishes: usize,
     pub max_publish_bytes: String,
     /// Where messages go whose calls have failed for good; null is the dead-letter store.
@@ -337,6 +338,16 @@ pub struct Quarantine {
     pub after: u32,
     /// For how long, the first time; each trial that fails doubles it, up to ten minutes.
     pub r#for: String,
+}
+
+/// How a new version of a handler's plugin takes the place of the one that runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Reload {
+    /// The share of first calls that run on it while it is on trial; null is no trial.
+    pub canary: Option<f64>,
+    /// The largest share of these that may fail.
+    pub max_failures: f64,
 }
 
 /// A handler's call that failed.

@@ -3,12 +3,14 @@
 //! Owns: the syntax, and what it may read. Used by the reader for each string; problems name the source that failed and
 //! never what others gave.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::OsString;
 use std::io::{self, Read as _};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::secret::{regular_file, without_newline};
+use super::secret::{Secret, regular_file, without_newline};
 use super::source::plain;
 
 /// Longest file that `${file:PATH}` takes in, in bytes.
@@ -35,6 +37,10 @@ impl Environment {
     }
 }
 
+/// What interpolations stand for, as it was read: each source is read once in a configuration, so that all who ask see the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Interpolated(HashMap<(PathBuf, String), Secret>);
+
 /// The machine's name without a system call of its own; `gateway` where none can be found.
 fn hostname() -> String {
     ["/proc/sys/kernel/hostname", "/etc/hostname"]
@@ -56,11 +62,17 @@ pub(super) struct Text {
     pub(super) hidden: bool,
 }
 
-/// Replaces every `${…}`; `$${` stands for `${`. Relative paths start from `folder`.
+/// Replaces every `${…}`; `$${` stands for `${`. Relative paths start from `folder`. What was read before is in `read`, where
+/// what is read now is put.
 ///
 /// # Errors
 /// Each `${…}` that cannot be replaced.
-pub(super) fn expand(text: &str, environment: &Environment, folder: &Path) -> Result<Text, Vec<InterpolationError>> {
+pub(super) fn expand(
+    text: &str,
+    environment: &Environment,
+    folder: &Path,
+    read: &mut Interpolated,
+) -> Result<Text, Vec<InterpolationError>> {
     let mut expanded = Text { value: String::new(), hidden: text.contains('\n') };
     let mut errors = Vec::new();
     let mut rest = text;
@@ -77,8 +89,8 @@ pub(super) fn expand(text: &str, environment: &Environment, folder: &Path) -> Re
             errors.push(InterpolationError::Unclosed);
             return Err(errors);
         };
-        match resolve(source, environment, folder) {
-            Ok(value) => expanded.value.push_str(&value),
+        match read.known(source, folder, || resolve(source, environment, folder)) {
+            Ok(value) => expanded.value.push_str(value),
             Err(error) => errors.push(error),
         }
         expanded.hidden = true;
@@ -86,6 +98,21 @@ pub(super) fn expand(text: &str, environment: &Environment, folder: &Path) -> Re
     }
     expanded.value.push_str(rest);
     if errors.is_empty() { Ok(expanded) } else { Err(errors) }
+}
+
+impl Interpolated {
+    /// What a source stands for: as it was read, or as it is read now.
+    fn known(
+        &mut self,
+        source: &str,
+        folder: &Path,
+        read: impl FnOnce() -> Result<String, InterpolationError>,
+    ) -> Result<&str, InterpolationError> {
+        match self.0.entry((folder.to_owned(), source.to_owned())) {
+            Entry::Occupied(known) => Ok(known.into_mut().expose()),
+            Entry::Vacant(place) => Ok(place.insert(Secret::new(read()?)).expose()),
+        }
+    }
 }
 
 fn resolve(source: &str, environment: &Environment, folder: &Path) -> Result<String, InterpolationError> {

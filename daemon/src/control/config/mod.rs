@@ -17,6 +17,7 @@ pub mod runtime;
 mod scalar;
 pub mod secret;
 mod section;
+pub mod settings;
 mod show;
 mod source;
 mod suggest;
@@ -36,7 +37,7 @@ pub(in crate::control) use suggest::nearest;
 
 use toml::de::DeTable;
 
-use interpolate::Environment;
+use interpolate::{Environment, Interpolated};
 use model::{Config, Handler};
 use reader::{Reading, Table};
 use section::{broker, daemon, handler, schedule, subscription};
@@ -77,6 +78,8 @@ pub struct Sources {
     files: Vec<SourceFile>,
     /// Written by the daemon.
     runtime: SourceFile,
+    /// What the operator's stood for when they were read.
+    interpolated: Interpolated,
 }
 
 impl Sources {
@@ -91,14 +94,20 @@ impl Sources {
     }
 
     /// The configuration with another text in place of STATE-DIR/runtime.toml, which is not written. The other files count as
-    /// they were read; what they interpolate is read anew, so that this may block the thread. `names` keeps the numbers of the
-    /// brokers that run.
+    /// they were read, and so does what they interpolate: a change by command touches nothing else. It may block the thread:
+    /// certificates are looked at. `names` keeps the numbers of the brokers that run.
     ///
     /// # Errors
     /// Every problem of the whole.
     pub fn with_runtime(&self, text: String, names: &BrokerNames) -> Result<Loaded, Problems> {
         let runtime = SourceFile::runtime(self.runtime.path(), text);
-        assemble(&self.files, |_| Ok(runtime), &Environment::of_process(), names)
+        let known = self.interpolated.clone();
+        assemble_knowing(known, &self.files, |_| Ok(runtime), &Environment::of_process(), names)
+    }
+
+    /// The operator's files, the main one first.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(SourceFile::path)
     }
 }
 
@@ -179,8 +188,16 @@ impl std::error::Error for Problems {}
 /// # Errors
 /// Every problem of every file, with file, line, column, field, value and remedy. Never a secret.
 pub fn load(file: &Path) -> Result<Loaded, Problems> {
+    load_again(file, &BrokerNames::default())
+}
+
+/// As [`load`], while a configuration runs whose brokers have the numbers of `names`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_again(file: &Path, names: &BrokerNames) -> Result<Loaded, Problems> {
     let files = source::read(file)?;
-    assemble(&files, source::read_runtime, &Environment::of_process(), &BrokerNames::default())
+    assemble(&files, source::read_runtime, &Environment::of_process(), names)
 }
 
 /// As [`load`], for those who only look: where what was added at run time may be read by the daemon's user alone, a warning says
@@ -213,7 +230,7 @@ pub fn inspect(file: &Path) -> Result<Loaded, Problems> {
 pub fn socket(file: &Path) -> PathBuf {
     let files = source::read(file).unwrap_or_default();
     let environment = Environment::of_process();
-    let reading = Reading::new(&environment, BrokerNames::default());
+    let reading = Reading::new(&environment, BrokerNames::default(), Interpolated::default());
     let tables: Vec<DeTable<'_>> = files.iter().map(|file| file.parse().0).collect();
     let roots = tables_of(&reading, 0, files.iter().zip(&tables));
     daemon::read(&roots, &environment).admin.socket
@@ -237,9 +254,20 @@ fn assemble(
     environment: &Environment,
     known: &BrokerNames,
 ) -> Result<Loaded, Problems> {
+    assemble_knowing(Interpolated::default(), files, read_runtime, environment, known)
+}
+
+/// As [`assemble`], where it is known already what interpolations stand for.
+fn assemble_knowing(
+    interpolated: Interpolated,
+    files: &[SourceFile],
+    read_runtime: impl FnOnce(&Path) -> Result<SourceFile, Box<Problem>>,
+    environment: &Environment,
+    known: &BrokerNames,
+) -> Result<Loaded, Problems> {
     // Numbers count only once the configuration is used.
     let names = known.draft();
-    let reading = Reading::new(environment, names.clone());
+    let reading = Reading::new(environment, names.clone(), interpolated);
     let tables: Vec<_> = files.iter().enumerate().map(|(order, file)| reading.parse(order, file)).collect();
     let mut roots = tables_of(&reading, 0, files.iter().zip(&tables));
     let settings = daemon::read(&roots, environment);
@@ -254,6 +282,7 @@ fn assemble(
     let subscriptions = subscription::read(&roots, &brokers, &handlers, schedules.used);
     roots.into_iter().for_each(Table::finish);
 
+    let interpolated = reading.interpolated();
     let (brokers, broker_origins) = brokers.into_iter().filter_map(|named| named.item).unzip();
     let handlers: Vec<_> = handlers.into_iter().filter_map(|named| named.item).collect();
     let (errors, warnings) = reading.into_problems();
@@ -263,16 +292,26 @@ fn assemble(
     let (handlers, handler_origins) = handlers.into_iter().unzip();
     let (subscriptions, subscription_origins) = subscriptions.into_iter().unzip();
     let (schedules, schedule_origins) = schedules.all.into_iter().unzip();
-    let daemon::Daemon { state_dir, plugins_dir: _, log, shutdown_grace, received, admin } = settings;
-    let config =
-        Config { state_dir, log, shutdown_grace, received, admin, brokers, subscriptions, handlers, schedules };
+    let daemon::Daemon { state_dir, plugins_dir: _, log, shutdown_grace, received, watch_config, admin } = settings;
+    let config = Config {
+        state_dir,
+        log,
+        shutdown_grace,
+        received,
+        watch_config,
+        admin,
+        brokers,
+        subscriptions,
+        handlers,
+        schedules,
+    };
     let origins = Origins {
         brokers: broker_origins,
         subscriptions: subscription_origins,
         handlers: handler_origins,
         schedules: schedule_origins,
     };
-    let sources = Sources { files: files.to_vec(), runtime: runtime.clone() };
+    let sources = Sources { files: files.to_vec(), runtime: runtime.clone(), interpolated };
     let texts: Vec<_> = files.iter().zip(&tables).chain([(&runtime, &runtime_table)]).collect();
     Ok(Loaded { config, warnings, origins, names, shown: Shown::of(&texts), sources })
 }

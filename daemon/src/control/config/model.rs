@@ -32,6 +32,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// What is kept of the messages received: `recv-buffer` and `recv-bytes`.
     pub received: Limits,
+    /// Whether the files of the configuration are read again when they change.
+    pub watch_config: bool,
     /// Where the daemon is watched and operated.
     pub admin: Admin,
     /// In the order of the files.
@@ -70,7 +72,7 @@ pub enum LogFormat {
 }
 
 /// `[admin]`: the HTTP API, `/metrics`, `/healthz` and `/readyz`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
     /// The Unix socket where it is served to those who may open it; short enough for one.
     pub socket: PathBuf,
@@ -389,6 +391,15 @@ pub struct QuarantinePolicy {
     pub wait: Duration,
 }
 
+/// `reload = {…}`: how a new version of the plugin takes the place of the one that runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ReloadPolicy {
+    /// The share of first calls that run on it while it is on trial, more than 0 and at most 1; none is no trial.
+    pub canary: Option<f64>,
+    /// The largest share of these that may fail, at least 0 and less than 1.
+    pub max_failures: f64,
+}
+
 /// `[handlers.NAME]`.
 pub struct Handler {
     /// Its name everywhere.
@@ -413,6 +424,8 @@ pub struct Handler {
     pub retry: Retry,
     /// When it is left alone because it fails; none is never.
     pub quarantine: Option<QuarantinePolicy>,
+    /// How a new version of the plugin takes the place of the one that runs.
+    pub reload: ReloadPolicy,
     /// Publishes of one call.
     pub max_publishes: usize,
     /// Topic, payload and property bytes of one call's publishes.
@@ -444,6 +457,7 @@ impl fmt::Debug for Handler {
             .field("overload", &self.overload)
             .field("retry", &self.retry)
             .field("quarantine", &self.quarantine)
+            .field("reload", &self.reload)
             .field("max_publishes", &self.max_publishes)
             .field("max_publish_bytes", &self.max_publish_bytes)
             .field("dead_letter", &self.dead_letter)

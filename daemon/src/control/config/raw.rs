@@ -3,7 +3,10 @@
 //! Owns: the conversion of the parser's values, which keep their places, into plain ones. Used where text is compared or
 //! shown rather than understood: what changed between two configurations (`definition`), and what `config show` prints.
 
-use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
@@ -45,14 +48,56 @@ pub(super) fn json(value: &Value) -> serde_json::Value {
     }
 }
 
-/// Tells whether an object of the configuration is written as before: what it is made of, without comments and places.
-/// Interpolations count as written: a changed variable or file is no change of the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Definition([u8; 32]);
+/// Tells whether an object of the configuration is made of the same as before, and which of its keys are not. Comments and places do
+/// not count; what interpolations stand for does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition(Arc<BTreeMap<String, Digest>>);
+
+/// Of a value, since it may be a password, which nobody is to keep longer than needed.
+type Digest = [u8; 32];
 
 impl Definition {
-    pub(super) fn of(value: &DeValue<'_>) -> Definition {
-        // A digest, since the text may hold a password, which nobody is to keep longer than needed.
-        Definition(Sha256::digest(json(&plain(value)).to_string()).into())
+    /// `meant`: what a string stands for.
+    pub(super) fn of(value: &DeValue<'_>, meant: &dyn Fn(&str) -> String) -> Definition {
+        let mut keys = BTreeMap::new();
+        digest("", &plain(value), meant, &mut keys);
+        Definition(Arc::new(keys))
+    }
+
+    /// Its keys, those of tables with their path.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// The keys that one has and the other has not, or has another value of.
+    pub fn differing(&self, other: &Definition) -> BTreeSet<String> {
+        let missing = |one: &Definition, other: &Definition| -> Vec<String> {
+            one.0.iter().filter(|(key, value)| other.0.get(*key) != Some(value)).map(|(key, _)| key.clone()).collect()
+        };
+        missing(self, other).into_iter().chain(missing(other, self)).collect()
+    }
+}
+
+/// Enters each value that is no table, and each table without keys.
+fn digest(path: &str, value: &Value, meant: &dyn Fn(&str) -> String, keys: &mut BTreeMap<String, Digest>) {
+    match value {
+        Value::Table(table) if !table.is_empty() => {
+            table.iter().for_each(|(key, value)| digest(&super::reader::join(path, key), value, meant, keys));
+        }
+        leaf => {
+            let text = json(&expanded(leaf, meant)).to_string();
+            keys.insert(path.to_owned(), Sha256::digest(text).into());
+        }
+    }
+}
+
+fn expanded(value: &Value, meant: &dyn Fn(&str) -> String) -> Value {
+    match value {
+        Value::String(text) => Value::String(meant(text)),
+        Value::Array(items) => Value::Array(items.iter().map(|item| expanded(item, meant)).collect()),
+        Value::Table(table) => {
+            Value::Table(table.iter().map(|(key, value)| (key.clone(), expanded(value, meant))).collect())
+        }
+        value => value.clone(),
     }
 }

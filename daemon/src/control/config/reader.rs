@@ -12,7 +12,7 @@ use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::ObjectOrigin;
-use super::interpolate::{Environment, Text, expand};
+use super::interpolate::{Environment, Interpolated, InterpolationError, Text, expand};
 use super::problem::{MASK, Origin, Place, Problem, shown};
 use super::raw::Definition;
 use super::scalar::{format_duration, format_durations, format_size, parse_duration, parse_size};
@@ -25,6 +25,8 @@ pub(super) struct Reading<'a> {
     pub(super) environment: &'a Environment,
     /// Brokers get their numbers here.
     pub(super) names: BrokerNames,
+    /// What interpolations stand for.
+    interpolated: RefCell<Interpolated>,
     found: RefCell<Vec<Found>>,
     /// Some file has broken syntax: what seems to be missing may stand in its broken lines.
     incomplete: Cell<bool>,
@@ -38,8 +40,15 @@ struct Found {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(environment: &'a Environment, names: BrokerNames) -> Reading<'a> {
-        Reading { environment, names, found: RefCell::new(Vec::new()), incomplete: Cell::new(false) }
+    /// `interpolated`: what is known already of what interpolations stand for.
+    pub(super) fn new(environment: &'a Environment, names: BrokerNames, interpolated: Interpolated) -> Reading<'a> {
+        let interpolated = RefCell::new(interpolated);
+        Reading { environment, names, interpolated, found: RefCell::new(Vec::new()), incomplete: Cell::new(false) }
+    }
+
+    /// What interpolations stand for, as far as they were looked at.
+    pub(super) fn interpolated(&self) -> Interpolated {
+        self.interpolated.borrow().clone()
     }
 
     /// Parses a file; broken syntax is reported and the rest goes on.
@@ -239,7 +248,8 @@ impl<'a> Value<'a> {
 
     /// Where the object that this value is stands, for those who ask later.
     pub(super) fn object(&self) -> ObjectOrigin {
-        let definition = Definition::of(self.value.get_ref());
+        let meant = |text: &str| self.expanded(text).map_or_else(|_| text.to_owned(), |text| text.value);
+        let definition = Definition::of(self.value.get_ref(), &meant);
         ObjectOrigin { table: self.origin(), runtime: self.file.is_runtime(), definition }
     }
 
@@ -287,7 +297,7 @@ impl<'a> Value<'a> {
     }
 
     fn expand(&self, written: &str) -> Option<Text> {
-        match expand(written, self.reading.environment, self.file.folder()) {
+        match self.expanded(written) {
             Ok(text) => Some(text),
             Err(errors) => {
                 for error in errors {
@@ -296,6 +306,10 @@ impl<'a> Value<'a> {
                 None
             }
         }
+    }
+
+    fn expanded(&self, written: &str) -> Result<Text, Vec<InterpolationError>> {
+        expand(written, self.reading.environment, self.file.folder(), &mut self.reading.interpolated.borrow_mut())
     }
 
     /// The remedy for a scalar without quotes.
@@ -327,6 +341,30 @@ impl<'a> Value<'a> {
             if number.as_str().starts_with('-') || value.is_some_and(|value| value < low) { low } else { high };
         self.error(format!("must be {low} to {high}{unit}"), format!("use {nearest}"));
         None
+    }
+
+    /// A number, with or without a fraction, that is `inside`. `bounds` tells what it must be, `example` one that is.
+    pub(super) fn number(&self, inside: impl Fn(f64) -> bool, bounds: &str, example: &str) -> Option<f64> {
+        let number = match self.value.get_ref() {
+            DeValue::Float(number) => number.as_str().parse::<f64>().ok(),
+            DeValue::Integer(number) => {
+                i64::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number as f64)
+            }
+            _ => {
+                let meant =
+                    self.as_written().and_then(|text| text.trim().parse().ok()).filter(|number| inside(*number));
+                self.wrong_type(
+                    "a number",
+                    meant.map_or_else(|| format!("use {example}"), |number| format!("use {number}")),
+                );
+                return None;
+            }
+        };
+        let number = number.filter(|number| inside(*number));
+        if number.is_none() {
+            self.error(bounds, format!("use {example}"));
+        }
+        number
     }
 
     /// `true` or `false`.

@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 use super::{Live, Running, RunningBroker, park};
 use crate::control::admin::resource::{
     Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, DeadLetterTopic, Handler, HandlerSummary, MASK,
-    Messages, OnMessage, Origin, Outbox, Quarantine, Retry, Setting, Source, Status, StatusMessage, Subscription,
-    SubscriptionState, Tls, Transport, When,
+    Messages, OnMessage, Origin, Outbox, Quarantine, Reload, Retry, Setting, Source, Status, StatusMessage,
+    Subscription, SubscriptionState, Tls, Transport, When,
 };
 use crate::control::config::secret::PasswordSource;
 use crate::control::config::{BrokerOrigins, ObjectOrigin, format_duration, format_durations, format_size, model};
@@ -312,6 +312,7 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
         quarantine: config
             .quarantine
             .map(|policy| Quarantine { after: policy.after, r#for: format_duration(policy.wait) }),
+        reload: Reload { canary: config.reload.canary, max_failures: config.reload.max_failures },
         max_publishes: config.max_publishes,
         max_publish_bytes: format_size(config.max_publish_bytes as u64),
         dead_letter: config.dead_letter.as_ref().map(|place| DeadLetterTopic {

@@ -3,12 +3,14 @@
 //! Pure: no clock, no lock, no I/O. On protocol 5 it is the original with user properties of ours behind its own; on 3.1.1, which
 //! has none, a JSON envelope. Used by `mod.rs`, which decides whether there is one. docs/dead-letters.md shows both.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde::Serialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 
 use crate::control::config::model::Protocol;
 use crate::message::{Message, Outgoing, Properties, Qos};
@@ -111,9 +113,48 @@ pub(super) struct Failed<'a> {
     pub(super) time: SystemTime,
 }
 
-/// Whether a message is a dead letter by what it carries.
+/// Whether a message is a dead letter by what it carries: on any topic, also on one that no handler has for its dead letters any
+/// more.
 pub(super) fn is_marked(message: &Message) -> bool {
-    message.properties.as_ref().is_some_and(|properties| properties.user.iter().any(|(key, _)| key == MARK))
+    let marked =
+        message.properties.as_ref().is_some_and(|properties| properties.user.iter().any(|(key, _)| key == MARK));
+    marked || is_envelope(&message.payload)
+}
+
+/// Whether a payload is an envelope of ours: all of its keys, no others, and a reason that there is.
+fn is_envelope(payload: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+    struct Keys<'a> {
+        #[serde(borrow)]
+        reason: Cow<'a, str>,
+        #[serde(rename = "broker")]
+        _broker: IgnoredAny,
+        #[serde(rename = "topic")]
+        _topic: IgnoredAny,
+        #[serde(rename = "qos")]
+        _qos: IgnoredAny,
+        #[serde(rename = "retain")]
+        _retain: IgnoredAny,
+        #[serde(rename = "handler")]
+        _handler: IgnoredAny,
+        #[serde(rename = "subscription")]
+        _subscription: IgnoredAny,
+        #[serde(rename = "error")]
+        _error: IgnoredAny,
+        #[serde(rename = "attempts")]
+        _attempts: IgnoredAny,
+        #[serde(rename = "time")]
+        _time: IgnoredAny,
+        #[serde(rename = "properties")]
+        _properties: Option<IgnoredAny>,
+        #[serde(rename = "payload")]
+        _payload: Option<IgnoredAny>,
+        #[serde(rename = "payload-base64")]
+        _payload_base64: Option<IgnoredAny>,
+    }
+    let keys = serde_json::from_slice::<Keys<'_>>(payload);
+    keys.is_ok_and(|keys| Reason::ALL.iter().any(|reason| reason.label() == keys.reason))
 }
 
 /// The dead letter of a message, for a broker of this protocol.
@@ -423,7 +464,16 @@ mod tests {
         let message = message(b"x", None);
         assert!(!is_marked(&message));
         let letter = of(&failed(&message, "no"), Protocol::V5);
-        assert!(is_marked(&Message { properties: letter.properties, ..message }));
+        assert!(is_marked(&Message { properties: letter.properties, ..message.clone() }));
+        let envelope = of(&failed(&message, "no"), Protocol::V311).payload;
+        let mut keys: Value = serde_json::from_slice(&envelope).expect("is JSON");
+        assert!(is_marked(&Message { payload: envelope, ..message.clone() }));
+        keys["reason"] = "rain".into();
+        assert!(!is_envelope(keys.to_string().as_bytes()));
+        keys["reason"] = "reject".into();
+        assert!(is_envelope(keys.to_string().as_bytes()));
+        keys["temperature"] = 21.into();
+        assert!(!is_envelope(keys.to_string().as_bytes()));
         assert!(Reason::ALL.iter().all(|reason| !reason.label().is_empty()));
         assert_ne!(MARK, HOPS, "an ordinary message has hops");
     }
@@ -450,6 +500,7 @@ mod tests {
                 prop_assert!(text.len() <= LONGEST_TEXT && topic::refusable(text).is_none(), "{text:?}");
             }
             let envelope = of(&failed(&message, &error), Protocol::V311).payload;
+            prop_assert!(is_envelope(&envelope));
             let envelope: Value = serde_json::from_slice(&envelope).expect("is JSON");
             let bytes = match (&envelope["payload"], &envelope["payload-base64"]) {
                 (Value::String(text), Value::Null) => text.clone().into_bytes(),

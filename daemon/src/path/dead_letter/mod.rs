@@ -54,7 +54,8 @@ impl Places {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
-    /// Whether a message is a dead letter: by its topic, or by what it carries.
+    /// Whether a message is a dead letter: by its topic, or by what it carries. Dead letters may still come from a topic that was one
+    /// for them before a change.
     fn is_dead_letter(&self, message: &Message) -> bool {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         letter::is_marked(message) || known.topics.contains(&(message.broker, message.topic.clone()))

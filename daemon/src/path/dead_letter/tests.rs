@@ -290,6 +290,30 @@ fn a_dead_letter_that_comes_in_again_and_fails_begets_no_other() {
 }
 
 #[test]
+fn a_dead_letter_that_is_on_its_way_when_its_topic_changes_begets_no_other() {
+    let world = World::new();
+    for broker in [PLANT, CLOUD] {
+        let protocol = world.letters.places.protocol(broker);
+        let (input, _part) = world.input(message(Qos::AtLeastOnce, "in"));
+        let failed = Failed {
+            message: &input.message,
+            broker: "plant",
+            handler: "celsius",
+            subscription: "inputs",
+            reason: Reason::Reject,
+            error: "no",
+            given_up: None,
+            attempts: 1,
+            time: SystemTime::now(),
+        };
+        let letter = letter::letter(&failed, TopicName::new("dead/before").expect("is a name"), protocol);
+        let Outgoing { topic, payload, properties, .. } = letter;
+        let message = Message { broker, topic, payload, properties, ..message(Qos::AtLeastOnce, "in") };
+        assert!(world.letters.places.is_dead_letter(&message), "{protocol:?}");
+    }
+}
+
+#[test]
 fn where_there_is_no_room_a_runner_waits_and_a_dropped_one_leaves_the_message_open() {
     let world = World::new();
     world.fill(PLANT, LIMITS.messages);

@@ -58,6 +58,11 @@ impl Wanted {
 }
 
 impl Turn {
+    /// Whether the call tells if the quarantine of the handler ends.
+    pub fn decides_quarantine(&self) -> bool {
+        self.ticket.trial
+    }
+
     /// The call shows whether the handler works: to be told before what becomes of its message. `error` is what went wrong, in
     /// plain words.
     pub fn shows(&self, sign: Sign, error: impl FnOnce() -> String) {

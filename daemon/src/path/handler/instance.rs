@@ -14,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::field::display;
 
+use super::host::Host;
 use super::instances::{Counted, Instances};
 use super::reruns::Reruns;
-use super::versions::{Version, Versions};
-use super::wasm::Host;
+use super::trial::{Ground, Trial, Verdicts, is_failure};
+use super::versions::{Begun, Version, Versions};
 use super::{Call, CallError, CallResult, Publish, StartError};
 use crate::chance;
 use crate::control::config::format_duration;
@@ -72,6 +73,8 @@ pub(super) struct InstanceParts {
     pub(super) tap: Tap,
     /// An instance for each shard.
     pub(super) instances: Instances,
+    /// Where a version on trial tells that it has come to a verdict.
+    pub(super) verdicts: Verdicts,
     /// How the runners are hurried.
     pub(super) ending: Ending,
     /// Written at each failure.
@@ -134,10 +137,10 @@ impl InstanceParts {
     ///
     /// # Errors
     /// It cannot be made, or its `init` fails.
-    pub(super) async fn instance(&self, shard: usize, version: &Arc<Version>) -> Result<Counted, CallError> {
-        match self.instances.take(shard, version) {
+    pub(super) async fn instance(&self, shard: usize, ground: Ground<'_>) -> Result<Counted, CallError> {
+        match self.instances(ground).take(shard, ground.version) {
             Some(instance) => Ok(instance),
-            None => self.start(version).await.map_err(not_started),
+            None => self.start(ground.version).await.map_err(not_started),
         }
     }
 }
@@ -232,56 +235,98 @@ impl InstanceParts {
         let started = Instant::now();
         // Of a message that the broker sends again, the daemon does not know how often it came.
         let attempt = job.tries.begin(started);
-        let version = self.versions.current();
+        let Begun { current, trial } = self.versions.begin(|| attempt == 1 && !turn.decides_quarantine());
+        let settled = match &trial {
+            None => self.settled(turn, job, (attempt, started), Ground::active(&current)).await,
+            // Boxed, since it holds two calls, and almost none is on trial.
+            Some(trial) => Box::pin(self.settled_on_trial(turn, job, (attempt, started), trial, &current)).await,
+        };
+        let took = started.elapsed();
+        // Who waits for room holds up no other call.
+        drop(permit);
+        match settled {
+            Some(Settled::Submitted(Some(room))) => self.admitted(room).await,
+            Some(Settled::Failed(job, error)) => self.failed(turn, *job, &error).await,
+            Some(Settled::Submitted(None) | Settled::Overtaken(_)) | None => {}
+        }
+        took
+    }
+
+    /// A job's call on a version on trial. Where it fails it runs again at once on the version that runs, as the same attempt: nothing
+    /// that the failed one did is left.
+    async fn settled_on_trial(
+        &self,
+        turn: &Turn,
+        job: Job,
+        (attempt, started): (u32, Instant),
+        trial: &Trial,
+        current: &Arc<Version>,
+    ) -> Option<Settled<'_>> {
+        match self.settled(turn, job, (attempt, started), Ground::trial(trial)).await? {
+            Settled::Failed(job, error) if is_failure(&error) => {
+                self.say_failed_on_trial(trial, &job, &error);
+                let again = self.settled(turn, *job, (attempt, Instant::now()), Ground::active(current)).await?;
+                if !matches!(&again, Settled::Failed(_, failure) if is_failure(failure)) {
+                    trial.failed(&error);
+                }
+                Some(again)
+            }
+            Settled::Submitted(room) => {
+                trial.worked();
+                Some(Settled::Submitted(room))
+            }
+            full => Some(full),
+        }
+    }
+
+    /// A job's call on one version, and what became of it once no other call overtook it; none where it was given up.
+    async fn settled(
+        &self,
+        turn: &Turn,
+        mut job: Job,
+        (attempt, started): (u32, Instant),
+        ground: Ground<'_>,
+    ) -> Option<Settled<'_>> {
         if let Some(trace) = job.part.trace() {
-            let version = version.plugin.hash().to_string();
+            let version = ground.version.plugin.hash().to_string();
             trace.call_begins(&self.handler.name, &job.subscription.name, version, attempt);
         }
         let mut reruns = Reruns::of(self.host.kv());
-        let settled = loop {
+        loop {
             let called = tokio::select! {
                 biased;
-                called = self.call((turn.shard, &version), &job, attempt, &mut reruns) => called,
+                called = self.call((turn.shard, ground), &job, attempt, &mut reruns) => called,
                 () = self.ending.cut.cancelled() => {
                     self.ending.given_up.fetch_add(1, Ordering::Relaxed);
                     // What is on the disk stays there.
                     if job.again.is_none() {
                         job.part.end(Outcome::DroppedPurged);
                     }
-                    return started.elapsed();
+                    return None;
                 }
             };
-            match self.settle(turn, job, called, started) {
+            match self.settle(turn, job, called, (started, ground)) {
                 Settled::Overtaken(again) => job = again,
-                settled => break settled,
+                settled => return Some(settled),
             }
             if let Some(trace) = job.part.trace() {
                 trace.overtaken(&self.handler.name);
             }
             reruns.overtaken();
             self.meters.conflicts.inc();
-        };
-        let took = started.elapsed();
-        // Who waits for room holds up no other call.
-        drop((permit, reruns));
-        match settled {
-            Settled::Submitted(Some(room)) => self.admitted(room).await,
-            Settled::Failed(job, error) => self.failed(turn, *job, &error).await,
-            Settled::Submitted(None) | Settled::Overtaken(_) => {}
         }
-        took
     }
 
     /// Calls the shard's instance, which is made anew where it was used up. A call that is dropped in the middle uses it up.
     async fn call(
         &self,
-        (shard, version): (usize, &Arc<Version>),
+        (shard, ground): (usize, Ground<'_>),
         job: &Job,
         attempt: u32,
         reruns: &mut Reruns<'_>,
     ) -> Called {
         reruns.begin().await;
-        let mut counted = match self.instance(shard, version).await {
+        let mut counted = match self.instance(shard, ground).await {
             Ok(counted) => counted,
             Err(error) => return Called { result: Err(error), kv: Transaction::default() },
         };
@@ -297,14 +342,14 @@ impl InstanceParts {
         let kv = counted.instance.take_kv();
         let reusable = result.as_ref().map_or_else(CallError::keeps_instance, |_| true);
         if reusable && self.handler.isolation == Isolation::Reuse {
-            self.instances.put(shard, counted);
+            self.instances(ground).put(shard, counted);
         }
         reruns.end(&kv).await;
         Called { result, kv }
     }
 
     /// A call has run: its effects are handed on as a whole, unless what it read is not so any more.
-    fn settle(&self, turn: &Turn, job: Job, called: Called, started: Instant) -> Settled<'_> {
+    fn settle(&self, turn: &Turn, job: Job, called: Called, (started, ground): (Instant, Ground<'_>)) -> Settled<'_> {
         let Called { result, kv } = called;
         let grant = self.host.kv().filter(|_| !kv.is_empty());
         let failed_on = |error: &CallError| matches!(error, CallError::Deadline(_) | CallError::Memory(_));
@@ -325,7 +370,10 @@ impl InstanceParts {
         }
         match result {
             Ok(publishes) => {
-                turn.shows(Sign::Works, String::new);
+                // A version on trial shows nothing of the one that runs.
+                if ground.trial.is_none() {
+                    turn.shows(Sign::Works, String::new);
+                }
                 self.submit(job, publishes, ready, took)
             }
             Err(error) => {

@@ -6,9 +6,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::StartError;
+use super::host::Host;
 use super::plugin::Instance;
 use super::versions::Version;
-use super::wasm::Host;
 use crate::telemetry::metrics::HandlerMeters;
 
 /// The instances of a handler, by shard.
@@ -30,10 +30,18 @@ impl Instances {
         }
     }
 
-    /// Takes the instance of a shard, if it is of this version.
+    /// Takes the instance of a shard, if it is of this version. One of a later version stays: a call may begin before a swap, and get
+    /// here after it.
     pub(super) fn take(&self, shard: usize, version: &Arc<Version>) -> Option<Counted> {
-        let there = self.slot(shard).take()?;
+        let mut slot = self.slot(shard);
+        let there = slot.take_if(|there| there.version.number <= version.number)?;
+        drop(slot);
         Arc::ptr_eq(&there.version, version).then_some(there)
+    }
+
+    /// Takes out all that are there, with their shards.
+    pub(super) fn take_all(&self) -> Vec<(usize, Counted)> {
+        (0..self.0.len()).filter_map(|shard| Some((shard, self.slot(shard).take()?))).collect()
     }
 
     fn slot(&self, shard: usize) -> MutexGuard<'_, Option<Counted>> {

@@ -5,7 +5,7 @@
 //! in `path/kv`. A job waits here for the calls of its own handler alone, each bounded by its deadline, and holds its permit of the
 //! parallel limit and its instance meanwhile: who runs alone has both already.
 
-use super::wasm::KvGrant;
+use super::host::KvGrant;
 use crate::path::kv::{Alone, Pass, Transaction};
 
 /// Times that a call runs again beside others. Then it runs alone: calls that are longer than others would never end.

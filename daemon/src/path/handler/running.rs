@@ -11,11 +11,13 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::canary::Canary;
+use super::host::{Host, KvGrant};
 use super::instance::{Ending, InstanceParts, LastFailure, serve};
 use super::instances::{Counted, Instances};
 use super::plugin::{Exports, Plugin, PluginHash};
+use super::trial::{Trial, TrialStanding, Verdicts};
 use super::versions::{Version, Versions};
-use super::wasm::{Host, KvGrant};
 use super::{StartError, parking};
 use crate::brokers::BrokerNames;
 use crate::control::config::model::Handler;
@@ -50,6 +52,8 @@ pub struct HandlerParts {
     pub park: Arc<Park>,
     /// Where its calls are reported.
     pub tap: Tap,
+    /// Where versions on trial tell that they have come to a verdict.
+    pub verdicts: Verdicts,
 }
 
 /// Why a handler does not start.
@@ -94,7 +98,7 @@ impl HandlerView {
     }
 
     /// Has the handler run another version: instances of it start beside those that run, and then calls begin on them. Calls in
-    /// progress end on the old version; what waits stays where it is, in order. The hash of the version before.
+    /// progress end on the old version; what waits stays where it is, in order. A trial ends. The hash of the version before.
     ///
     /// Cancel safe: dropped, nothing has changed.
     ///
@@ -110,7 +114,48 @@ impl HandlerView {
         Ok(before.plugin.hash())
     }
 
-    /// Its last call that failed.
+    /// Puts a version on trial beside the one that runs, in place of any other: an instance for each shard starts, and then a share of
+    /// the first calls, more than 0 and at most 1, runs on it, as long as no larger share of them fails than the handler permits. A
+    /// verdict changes nothing by itself, but that calls end after a rollback.
+    ///
+    /// Cancel safe: dropped, nothing has changed.
+    ///
+    /// # Errors
+    /// An instance does not start; nothing has changed then.
+    pub async fn try_out(&self, plugin: Plugin, share: f64) -> Result<(), HandlerError> {
+        let version = self.0.versions.next(plugin);
+        let instances = Instances::new(self.0.handler.instances.get());
+        for (shard, instance) in self.0.start_all(&version).await?.into_iter().enumerate() {
+            instances.put(shard, instance);
+        }
+        let canary = Canary::new(share, self.0.handler.reload.max_failures);
+        let trial = Trial::new(version, instances, canary, self.0.verdicts.clone());
+        drop(self.0.versions.set_trial(Some(Arc::new(trial))));
+        Ok(())
+    }
+
+    /// How the version on trial stands, if there is one.
+    pub fn trial(&self) -> Option<TrialStanding> {
+        self.0.versions.trial().map(|trial| trial.standing())
+    }
+
+    /// The version on trial takes the place of the one that runs, with the instances that it has. The hash of the version before;
+    /// none where nothing is on trial.
+    pub fn promote(&self) -> Option<PluginHash> {
+        let trial = self.0.versions.trial()?;
+        let before = self.0.versions.swap(Arc::clone(&trial.version));
+        for (shard, instance) in trial.instances.take_all() {
+            self.0.instances.put(shard, instance);
+        }
+        Some(before.plugin.hash())
+    }
+
+    /// Nothing is on trial any more. Calls in progress end as if it were.
+    pub fn end_trial(&self) {
+        drop(self.0.versions.set_trial(None));
+    }
+
+    /// Its last call that failed, those on trial apart.
     pub fn last_failure(&self) -> Option<LastFailure> {
         self.0.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -128,7 +173,7 @@ impl ReadyHandler {
     /// # Errors
     /// One of them does not start; the others are gone then.
     pub async fn start(parts: HandlerParts) -> Result<ReadyHandler, HandlerError> {
-        let HandlerParts { handler, plugin, brokers, outboxes, kvs, places, kept, meters, park, tap } = parts;
+        let HandlerParts { handler, plugin, brokers, outboxes, kvs, places, kept, meters, park, tap, verdicts } = parts;
         let dead_letters = DeadLetters::of(&handler, brokers.clone(), places, kept, Arc::clone(&meters));
         let parts = Arc::new(InstanceParts {
             versions: Versions::new(plugin),
@@ -141,6 +186,7 @@ impl ReadyHandler {
             loops: InstanceParts::loops(),
             tap,
             instances: Instances::new(handler.instances.get()),
+            verdicts,
             ending: Ending::default(),
             last_failure: Mutex::default(),
             handler,

@@ -2,12 +2,15 @@
 //!
 //! As for a message, under the same limits, and run again where another call overtook it; but for no message: nothing is
 //! acknowledged, nothing becomes a dead letter, no broker's parallel limit counts it, and it says nothing of the handler's
-//! quarantine. Who asked for the run is told how it ended, and decides what follows.
+//! quarantine. A run that fails on a version on trial runs again at once on the one that runs. Who asked for the run is told how it
+//! ended, and decides what follows.
 
 use std::time::{Duration, Instant};
 
 use super::instance::{InstanceParts, LastFailure};
 use super::reruns::Reruns;
+use super::trial::{Ground, is_failure};
+use super::versions::Begun;
 use super::{CallError, CallResult, Publish, Run};
 use crate::chance;
 use crate::control::config::model::Isolation;
@@ -25,36 +28,37 @@ struct Called {
 
 impl InstanceParts {
     /// One run from its call to the hand-over of what it did; how long the call took.
-    pub(super) async fn run_due(&self, turn: &Turn, run: RunJob) -> Duration {
-        let RunJob { trigger, name, due, mut tries, until, aftermath, report } = run;
+    pub(super) async fn run_due(&self, turn: &Turn, job: RunJob) -> Duration {
+        let RunJob { trigger, name, due, mut tries, until, aftermath, report } = job;
+        let mut aftermath = Some(aftermath);
         let started = Instant::now();
-        tries.begin(started);
-        let mut reruns = Reruns::of(self.host.kv());
-        let (settled, took) = loop {
-            let called = tokio::select! {
-                biased;
-                called = self.call_run(turn.shard, Run { trigger, name: &name, due }, &mut reruns) => called,
-                // The handler is removed, and the schedule was before.
-                () = self.ending.cut.cancelled() => return started.elapsed(),
-            };
-            let took = started.elapsed();
-            let grant = self.host.kv().filter(|_| !called.kv.is_empty());
-            let failed_on = |error: &CallError| matches!(error, CallError::Deadline(_) | CallError::Memory(_));
-            match (called.result, grant) {
-                (Ok(publishes), None) => break (self.hand_over(publishes, None, aftermath), took),
-                (Ok(publishes), Some(grant)) => {
-                    if let Some(ready) = grant.kv.ready(called.kv, grant.quota) {
-                        break (self.hand_over(publishes, Some(ready), aftermath), took);
+        let first = tries.begin(started) == 1;
+        let run = Run { trigger, name: &name, due };
+        let Begun { current, trial } = self.versions.begin(|| first);
+        let settled = match &trial {
+            None => self.settle_run(turn.shard, run, Ground::active(&current), &mut aftermath).await,
+            Some(trial) => match self.settle_run(turn.shard, run, Ground::trial(trial), &mut aftermath).await {
+                Some(Err(error)) if is_failure(&error) => {
+                    self.meters.call(error.result());
+                    self.say_run_failed_on_trial(trial, &name, &error);
+                    let again = self.settle_run(turn.shard, run, Ground::active(&current), &mut aftermath).await;
+                    match &again {
+                        Some(Err(failure)) if is_failure(failure) => {}
+                        Some(_) => trial.failed(&error),
+                        None => {}
                     }
+                    again
                 }
-                (Err(error), Some(grant)) if !failed_on(&error) && grant.kv.misread(&called.kv) => {}
-                (Err(error), _) => break (Err(error), took),
-            }
-            reruns.overtaken();
-            self.meters.conflicts.inc();
+                Some(Ok(room)) => {
+                    trial.worked();
+                    Some(Ok(room))
+                }
+                settled => settled,
+            },
         };
-        drop(reruns);
-        self.meters.duration.observe(took.as_secs_f64());
+        let took = started.elapsed();
+        // The handler is removed, and the schedule was before.
+        let Some(settled) = settled else { return took };
         let end = match settled {
             Ok(room) => {
                 if let Some(room) = room {
@@ -69,10 +73,51 @@ impl InstanceParts {
         took
     }
 
+    /// Calls one version for a run until no other call overtakes it, and hands on what it did; what waits for room, if anything does.
+    /// None where the call was given up.
+    async fn settle_run(
+        &self,
+        shard: usize,
+        run: Run<'_>,
+        ground: Ground<'_>,
+        aftermath: &mut Option<Aftermath>,
+    ) -> Option<Result<Option<Room<'_>>, CallError>> {
+        let started = Instant::now();
+        let mut hand_over = |publishes, ready| {
+            let aftermath = aftermath.take().expect("a call that returned ok is the last one");
+            self.hand_over(publishes, ready, aftermath)
+        };
+        let mut reruns = Reruns::of(self.host.kv());
+        let (settled, took) = loop {
+            let called = tokio::select! {
+                biased;
+                called = self.call_run((shard, ground), run, &mut reruns) => called,
+                () = self.ending.cut.cancelled() => return None,
+            };
+            let took = started.elapsed();
+            let grant = self.host.kv().filter(|_| !called.kv.is_empty());
+            let failed_on = |error: &CallError| matches!(error, CallError::Deadline(_) | CallError::Memory(_));
+            match (called.result, grant) {
+                (Ok(publishes), None) => break (hand_over(publishes, None), took),
+                (Ok(publishes), Some(grant)) => {
+                    if let Some(ready) = grant.kv.ready(called.kv, grant.quota) {
+                        break (hand_over(publishes, Some(ready)), took);
+                    }
+                }
+                (Err(error), Some(grant)) if !failed_on(&error) && grant.kv.misread(&called.kv) => {}
+                (Err(error), _) => break (Err(error), took),
+            }
+            reruns.overtaken();
+            self.meters.conflicts.inc();
+        };
+        self.meters.duration.observe(took.as_secs_f64());
+        Some(settled)
+    }
+
     /// Calls the shard's instance, which is made anew where it was used up.
-    async fn call_run(&self, shard: usize, run: Run<'_>, reruns: &mut Reruns<'_>) -> Called {
+    async fn call_run(&self, (shard, ground): (usize, Ground<'_>), run: Run<'_>, reruns: &mut Reruns<'_>) -> Called {
         reruns.begin().await;
-        let mut counted = match self.instance(shard, &self.versions.current()).await {
+        let mut counted = match self.instance(shard, ground).await {
             Ok(counted) => counted,
             Err(error) => return Called { result: Err(error), kv: Transaction::default() },
         };
@@ -80,7 +125,7 @@ impl InstanceParts {
         let kv = counted.instance.take_kv();
         let reusable = result.as_ref().map_or_else(CallError::keeps_instance, |_| true);
         if reusable && self.handler.isolation == Isolation::Reuse {
-            self.instances.put(shard, counted);
+            self.instances(ground).put(shard, counted);
         }
         reruns.end(&kv).await;
         Called { result, kv }

@@ -1,11 +1,12 @@
-//! The version of its plugin that a handler runs, and the swap to another one.
+//! The version of its plugin that a handler runs, one that may be on trial beside it, and the swap to another one.
 //!
-//! Owns: which version is current. Written by the change task alone; read by each call. Calls in progress end on the version that they
-//! began with.
+//! Owns: which version is current, and which is on trial. Written by the change task alone; read by each call. Calls in progress end on
+//! the version that they began with.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::plugin::Plugin;
+use super::trial::Trial;
 
 /// One version of a handler's plugin.
 pub struct Version {
@@ -16,28 +17,78 @@ pub struct Version {
 }
 
 /// The versions of one handler.
-pub(super) struct Versions {
-    current: Mutex<Arc<Version>>,
+pub(super) struct Versions(Mutex<State>);
+
+struct State {
+    current: Arc<Version>,
+    trial: Option<Arc<Trial>>,
+    /// Of the version that comes next.
+    next: u64,
+}
+
+/// What a call begins with.
+pub(super) struct Begun {
+    /// The version that runs.
+    pub(super) current: Arc<Version>,
+    /// The version on trial, if the call runs on that: where it fails, it runs again on the other.
+    pub(super) trial: Option<Arc<Trial>>,
 }
 
 impl Versions {
     /// The first version.
     pub(super) fn new(plugin: Plugin) -> Versions {
-        Versions { current: Mutex::new(Arc::new(Version { plugin, number: 0 })) }
+        Versions(Mutex::new(State { current: Arc::new(Version { plugin, number: 0 }), trial: None, next: 1 }))
     }
 
-    /// The version that calls begin with now.
+    /// The version that runs now.
     pub(super) fn current(&self) -> Arc<Version> {
-        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.lock().current)
+    }
+
+    /// Whether this version runs now.
+    pub(super) fn is_current(&self, version: &Arc<Version>) -> bool {
+        Arc::ptr_eq(&self.lock().current, version)
+    }
+
+    /// What a call that begins now begins with. Whether it is one that may run on a version on trial is asked only where there is one.
+    pub(super) fn begin(&self, may_try: impl FnOnce() -> bool) -> Begun {
+        let (current, trial) = {
+            let state = self.lock();
+            (Arc::clone(&state.current), state.trial.clone())
+        };
+        Begun { current, trial: trial.filter(|trial| may_try() && trial.chooses()) }
+    }
+
+    /// The version on trial.
+    pub(super) fn trial(&self) -> Option<Arc<Trial>> {
+        self.lock().trial.clone()
     }
 
     /// A version that is to follow the current one.
     pub(super) fn next(&self, plugin: Plugin) -> Arc<Version> {
-        Arc::new(Version { plugin, number: self.current().number + 1 })
+        let mut state = self.lock();
+        let number = state.next;
+        state.next += 1;
+        Arc::new(Version { plugin, number })
     }
 
-    /// Calls begin with this version from now on; the one before.
+    /// Calls begin with this version from now on, and none is on trial; the one before.
     pub(super) fn swap(&self, version: Arc<Version>) -> Arc<Version> {
-        std::mem::replace(&mut self.current.lock().unwrap_or_else(PoisonError::into_inner), version)
+        let (before, trial) = {
+            let mut state = self.lock();
+            (std::mem::replace(&mut state.current, version), state.trial.take())
+        };
+        // The end of its instances frees memory, which takes time.
+        drop(trial);
+        before
+    }
+
+    /// This version is on trial from now on, in place of any other; or none is.
+    pub(super) fn set_trial(&self, trial: Option<Arc<Trial>>) -> Option<Arc<Trial>> {
+        std::mem::replace(&mut self.lock().trial, trial)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

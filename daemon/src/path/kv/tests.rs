@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
-use crate::path::handler::wasm::testing::handler;
+use crate::path::handler::host::testing::handler;
 use crate::path::kept::Kept;
 use crate::path::outbox::Outboxes;
 use crate::store::StoreWriter;

@@ -194,11 +194,12 @@ impl Intent {
         connected
     }
 
-    /// The session is given up: its connection ends. Commands that come later count for [`Self::wish`].
-    pub(super) fn end(&mut self) {
+    /// The session is given up: its connection ends, where it `delivers` after what waits to be published. Commands that come later
+    /// count for [`Self::wish`].
+    pub(super) fn end(&mut self, delivers: bool) {
         self.asked |= self.is_connected() && self.visit.is_none();
         self.ending = true;
-        self.part(false);
+        self.part(delivers);
     }
 
     /// What was commanded, for the session that follows this one.
@@ -579,7 +580,7 @@ mod tests {
     #[test]
     fn the_session_that_follows_takes_over_what_was_commanded() {
         let followed = |mut intent: Intent, auto| {
-            intent.end();
+            intent.end(false);
             if intent.leaves() {
                 assert!(!intent.closed());
             }
@@ -608,7 +609,7 @@ mod tests {
         }
         // Commands that come while it ends count too.
         let mut intent = connected(true);
-        intent.end();
+        intent.end(false);
         assert!(!intent.is_connected());
         assert!(intent.disconnect(0));
         assert_eq!(Intent::new(true, intent.wish()).next(CALM), Next::Down { offered: 0 });

@@ -92,8 +92,8 @@ pub struct SessionParts {
     pub meters: Arc<BrokerMeters>,
     /// Where it reports what was delivered.
     pub tap: Tap,
-    /// How long a disconnect by command waits for the messages in hand: `shutdown-grace`.
-    pub grace: Duration,
+    /// How long a disconnect by command waits for the messages in hand: `shutdown-grace`, as it is then.
+    pub grace: watch::Receiver<Duration>,
     /// What was commanded to the session whose place it takes; the default where there was none.
     pub wish: Wish,
 }
@@ -270,10 +270,16 @@ impl Session {
         self.core.cover.routes()
     }
 
-    /// Disconnects gracefully and ends: for a broker that is removed, or gets another session. What was commanded until the
-    /// end, for that one.
-    pub async fn end(&self) -> Wish {
-        self.core.steering.end();
+    /// From now on nothing is taken in: what comes is left to the broker, unacknowledged. What was taken in goes on, and so do
+    /// publishes and acknowledgements. For a broker that is about to be removed.
+    pub fn take_nothing(&self) {
+        self.core.cover.take_nothing();
+    }
+
+    /// Disconnects gracefully and ends: for a broker that is removed, or gets another session. Where it `delivers`, all that waits to
+    /// be published is sent before, within the grace period. What was commanded until the end, for the other session.
+    pub async fn end(&self, delivers: bool) -> Wish {
+        self.core.steering.end(delivers);
         self.ended().await;
         self.core.steering.hand_over()
     }

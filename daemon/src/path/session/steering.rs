@@ -184,9 +184,10 @@ impl Steering {
         })
     }
 
-    /// The session is given up. Who waits for a connection learns it at its end.
-    pub(super) fn end(&self) {
-        self.command(|state| state.intent.end());
+    /// The session is given up, where it `delivers` after what waits to be published. Who waits for a connection learns it at its
+    /// end.
+    pub(super) fn end(&self, delivers: bool) {
+        self.command(|state| state.intent.end(delivers));
     }
 
     /// What was commanded, once the supervisor has ended. Commands fail from now on.

@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -36,7 +37,7 @@ const SOON: Duration = Duration::from_secs(2);
 
 /// Runs a session until `stop` fires and its connection is closed. `grace`: how long a disconnect by command waits for the
 /// messages in hand.
-pub(super) async fn run(core: Arc<Core>, grace: Duration, stop: CancellationToken) {
+pub(super) async fn run(core: Arc<Core>, grace: watch::Receiver<Duration>, stop: CancellationToken) {
     // Also when a panic ends the task: nobody is to wait for an answer that never comes.
     let _over = Over(Arc::clone(&core.steering));
     let mut session = Supervisor {
@@ -82,7 +83,7 @@ impl Drop for Over {
 struct Supervisor {
     core: Arc<Core>,
     stop: CancellationToken,
-    grace: Duration,
+    grace: watch::Receiver<Duration>,
     backoff: Backoff,
     /// Before this time an attempt is made by command only.
     retry: Option<Instant>,
@@ -251,8 +252,9 @@ impl Supervisor {
         }
         if !self.stop.is_cancelled() {
             connection.enter(Phase::Draining);
+            let grace = *self.grace.borrow();
             tokio::select! {
-                _ = tokio::time::timeout(self.grace, connection.goodbye.cancelled()) => {}
+                _ = tokio::time::timeout(grace, connection.goodbye.cancelled()) => {}
                 () = self.stop.cancelled() => {}
             }
         }

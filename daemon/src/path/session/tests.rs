@@ -254,7 +254,7 @@ impl World {
             outboxes: Arc::clone(&outboxes),
             meters: Arc::clone(&meters),
             tap: tap.clone(),
-            grace,
+            grace: watch::channel(grace).1,
             wish,
         };
         let session = Arc::new(spawn(parts(Wish::default()), &stop));
@@ -660,7 +660,7 @@ async fn a_session_ends_alone_and_then_refuses_commands() {
     let peer = listener.accept_and_grant(false).await;
     world.connected().await;
     let session = Arc::clone(&world.session);
-    let ending = tokio::spawn(async move { session.end().await });
+    let ending = tokio::spawn(async move { session.end(false).await });
     peer.goodbye().await;
     done("end", ending).await;
     assert!(!world.stop.is_cancelled());
@@ -796,7 +796,7 @@ async fn the_session_that_follows_keeps_what_was_commanded() {
     let disconnecting = world.disconnect();
     world.ends().await;
     let session = Arc::clone(&world.session);
-    let ending = tokio::spawn(async move { session.end().await });
+    let ending = tokio::spawn(async move { session.end(false).await });
     peer.send(Packet::PubAck(PubAck::new(publish.pkid))).await;
     peer.goodbye().await;
     done("disconnect", disconnecting).await;
@@ -813,7 +813,7 @@ async fn the_session_that_follows_a_connected_one_connects_by_itself() {
     let peer = listener.accept_and_grant(false).await;
     world.connected().await;
     let session = Arc::clone(&world.session);
-    let ending = tokio::spawn(async move { session.end().await });
+    let ending = tokio::spawn(async move { session.end(false).await });
     peer.goodbye().await;
     let wish = done("end", ending).await;
     world.follow(wish, false);

@@ -101,6 +101,13 @@ impl ReceivedRing {
         cleared.len()
     }
 
+    /// So much is kept from now on; what is more goes, the oldest first.
+    pub fn limit(&self, limits: Limits) {
+        let gone = self.lock().limit(limits);
+        // Let go of after the lock.
+        drop(gone);
+    }
+
     /// The messages that are wanted, as they come: from this sequence on, or those alone that are received from now on.
     ///
     /// A sequence that is yet to come was counted by an earlier run of the daemon: all that is kept comes then.

@@ -46,6 +46,20 @@ impl Ring {
         Ring { limits, entries: VecDeque::new(), bytes: 0, newest: 0 }
     }
 
+    /// These limits hold from now on: what goes for them, oldest first.
+    pub(super) fn limit(&mut self, limits: Limits) -> Vec<Entry> {
+        self.limits = limits;
+        let mut gone = Vec::new();
+        while self.entries.len() > limits.messages || self.bytes > limits.bytes {
+            let Some(oldest) = self.entries.pop_front() else { break };
+            self.bytes -= oldest.weight;
+            gone.push(oldest);
+        }
+        // A ring that was large gives its room back.
+        self.entries.shrink_to_fit();
+        gone
+    }
+
     /// Takes in a message of so many bytes. What goes for it is put into `gone`. A message that is larger than everything
     /// that may be kept is numbered only, so that it does not drive out all others.
     pub(super) fn push(&mut self, message: Arc<Message>, weight: usize, gone: &mut Gone) -> u64 {
@@ -113,6 +127,7 @@ mod tests {
     enum Step {
         Push(usize),
         Clear,
+        Limit(usize, usize),
         Before(u64, usize),
         From(u64, usize, usize),
     }
@@ -121,6 +136,7 @@ mod tests {
         let step = prop_oneof![
             12 => (1usize..40).prop_map(Step::Push),
             1 => Just(Step::Clear),
+            1 => (0usize..6, 0usize..100).prop_map(|(messages, bytes)| Step::Limit(messages, bytes)),
             3 => (0u64..60, 0usize..8).prop_map(|(sequence, most)| Step::Before(sequence, most)),
             3 => (0u64..60, 0usize..8, 0usize..80).prop_map(|(sequence, most, bytes)| Step::From(sequence, most, bytes)),
         ];
@@ -133,9 +149,10 @@ mod tests {
 
     proptest! {
         /// Against a list that is cut after each message: the same entries in the same order, within both limits, numbered
-        /// without gaps; what is not kept is counted.
+        /// without gaps; what is not kept is counted. Limits may change at any time.
         #[test]
         fn keeps_the_newest_within_its_limits(messages in 0usize..6, bytes in 0usize..100, steps in steps()) {
+            let (mut messages, mut bytes) = (messages, bytes);
             let mut ring = Ring::new(Limits { messages, bytes });
             // (sequence, weight)
             let mut model: Vec<(u64, usize)> = Vec::new();
@@ -161,6 +178,14 @@ mod tests {
                     Step::Clear => {
                         let expected: Vec<u64> = model.drain(..).map(|(sequence, _)| sequence).collect();
                         prop_assert_eq!(sequences(&ring.clear()), expected);
+                    }
+                    Step::Limit(fewer, less) => {
+                        (messages, bytes) = (fewer, less);
+                        let mut expected = Vec::new();
+                        while model.len() > messages || model.iter().map(|(_, weight)| weight).sum::<usize>() > bytes {
+                            expected.push(model.remove(0).0);
+                        }
+                        prop_assert_eq!(sequences(&ring.limit(Limits { messages, bytes })), expected);
                     }
                     Step::Before(sequence, most) => {
                         let earlier: Vec<u64> = model.iter().map(|(s, _)| *s).filter(|s| *s < sequence).collect();

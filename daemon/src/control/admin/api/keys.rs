@@ -233,6 +233,7 @@ pub(super) struct HandlerKeys {
     overload: Option<Overload>,
     retry: Option<RetryKeys>,
     quarantine: Option<QuarantineKeys>,
+    reload: Option<ReloadKeys>,
     #[schema(minimum = 1)]
     max_publishes: Option<u32>,
     /// Such as `1MiB`.
@@ -293,6 +294,30 @@ struct QuarantinePolicyKeys {
     after: Option<u32>,
     /// Such as `30s`.
     r#for: Option<String>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct ReloadKeys {
+    /// A share, or `off`.
+    #[schema(schema_with = canary)]
+    canary: Option<CanaryKeys>,
+    #[schema(minimum = 0, exclusive_maximum = 1)]
+    max_failures: Option<f64>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum CanaryKeys {
+    Off(Off),
+    Share(f64),
+}
+
+fn canary() -> Schema {
+    let share = ObjectBuilder::new().schema_type(Type::Number).exclusive_minimum(Some(0)).maximum(Some(1));
+    let off = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["off"]));
+    let none = ObjectBuilder::new().schema_type(Type::Null);
+    OneOfBuilder::new().item(share).item(off).item(none).build().into()
 }
 
 #[derive(Deserialize, ToSchema)]

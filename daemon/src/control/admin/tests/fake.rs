@@ -105,7 +105,7 @@ fn handler(name: &str) -> Handler {
         "name": name, "origin": origin(), "plugin": "a.wasm", "version": "0", "instances": 1, "isolation": "reuse",
         "call-deadline": "1s", "max-memory": "64MiB", "queue": 1024, "queue-bytes": "16MiB", "overload": "drop-newest",
         "retry": { "max": 3, "backoff": "100ms..10s", "max-time": "30s" }, "retrying": 0,
-        "state": "open", "parked": { "messages": 0, "bytes": 0 },
+        "reload": { "canary": null, "max-failures": 0.05 }, "state": "open", "parked": { "messages": 0, "bytes": 0 },
         "max-publishes": 64, "max-publish-bytes": "1MiB", "dead-letter": null, "allow-publish": [], "allow-system": false, "allow-kv": null,
         "config": {}, "calls": {}, "dead-letters": {}, "dead-letters-dropped": 0, "waiting": 0,
     }))

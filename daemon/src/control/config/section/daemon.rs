@@ -1,4 +1,5 @@
-//! The keys outside of brokers, subscriptions and handlers: folders, logging, shutdown, the messages kept, the admin server.
+//! The keys outside of brokers, subscriptions and handlers: folders, logging, shutdown, the messages kept, the watch of these
+//! files, the admin server.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,6 +40,7 @@ pub(in crate::control::config) struct Daemon {
     pub(in crate::control::config) log: LogSettings,
     pub(in crate::control::config) shutdown_grace: Duration,
     pub(in crate::control::config) received: Limits,
+    pub(in crate::control::config) watch_config: bool,
     pub(in crate::control::config) admin: Admin,
 }
 
@@ -53,6 +55,7 @@ pub(in crate::control::config) fn read(roots: &[Table<'_>], environment: &Enviro
             .and_then(|value| value.duration(Duration::ZERO..=LONGEST_GRACE))
             .unwrap_or(SHUTDOWN_GRACE),
         received: received(roots),
+        watch_config: single(roots, "watch-config").and_then(|value| value.boolean()).unwrap_or(false),
         admin: admin::read(single(roots, "admin").as_ref(), &state_dir),
         state_dir,
     }

@@ -12,7 +12,7 @@ use super::{
 use crate::control::config::HandlerOrigins;
 use crate::control::config::Origin;
 use crate::control::config::model::{
-    Allow, DeadLetterTopic, Handler, Isolation, Overload, PublishGrant, QuarantinePolicy, Retry,
+    Allow, DeadLetterTopic, Handler, Isolation, Overload, PublishGrant, QuarantinePolicy, ReloadPolicy, Retry,
 };
 use crate::control::config::reader::{Table, Value};
 use crate::control::config::scalar::format_duration;
@@ -27,6 +27,7 @@ const RETRY_MAX: u32 = 3;
 const RETRY_BACKOFF: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10);
 const RETRY_MAX_TIME: Duration = Duration::from_secs(30);
 const QUARANTINE: QuarantinePolicy = QuarantinePolicy { after: 5, wait: Duration::from_secs(30) };
+const RELOAD: ReloadPolicy = ReloadPolicy { canary: None, max_failures: 0.05 };
 const MAX_PUBLISHES: u64 = 64;
 const MAX_PUBLISH_BYTES: u64 = MIB;
 
@@ -109,6 +110,7 @@ fn handler(
         overload: table.get("overload").and_then(|value| value.choice(&OVERLOADS)).unwrap_or(Overload::DropNewest),
         retry: retry(table),
         quarantine: table.get("quarantine").map_or(Some(QUARANTINE), |value| quarantine(&value)),
+        reload: table.get("reload").map_or(RELOAD, |value| reload(&value)),
         max_publishes: addressable(publishes),
         max_publish_bytes: addressable(publish_bytes),
         dead_letter: table.get("dead-letter").and_then(|value| dead_letter(name, &value, brokers)),
@@ -163,6 +165,30 @@ fn quarantine(value: &Value<'_>) -> Option<QuarantinePolicy> {
         QuarantinePolicy { after: after.unwrap_or(QUARANTINE.after), wait: wait.unwrap_or(QUARANTINE.wait) }
     };
     value.table("{ after = 5, for = \"30s\" } or \"off\"", read)
+}
+
+/// `reload = { canary = "off", max-failures = 0.05 }`.
+fn reload(value: &Value<'_>) -> ReloadPolicy {
+    let read = |table: &Table<'_>| {
+        let failures = table.get("max-failures").and_then(|value| {
+            let inside = |share: f64| (0.0..1.0).contains(&share);
+            value.number(inside, "must be at least 0 and less than 1", "a share such as 0.05")
+        });
+        ReloadPolicy {
+            canary: table.get("canary").and_then(|value| canary(&value)),
+            max_failures: failures.unwrap_or(RELOAD.max_failures),
+        }
+    };
+    value.table("{ canary = 0.1, max-failures = 0.05 }", read).unwrap_or(RELOAD)
+}
+
+/// A share, or `"off"`.
+fn canary(value: &Value<'_>) -> Option<f64> {
+    if value.as_written() == Some("off") {
+        return None;
+    }
+    let inside = |share: f64| share > 0.0 && share <= 1.0;
+    value.number(inside, "must be more than 0 and at most 1", "a share such as 0.1, or \"off\"")
 }
 
 /// A file name in `plugins-dir`, of a WebAssembly component.

@@ -3,7 +3,7 @@
 use super::{BROKER_AND_HANDLER, NONE, assemble_text, check, check_warnings, good, handler, lines, plugin};
 
 /// What an unknown key may have been.
-const HANDLER_KEYS: &str = "allow, call-deadline, config, dead-letter, default-broker, instances, isolation, max-memory, max-publish-bytes, max-publishes, overload, plugin, quarantine, queue, queue-bytes, retry";
+const HANDLER_KEYS: &str = "allow, call-deadline, config, dead-letter, default-broker, instances, isolation, max-memory, max-publish-bytes, max-publishes, overload, plugin, quarantine, queue, queue-bytes, reload, retry";
 
 #[test]
 fn instances() {
@@ -227,6 +227,39 @@ fn quarantine() {
         "quarantine = { times = 3 }",
         &["tidegate.toml:5:16: handlers.celsius.quarantine.times: unknown key; known here: after, for"],
     );
+}
+
+#[test]
+fn reload() {
+    handler(
+        "reload = 0.1",
+        &[
+            "tidegate.toml:5:10: handlers.celsius.reload = 0.1: expected a table, got a float; use { canary = 0.1, max-failures = 0.05 }",
+        ],
+    );
+    handler(
+        "reload = { share = 0.1 }",
+        &["tidegate.toml:5:12: handlers.celsius.reload.share: unknown key; known here: canary, max-failures"],
+    );
+    let canary = |written: &str, told: &str| {
+        let line = format!("tidegate.toml:5:21: handlers.celsius.reload.canary = {written}: {told}");
+        handler(&format!("reload = {{ canary = {written} }}"), &[&line]);
+    };
+    canary("true", "expected a number, got a boolean; use a share such as 0.1, or \"off\"");
+    canary("\"on\"", "expected a number, got a string; use a share such as 0.1, or \"off\"");
+    canary("\"0.25\"", "expected a number, got a string; use 0.25");
+    for written in ["0", "0.0", "-0.1", "1.01", "10", "nan", "inf", "99999999999999999999"] {
+        canary(written, "must be more than 0 and at most 1; use a share such as 0.1, or \"off\"");
+    }
+    let failures = |written: &str, told: &str| {
+        let line = format!("tidegate.toml:5:27: handlers.celsius.reload.max-failures = {written}: {told}");
+        handler(&format!("reload = {{ max-failures = {written} }}"), &[&line]);
+    };
+    failures("\"off\"", "expected a number, got a string; use a share such as 0.05");
+    failures("\"0\"", "expected a number, got a string; use 0");
+    for written in ["1", "1.0", "-0.01", "5", "nan"] {
+        failures(written, "must be at least 0 and less than 1; use a share such as 0.05");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::model::{
     DispatchMode, Isolation, LogFormat, OnMessage, Otherwise, OutboxLimits, OutboxStore, Overload, Protocol,
-    QuarantinePolicy, Retry, WhenFull,
+    QuarantinePolicy, ReloadPolicy, Retry, WhenFull,
 };
 use super::super::secret::PasswordSource;
 use super::*;
@@ -102,6 +102,7 @@ queue-bytes = "2KB"
 overload = "drop-oldest"
 retry = { max = 5, backoff = "1s..1m", max-time = "10m" }
 quarantine = { after = 2, for = "1s" }
+reload = { canary = 0.25, max-failures = 0 }
 max-publishes = 0
 max-publish-bytes = "64MiB"
 dead-letter = { broker = "lab", topic = "dead/${env:SITE}" }
@@ -125,6 +126,7 @@ address = "lab"
     let second = Duration::from_secs(1);
     assert_eq!(handler.retry, Retry { max: 5, backoff: second..=60 * second, max_time: 600 * second });
     assert_eq!(handler.quarantine, Some(QuarantinePolicy { after: 2, wait: second }));
+    assert_eq!(handler.reload, ReloadPolicy { canary: Some(0.25), max_failures: 0.0 });
     assert_eq!((handler.max_publishes, handler.max_publish_bytes), (0, 64 << 20));
     let dead_letter = handler.dead_letter.as_ref().map(|place| (place.broker.index(), place.topic.as_str()));
     assert_eq!(dead_letter, Some((1, "dead/north")));
@@ -135,6 +137,15 @@ address = "lab"
     let config = serde_json::Value::Object(handler.config.clone());
     let expected = r#"{"unit":"north","limits":[1,-2,2.5],"since":"1979-05-27T07:32:00Z","deep":{"on":true}}"#;
     assert_eq!(config, serde_json::from_str::<serde_json::Value>(expected).expect("is JSON"));
+}
+
+#[test]
+fn a_new_version_runs_without_a_trial_unless_told_otherwise() {
+    let reload = |keys: &str| good(&format!("{BROKER_AND_HANDLER}{keys}")).config.handlers[0].reload;
+    let default = ReloadPolicy { canary: None, max_failures: 0.05 };
+    assert_eq!(reload(""), default);
+    assert_eq!(reload("reload = { canary = \"off\" }"), default);
+    assert_eq!(reload("reload = { canary = 1 }"), ReloadPolicy { canary: Some(1.0), ..default });
 }
 
 #[test]

@@ -61,6 +61,7 @@ fn the_reference_shows_every_key() {
         ("handlers.*", "/handlers/celsius", "handlers.celsius.x = 1"),
         ("handlers.*.dead-letter", "/handlers/celsius/dead-letter", "handlers.celsius.dead-letter.x = 1"),
         ("handlers.*.quarantine", "/handlers/celsius/quarantine", "handlers.celsius.quarantine.x = 1"),
+        ("handlers.*.reload", "/handlers/celsius/reload", "handlers.celsius.reload.x = 1"),
         ("handlers.*.allow", "/handlers/celsius/allow", "handlers.celsius.allow.x = 1"),
     ];
     let shown = serde_json::to_value(&reference).expect("is JSON as well");

@@ -12,7 +12,8 @@ pub use self::error::LoadError;
 pub use self::file::{Kind, PluginFile, PluginHash};
 use super::Publish;
 use super::call::{Call, CallError, Run, StartError};
-use super::wasm::{self, Host, WasmEngine};
+use super::host::Host;
+use super::wasm::{self, WasmEngine};
 use crate::path::kv::Transaction;
 
 /// What a handler can be called for. At least one of both.

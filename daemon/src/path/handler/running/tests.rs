@@ -1,6 +1,7 @@
 //! Handlers that start, are replaced and end while messages come: what becomes of each message.
 
 mod parking;
+mod trial;
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, LazyLock};
@@ -14,7 +15,8 @@ use crate::control::config::model::OutboxLimits;
 use crate::control::config::model::Subscription;
 use crate::message::{BrokerId, Message, Outgoing, Qos};
 use crate::path::dispatch::{Job, ParallelLimit, RunEnd, RunJob, Tries};
-use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, TestHandler, component, handler, load_file};
+use crate::path::handler::host::testing::{TestHandler, handler};
+use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, component, load_file};
 use crate::path::handler::{CallResult, Publish, Trigger};
 use crate::path::kept::Kept;
 use crate::path::park::Parks;
@@ -74,6 +76,7 @@ struct World {
     subscription: Arc<Subscription>,
     kept: (Kept, (StoreWriter, tempfile::TempDir)),
     parks: Parks,
+    verdicts: Verdicts,
 }
 
 impl World {
@@ -108,6 +111,7 @@ impl World {
             subscription: Arc::new(subscription),
             parks,
             kept,
+            verdicts: Verdicts::default(),
         }
     }
 
@@ -124,6 +128,7 @@ impl World {
             kept: self.kept.0.clone(),
             park: self.parks.of(&"celsius".into()),
             tap: Tap::new(),
+            verdicts: self.verdicts.clone(),
         };
         ReadyHandler::start(parts).await.expect("starts")
     }
@@ -469,6 +474,7 @@ async fn a_handler_that_does_not_start_leaves_nothing_behind() {
         kept: world.kept.0.clone(),
         park: world.parks.of(&"celsius".into()),
         tap: Tap::new(),
+        verdicts: Verdicts::default(),
     };
     let error = ReadyHandler::start(parts).await.err().expect("is refused");
     assert!(matches!(&error, HandlerError::Start(StartError::Refused(words)) if words == "no"), "{error:?}");

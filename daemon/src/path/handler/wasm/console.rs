@@ -10,9 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::Level;
 
-use super::host::Host;
-use super::log::Line;
-use super::printable::printable;
+use crate::path::handler::host::{Host, Line};
+use crate::printable::printable;
 
 /// Bytes of a line. A longer one is told in pieces of this size.
 pub(super) const MAX_LINE_BYTES: usize = 1024;
@@ -160,7 +159,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::path::handler::wasm::testing::handler;
+    use crate::path::handler::host::testing::handler;
 
     /// What is written to stderr in pieces, and the last lines that result.
     fn check(pieces: &[&[u8]], expected: &[&str]) {

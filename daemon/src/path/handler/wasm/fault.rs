@@ -7,14 +7,11 @@ use std::time::Duration;
 use wasmtime::Trap;
 use wasmtime_wasi::I32Exit;
 
-use super::host::Host;
 use super::limits;
-use super::printable::printable;
 use super::state::State;
 use crate::path::handler::Limit;
-
-/// Bytes kept of the guest's own words.
-pub(super) const MAX_WORDS_BYTES: usize = 1024;
+use crate::path::handler::host::{Host, MAX_WORDS_BYTES};
+use crate::printable::printable;
 
 /// The store's epoch callback found that the call deadline has passed.
 #[derive(Debug, thiserror::Error)]
@@ -54,23 +51,23 @@ impl Fault {
     /// The fault of a call that wasmtime ended with this error.
     pub(super) fn new(error: &wasmtime::Error, state: &State) -> Fault {
         if error.is::<DeadlinePassed>() {
-            return Fault::Deadline(state.host.call_deadline);
+            return Fault::Deadline(state.call.host.call_deadline);
         }
-        if let Some(limit) = limit(error, &state.host) {
+        if let Some(limit) = limit(error, &state.call.host) {
             return Fault::Limit(limit);
         }
         // Guests rarely say what they were refused: most abort.
         if state.limits.refused_memory() {
-            return Fault::Memory(state.host.max_memory);
+            return Fault::Memory(state.call.host.max_memory);
         }
-        if let Some(limit) = state.limits.refused_tables().or(state.held.exceeded()) {
+        if let Some(limit) = state.limits.refused_tables().or(state.call.exceeded()) {
             return Fault::Limit(limit);
         }
         let mut reason = reason(error);
         if gave_up(error)
             && let Some(words) = state.console.last_words()
         {
-            reason = format!("{reason}: {}", printable(&state.host.log.mask(words.trim_end()), MAX_WORDS_BYTES));
+            reason = format!("{reason}: {}", state.call.host.words(words.trim_end()));
         }
         Fault::Trap(reason)
     }

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
 
-use super::testing::{self, PUBLISH, RESULT, TestHandler, component, component_with, handler};
+use super::testing::{self, PUBLISH, RESULT, component, component_with};
 use super::{Instance, Plugin, WasmEngine};
 use crate::message::{BrokerId, Message, Qos};
+use crate::path::handler::host::testing::{TestHandler, handler};
 use crate::path::handler::plugin::PluginFile;
 use crate::path::handler::{Call, CallError, CallResult, StartError};
 use crate::topic::TopicName;

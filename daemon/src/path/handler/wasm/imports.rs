@@ -1,7 +1,7 @@
 //! The host functions of `wit/handler.wit`.
 //!
-//! Called by guests, synchronously: each only touches memory. What they may do is decided in [`super::publish`],
-//! [`super::kv`], [`super::log`] and [`super::system`].
+//! Called by guests, synchronously: each only touches memory. What they may do is decided in `host/`; here is
+//! only what crosses the boundary.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,12 +9,12 @@ use tracing::Level;
 use wasmtime::component::{HasSelf, Linker};
 
 use super::bindings::FullHandler;
-use super::bindings::tidegate::handler::{clock, config, kv, log, publisher, random, types};
+use super::bindings::tidegate::handler::{clock, config, kv, log, publisher, random, system, types};
 use super::console::MAX_LINE_BYTES;
-use super::convert::{nanos, unix_nanos};
+use super::convert::{kv_error_to_guest, publish_error_to_guest, readings_to_guest, request_from_guest};
 use super::fault::Refusal;
-use super::log::{Line, enabled, join};
 use super::state::State;
+use crate::path::handler::host::{Line, enabled, join, nanos, unix_nanos};
 
 /// Random bytes that a guest gets at once; asking for more is a trap.
 pub(super) const MAX_RANDOM_BYTES: u32 = 64 * 1024;
@@ -32,25 +32,25 @@ impl types::Host for State {}
 
 impl publisher::Host for State {
     fn publish(&mut self, message: types::Outgoing, broker: Option<String>) -> Result<(), publisher::PublishError> {
-        State::publish(self, message, broker.as_deref())
+        self.call.publish(request_from_guest(message), broker.as_deref()).map_err(publish_error_to_guest)
     }
 }
 
 impl kv::Host for State {
     fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, kv::KvError> {
-        self.kv_get(&key)
+        self.call.kv_get(&key).map_err(kv_error_to_guest)
     }
 
     fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> Result<(), kv::KvError> {
-        self.kv_set(&key, value, ttl_ms.map(Duration::from_millis))
+        self.call.kv_set(&key, value, ttl_ms.map(Duration::from_millis)).map_err(kv_error_to_guest)
     }
 
     fn delete(&mut self, key: String) -> Result<(), kv::KvError> {
-        self.kv_delete(&key)
+        self.call.kv_delete(&key).map_err(kv_error_to_guest)
     }
 
     fn keys(&mut self, prefix: String, after: Option<String>, limit: u32) -> Result<Vec<String>, kv::KvError> {
-        self.kv_keys(&prefix, after.as_deref(), limit)
+        self.call.kv_keys(&prefix, after.as_deref(), limit).map_err(kv_error_to_guest)
     }
 }
 
@@ -61,7 +61,7 @@ impl log::Host for State {
 
     fn log(&mut self, level: log::Level, message: String, fields: Vec<(String, String)>) {
         let level = level_from_guest(level);
-        self.host.log.line(&Line { level, message: &message, fields: &fields, stream: None });
+        self.call.host.log.line(&Line { level, message: &message, fields: &fields, stream: None });
         // The SDKs report a panic this way, before it becomes a trap.
         if level == Level::ERROR {
             let message = &message[..message.floor_char_boundary(MAX_LINE_BYTES)];
@@ -76,7 +76,7 @@ impl clock::Host for State {
     }
 
     fn monotonic(&mut self) -> u64 {
-        nanos(self.host.started.elapsed())
+        nanos(self.call.host.started.elapsed())
     }
 }
 
@@ -93,11 +93,17 @@ impl random::Host for State {
 
 impl config::Host for State {
     fn get(&mut self, key: String) -> Option<String> {
-        self.host.config(&key)
+        self.call.host.config(&key)
     }
 
     fn json(&mut self) -> String {
-        self.host.config_json().to_owned()
+        self.call.host.config_json().to_owned()
+    }
+}
+
+impl system::Host for State {
+    fn read(&mut self) -> Result<system::Readings, String> {
+        self.call.host.read_system().map(readings_to_guest)
     }
 }
 

@@ -12,17 +12,16 @@ use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
 use super::bindings::exports::tidegate::handler::on_message::Failure;
 use super::bindings::exports::tidegate::handler::on_schedule;
-use super::convert::{Lists, message_to_guest, unix_nanos};
+use super::convert::{Lists, message_to_guest};
 use super::exports::Guest;
-use super::fault::{DeadlinePassed, Fault, MAX_WORDS_BYTES};
-use super::host::Host;
+use super::fault::{DeadlinePassed, Fault};
 use super::limits::most_passed;
 use super::load::Plugin;
-use super::printable::printable;
-use super::state::{Origin, State};
+use super::state::State;
 use super::ticker::Ticker;
 use crate::path::handler::Publish;
 use crate::path::handler::call::{Call, CallError, Run, StartError, Trigger};
+use crate::path::handler::host::{Host, Origin, unix_nanos};
 use crate::path::kv::Transaction;
 use crate::telemetry::trace::Trace;
 
@@ -70,13 +69,13 @@ impl Instance {
         let started = started.map_err(|error| Fault::new(&error, store.data()));
         store.data().console.end_call();
         let (guest, init) = started?;
-        init.map_err(|reason| StartError::Refused(words(&host, &reason)))?;
+        init.map_err(|reason| StartError::Refused(host.words(&reason)))?;
         Ok(Instance { store, guest, host, ticker })
     }
 
     /// Takes out what the last call read and wrote, whatever it returned: its writes take effect with its publishes.
     pub fn take_kv(&mut self) -> Transaction {
-        std::mem::take(&mut self.store.data_mut().kv)
+        self.store.data_mut().call.take_kv()
     }
 
     /// Has the guest handle a message. Gives the publishes in the order of the guest's calls.
@@ -128,18 +127,15 @@ impl Instance {
     fn end(&mut self, returned: wasmtime::Result<Result<(), Failure>>) -> Result<Vec<Publish>, CallError> {
         let returned = returned.map_err(|error| Fault::new(&error, self.store.data()));
         let state = self.store.data_mut();
-        let exceeded = state.held.exceeded();
         // Taken whatever the call returned: nothing of it may reach the next one.
-        let publishes = state.held.take();
-        state.end_trace();
+        let publishes = state.call.end();
         state.console.end_call();
-        state.host.log.tell_dropped();
-        match (returned, exceeded) {
+        match (returned, publishes) {
             (Err(fault), _) => Err(fault.into()),
             // Else what a guest that overlooks a refusal publishes were a part of what it meant to.
-            (Ok(_), Some(limit)) => Err(CallError::Limit(limit)),
-            (Ok(Ok(())), None) => Ok(publishes),
-            (Ok(Err(failure)), None) => Err(returned_error(&self.host, failure)),
+            (Ok(_), Err(limit)) => Err(CallError::Limit(limit)),
+            (Ok(Ok(())), Ok(publishes)) => Ok(publishes),
+            (Ok(Err(failure)), Ok(_)) => Err(returned_error(&self.host, failure)),
         }
     }
 }
@@ -168,16 +164,11 @@ fn on_tick(store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline
     Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
 }
 
-/// What the guest says, fit for a log line.
-fn words(host: &Host, said: &str) -> String {
-    printable(&host.log.mask(said), MAX_WORDS_BYTES).into_owned()
-}
-
 fn returned_error(host: &Host, failure: Failure) -> CallError {
     match failure {
-        Failure::Reject(reason) => CallError::Reject(words(host, &reason)),
+        Failure::Reject(reason) => CallError::Reject(host.words(&reason)),
         Failure::Retry(later) => {
-            CallError::Retry { reason: words(host, &later.reason), after: later.after_ms.map(Duration::from_millis) }
+            CallError::Retry { reason: host.words(&later.reason), after: later.after_ms.map(Duration::from_millis) }
         }
     }
 }
@@ -213,8 +204,9 @@ mod tests {
     use crate::brokers::BrokerNames;
     use crate::control::admin::resource::{Step, TraceStep};
     use crate::message::{BrokerId, Message, Properties, Qos};
+    use crate::path::handler::host::testing::{TestHandler, handler};
     use crate::path::handler::plugin::Exports;
-    use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, TestHandler, component, handler, load};
+    use crate::path::handler::wasm::testing::{PUBLISH, REJECT, RESULT, component, load};
     use crate::telemetry::trace::{Tracer, Watched};
     use crate::telemetry::wanted::Wanted;
     use crate::topic::TopicName;

@@ -5,8 +5,8 @@
 
 use wasmtime::ResourceLimiter;
 
-use super::host::Host;
 use crate::path::handler::Limit;
+use crate::path::handler::host::Host;
 
 /// Stack that a guest may use, in bytes: enough for the interpreters inside components from Python and JavaScript.
 pub(super) const MAX_WASM_STACK: usize = 1024 * 1024;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use wasmtime::component::{Component, Linker};
 
 use super::exports::Linked;
-use super::printable::printable;
 use super::state::State;
 use super::ticker::Ticker;
 use super::verify;
 use crate::path::handler::plugin::{Exports, LoadError};
+use crate::printable::printable;
 
 /// Bytes kept of a reason in wasmtime's words.
 const MAX_REASON_BYTES: usize = 1024;

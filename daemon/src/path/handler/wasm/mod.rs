@@ -12,29 +12,19 @@ mod convert;
 mod engine;
 mod exports;
 mod fault;
-mod host;
 #[cfg(test)]
 mod hostile;
 mod imports;
 mod instance;
-mod kv;
 mod limits;
 mod load;
-mod log;
-mod publish;
 mod state;
-mod system;
 #[cfg(test)]
 pub(in crate::path) mod testing;
 mod ticker;
-mod trace;
 mod verify;
 mod wasi;
 
-use crate::printable;
-
 pub use engine::{EngineError, WasmEngine};
-pub use host::Host;
 pub use instance::Instance;
-pub use kv::KvGrant;
 pub use load::Plugin;

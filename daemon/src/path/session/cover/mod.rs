@@ -72,6 +72,8 @@ struct Wire {
     machine: Machine,
     /// Its places are those of `machine`.
     routes: Arc<BrokerRoutes>,
+    /// No message is taken in any more.
+    closed: bool,
 }
 
 /// One session's subscriptions.
@@ -106,7 +108,7 @@ impl Cover {
         let identity = kept.then(|| Identity::of(broker));
         let machine = Machine::new(broker.protocol, identity, wanted(&routes), salt());
         Cover {
-            wire: Mutex::new(Wire { machine, routes }),
+            wire: Mutex::new(Wire { machine, routes, closed: false }),
             changed: AtomicBool::new(false),
             store,
             broker: Arc::clone(broker),
@@ -224,10 +226,17 @@ impl Cover {
         self.tell(&mut wire);
     }
 
-    /// Calls `receive` with the routes that hold for a copy of a message, and what the copy tells.
+    /// Calls `receive` with the routes that hold for a copy of a message, and what the copy tells. Not once nothing is taken in.
     pub(super) fn arrived(&self, copy: &Copied<'_>, receive: impl FnOnce(&BrokerRoutes, &WireCopy<'_>)) {
-        let Wire { machine, routes } = &mut *self.wire();
-        receive(routes, &machine.arrived(copy));
+        let Wire { machine, routes, closed } = &mut *self.wire();
+        if !*closed {
+            receive(routes, &machine.arrived(copy));
+        }
+    }
+
+    /// No message is taken in from now on.
+    pub(super) fn take_nothing(&self) {
+        self.wire().closed = true;
     }
 
     /// Other subscriptions are wanted from now on, and lead elsewhere: both at once, for a message's copy tells of places.
@@ -328,7 +337,7 @@ impl Cover {
     /// Says what is new, and how the subscriptions stand.
     fn tell(&self, wire: &mut Wire) {
         let name = &self.broker.name;
-        let Wire { machine, routes } = wire;
+        let Wire { machine, routes, .. } = wire;
         for news in machine.news() {
             match news {
                 News::Refused(asked, reason) => {

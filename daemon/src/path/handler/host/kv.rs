@@ -1,16 +1,28 @@
 //! What a guest may ask of what its handler remembers: the grant, and the errors in words.
 //!
-//! Fed by the `kv` interface. What a call reads and writes is collected in its transaction (`path/kv`), which the instance gives
+//! Fed by the host functions of `kv`. What a call reads and writes is collected in its transaction (`path/kv`), which the instance gives
 //! back with its publishes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::bindings::tidegate::handler::kv::KvError;
-use super::host::Host;
-use super::state::{Origin, State};
+use super::call::{CallState, Origin};
+use super::grants::Host;
 use crate::control::config::model::Handler;
 use crate::path::kv::{self, Kv, Kvs, MAX_TOUCHED_KEYS, Mirror, Transaction, Value};
+
+/// Why a guest's use of its `kv` fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::path::handler) enum KvError {
+    /// There is no room for it now.
+    Quota,
+    /// It can never fit.
+    TooLarge,
+    /// Nothing more is kept before the next start. In words.
+    Unavailable(String),
+    /// In words.
+    Other(String),
+}
 
 /// `allow.kv`, and what it grants.
 pub struct KvGrant {
@@ -39,25 +51,35 @@ impl KvGrant {
     }
 }
 
-impl State {
-    pub(super) fn kv_get(&mut self, key: &str) -> Result<Option<Vec<u8>>, KvError> {
+impl CallState {
+    pub(in crate::path::handler) fn kv_get(&mut self, key: &str) -> Result<Option<Vec<u8>>, KvError> {
         self.read(|transaction, mirror, now| transaction.get(mirror, key, now).map(|value| value.map(Vec::from)))
     }
 
-    pub(super) fn kv_keys(&mut self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<String>, KvError> {
+    pub(in crate::path::handler) fn kv_keys(
+        &mut self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<String>, KvError> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let keys = self.read(|transaction, mirror, now| transaction.keys(mirror, (prefix, after), limit, now))?;
         Ok(keys.iter().map(|key| key.to_string()).collect())
     }
 
-    pub(super) fn kv_set(&mut self, key: &str, value: Vec<u8>, ttl: Option<Duration>) -> Result<(), KvError> {
+    pub(in crate::path::handler) fn kv_set(
+        &mut self,
+        key: &str,
+        value: Vec<u8>,
+        ttl: Option<Duration>,
+    ) -> Result<(), KvError> {
         self.write(|transaction, mirror, quota, now| {
             let value = Value::new(value.into(), ttl, now);
             transaction.set(mirror, quota, key, value, now)
         })
     }
 
-    pub(super) fn kv_delete(&mut self, key: &str) -> Result<(), KvError> {
+    pub(in crate::path::handler) fn kv_delete(&mut self, key: &str) -> Result<(), KvError> {
         self.write(|transaction, mirror, _, now| transaction.delete(mirror, key, now))
     }
 
@@ -65,7 +87,7 @@ impl State {
         &mut self,
         read: impl FnOnce(&mut Transaction, &Mirror, u64) -> Result<T, kv::KvError>,
     ) -> Result<T, KvError> {
-        let State { host, kv, .. } = self;
+        let CallState { host, kv, .. } = self;
         let grant = host.kv_grant()?;
         // What rests on what was read waits for it to be written.
         if let Some(reason) = grant.kv.failed() {
@@ -78,7 +100,7 @@ impl State {
         &mut self,
         write: impl FnOnce(&mut Transaction, &Mirror, usize, u64) -> Result<(), kv::KvError>,
     ) -> Result<(), KvError> {
-        let State { host, kv, origin, .. } = self;
+        let CallState { host, kv, origin, .. } = self;
         let grant = host.kv_grant()?;
         if *origin == Origin::Init {
             let reason = format!("handler \"{}\" must not write to kv in init; write when it is called", host.name);

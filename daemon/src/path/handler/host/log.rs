@@ -1,7 +1,7 @@
 //! The log lines of one handler: levels, bounds and rate limits.
 //!
 //! Owns: the two rate limits of a handler, shared by its instances, so that new instances do not begin anew. Fed by the
-//! `log` interface, by guests' stdout and stderr and by denied publishes; feeds `tracing` under the target
+//! host functions of `log`, by guests' stdout and stderr and by denied publishes; feeds `tracing` under the target
 //! `tidegate::handler`.
 
 use std::borrow::Cow;
@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use tracing::Level;
 
-use super::printable::printable;
 use crate::control::config::secret::Secret;
+use crate::printable::printable;
 
 /// Under which the guests' lines are filtered.
 const TARGET: &str = "tidegate::handler";
@@ -54,7 +54,7 @@ macro_rules! event_at {
 }
 
 /// Whether a line of this level would be kept, the rate limit aside.
-pub(super) fn enabled(level: Level) -> bool {
+pub(in crate::path::handler) fn enabled(level: Level) -> bool {
     match level {
         Level::TRACE => tracing::enabled!(target: TARGET, Level::TRACE),
         Level::DEBUG => tracing::enabled!(target: TARGET, Level::DEBUG),
@@ -65,17 +65,17 @@ pub(super) fn enabled(level: Level) -> bool {
 }
 
 /// A line that a guest writes.
-pub(super) struct Line<'a> {
-    pub(super) level: Level,
-    pub(super) message: &'a str,
+pub(in crate::path::handler) struct Line<'a> {
+    pub(in crate::path::handler) level: Level,
+    pub(in crate::path::handler) message: &'a str,
     /// In order; keys may repeat.
-    pub(super) fields: &'a [(String, String)],
+    pub(in crate::path::handler) fields: &'a [(String, String)],
     /// The standard stream that it was written to, if any.
-    pub(super) stream: Option<&'static str>,
+    pub(in crate::path::handler) stream: Option<&'static str>,
 }
 
 /// Where one handler's lines go.
-pub(super) struct HandlerLog {
+pub(in crate::path::handler) struct HandlerLog {
     handler: Arc<str>,
     /// What no line may repeat.
     secrets: Vec<Secret>,
@@ -87,7 +87,7 @@ pub(super) struct HandlerLog {
 
 impl HandlerLog {
     /// The log of the handler with this name, which never repeats these secrets.
-    pub(super) fn new(handler: Arc<str>, secrets: Vec<Secret>) -> HandlerLog {
+    pub(in crate::path::handler) fn new(handler: Arc<str>, secrets: Vec<Secret>) -> HandlerLog {
         let now = Instant::now();
         HandlerLog {
             handler,
@@ -99,7 +99,7 @@ impl HandlerLog {
     }
 
     /// Writes a guest's line, if its level is kept and the rate limit permits.
-    pub(super) fn line(&self, line: &Line<'_>) {
+    pub(in crate::path::handler) fn line(&self, line: &Line<'_>) {
         if !enabled(line.level) || !self.admit(&self.lines) {
             return;
         }
@@ -116,7 +116,7 @@ impl HandlerLog {
     }
 
     /// The guest's words without what interpolations in its configuration stand for.
-    pub(super) fn mask<'t>(&self, words: &'t str) -> Cow<'t, str> {
+    pub(in crate::path::handler) fn mask<'t>(&self, words: &'t str) -> Cow<'t, str> {
         let mut masked = Cow::Borrowed(words);
         for secret in self.secrets.iter().filter(|secret| secret.expose().len() >= MIN_SECRET_BYTES) {
             if masked.contains(secret.expose()) {
@@ -127,7 +127,7 @@ impl HandlerLog {
     }
 
     /// Tells that a publish was denied, and why. `broker` is none where the guest named none.
-    pub(super) fn denied(&self, broker: Option<&str>, topic: &str, reason: &str) {
+    pub(in crate::path::handler) fn denied(&self, broker: Option<&str>, topic: &str, reason: &str) {
         if self.admit(&self.denials) {
             let broker = broker.map(|name| printable(name, MAX_NAME_BYTES));
             let topic = printable(topic, MAX_NAME_BYTES);
@@ -137,7 +137,7 @@ impl HandlerLog {
 
     /// Tells how many lines were dropped in a window that has ended. Called between calls, so that it is told although
     /// the guest has gone quiet.
-    pub(super) fn tell_dropped(&self) {
+    pub(in crate::path::handler) fn tell_dropped(&self) {
         // Almost always false: a call pays one load.
         if self.dropped.load(Ordering::Relaxed) {
             let now = Instant::now();
@@ -187,7 +187,7 @@ fn lock(gate: &Mutex<Gate>) -> std::sync::MutexGuard<'_, Gate> {
 }
 
 /// `key="value" key="value"`, bounded, with quotes and control characters in values escaped.
-pub(super) fn join(fields: &[(String, String)]) -> String {
+pub(in crate::path::handler) fn join(fields: &[(String, String)]) -> String {
     let mut line = String::new();
     for (place, (key, value)) in fields.iter().enumerate() {
         let room = MAX_FIELDS_BYTES.saturating_sub(line.len());

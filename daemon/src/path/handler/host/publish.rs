@@ -1,15 +1,13 @@
 //! Whether a guest's publish is permitted: a pure decision over the handler's grants and what its call holds already.
 //!
-//! Fed by the `publisher` interface. A permitted publish is held back in [`Held`] until its call has returned ok.
+//! Fed by the host functions of `publisher`. A permitted publish is held back in [`Held`] until its call has returned ok.
 
-use super::bindings::tidegate::handler::publisher::PublishError;
-use super::bindings::tidegate::handler::types;
-use super::convert;
-use super::host::Host;
-use super::printable::printable;
-use super::state::Origin;
-use crate::message::{BrokerId, Outgoing};
+use super::call::Origin;
+use super::grants::Host;
+use super::properties;
+use crate::message::{BrokerId, Outgoing, Properties, Qos};
 use crate::path::handler::{Limit, Publish};
+use crate::printable::printable;
 use crate::topic::TopicName;
 
 /// Bytes kept of a topic or a broker's name in a sentence.
@@ -17,6 +15,38 @@ pub(super) const MAX_NAME_BYTES: usize = 256;
 
 /// Grants that a denial lists.
 const MAX_LISTED_GRANTS: usize = 8;
+
+/// What a guest asks to publish; nothing of it is checked.
+#[derive(Clone, Debug)]
+pub(in crate::path::handler) struct PublishRequest {
+    /// The topic name.
+    pub(in crate::path::handler) topic: String,
+    /// Any bytes.
+    pub(in crate::path::handler) payload: Vec<u8>,
+    /// The quality of service that it asks for.
+    pub(in crate::path::handler) qos: Qos,
+    /// Whether the broker is to keep it for later subscribers.
+    pub(in crate::path::handler) retain: bool,
+    /// Its properties, if it sets any.
+    pub(in crate::path::handler) properties: Option<Properties>,
+}
+
+/// Why a guest's publish is not held back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::path::handler) enum PublishError {
+    /// Not granted. In words.
+    Denied(String),
+    /// The topic is none. In words.
+    InvalidTopic(String),
+    /// It can never be published.
+    TooLarge,
+    /// Not after what the call has published already.
+    Quota,
+    /// No broker has this name; empty where none was named and there is no default.
+    UnknownBroker(String),
+    /// In words.
+    Other(String),
+}
 
 /// The publishes of the call in progress.
 #[derive(Debug, Default)]
@@ -56,13 +86,13 @@ impl Host {
         &self,
         held: &mut Held,
         origin: Origin,
-        outgoing: types::Outgoing,
+        request: PublishRequest,
         broker: Option<&str>,
     ) -> Result<(), PublishError> {
         if origin == Origin::Init {
             return Err(self.deny(
                 broker,
-                &outgoing.topic,
+                &request.topic,
                 format!("handler \"{}\" must not publish in init; publish when a message is handled", self.name),
             ));
         }
@@ -74,16 +104,19 @@ impl Host {
                 self.default_broker.ok_or_else(|| PublishError::UnknownBroker(String::new()))?
             }
         };
-        let topic = TopicName::new(outgoing.topic)
+        let topic = TopicName::new(request.topic)
             .map_err(|reason| PublishError::InvalidTopic(format!("the topic {reason}")))?;
         self.check_grant(broker, &topic)?;
 
-        let properties = convert::properties_from_guest(outgoing.properties, &outgoing.payload)?;
+        let properties = match request.properties {
+            Some(properties) => properties::checked(properties, &request.payload)?,
+            None => None,
+        };
         let message = Outgoing {
             topic,
-            payload: outgoing.payload.into(),
-            qos: convert::qos_from_guest(outgoing.qos),
-            retain: outgoing.retain,
+            payload: request.payload.into(),
+            qos: request.qos,
+            retain: request.retain,
             properties,
             hops: None,
         };
@@ -167,7 +200,6 @@ impl Host {
                 limit("max-publishes", self.max_publishes),
                 limit("max-publish-bytes", self.max_publish_bytes),
             ),
-            PublishError::OutboxFull => "the outbox is full".to_owned(),
         }
     }
 
@@ -181,14 +213,13 @@ impl Host {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Qos;
-    use crate::path::handler::wasm::testing::handler;
+    use crate::path::handler::host::testing::handler;
 
-    fn outgoing(topic: &str, bytes: usize) -> types::Outgoing {
-        types::Outgoing {
+    fn outgoing(topic: &str, bytes: usize) -> PublishRequest {
+        PublishRequest {
             topic: topic.to_owned(),
             payload: vec![b'x'; bytes],
-            qos: types::Qos::AtLeastOnce,
+            qos: Qos::AtLeastOnce,
             retain: true,
             properties: None,
         }
@@ -221,7 +252,6 @@ mod tests {
             PublishError::UnknownBroker(name) => format!("unknown broker {name}"),
             PublishError::TooLarge => "too large".to_owned(),
             PublishError::Quota => "quota".to_owned(),
-            PublishError::OutboxFull => "outbox full".to_owned(),
         }
     }
 

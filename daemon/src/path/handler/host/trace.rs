@@ -4,10 +4,9 @@
 
 use std::sync::Arc;
 
-use super::bindings::tidegate::handler::publisher::PublishError;
-use super::host::Host;
-use super::printable::printable;
-use super::publish::{Held, MAX_NAME_BYTES};
+use super::grants::Host;
+use super::publish::{Held, MAX_NAME_BYTES, PublishError};
+use crate::printable::printable;
 use crate::telemetry::trace::Trace;
 
 /// Denials of one call that are told to who watches its message.

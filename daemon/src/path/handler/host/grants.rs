@@ -13,33 +13,37 @@ use super::log::HandlerLog;
 use crate::brokers::BrokerNames;
 use crate::control::config::model::{Handler, PublishGrant};
 use crate::message::BrokerId;
+use crate::printable::printable;
+
+/// Bytes kept of a guest's own words.
+pub(in crate::path::handler) const MAX_WORDS_BYTES: usize = 1024;
 
 /// One handler's grants, limits and configuration.
 pub struct Host {
     /// The handler's name.
-    pub(super) name: Arc<str>,
+    pub(in crate::path::handler) name: Arc<str>,
     /// The names of brokers, also of those that come later.
-    pub(super) brokers: BrokerNames,
+    pub(in crate::path::handler) brokers: BrokerNames,
     /// Where it may publish.
-    pub(super) allow: Vec<PublishGrant>,
+    pub(in crate::path::handler) allow: Vec<PublishGrant>,
     /// Where it publishes on a schedule, unless it names a broker.
-    pub(super) default_broker: Option<BrokerId>,
+    pub(in crate::path::handler) default_broker: Option<BrokerId>,
     /// Whether it may read the machine.
-    pub(super) allow_system: bool,
+    pub(in crate::path::handler) allow_system: bool,
     /// Wall clock limit of one call.
-    pub(super) call_deadline: Duration,
+    pub(in crate::path::handler) call_deadline: Duration,
     /// Linear memory of an instance, in bytes.
-    pub(super) max_memory: usize,
+    pub(in crate::path::handler) max_memory: usize,
     /// Publishes of one call.
-    pub(super) max_publishes: usize,
+    pub(in crate::path::handler) max_publishes: usize,
     /// Topic, payload and property bytes of one call's publishes.
-    pub(super) max_publish_bytes: usize,
+    pub(in crate::path::handler) max_publish_bytes: usize,
     /// What it may remember.
-    pub(super) kv: Option<KvGrant>,
+    pub(in crate::path::handler) kv: Option<KvGrant>,
     /// The zero of the guests' monotonic clock.
-    pub(super) started: Instant,
+    pub(in crate::path::handler) started: Instant,
     /// Where its lines go.
-    pub(super) log: HandlerLog,
+    pub(in crate::path::handler) log: HandlerLog,
     config: Map<String, Value>,
     /// [`Host::config`] as JSON.
     config_json: String,
@@ -76,8 +80,13 @@ impl Host {
         self.kv.as_ref()
     }
 
+    /// What a guest says, fit for a log line, without what interpolations in the configuration stand for.
+    pub(in crate::path::handler) fn words(&self, said: &str) -> String {
+        printable(&self.log.mask(said), MAX_WORDS_BYTES).into_owned()
+    }
+
     /// A value of the handler's configuration: a string as it is, anything else as JSON.
-    pub(super) fn config(&self, key: &str) -> Option<String> {
+    pub(in crate::path::handler) fn config(&self, key: &str) -> Option<String> {
         self.config.get(key).map(|value| match value {
             Value::String(text) => text.clone(),
             other => other.to_string(),
@@ -85,14 +94,14 @@ impl Host {
     }
 
     /// The handler's whole configuration as a JSON object.
-    pub(super) fn config_json(&self) -> &str {
+    pub(in crate::path::handler) fn config_json(&self) -> &str {
         &self.config_json
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::path::handler::wasm::testing::handler;
+    use crate::path::handler::host::testing::handler;
 
     #[test]
     fn configuration_reaches_the_guest_as_strings_or_json() {
