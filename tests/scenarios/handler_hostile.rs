@@ -8,7 +8,7 @@ use tidegate_tests::config::ECHO;
 use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, wait};
 
 /// Calls of each hostile handler.
-const BAD: usize = 4;
+const BAD: usize = 2;
 
 /// Messages of the neighbour beside each.
 const GOOD: usize = 100;
@@ -295,8 +295,8 @@ fn hostile_plugins_are_refused_in_a_sentence_while_neighbours_work() {
         for (name, bytes, words) in &plugins {
             daemon.home().write(&format!("plugins/{name}.wasm"), bytes);
             let plugin = format!("{name}.wasm");
+            let add = ["handlers", "add", name, "--plugin", &plugin, "--call-deadline", "100ms"];
             let said = std::thread::scope(|scope| {
-                let add = ["handlers", "add", name, "--plugin", &plugin, "--call-deadline", "100ms"];
                 let refused = scope.spawn(|| daemon.refused(&add));
                 neighbour.works(GOOD, name);
                 refused.join().expect("it is refused")

@@ -18,6 +18,7 @@ use super::fault::{DeadlinePassed, Fault};
 use super::limits::most_passed;
 use super::load::Plugin;
 use super::state::State;
+use super::store::OwnStore;
 use super::ticker::Ticker;
 use crate::path::handler::Publish;
 use crate::path::handler::call::{Call, CallError, Run, StartError, Trigger};
@@ -34,7 +35,7 @@ const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 /// One instance of a handler. Lives on a Tokio runtime with a clock; guests compute on its threads for up to a
 /// millisecond at a time.
 pub struct Instance {
-    store: Store<State>,
+    store: OwnStore,
     guest: Guest,
     host: Arc<Host>,
     ticker: Arc<Ticker>,
@@ -51,7 +52,8 @@ impl Instance {
         let ticker = Arc::clone(plugin.ticker());
         let component = plugin.component();
         let deadline = deadline(host.call_deadline);
-        let mut store = Store::new(component.engine(), State::new(Arc::clone(&host), deadline));
+        let store = Store::new(component.engine(), State::new(Arc::clone(&host), deadline));
+        let mut store = OwnStore::new(store);
         store.limiter(|state| &mut state.limits);
         store.epoch_deadline_callback(on_tick);
         store.set_hostcall_fuel(most_passed(&host));
@@ -61,7 +63,7 @@ impl Instance {
         let running = ticker.enter();
         let started = within(deadline, async {
             let guest = component.instantiate(&mut store).await?;
-            let init = guest.lifecycle.call_init(&mut store).await?;
+            let init = guest.lifecycle.call_init(&mut *store).await?;
             Ok((guest, init))
         })
         .await;
@@ -92,7 +94,7 @@ impl Instance {
         let lists = Lists::new(&self.host, message, captures);
         let record = message_to_guest(message, &lists, subscription, attempt);
         let running = self.ticker.enter();
-        let returned = within(deadline, on_message.call_handle(&mut self.store, record)).await;
+        let returned = within(deadline, on_message.call_handle(&mut *self.store, record)).await;
         drop(running);
         self.end(returned)
     }
@@ -109,7 +111,7 @@ impl Instance {
         let deadline = self.begin(origin, None);
         let Some(on_schedule) = &self.guest.on_schedule else { return Err(not_exported("on-schedule")) };
         let running = self.ticker.enter();
-        let called = on_schedule.call_run(&mut self.store, trigger, run.name, unix_nanos(run.due));
+        let called = on_schedule.call_run(&mut *self.store, trigger, run.name, unix_nanos(run.due));
         let returned = within(deadline, called).await;
         drop(running);
         self.end(returned)

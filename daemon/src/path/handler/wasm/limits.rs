@@ -81,6 +81,11 @@ impl Limits {
         (self.refused_memory, self.refused_tables) = (false, false);
     }
 
+    /// Bytes of linear memory, all together.
+    pub(super) fn memory(&self) -> usize {
+        self.memory.total
+    }
+
     /// Whether the guest was refused memory in this call.
     pub(super) fn refused_memory(&self) -> bool {
         self.refused_memory

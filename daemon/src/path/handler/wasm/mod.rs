@@ -19,6 +19,7 @@ mod instance;
 mod limits;
 mod load;
 mod state;
+mod store;
 #[cfg(test)]
 pub(in crate::path) mod testing;
 mod ticker;
