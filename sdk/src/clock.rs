@@ -20,6 +20,11 @@ pub fn monotonic() -> Duration {
 }
 
 /// The time so many nanoseconds after the Unix epoch.
-pub(crate) fn from_unix(nanos: u64) -> SystemTime {
+pub fn from_unix(nanos: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos)
+}
+
+/// Rounded up, so that nothing comes early; a time that no clock reaches is the longest one.
+pub fn whole_millis(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

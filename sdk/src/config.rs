@@ -71,6 +71,20 @@ pub(crate) fn forget() {
     READ.with_borrow_mut(Vec::clear);
 }
 
+/// A new instance starts on this thread. What was read of the same table stays: natively nothing ends with an instance, and one that
+/// fails again and again must not leave more behind each time.
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn begin(table: String) {
+    thread_local! {
+        /// What `READ` was read of.
+        static TABLE: RefCell<String> = const { RefCell::new(String::new()) };
+    }
+    if TABLE.with_borrow(|known| *known != table) {
+        TABLE.set(table);
+        forget();
+    }
+}
+
 /// The handler's configuration is not what it expects.
 #[derive(Debug, thiserror::Error)]
 #[error("the handler's config: {key}{source}")]

@@ -1,7 +1,7 @@
 //! The way from the daemon's calls, `init`, `handle` and `run`, to the functions that the author wrote.
 //!
 //! Owns: the one started handler of this instance. Fed by the exports that `handler!` makes; calls the author's code. It
-//! deliberately knows nothing of the component's types: `wasm.rs` translates.
+//! deliberately knows nothing of the component's types: `wasm.rs` translates, natively the crate `tidegate-native`.
 
 use std::fmt::Display;
 

@@ -1,7 +1,8 @@
 //! Write Tidegate handlers in Rust.
 //!
 //! A handler is a function that gets each message of the subscriptions that name it, or one that runs on a schedule, or both. It
-//! runs sandboxed, as a WebAssembly component; what it may reach is in this crate and nowhere else.
+//! runs sandboxed, as a WebAssembly component; what it may reach is in this crate and nowhere else. The crate `tidegate-native` builds the
+//! same source as a native plugin, without a sandbox.
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
@@ -61,6 +62,8 @@ mod error;
 pub mod kv;
 pub mod log;
 mod message;
+#[cfg(not(target_family = "wasm"))]
+mod native;
 pub mod random;
 mod run;
 pub mod system;
@@ -78,7 +81,7 @@ pub use serde_json;
 pub use template::{TemplateError, TopicTemplate};
 
 #[cfg(not(target_family = "wasm"))]
-use testing as host;
+use native as host;
 #[cfg(target_family = "wasm")]
 use wasm as host;
 
@@ -147,41 +150,55 @@ pub fn publish(message: Outgoing) -> Result<(), PublishError> {
 /// ```
 #[macro_export]
 macro_rules! handler {
-    (on_schedule = $run:expr $(,)?) => {
-        $crate::handler!(on_schedule = $run, init = || Ok::<(), $crate::Error>(()));
+    ($($form:tt)+) => {
+        $crate::__handler!([$crate::__export] $($form)+);
     };
-    (on_schedule = $run:expr, init = $init:expr $(,)?) => {
-        $crate::handler!(@start schedule_handler || $crate::__private::runs($run, $init));
+}
+
+/// Gives the macro in brackets what to export, and how it starts: the forms of [`handler!`], for whoever exports them.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __handler {
+    ([$($export:tt)+] on_schedule = $run:expr $(,)?) => {
+        $crate::__handler!([$($export)+] on_schedule = $run, init = || Ok::<(), $crate::Error>(()));
     };
-    (on_schedule = $run:expr, state = $start:expr $(,)?) => {
-        $crate::handler!(@start schedule_handler || $crate::__private::stateful_runs($run, $start));
+    ([$($export:tt)+] on_schedule = $run:expr, init = $init:expr $(,)?) => {
+        $($export)+!(schedule_handler || $crate::__private::runs($run, $init));
     };
-    ($handle:expr, on_schedule = $run:expr $(,)?) => {
-        $crate::handler!($handle, on_schedule = $run, init = || Ok::<(), $crate::Error>(()));
+    ([$($export:tt)+] on_schedule = $run:expr, state = $start:expr $(,)?) => {
+        $($export)+!(schedule_handler || $crate::__private::stateful_runs($run, $start));
     };
-    ($handle:expr, on_schedule = $run:expr, init = $init:expr $(,)?) => {
-        $crate::handler!(@start full_handler || $crate::__private::both($handle, $run, $init));
+    ([$($export:tt)+] $handle:expr, on_schedule = $run:expr $(,)?) => {
+        $crate::__handler!([$($export)+] $handle, on_schedule = $run, init = || Ok::<(), $crate::Error>(()));
     };
-    ($handle:expr, on_schedule = $run:expr, state = $start:expr $(,)?) => {
-        $crate::handler!(@start full_handler || $crate::__private::stateful_both($handle, $run, $start));
+    ([$($export:tt)+] $handle:expr, on_schedule = $run:expr, init = $init:expr $(,)?) => {
+        $($export)+!(full_handler || $crate::__private::both($handle, $run, $init));
     };
-    ($handle:expr $(,)?) => {
-        $crate::handler!($handle, init = || Ok::<(), $crate::Error>(()));
+    ([$($export:tt)+] $handle:expr, on_schedule = $run:expr, state = $start:expr $(,)?) => {
+        $($export)+!(full_handler || $crate::__private::stateful_both($handle, $run, $start));
     };
-    ($handle:expr, init = $init:expr $(,)?) => {
-        $crate::handler!(@start message_handler || $crate::__private::stateless($handle, $init));
+    ([$($export:tt)+] $handle:expr $(,)?) => {
+        $crate::__handler!([$($export)+] $handle, init = || Ok::<(), $crate::Error>(()));
     };
-    ($handle:expr, state = $start:expr $(,)?) => {
-        $crate::handler!(@start message_handler || $crate::__private::stateful($handle, $start));
+    ([$($export:tt)+] $handle:expr, init = $init:expr $(,)?) => {
+        $($export)+!(message_handler || $crate::__private::stateless($handle, $init));
     };
-    (@start $world:ident $start:expr) => {
-        // Natively there is nothing to export, but the functions are checked, and are in use.
+    ([$($export:tt)+] $handle:expr, state = $start:expr $(,)?) => {
+        $($export)+!(message_handler || $crate::__private::stateful($handle, $start));
+    };
+}
+
+/// Exports a component. Natively there is nothing to export, but the functions are checked, and are in use.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export {
+    ($world:ident $start:expr) => {
         #[cfg(not(target_family = "wasm"))]
         const _: $crate::__private::Start = $start;
         #[cfg(target_family = "wasm")]
         const _: () = {
             const START: $crate::__private::Start = $start;
-            $crate::__private::export_component!($world START);
+    $crate::__private::export_component!($world START);
         };
     };
 }
@@ -189,12 +206,20 @@ macro_rules! handler {
 /// What the macros of this crate expand to. Not for use by hand: it changes without notice.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::entry::{Start, both, runs, stateful, stateful_both, stateful_runs, stateless};
+    /// For whoever stands in the daemon's place natively.
+    #[cfg(not(target_family = "wasm"))]
+    pub mod native {
+        pub use crate::native::{Daemon, begin, blank_message, install};
+    }
     #[cfg(target_family = "wasm")]
     pub use crate::{
         __export_component as export_component,
         entry::{call, init, run},
         wasm::{bindings, due, failure, lifecycle, on_message, on_schedule},
+    };
+    pub use crate::{
+        clock::{from_unix, whole_millis},
+        entry::{Call, Running, Start, both, runs, stateful, stateful_both, stateful_runs, stateless},
     };
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bindings::tidegate::handler as imports;
 use imports::types;
 
+use crate::clock::whole_millis;
 use crate::log::Level;
 use crate::system::Readings;
 use crate::{Error, KvError, Message, Outgoing, Properties, PublishError, Qos, Run, Trigger, clock, reject};
@@ -178,11 +179,6 @@ pub fn failure(error: Error) -> types::Failure {
             types::Failure::Retry(types::RetryLater { reason, after_ms: after.map(whole_millis) })
         }
     }
-}
-
-/// Rounded up, so that a retry never comes early; a delay that no clock reaches is the longest one.
-fn whole_millis(delay: Duration) -> u64 {
-    u64::try_from(delay.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 impl From<types::Message> for Message {

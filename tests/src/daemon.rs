@@ -81,6 +81,13 @@ impl Home {
         fs::copy(&source, target).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
     }
 
+    /// Puts a plugin with these bytes into its `plugins`, as an operator should: written beside, and renamed.
+    pub fn put_plugin(&self, name: &str, bytes: &[u8]) {
+        let beside = self.path().join(format!("{name}.new"));
+        fs::write(&beside, bytes).expect("the folder is ours");
+        fs::rename(beside, self.path().join("plugins").join(name)).expect("the folder is ours");
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         self.folder.path()
@@ -420,7 +427,7 @@ pub fn binary() -> PathBuf {
 }
 
 /// A plugin in `TIDEGATE_PLUGINS`, else in `target/plugins`; guests made for tests are in `test` below.
-fn built_plugin(name: &str) -> PathBuf {
+pub fn built_plugin(name: &str) -> PathBuf {
     let folder = env::var_os("TIDEGATE_PLUGINS").map_or_else(|| target().join("plugins"), PathBuf::from);
     let found = [folder.join(name), folder.join("test").join(name)].into_iter().find(|file| file.is_file());
     found.unwrap_or_else(|| panic!("{name} is not in {}: run `cargo xtask build-plugins`", folder.display()))

@@ -27,6 +27,7 @@ pub mod process;
 pub mod rabbitmq;
 pub mod script;
 pub mod stranger;
+pub mod versions;
 pub mod wait;
 
 pub use broker::{Broker, Make};

@@ -38,6 +38,8 @@ enum Step {
     Doc,
     /// Dependencies: licences, bans, sources, advisories.
     Deny,
+    /// What native plugins and the daemon point to for each other, under Miri.
+    Miri,
     /// Unit, property, documentation and scenario tests.
     Test,
 }
@@ -66,6 +68,7 @@ pub fn run(options: &Options) -> Result<()> {
             Step::Clippy => clippy(),
             Step::Doc => doc(),
             Step::Deny => deny(),
+            Step::Miri => miri(),
             Step::Test => test(options),
         };
         if done.is_err() {
@@ -117,6 +120,21 @@ fn deny() -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// The crates with `unsafe` code that can run without a daemon. A folder of its own: it builds everything in another way.
+fn miri() -> Result<()> {
+    let test = |package| {
+        let Some(miri) = setup::miri() else { return Ok(false) };
+        let folder = target_dir().join("miri");
+        let test = miri.args(["test", "--package", package, "--lib", "--target-dir"]).arg(folder);
+        // Clocks and random numbers are the machine's. An instance's configuration and what panics while it is dropped are left behind.
+        test.env("MIRIFLAGS", "-Zmiri-disable-isolation -Zmiri-ignore-leaks").run().map(|()| true)
+    };
+    if test("tidegate-abi")? {
+        test("tidegate-native")?;
+    }
+    Ok(())
 }
 
 fn test(options: &Options) -> Result<()> {

@@ -6,6 +6,7 @@
 //! Fed by a validated configuration; used by `tidegate run` and `tidegate demo`. It decides nothing about messages.
 
 mod stages;
+mod starting;
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,10 +27,12 @@ use crate::control::admin::api::Api;
 use crate::control::admin::{Admin, AdminError, Pages};
 use crate::control::config::Loaded;
 use crate::control::config::model::Config;
-use crate::control::live::{self, Live, Retries};
+use crate::control::live::{self, Live, Plugins, Retries};
 use crate::path::dead_letter::Places;
+use crate::path::handler::archive::Archive;
+use crate::path::handler::native::Natives;
 use crate::path::handler::needs::NotExported;
-use crate::path::handler::plugin::{LoadError, Loader};
+use crate::path::handler::plugin::{Compiler, LoadError, Loader};
 use crate::path::handler::wasm::{EngineError, WasmEngine};
 use crate::path::handler::{StartError, Verdicts};
 use crate::path::kept::Kept;
@@ -71,6 +74,12 @@ pub enum GatewayError {
     /// The WebAssembly engine cannot be made.
     #[error("the WebAssembly engine does not start")]
     Engine(#[from] EngineError),
+    /// The thread that compiles plugins does not start.
+    #[error("the thread that compiles plugins does not start")]
+    Compiler(#[source] io::Error),
+    /// The thread that watches plugins does not start.
+    #[error("the thread that watches plugins-dir does not start")]
+    Watch(#[source] io::Error),
     /// A plugin does not load.
     #[error("handlers.{handler}.plugin = {}", .plugin.display())]
     Load {
@@ -125,6 +134,8 @@ pub struct Gateway {
     sweep: AbortOnDropHandle<()>,
     /// Has dead letters handled again. Ends when a stop begins.
     retries: AbortOnDropHandle<()>,
+    /// Has handlers run what their plugins' files hold. Ends when a stop begins.
+    plugins: AbortOnDropHandle<()>,
     /// Reads what outboxes have on the disk. Aborted when this goes.
     loader: AbortOnDropHandle<()>,
     /// Looks at the clock. Aborted when this goes.
@@ -173,6 +184,7 @@ impl Gateway {
             tokio::task::spawn_blocking(move || Outboxes::on_disk(store, kept)).await??
         };
         let schedules = Schedules::new(Arc::clone(&metrics), Arc::clone(&outboxes), Arc::clone(&progress));
+        let loader = loader(&config, cache).await?;
         let shared = Shared {
             names: loaded.names.clone(),
             metrics,
@@ -187,8 +199,9 @@ impl Gateway {
             received: received.clone(),
             grace: Arc::new(watch::channel(config.shutdown_grace).0),
             tap: tap.clone(),
+            compiler: Compiler::start(loader).map_err(GatewayError::Compiler)?,
+            archive: Archive::new(&config.state_dir),
             verdicts: Verdicts::default(),
-            loader: Loader::new(tokio::task::spawn_blocking(move || WasmEngine::new(Some(&cache))).await??),
             stop_sessions: CancellationToken::new(),
             hurry: CancellationToken::new(),
         };
@@ -209,18 +222,27 @@ impl Gateway {
             stopping.clone(),
         );
         let retries_task = AbortOnDropHandle::new(tokio::spawn(again.run(batches)));
+        let (reloads, commands) = mpsc::channel(live::WAITING_RELOADS);
+        let plugins = Plugins::new(
+            running.clone(),
+            (requests.clone(), shared.verdicts.clone()),
+            shared.archive.clone(),
+            shared.compiler.clone(),
+        );
+        let plugins = plugins.map_err(GatewayError::Watch)?;
+        let plugins = AbortOnDropHandle::new(tokio::spawn(plugins.run(commands, stopping.clone())));
         let live = Live::new(
             running,
-            requests,
+            (requests, reloads),
             Arc::clone(&shared.outboxes),
             (kept, retries),
             (Arc::clone(&shared.schedules), shared.store.clone()),
             stopping.clone(),
         );
         let address = admin.address();
-        let watched = live.clone();
-        let obstacles = Box::new(move || watched.obstacles());
-        let pages = Pages { metrics: Arc::clone(&shared.metrics), obstacles };
+        let (watched, told) = (live.clone(), live.clone());
+        let (obstacles, details) = (Box::new(move || watched.obstacles()), Box::new(move || told.details()));
+        let pages = Pages { metrics: Arc::clone(&shared.metrics), obstacles, details };
         let api = Api::new(Arc::new(live.clone()), received, tracer, shared.names.clone(), stop_admin.clone());
         let admin_task = tokio::spawn(admin.serve(pages, api, stop_admin.clone()));
         Ok(Gateway {
@@ -238,6 +260,7 @@ impl Gateway {
             expiry,
             sweep,
             retries: retries_task,
+            plugins,
             loader,
             schedules: AbortOnDropHandle::new(schedules),
             stopping,
@@ -268,6 +291,7 @@ impl Gateway {
         self.router.close();
         self.stop_changes.cancel();
         joined(self.retries.await.err(), "the task that has dead letters handled again panicked");
+        joined(self.plugins.await.err(), "the task that reloads plugins panicked");
         let grace = *self.grace.borrow();
         let drained = tokio::time::timeout(grace, self.progress.idle()).await.is_ok();
         let left = if drained { 0 } else { self.progress.open() };
@@ -294,6 +318,18 @@ impl Gateway {
         drop(self.lock);
         left
     }
+}
+
+/// What loads plugins: native ones too, where they are permitted.
+async fn loader(config: &Config, cache: PathBuf) -> Result<Loader, GatewayError> {
+    let loader = Loader::new(tokio::task::spawn_blocking(move || WasmEngine::new(Some(&cache))).await??);
+    if !config.native {
+        return Ok(loader);
+    }
+    let copies = config.state_dir.join("native");
+    let natives = tokio::task::spawn_blocking(move || Natives::new(copies)).await?;
+    let natives = natives.map_err(|source| GatewayError::StateDir { path: config.state_dir.clone(), source })?;
+    Ok(loader.permitting_native(natives))
 }
 
 /// How long the admin server may take to finish its requests at a stop.

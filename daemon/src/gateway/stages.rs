@@ -13,16 +13,18 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::GatewayError;
+use super::starting::ready;
 use crate::brokers::BrokerNames;
 use crate::control::config::Loaded;
 use crate::control::config::diff::{BrokerChange, Change, Difference};
-use crate::control::config::model::{Broker, Config, Handler, OnMessage};
+use crate::control::config::model::{Broker, Config, OnMessage};
 use crate::control::live::{Running, RunningBroker};
 use crate::path::dead_letter::Places;
 use crate::path::dispatch::{HandlerQueue, ParallelLimit};
+use crate::path::handler::archive::Archive;
 use crate::path::handler::needs::not_exported;
-use crate::path::handler::plugin::{Loader, PluginFile};
-use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHandler, Verdicts};
+use crate::path::handler::plugin::Compiler;
+use crate::path::handler::{HandlerView, ReadyHandler, RunningHandler, Verdicts};
 use crate::path::kept::Kept;
 use crate::path::kv::Kvs;
 use crate::path::outbox::Outboxes;
@@ -66,7 +68,9 @@ pub struct Shared {
     /// Where what flows through is shown.
     pub tap: Tap,
     /// Compiles plugins.
-    pub loader: Loader,
+    pub compiler: Compiler,
+    /// The versions of plugins that run, kept for a restart.
+    pub archive: Archive,
     /// Where versions on trial tell that they have come to a verdict.
     pub verdicts: Verdicts,
     /// Ends the sessions.
@@ -108,8 +112,11 @@ impl Stages {
     /// Nothing runs then.
     pub async fn start(shared: Shared, file: PathBuf, loaded: Loaded) -> Result<Stages, GatewayError> {
         let difference = Difference::between(None, &loaded);
-        let ready = ready(&shared, &loaded, &difference).await?;
+        let ready = ready(&shared, &loaded, &difference, &HashMap::new()).await?;
         are_exported(&loaded, &ready, &HashMap::new())?;
+        let (archive, configured) = (shared.archive.clone(), loaded.config.handlers.iter());
+        let configured = configured.map(|handler| Arc::clone(&handler.name)).collect();
+        tokio::task::spawn_blocking(move || archive.remove_all_but(&configured)).await?;
         let loaded = Arc::new(loaded);
         let mut stages =
             Stages { shared, file, loaded: Arc::clone(&loaded), brokers: HashMap::new(), handlers: HashMap::new() };
@@ -125,6 +132,16 @@ impl Stages {
     /// The numbers of the brokers' names.
     pub fn names(&self) -> &BrokerNames {
         &self.shared.names
+    }
+
+    /// A handler that runs.
+    pub fn handler(&self, name: &str) -> Option<HandlerView> {
+        self.handlers.get(name).map(RunningHandler::view)
+    }
+
+    /// The versions of plugins that run, kept for a restart.
+    pub fn archive(&self) -> &Archive {
+        &self.shared.archive
     }
 
     /// Messages that wait to be published to a broker, those on the disk apart.
@@ -165,6 +182,7 @@ impl Stages {
             handlers: handlers.map(RunningHandler::view).collect(),
             kvs: Arc::clone(&self.shared.kvs),
             parks: Arc::clone(&self.shared.parks),
+            archive: self.shared.archive.clone(),
         }
     }
 
@@ -175,7 +193,7 @@ impl Stages {
     /// A plugin does not load, or an instance does not start.
     pub async fn prepare(&self, loaded: Loaded) -> Result<Prepared, GatewayError> {
         let difference = Difference::between(Some(&self.loaded), &loaded);
-        let ready = ready(&self.shared, &loaded, &difference).await;
+        let ready = ready(&self.shared, &loaded, &difference, &self.handlers).await;
         let ready = ready.and_then(|ready| are_exported(&loaded, &ready, &self.handlers).map(|()| ready));
         match ready {
             Ok(ready) => Ok(Prepared { loaded: Arc::new(loaded), difference, ready }),
@@ -327,6 +345,10 @@ impl Stages {
                 debug_assert_eq!(change, Change::Removed, "a changed handler is made ready before");
                 old.drain(Instant::now() + self.loaded.config.shutdown_grace).await;
                 self.shared.metrics.forget_handler(name);
+                let (archive, name) = (self.shared.archive.clone(), Arc::clone(name));
+                if let Err(error) = tokio::task::spawn_blocking(move || archive.remove(&name)).await {
+                    tracing::error!(%error, "removing the plugins of a handler that is gone panicked");
+                }
             }
             (None, _) => debug_assert!(false, "what changes or goes was there"),
         }
@@ -421,52 +443,4 @@ fn are_exported(
         |name: &str| ready.get(name).map(ReadyHandler::view).or_else(|| running.get(name).map(RunningHandler::view));
     let missing = not_exported(&loaded.config, |name| view(name).map(|view| view.exports()));
     missing.into_iter().next().map_or(Ok(()), |missing| Err(missing.into()))
-}
-
-/// Starts the handlers that are new or changed.
-async fn ready(
-    shared: &Shared,
-    loaded: &Loaded,
-    difference: &Difference,
-) -> Result<HashMap<Arc<str>, ReadyHandler>, GatewayError> {
-    let starting = difference.handlers.iter().filter(|(_, change)| *change != Change::Removed);
-    let handlers = loaded.config.handlers.iter();
-    let handlers: Vec<Arc<Handler>> =
-        handlers.filter(|handler| starting.clone().any(|(name, _)| *name == handler.name)).cloned().collect();
-    let plugins = {
-        let (loader, handlers) = (shared.loader.clone(), handlers.clone());
-        tokio::task::spawn_blocking(move || {
-            let load = |handler: &Arc<Handler>| {
-                PluginFile::read(&handler.plugin).and_then(|file| loader.load(&file)).map_err(|source| {
-                    GatewayError::Load { handler: Arc::clone(&handler.name), plugin: handler.plugin.clone(), source }
-                })
-            };
-            handlers.iter().map(load).collect::<Result<Vec<_>, _>>()
-        })
-        .await??
-    };
-    let mut ready = HashMap::new();
-    for (handler, plugin) in handlers.into_iter().zip(plugins) {
-        let name = Arc::clone(&handler.name);
-        let parts = HandlerParts {
-            plugin,
-            // The numbers of the brokers that come with this configuration count once it runs.
-            brokers: shared.names.clone(),
-            outboxes: Arc::clone(&shared.outboxes),
-            kvs: Arc::clone(&shared.kvs),
-            places: shared.places.clone(),
-            kept: shared.kept.clone(),
-            meters: shared.metrics.handler(&name),
-            park: shared.parks.of(&name),
-            tap: shared.tap.clone(),
-            verdicts: shared.verdicts.clone(),
-            handler,
-        };
-        let started = ReadyHandler::start(parts).await.map_err(|error| match error {
-            HandlerError::Start(source) => GatewayError::Start { handler: Arc::clone(&name), source },
-            HandlerError::Aborted(error) => GatewayError::Aborted(error),
-        })?;
-        ready.insert(name, started);
-    }
-    Ok(ready)
 }

@@ -50,10 +50,12 @@ pub struct Metrics {
     handler_retrying: IntGaugeVec,
     handler_instances: IntGaugeVec,
     handler_conflicts: IntCounterVec,
+    handler_reloads: IntCounterVec,
     kv_keys: IntGaugeVec,
     kv_bytes: IntGaugeVec,
     handler_paused: IntGaugeVec,
     handler_quarantined: IntGaugeVec,
+    handler_threads_stuck: IntGaugeVec,
     handler_parked_messages: IntGaugeVec,
     handler_parked_bytes: IntGaugeVec,
     handler_park_full: IntGaugeVec,
@@ -156,6 +158,11 @@ impl Metrics {
                 "Calls that are run again because another call changed what they read.",
                 &["handler"],
             )?,
+            handler_reloads: families.counter(
+                "handler_reloads_total",
+                "New versions of the handler's plugin by result.",
+                &["handler", "result"],
+            )?,
             kv_keys: families.gauge("kv_keys", "Keys that the handler remembers.", &["handler"])?,
             kv_bytes: families.gauge("kv_bytes", "Bytes that count towards the handler's allow.kv.", &["handler"])?,
             handler_paused: families.gauge(
@@ -166,6 +173,11 @@ impl Metrics {
             handler_quarantined: families.gauge(
                 "handler_quarantined",
                 "1 while the handler is left alone because it failed.",
+                &["handler"],
+            )?,
+            handler_threads_stuck: families.gauge(
+                "handler_threads_stuck",
+                "Threads left behind in a native plugin's code, past its call deadline.",
                 &["handler"],
             )?,
             handler_parked_messages: families.gauge(
@@ -304,8 +316,10 @@ impl Metrics {
             retrying: self.handler_retrying.with_label_values(&[name]),
             instances: self.handler_instances.with_label_values(&[name]),
             conflicts: self.handler_conflicts.with_label_values(&[name]),
+            reloads: ReloadResult::ALL.map(|result| self.handler_reloads.with_label_values(&[name, result.label()])),
             paused: self.handler_paused.with_label_values(&[name]),
             quarantined: self.handler_quarantined.with_label_values(&[name]),
+            threads_stuck: self.handler_threads_stuck.with_label_values(&[name]),
             parked_messages: self.handler_parked_messages.with_label_values(&[name]),
             parked_bytes: self.handler_parked_bytes.with_label_values(&[name]),
             park_full: self.handler_park_full.with_label_values(&[name]),
@@ -362,6 +376,7 @@ impl Metrics {
     /// Removes the children of a handler, once its runners have ended.
     pub fn forget_handler(&self, name: &str) {
         CallResult::ALL.iter().for_each(|result| forget(&self.handler_calls, &[name, result.label()]));
+        ReloadResult::ALL.iter().for_each(|result| forget(&self.handler_reloads, &[name, result.label()]));
         Reason::ALL.iter().for_each(|reason| forget(&self.dead_letters, &[name, reason.label()]));
         forget(&self.dead_letters_dropped, &[name]);
         for family in [&self.handler_duration, &self.end_to_end] {
@@ -372,7 +387,9 @@ impl Metrics {
         for family in [&self.handler_queue, &self.handler_retrying, &self.handler_instances] {
             forget(family, &[name]);
         }
-        for family in [&self.handler_paused, &self.handler_quarantined, &self.handler_park_full] {
+        for family in
+            [&self.handler_paused, &self.handler_quarantined, &self.handler_park_full, &self.handler_threads_stuck]
+        {
             forget(family, &[name]);
         }
         for family in [&self.handler_parked_messages, &self.handler_parked_bytes] {
@@ -673,6 +690,35 @@ pub struct BrokerCounts {
     pub in_progress: u64,
 }
 
+/// What came of a version that a handler was to run, as the metric label `result` tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadResult {
+    /// It runs.
+    Ok,
+    /// It does not load, start or export what it is called for.
+    Refused,
+    /// It failed on trial.
+    RolledBack,
+    /// It could not be kept for a restart, and does not run for that.
+    Failed,
+}
+
+impl ReloadResult {
+    /// All results, in the order of their declaration.
+    pub const ALL: [ReloadResult; 4] =
+        [ReloadResult::Ok, ReloadResult::Refused, ReloadResult::RolledBack, ReloadResult::Failed];
+
+    /// The value of the metric label `result`.
+    pub fn label(self) -> &'static str {
+        match self {
+            ReloadResult::Ok => "ok",
+            ReloadResult::Refused => "refused",
+            ReloadResult::RolledBack => "rolled_back",
+            ReloadResult::Failed => "failed",
+        }
+    }
+}
+
 /// What is counted for one handler. Written by its queue and its instances' tasks.
 pub struct HandlerMeters {
     /// By [`CallResult`].
@@ -691,8 +737,12 @@ pub struct HandlerMeters {
     pub instances: IntGauge,
     /// Calls that are run again at once, because another changed what they read.
     pub conflicts: IntCounter,
+    /// By [`ReloadResult`].
+    reloads: [IntCounter; ReloadResult::ALL.len()],
     paused: IntGauge,
     quarantined: IntGauge,
+    /// Threads that hang in its native code.
+    pub threads_stuck: IntGauge,
     parked_messages: IntGauge,
     parked_bytes: IntGauge,
     park_full: IntGauge,
@@ -706,6 +756,11 @@ impl HandlerMeters {
     /// Counts a call.
     pub fn call(&self, result: CallResult) {
         self.calls[result as usize].inc();
+    }
+
+    /// Counts a version that the handler was to run.
+    pub fn reload(&self, result: ReloadResult) {
+        self.reloads[result as usize].inc();
     }
 
     /// Whether the handler is paused by command, and whether it is quarantined.

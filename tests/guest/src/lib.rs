@@ -51,6 +51,19 @@ struct Config {
     /// `denied`: the call still returns ok.
     #[serde(default)]
     then_ok: bool,
+    /// In the version of this name `init` returns an error.
+    refuses_in: Option<String>,
+    /// In the version of this name it panics once it has done what it does, for the payloads that it goes wrong for.
+    panics_in: Option<String>,
+}
+
+/// Which version this is: a scenario writes another name over it in the plugin's file.
+static VERSION: [u8; 24] = *b"guest-version:original  ";
+
+fn version() -> &'static str {
+    // So that what is read is what the file has.
+    let version = std::hint::black_box(&VERSION);
+    std::str::from_utf8(version).ok().and_then(|text| text.strip_prefix("guest-version:")).map_or("", str::trim_end)
 }
 
 fn default_topic() -> String {
@@ -77,6 +90,8 @@ enum Mode {
     /// Panics or asks for a retry in some calls, after a publish that must not leave. Which ones follows from topic, payload and
     /// attempt: a message that fails now may work the next time.
     Flaky,
+    /// Publishes the payload and the version's name, apart by a space.
+    Version,
     /// Spins for `ms`, then echoes.
     Slow,
     /// Says so in the log, spins for `ms`, then echoes.
@@ -116,6 +131,9 @@ enum Mode {
 
 fn init() -> Result {
     let config: &Config = config()?;
+    if config.refuses_in.as_deref() == Some(version()) {
+        return Err(reject("this version refuses to start"));
+    }
     match config.mode {
         Mode::InitFails => Err(reject("this handler refuses to start")),
         Mode::InitPublishes => Ok(publish(Outgoing::new(config.topic.clone(), "from init"))?),
@@ -139,7 +157,12 @@ fn handle(message: &Message) -> Result {
     let recovered = config.attempts.is_some_and(|attempts| message.attempt > attempts);
     let spared =
         recovered || config.trigger.as_deref().is_some_and(|trigger| !contains(&message.payload, trigger.as_bytes()));
-    if spared { echo(config, message) } else { misbehave(config, message) }
+    if spared {
+        return echo(config, message);
+    }
+    let done = misbehave(config, message);
+    assert!(config.panics_in.as_deref() != Some(version()), "asked to panic in this version");
+    done
 }
 
 fn misbehave(config: &Config, message: &Message) -> Result {
@@ -159,6 +182,7 @@ fn misbehave(config: &Config, message: &Message) -> Result {
             Err(if config.ms > 0 { error.after(Duration::from_millis(config.ms)) } else { error })
         }
         Mode::Flaky => flaky(config, message),
+        Mode::Version => tell_version(config, message),
         Mode::Slow => {
             spin_for(config.ms);
             echo(config, message)
@@ -204,6 +228,14 @@ fn echo(config: &Config, message: &Message) -> Result {
         publish(other)?;
     }
     publish(echo)?;
+    Ok(())
+}
+
+fn tell_version(config: &Config, message: &Message) -> Result {
+    let text = format!("{} {}", message.text()?, version());
+    let mut outgoing = Outgoing::new(format!("out/{}", message.topic), text).qos(message.qos);
+    outgoing.broker = config.broker.clone();
+    publish(outgoing)?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use super::show;
 use crate::cli::client::{Client, Failure, Request};
 use crate::cli::console::Console;
 use crate::cli::table::{Look, table};
-use crate::control::admin::resource::Handler;
+use crate::control::admin::resource::{Handler, Reloaded};
 
 /// `[handlers.NAME]`.
 #[derive(Debug)]
@@ -186,6 +186,9 @@ Example: tidegate handlers add celsius --plugin celsius.wasm --allow-publish 'pl
     /// Keep a handler's messages on the disk, acknowledged, in place of calling it; it stays so after a restart
     #[command(after_help = "What is in a call is finished. Its schedules do not run meanwhile.")]
     Pause(Name),
+    /// Have handlers run what their plugins' files hold, at once and also where that was refused before
+    #[command(after_help = "A file that changes is loaded by itself. Without names, of all handlers.")]
+    Reload(Names),
     /// Give a handler what was kept for it, in its order, and then what comes; this ends a quarantine too
     Resume(Name),
 }
@@ -226,6 +229,13 @@ struct Name {
     name: String,
 }
 
+#[derive(Args)]
+struct Names {
+    /// The handlers' names; none is all
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+}
+
 impl Handlers {
     /// Does it.
     ///
@@ -264,11 +274,51 @@ impl Handlers {
                 let answer = client.send(Request::post(&["handlers", &name, "pause"], None)).await?;
                 console.done(json, &answer, format_args!("handler {name} is paused"))
             }
+            Command::Reload(Names { names }) => reload(client, console, json, names).await,
             Command::Resume(Name { name }) => {
                 let answer = client.send(Request::post(&["handlers", &name, "resume"], None)).await?;
                 console.done(json, &answer, format_args!("handler {name} is resumed"))
             }
         }
+    }
+}
+
+/// Reloads these handlers, or all. One that keeps what it runs does not keep the others from being reloaded.
+async fn reload(
+    client: &Client<'_>,
+    console: &mut Console<'_>,
+    json: bool,
+    mut names: Vec<String>,
+) -> Result<u8, Failure> {
+    if names.is_empty() {
+        let all: Vec<Handler> = client.send(Request::get(&["handlers"])).await?.read()?;
+        names = all.into_iter().map(|handler| handler.name).collect();
+    }
+    let (mut reloaded, mut code) = (Vec::new(), 0);
+    for name in names {
+        match client.send(Request::post(&["handlers", &name, "reload"], None)).await {
+            Ok(answer) if json => reloaded.push(answer.json()?),
+            Ok(answer) => {
+                console.data(runs(&answer.read()?))?;
+            }
+            Err(failure @ Failure::Refused(_)) => code = console.failure(json, &failure),
+            Err(failure) => return Err(failure),
+        }
+    }
+    if json {
+        console.json(&Value::from(reloaded))?;
+    }
+    Ok(code)
+}
+
+fn runs(reloaded: &Reloaded) -> String {
+    let (name, version) = (&reloaded.name, show::version(&reloaded.version));
+    if let Some(other) = &reloaded.on_trial {
+        return format!("handler {name} runs version {version}, and has {} on trial", show::version(other));
+    }
+    match reloaded.before == reloaded.version {
+        true => format!("handler {name} is unchanged: it runs version {version}"),
+        false => format!("handler {name} runs version {version} in place of {}", show::version(&reloaded.before)),
     }
 }
 
@@ -293,7 +343,7 @@ fn list(look: Look, handlers: Vec<Handler>) -> String {
         [
             handler.name,
             handler.plugin,
-            show::version(&handler.version),
+            show::version_of(&handler.version, &handler.file, handler.trial.as_ref()),
             handler.instances.to_string(),
             state,
             calls.to_string(),
@@ -359,6 +409,8 @@ mod tests {
         check("handlers list", "GET /api/v1/handlers", Value::Null);
         check("handlers pause h", "POST /api/v1/handlers/h/pause", Value::Null);
         check("handlers resume h", "POST /api/v1/handlers/h/resume", Value::Null);
+        check("handlers reload h", "POST /api/v1/handlers/h/reload", Value::Null);
+        check("handlers reload", "GET /api/v1/handlers", Value::Null);
         check("handlers list h", "GET /api/v1/handlers/h", Value::Null);
         check_refused("handlers add h", 2, "--plugin <FILE>");
         check_refused("handlers set h", 2, "there is nothing to set");
@@ -371,7 +423,8 @@ mod tests {
     fn handlers_are_listed() {
         let handler = json!({
             "name": "celsius", "origin": {"source": "file", "file": "t.toml", "line": 7}, "plugin": "plugins/c.wasm",
-            "version": "0123456789abcdef", "instances": 2, "isolation": "reuse", "call-deadline": "1s",
+            "version": "0123456789abcdef", "file": {"state": "runs", "version": null, "reason": null, "since": null},
+            "instances": 2, "isolation": "reuse", "call-deadline": "1s",
             "max-memory": "64MiB", "queue": 1024, "queue-bytes": "16MiB", "overload": "drop-newest",
             "retry": {"max": 3, "backoff": "100ms..10s", "max-time": "30s"}, "retrying": 1,
             "quarantine": {"after": 5, "for": "30s"}, "reload": {"canary": 0.1, "max-failures": 0.05},

@@ -36,7 +36,8 @@ fn told(look: Look, status: resource::Status) -> String {
     let uptime = show::duration(status.uptime);
     let some = |kept: Kept| (kept.messages > 0).then(|| show::kept(kept));
     let parked = some(status.parked).map(|parked| parked + &orphans(&status.parked_orphans));
-    let kept = [("dead letters", some(status.dead_letters)), ("parked", parked)];
+    let details = Some(status.details.join("; ")).filter(|details| !details.is_empty());
+    let kept = [("details", details), ("dead letters", some(status.dead_letters)), ("parked", parked)];
     let kept = kept.into_iter().filter_map(|(name, kept)| Some((name, kept?)));
     let head = [
         ("tidegate", format!("{}, for {uptime}, since {}", status.version, status.started)),
@@ -115,7 +116,7 @@ fn handlers(look: Look, handlers: Vec<HandlerSummary>) -> String {
         let state = show::state(handler.state, handler.quarantined_until.as_deref(), handler.parked.messages);
         [
             handler.name,
-            show::version(&handler.version),
+            show::version_of(&handler.version, &handler.file, handler.trial.as_ref()),
             state,
             handler.calls.to_string(),
             handler.failures.to_string(),
@@ -138,7 +139,7 @@ mod tests {
         let status = json!({
             "version": "0.1.0", "started": "2026-01-02T03:04:05Z", "uptime": 3661.5, "config": "/etc/t.toml",
             "state-dir": "/var/lib/t", "ready": false, "obstacles": ["broker b is not connected", "x"],
-            "messages": {"received": 12, "finished": {"handled": 9, "filtered": 1}, "in-progress": 2, "published": 7},
+            "details": ["handler i runs version fedcba987654: it refuses another"], "messages": {"received": 12, "finished": {"handled": 9, "filtered": 1}, "in-progress": 2, "published": 7},
             "dead-letters": {"messages": 2, "bytes": 30}, "parked": {"messages": 5, "bytes": 50},
             "parked-orphans": {}, "brokers": [
                 {"name": "a", "connected": true, "state": "connected", "reason": null, "received": 12, "published": 7,
@@ -150,10 +151,13 @@ mod tests {
                     "refused": ["b:t", "b:u"]},
             ],
             "handlers": [
-                {"name": "h", "version": "0123456789abcdef", "calls": 9, "failures": 1, "waiting": 0, "state": "paused",
+                {"name": "h", "version": "0123456789abcdef",
+                    "file": {"state": "runs", "version": null, "reason": null, "since": null}, "calls": 9, "failures": 1, "waiting": 0, "state": "paused",
                     "quarantined-until": null, "parked": {"messages": 5, "bytes": 50}, "last-failure":
                     {"time": "2026-01-02T03:04:06Z", "result": "deadline", "error": "it ran longer than 1s"}},
-                {"name": "i", "version": "fedcba9876543210", "calls": 0, "failures": 0, "waiting": 0, "state": "open",
+                {"name": "i", "version": "fedcba9876543210",
+                    "file": {"state": "refused", "version": "0123456789ab", "reason": "it is empty", "since":
+                        "2026-01-02T03:04:05Z"}, "calls": 0, "failures": 0, "waiting": 0, "state": "open",
                     "quarantined-until": null, "parked": {"messages": 0, "bytes": 0}, "last-failure": null},
             ],
             "schedules": [
@@ -167,6 +171,7 @@ configuration  /etc/t.toml
 state          /var/lib/t
 ready          no: broker b is not connected; x
 messages       12 received: 1 filtered, 9 handled, 2 in progress; 7 published
+details        handler i runs version fedcba987654: it refuses another
 dead letters   2, 30 bytes
 parked         5, 50 bytes
 
@@ -174,9 +179,9 @@ BROKER  CONNECTED                      RECEIVED  PUBLISHED  OUTBOX         SUBSC
 a       yes                            12        7          0              2              -
 b       no: the connection is refused  0         0          3 (2 on disk)  1              b:t, b:u
 
-HANDLER  VERSION       STATE             CALLS  FAILURES  WAITING  LAST FAILURE
-h        0123456789ab  paused, 5 parked  9      1         0        2026-01-02T03:04:06Z deadline: it ran longer than 1s
-i        fedcba987654  open              0      0         0        -
+HANDLER  VERSION                                   STATE             CALLS  FAILURES  WAITING  LAST FAILURE
+h        0123456789ab                              paused, 5 parked  9      1         0        2026-01-02T03:04:06Z deadline: it ran longer than 1s
+i        fedcba987654 (file 0123456789ab refused)  open              0      0         0        -
 
 SCHEDULE  NEXT                  RUNS  FAILURES  SKIPPED  LAST RESULT
 stats     2026-01-02T03:05:05Z  3     1         0        trap: unreachable

@@ -20,6 +20,8 @@ pub struct Pages {
     pub metrics: Arc<Metrics>,
     /// Told by `/readyz`.
     pub obstacles: Box<dyn Fn() -> Vec<Obstacle> + Send + Sync>,
+    /// Told there too, below, whatever the answer is.
+    pub details: Box<dyn Fn() -> Vec<String> + Send + Sync>,
 }
 
 impl Pages {
@@ -45,9 +47,10 @@ async fn metrics(State(pages): State<Arc<Pages>>) -> Response {
 
 async fn ready(State(pages): State<Arc<Pages>>) -> Response {
     let obstacles = (pages.obstacles)();
+    let details: String = (pages.details)().iter().map(|detail| format!("{detail}\n")).collect();
     if obstacles.is_empty() {
-        return "ready\n".into_response();
+        return format!("ready\n{details}").into_response();
     }
     let page: String = obstacles.iter().map(|obstacle| format!("{obstacle}\n")).collect();
-    (StatusCode::SERVICE_UNAVAILABLE, page).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, page + &details).into_response()
 }

@@ -263,6 +263,10 @@ pub struct Handler {
     pub plugin: String,
     /// The hash of the plugin that runs.
     pub version: String,
+    /// How the plugin's file stands to that.
+    pub file: PluginFile,
+    /// What is on trial beside that.
+    pub trial: Option<Trial>,
     pub instances: usize,
     /// `reuse` or `per-message`.
     pub isolation: String,
@@ -309,6 +313,63 @@ pub struct Handler {
     /// In the answer to a change: what the configuration is warned of since then, a sentence each. Elsewhere absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// How the file of a handler's plugin stands to what the handler runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct PluginFile {
+    pub state: PluginFileState,
+    /// What the file holds, where that is not what runs and can be read.
+    pub version: Option<String>,
+    /// Why it does not run.
+    pub reason: Option<String>,
+    /// Since when that is known, in RFC 3339.
+    pub since: Option<String>,
+}
+
+/// What a plugin's file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PluginFileState {
+    /// The version that runs.
+    Runs,
+    /// Nothing: it is gone.
+    Missing,
+    /// A version that is on trial.
+    OnTrial,
+    /// A version that was refused.
+    Refused,
+    /// A version that could not be kept for a restart, and does not run for that.
+    NotKept,
+}
+
+/// What came of a command to have a handler run what its plugin's file holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Reloaded {
+    /// The handler's.
+    pub name: String,
+    /// The hash of the plugin that ran before.
+    pub before: String,
+    /// The hash of the plugin that runs now: the same, where the file holds nothing new.
+    pub version: String,
+    /// The hash of the one that is on trial beside it.
+    pub on_trial: Option<String>,
+}
+
+/// A version of a handler's plugin that is on trial beside the one that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Trial {
+    /// Its hash.
+    pub version: String,
+    /// Calls on it that have shown something.
+    pub calls: u32,
+    /// Calls after which it takes over.
+    pub of: u32,
+    /// Those that failed, and on which the version that runs did not fail.
+    pub failures: u32,
 }
 
 /// A handler's dead-letter topic.
@@ -377,6 +438,8 @@ pub struct Status {
     pub ready: bool,
     /// What keeps the daemon from being ready.
     pub obstacles: Vec<String>,
+    /// What else an operator should know, such as a version that was refused.
+    pub details: Vec<String>,
     pub messages: Messages,
     /// Dead letters in the local store.
     pub dead_letters: Kept,
@@ -424,6 +487,10 @@ pub struct BrokerSummary {
 pub struct HandlerSummary {
     pub name: String,
     pub version: String,
+    /// How the plugin's file stands to that.
+    pub file: PluginFile,
+    /// What is on trial beside that.
+    pub trial: Option<Trial>,
     pub calls: u64,
     pub failures: u64,
     pub waiting: u64,

@@ -9,6 +9,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::edit::refused;
+use super::install::{self, Install};
+use super::trials::{self, TrialEnd};
 use super::warnings::new_with;
 use super::{Edit, Live, Refusal, RefusalKind, Running, WAITING_CHANGES};
 use crate::causes::with_causes;
@@ -20,9 +22,13 @@ use crate::gateway::{GatewayError, Stages};
 const LARGEST: usize = 4 << 20;
 
 /// A change on its way to the task.
-pub struct Request {
-    edit: Edit,
-    answer: oneshot::Sender<Result<Changed, Refusal>>,
+pub enum Request {
+    /// Of the configuration.
+    Edit(Edit, oneshot::Sender<Result<Changed, Refusal>>),
+    /// Of what handlers run.
+    Install(Install),
+    /// Of a version on trial.
+    Trial(TrialEnd),
 }
 
 /// A change that was made.
@@ -42,7 +48,7 @@ impl Live {
     /// Nothing has changed; why.
     pub async fn change(&self, edit: Edit) -> Result<Changed, Refusal> {
         let (answer, told) = oneshot::channel();
-        self.changes.try_send(Request { edit, answer }).map_err(|error| match error {
+        self.changes.try_send(Request::Edit(edit, answer)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refusal::new(
                 RefusalKind::Busy,
                 format!("{WAITING_CHANGES} changes wait already"),
@@ -54,7 +60,8 @@ impl Live {
     }
 }
 
-fn stopping() -> Refusal {
+/// There is nobody left to do it.
+pub(super) fn stopping() -> Refusal {
     Refusal::new(RefusalKind::Stopping, "the daemon is stopping", "start it again")
 }
 
@@ -71,9 +78,23 @@ pub async fn run(
             () = stop.cancelled() => return stages,
             request = requests.recv() => request,
         };
-        let Some(Request { edit, answer }) = request else {
-            stop.cancelled().await;
-            return stages;
+        let (edit, answer) = match request {
+            None => {
+                stop.cancelled().await;
+                return stages;
+            }
+            Some(Request::Edit(edit, answer)) => (edit, answer),
+            Some(Request::Install(install)) => {
+                let results = install::install(&stages, &install, &stop).await;
+                // What was installed stays so.
+                let _ = install.answer.send(results);
+                continue;
+            }
+            Some(Request::Trial(TrialEnd { handler, why, done })) => {
+                trials::end(&stages, &handler, why, &stop).await;
+                let _ = done.send(());
+                continue;
+            }
         };
         let result = change(&mut stages, &edit).await;
         let result = result.map(|warnings| {

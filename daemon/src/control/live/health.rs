@@ -32,6 +32,11 @@ impl Live {
             .collect()
     }
 
+    /// What an operator should know, and what keeps the gateway from nothing: a sentence each.
+    pub fn details(&self) -> Vec<String> {
+        self.running().of_plugins()
+    }
+
     fn of_broker(&self, broker: &RunningBroker) -> Vec<Obstacle> {
         let status = broker.session.status();
         let status = status.borrow();

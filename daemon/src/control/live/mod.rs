@@ -1,22 +1,25 @@
 //! The gateway as an operator sees and changes it while it runs.
 //!
 //! Owns: the running configuration, and the one task that changes it, a change at a time (`change.rs`); what is done with what
-//! runs, without changing the configuration, is in `operate.rs`. Fed by the admin plane; feeds the gateway's stages. A change is
+//! runs, without changing the configuration, is in `operate.rs`, and the task that has handlers run what their plugins' files hold in `plugins.rs`. Fed by the admin plane; feeds the gateway's stages. A change is
 //! made whole or not at all: it is validated as part of the whole configuration (`edit.rs`), prepared, written to
 //! STATE-DIR/runtime.toml, and only then made.
 
 mod change;
 mod edit;
 mod health;
+mod install;
 mod kept;
 mod letters;
 mod operate;
 mod outbox;
 mod park;
+mod plugins;
 mod refusal;
 mod retry;
 mod schedules;
 mod state;
+mod trials;
 mod view;
 mod warnings;
 
@@ -32,6 +35,7 @@ pub use self::edit::{Edit, named, refused, unknown};
 pub use self::health::Obstacle;
 pub use self::kept::{LetterPage, Letters};
 pub use self::operate::outgoing;
+pub use self::plugins::{Plugins, Reload};
 pub use self::refusal::{Refusal, RefusalKind};
 pub use self::retry::{Batch, Retries};
 pub use self::state::{KvPage, KvSet};
@@ -40,6 +44,7 @@ use crate::control::config::model::Broker;
 use crate::control::config::runtime::Section;
 use crate::path::dispatch::ParallelLimit;
 use crate::path::handler::HandlerView;
+use crate::path::handler::archive::Archive;
 use crate::path::kept::Kept;
 use crate::path::kv::Kvs;
 use crate::path::outbox::Outboxes;
@@ -55,6 +60,9 @@ pub const WAITING_CHANGES: usize = 16;
 /// Requests to have dead letters handled again that wait for the one under way; beyond, one is refused as [`RefusalKind::Busy`].
 pub const WAITING_RETRIES: usize = 16;
 
+/// Commands to reload a handler that wait for the one under way; beyond, one is refused as [`RefusalKind::Busy`].
+pub const WAITING_RELOADS: usize = 16;
+
 /// What runs at one moment. A change makes another one.
 pub struct Running {
     /// The configuration file.
@@ -69,6 +77,8 @@ pub struct Running {
     pub kvs: Arc<Kvs>,
     /// What is parked for handlers.
     pub parks: Arc<Parks>,
+    /// The versions of their plugins.
+    pub archive: Archive,
 }
 
 /// A broker with its session.
@@ -100,6 +110,7 @@ impl Running {
 pub struct Live {
     running: watch::Receiver<Arc<Running>>,
     changes: mpsc::Sender<Request>,
+    reloads: mpsc::Sender<Reload>,
     outboxes: Arc<Outboxes>,
     kept: Kept,
     retries: mpsc::Sender<Batch>,
@@ -112,17 +123,18 @@ pub struct Live {
 }
 
 impl Live {
-    /// A handle on what runs, until `stopping`. `changes` leads to [`run`], and what is beside the kept messages to [`Retries`].
+    /// A handle on what runs, until `stopping`. `changes` leads to [`run`], `reloads` to [`Plugins`], and what is beside the kept
+    /// messages to [`Retries`].
     pub fn new(
         running: watch::Receiver<Arc<Running>>,
-        changes: mpsc::Sender<Request>,
+        (changes, reloads): (mpsc::Sender<Request>, mpsc::Sender<Reload>),
         outboxes: Arc<Outboxes>,
         (kept, retries): (Kept, mpsc::Sender<Batch>),
         (schedules, store): (Arc<Schedules>, Store),
         stopping: CancellationToken,
     ) -> Live {
         let started = (SystemTime::now(), Instant::now());
-        Live { running, changes, outboxes, kept, retries, schedules, store, started, stopping }
+        Live { running, changes, reloads, outboxes, kept, retries, schedules, store, started, stopping }
     }
 
     /// What runs now.

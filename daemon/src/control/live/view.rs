@@ -11,12 +11,14 @@ use serde_json::{Map, Value};
 use super::{Live, Running, RunningBroker, park};
 use crate::control::admin::resource::{
     Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, DeadLetterTopic, Handler, HandlerSummary, MASK,
-    Messages, OnMessage, Origin, Outbox, Quarantine, Reload, Retry, Setting, Source, Status, StatusMessage,
-    Subscription, SubscriptionState, Tls, Transport, When,
+    Messages, OnMessage, Origin, Outbox, PluginFile, PluginFileState, Quarantine, Reload, Retry, Setting, Source,
+    Status, StatusMessage, Subscription, SubscriptionState, Tls, Transport, Trial, When,
 };
 use crate::control::config::secret::PasswordSource;
 use crate::control::config::{BrokerOrigins, ObjectOrigin, format_duration, format_durations, format_size, model};
-use crate::path::handler::{CallResult, HandlerView};
+use crate::path::handler::archive::FileState;
+use crate::path::handler::plugin::PluginHash;
+use crate::path::handler::{CallResult, HandlerView, TrialStanding};
 use crate::path::session::{SessionState, SessionStatus, Standing};
 
 impl Running {
@@ -40,13 +42,14 @@ impl Live {
             state_dir: running.loaded.config.state_dir.display().to_string(),
             ready: obstacles.is_empty(),
             obstacles,
+            details: self.details(),
             messages: messages(&running),
             dead_letters: self.kept_dead_letters(),
             parked: running.parked(),
             parked_orphans: running.parked_orphans(),
             schedules: self.schedule_summaries(),
             brokers: running.brokers.iter().map(|broker| self.broker_summary(broker)).collect(),
-            handlers: running.handlers.iter().map(handler_summary).collect(),
+            handlers: running.handlers.iter().map(|view| handler_summary(&running, view)).collect(),
         }
     }
 
@@ -291,6 +294,8 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
         origin: origin(origins),
         plugin: config.plugin.display().to_string(),
         version: view.version().to_string(),
+        file: plugin_file(&running.archive.file_of(&view.handler().name)),
+        trial: view.trial().map(|trial| trial_of(&trial)),
         instances: config.instances.get(),
         isolation: match config.isolation {
             model::Isolation::Reuse => "reuse".to_owned(),
@@ -342,12 +347,14 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
     }
 }
 
-fn handler_summary(view: &HandlerView) -> HandlerSummary {
+fn handler_summary(running: &Running, view: &HandlerView) -> HandlerSummary {
     let calls = view.meters().calls();
     let failed = calls.iter().filter(|(result, _)| *result != CallResult::Ok);
     HandlerSummary {
         name: view.handler().name.to_string(),
         version: view.version().to_string(),
+        file: plugin_file(&running.archive.file_of(&view.handler().name)),
+        trial: view.trial().map(|trial| trial_of(&trial)),
         calls: calls.iter().map(|(_, count)| count).sum(),
         failures: failed.map(|(_, count)| count).sum(),
         waiting: view.queue().waiting() as u64,
@@ -355,6 +362,31 @@ fn handler_summary(view: &HandlerView) -> HandlerSummary {
         quarantined_until: park::quarantined_until(view.queue()).map(time),
         parked: park::parked(view.queue()),
         last_failure: last_failure(view),
+    }
+}
+
+fn trial_of(trial: &TrialStanding) -> Trial {
+    let TrialStanding { version, calls, of, failures, .. } = trial;
+    Trial { version: version.to_string(), calls: *calls, of: *of, failures: *failures }
+}
+
+fn plugin_file(file: &FileState) -> PluginFile {
+    let (state, version, reason, since) = match file {
+        FileState::Runs => (PluginFileState::Runs, None, None, None),
+        FileState::Missing { since } => (PluginFileState::Missing, None, None, Some(since)),
+        FileState::Refused { version, reason, since } => {
+            (PluginFileState::Refused, version.as_ref(), Some(reason), Some(since))
+        }
+        FileState::OnTrial { version, since } => (PluginFileState::OnTrial, Some(version), None, Some(since)),
+        FileState::NotKept { version, reason, since } => {
+            (PluginFileState::NotKept, Some(version), Some(reason), Some(since))
+        }
+    };
+    PluginFile {
+        state,
+        version: version.map(PluginHash::to_string),
+        reason: reason.cloned(),
+        since: since.copied().map(time),
     }
 }
 

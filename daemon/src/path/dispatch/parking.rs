@@ -90,6 +90,11 @@ impl Turn {
                 tracing::warn!(%handler, failures, error, wait,
                     "the handler is quarantined: call after call failed; its messages are parked until one of them is tried");
             }
+            Verdict::BeginsAtOnce(wait) => {
+                let (error, wait) = (error(), format_duration(wait));
+                tracing::warn!(%handler, error, wait,
+                    "the handler is quarantined: a call of it hangs; its messages are parked until one of them is tried");
+            }
             Verdict::Again(wait) => {
                 let (error, wait) = (error(), format_duration(wait));
                 tracing::warn!(%handler, error, wait, "the handler stays quarantined: the call that was tried failed");
@@ -119,6 +124,25 @@ impl HandlerQueue {
         };
         if ended {
             tracing::info!(handler = %self.handler.name, "the handler's quarantine ends: it is resumed by command");
+        }
+    }
+
+    /// Another version of the handler's plugin runs, of which nothing is known yet: a quarantine ends, a pause stays.
+    pub fn version_changed(&self) {
+        let ended = {
+            let mut state = self.lock();
+            if let Some(Closed::Replaced(successor)) = &state.closed {
+                let successor = Arc::clone(successor);
+                drop(state);
+                return successor.version_changed();
+            }
+            let ended = state.quarantine.clear();
+            self.ailing.store(state.quarantine.counts(), Ordering::Relaxed);
+            self.settle(&mut state);
+            ended
+        };
+        if ended {
+            tracing::info!(handler = %self.handler.name, "the handler's quarantine ends: it runs another version");
         }
     }
 

@@ -140,7 +140,7 @@ mod tests {
         check(0.0, &|call| call == 100, (Verdict::RollBack, 100));
         // 0.29 × 100 is less than 29, as floats have it.
         check(0.29, &|call| call > 71, (Verdict::Promote, 100));
-        check(0.29, &|call| call > 70, (Verdict::RollBack, 100));
+        check(0.29, &|call| call > 70, (Verdict::RollBack, 99));
     }
 
     #[test]

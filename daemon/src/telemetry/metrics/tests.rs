@@ -21,6 +21,7 @@ fn the_documentation_names_every_family_and_label_value() {
         .chain(DisconnectReason::ALL.iter().map(|reason| reason.label()))
         .chain(CallResult::ALL.iter().map(|result| result.label()))
         .chain([RunResult::Skipped.label()])
+        .chain(ReloadResult::ALL.iter().map(|result| result.label()))
         .chain(Reason::ALL.iter().map(|reason| reason.label()))
         .chain(DropReason::ALL.iter().map(|reason| reason.label()))
         .chain(AdminRefusal::ALL.iter().map(|reason| reason.label()))
@@ -46,6 +47,14 @@ fn labels_stand_at_the_place_that_counts_them() {
     let page = String::from_utf8(metrics.render().expect("renders")).expect("UTF-8");
     for (count, reason) in (1..).zip(Reason::ALL) {
         let sample = format!("dead_letters_total{{handler=\"celsius\",reason=\"{}\"}} {count}\n", reason.label());
+        assert!(page.contains(&sample), "{sample} is not in\n{page}");
+    }
+    for (count, result) in (1..).zip(ReloadResult::ALL) {
+        (0..count).for_each(|_| celsius.reload(result));
+    }
+    let page = String::from_utf8(metrics.render().expect("renders")).expect("UTF-8");
+    for (count, result) in (1..).zip(ReloadResult::ALL) {
+        let sample = format!("reloads_total{{handler=\"celsius\",result=\"{}\"}} {count}\n", result.label());
         assert!(page.contains(&sample), "{sample} is not in\n{page}");
     }
     let admin = metrics.admin();

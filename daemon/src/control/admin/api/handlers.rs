@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use super::keys::{HandlerKeys, NewHandler};
 use super::{Api, Failed, Keys, created, given, name_among, named};
 use crate::control::admin::extract::{Body, Name};
-use crate::control::admin::resource::Handler;
+use crate::control::admin::resource::{Handler, Reloaded};
 use crate::control::config::runtime::Section;
 use crate::control::live::Edit;
 
@@ -108,4 +108,15 @@ pub(super) async fn pause_handler(State(api): State<Api>, Name(name): Name) -> R
 pub(super) async fn resume_handler(State(api): State<Api>, Name(name): Name) -> Result<Json<Handler>, Failed> {
     api.operations().resume(&name).await?;
     find(&api, &name).map(Json)
+}
+
+/// Has a handler run what its plugin's file holds, also where that was refused before: as a file that changes is loaded by itself.
+#[utoipa::path(
+    post,
+    path = "/api/v1/handlers/{name}/reload",
+    params(("name" = String, Path, description = "The handler's name")),
+    responses((status = 200, body = Reloaded))
+)]
+pub(super) async fn reload_handler(State(api): State<Api>, Name(name): Name) -> Result<Json<Reloaded>, Failed> {
+    Ok(Json(api.operations().reload(&name).await?))
 }

@@ -3,7 +3,7 @@
 use super::operations::{Answer, Keys, Operations};
 use crate::control::admin::resource::{
     Broker, DeadLetterCount, DeadLetterList, Handler, KvEntry, KvList, KvTotals, OutboxView, Publication, Published,
-    Purged, Schedule, ScheduleRun, Setting, Status, Subscription, WholeDeadLetter,
+    Purged, Reloaded, Schedule, ScheduleRun, Setting, Status, Subscription, WholeDeadLetter,
 };
 use crate::control::live::{Edit, KvPage, KvSet, LetterPage, Letters, Live, Refusal, RefusalKind};
 use crate::path::router::explain::{Explanation, explain};
@@ -77,6 +77,10 @@ impl Operations for Live {
 
     fn resume<'a>(&'a self, handler: &'a str) -> Answer<'a, ()> {
         Box::pin(Live::resume(self, handler))
+    }
+
+    fn reload<'a>(&'a self, handler: &'a str) -> Answer<'a, Reloaded> {
+        Box::pin(Live::reload(self, handler))
     }
 
     fn outboxes(&self) -> Vec<OutboxView> {

@@ -143,6 +143,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(handlers::get_handler, handlers::set_handler, handlers::remove_handler))
         .routes(routes!(handlers::pause_handler))
         .routes(routes!(handlers::resume_handler))
+        .routes(routes!(handlers::reload_handler))
         .routes(routes!(outbox::list_outboxes))
         .routes(routes!(outbox::purge_outbox))
         .routes(routes!(dead_letters::list_dead_letters, dead_letters::clear_dead_letters))

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::control::admin::resource::{
     Broker, DeadLetterCount, DeadLetterList, Handler, KvEntry, KvList, KvTotals, OutboxView, Publication, Published,
-    Purged, Schedule, ScheduleRun, Setting, Status, Subscription, WholeDeadLetter,
+    Purged, Reloaded, Schedule, ScheduleRun, Setting, Status, Subscription, WholeDeadLetter,
 };
 use crate::control::live::{Edit, KvPage, KvSet, LetterPage, Letters, Refusal};
 use crate::path::router::explain::Explanation;
@@ -58,6 +58,9 @@ pub trait Operations: Send + Sync + 'static {
     fn pause<'a>(&'a self, handler: &'a str) -> Answer<'a, ()>;
     /// Gives a handler what was kept for it, and then what comes.
     fn resume<'a>(&'a self, handler: &'a str) -> Answer<'a, ()>;
+
+    /// Has a handler run what its plugin's file holds.
+    fn reload<'a>(&'a self, handler: &'a str) -> Answer<'a, Reloaded>;
 
     /// All outboxes: those of the configured brokers in their order, then those of brokers that were removed.
     fn outboxes(&self) -> Vec<OutboxView>;

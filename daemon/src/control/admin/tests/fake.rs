@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::control::admin::api::{Answer, Keys, Operations};
 use crate::control::admin::resource::{
     Broker, DeadLetterCount, DeadLetterList, Handler, KvEntry, KvList, KvTotals, Origin, OutboxView, Publication,
-    Published, Purged, Schedule, ScheduleRun, Setting, Source, Status, Subscription, WholeDeadLetter,
+    Published, Purged, Reloaded, Schedule, ScheduleRun, Setting, Source, Status, Subscription, WholeDeadLetter,
 };
 use crate::control::config::runtime::Section;
 use crate::control::live::{Edit, KvPage, KvSet, LetterPage, Letters, Refusal, RefusalKind};
@@ -102,7 +102,7 @@ fn subscription(name: &str) -> Subscription {
 
 fn handler(name: &str) -> Handler {
     serde_json::from_value(json!({
-        "name": name, "origin": origin(), "plugin": "a.wasm", "version": "0", "instances": 1, "isolation": "reuse",
+        "name": name, "origin": origin(), "plugin": "a.wasm", "version": "0", "file": { "state": "runs" }, "instances": 1, "isolation": "reuse",
         "call-deadline": "1s", "max-memory": "64MiB", "queue": 1024, "queue-bytes": "16MiB", "overload": "drop-newest",
         "retry": { "max": 3, "backoff": "100ms..10s", "max-time": "30s" }, "retrying": 0,
         "reload": { "canary": null, "max-failures": 0.05 }, "state": "open", "parked": { "messages": 0, "bytes": 0 },
@@ -116,7 +116,7 @@ impl Operations for Fake {
     fn status(&self) -> Status {
         serde_json::from_value(json!({
             "version": "0", "started": "2023-11-14T22:13:20Z", "uptime": 1.5, "config": "tidegate.toml", "state-dir": "state",
-            "ready": true, "obstacles": [], "messages": { "received": 0, "finished": {}, "in-progress": 0, "published": 0 },
+            "ready": true, "obstacles": [], "details": [], "messages": { "received": 0, "finished": {}, "in-progress": 0, "published": 0 },
             "dead-letters": { "messages": 0, "bytes": 0 }, "parked": { "messages": 0, "bytes": 0 },
             "parked-orphans": {}, "brokers": [], "handlers": [], "schedules": [],
         }))
@@ -206,6 +206,16 @@ impl Operations for Fake {
 
     fn resume<'a>(&'a self, handler: &'a str) -> Answer<'a, ()> {
         self.note(format!("resume {handler}"), |_| ())
+    }
+
+    fn reload<'a>(&'a self, handler: &'a str) -> Answer<'a, Reloaded> {
+        let name = handler.to_owned();
+        self.note(format!("reload {handler}"), |_| Reloaded {
+            name,
+            before: "0".into(),
+            version: "1".into(),
+            on_trial: None,
+        })
     }
 
     fn outboxes(&self) -> Vec<OutboxView> {

@@ -72,7 +72,8 @@ impl Plane {
         let tracer = Tracer::new(names.clone());
         let operations: Arc<dyn Operations> = Arc::clone(&gateway) as _;
         let api = Api::new(operations, received.clone(), tracer.clone(), names.clone(), stop.clone());
-        let pages = Pages { metrics: Arc::new(Metrics::new().expect("registers")), obstacles: Box::new(Vec::new) };
+        let metrics = Arc::new(Metrics::new().expect("registers"));
+        let pages = Pages { metrics, obstacles: Box::new(Vec::new), details: Box::new(Vec::new) };
         let serving = tokio::spawn(admin.serve(pages, api, stop.clone()));
         Plane { folder, socket, address, gateway, received, tracer, names, stop, serving }
     }

@@ -127,6 +127,7 @@ async fn over_tcp_what_is_kept_is_only_read() {
         post("/api/v1/schedules/stats/run"),
         post("/api/v1/handlers/h/pause"),
         post("/api/v1/handlers/h/resume"),
+        post("/api/v1/handlers/h/reload"),
     ] {
         assert_eq!(plane.ask_tcp(change).await.problem(), (403, "no-token".into()));
     }

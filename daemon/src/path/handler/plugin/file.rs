@@ -2,6 +2,7 @@
 //!
 //! Fed by the files of `plugins-dir`; feeds the loading of each kind. It runs nothing and understands nothing of what is inside.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -31,6 +32,8 @@ pub struct PluginFile {
     path: Option<PathBuf>,
     bytes: Vec<u8>,
     hash: PluginHash,
+    /// What its name says that it is. A copy that the daemon made has none that does.
+    named: Option<Kind>,
 }
 
 impl PluginFile {
@@ -39,12 +42,13 @@ impl PluginFile {
     /// # Errors
     /// It is no regular file, is too large, or cannot be read.
     pub fn read(path: &Path) -> Result<PluginFile, LoadError> {
-        read(path).map(|bytes| PluginFile { path: Some(path.to_owned()), ..PluginFile::new(bytes) })
+        let named = kind_by_name(path);
+        read(path).map(|bytes| PluginFile { path: Some(path.to_owned()), named, ..PluginFile::new(bytes) })
     }
 
     /// Of bytes that were read elsewhere.
     pub(in crate::path::handler) fn new(bytes: Vec<u8>) -> PluginFile {
-        PluginFile { path: None, hash: PluginHash(Sha256::digest(&bytes).into()), bytes }
+        PluginFile { path: None, hash: PluginHash(Sha256::digest(&bytes).into()), bytes, named: None }
     }
 
     /// Where it was read, for people.
@@ -65,9 +69,9 @@ impl PluginFile {
     /// What kind of plugin it is.
     ///
     /// # Errors
-    /// None that this version runs.
+    /// None that this version runs, or another than its name says: who may run native code is asked by names.
     pub fn kind(&self) -> Result<Kind, LoadError> {
-        kind(&self.bytes)
+        kind(&self.bytes, self.named)
     }
 }
 
@@ -76,11 +80,27 @@ impl PluginFile {
 pub enum Kind {
     /// A WebAssembly component.
     Component,
+    /// A shared library of this machine.
+    NativeLibrary,
 }
 
 /// The SHA-256 of a plugin's file. Shown as its first 12 hexadecimal digits; the alternate form (`{:#}`) shows all 64.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PluginHash([u8; 32]);
+
+impl PluginHash {
+    /// Reads all 64 digits, as the alternate form shows them.
+    pub fn parse(text: &str) -> Option<PluginHash> {
+        let mut hash = [0; 32];
+        if text.len() != 2 * hash.len() || !text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+            return None;
+        }
+        for (byte, digits) in hash.iter_mut().zip(text.as_bytes().chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        }
+        Some(PluginHash(hash))
+    }
+}
 
 impl fmt::Display for PluginHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,6 +112,15 @@ impl fmt::Display for PluginHash {
 impl fmt::Debug for PluginHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a file's name says that it is, if it says anything.
+pub(super) fn kind_by_name(path: &Path) -> Option<Kind> {
+    match path.extension().and_then(OsStr::to_str) {
+        Some("wasm") => Some(Kind::Component),
+        Some("so") => Some(Kind::NativeLibrary),
+        _ => None,
     }
 }
 
@@ -112,20 +141,23 @@ fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
 }
 
 /// Tells what is no plugin at all by how it begins.
-fn kind(bytes: &[u8]) -> Result<Kind, LoadError> {
+fn kind(bytes: &[u8], named: Option<Kind>) -> Result<Kind, LoadError> {
     if bytes.is_empty() {
         return Err(LoadError::Empty);
     }
+    let named_native = named == Some(Kind::NativeLibrary);
     if bytes.starts_with(ELF) {
-        return Err(LoadError::NativeLibrary);
+        return if named == Some(Kind::Component) { Err(LoadError::NativeLibrary) } else { Ok(Kind::NativeLibrary) };
     }
     let Some(after) = bytes.strip_prefix(MAGIC) else {
         return Err(match std::str::from_utf8(&bytes[..bytes.len().min(4)]) {
+            _ if named_native => LoadError::NotNative,
             Ok(_) if !bytes.contains(&0) => LoadError::Text,
             _ => LoadError::NotWebAssembly,
         });
     };
     match after.get(..COMPONENT.len()) {
+        Some(COMPONENT | CORE_MODULE) if named_native => Err(LoadError::ComponentAsNative),
         Some(COMPONENT) => Ok(Kind::Component),
         Some(CORE_MODULE) => Err(LoadError::CoreModule),
         Some(other) => Err(LoadError::UnknownVersion { bytes: format!("{other:02x?}") }),
@@ -138,8 +170,29 @@ mod tests {
     use super::*;
 
     fn check(bytes: &[u8], expected: &str) {
-        let error = kind(bytes).expect_err("is no plugin").to_string();
+        check_named(bytes, Kind::Component, expected);
+    }
+
+    fn check_named(bytes: &[u8], named: Kind, expected: &str) {
+        let error = kind(bytes, Some(named)).expect_err("is no plugin").to_string();
         assert!(error.starts_with(expected), "{error}\nis not\n{expected}");
+    }
+
+    #[test]
+    fn a_file_is_what_its_name_says() {
+        let (library, component) = (b"\x7fELF\x02\x01\x01\0", b"\0asm\x0d\0\x01\0");
+        let kinds = |bytes: &[u8]| {
+            [None, Some(Kind::Component), Some(Kind::NativeLibrary)].map(|named| kind(bytes, named).ok())
+        };
+        assert_eq!(kinds(library), [Some(Kind::NativeLibrary), None, Some(Kind::NativeLibrary)]);
+        assert_eq!(kinds(component), [Some(Kind::Component), Some(Kind::Component), None]);
+        check_named(component, Kind::NativeLibrary, "is a WebAssembly component with the name of a native plugin;");
+        check_named(
+            b"#!/bin/sh",
+            Kind::NativeLibrary,
+            "is not a native plugin: it does not begin with the bytes 7f 45 4c 46",
+        );
+        check_named(b"", Kind::NativeLibrary, "is empty");
     }
 
     #[test]
@@ -170,5 +223,9 @@ mod tests {
         let whole: String = Sha256::digest(b"\0asm").iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(format!("{:#}", file.hash()), whole);
         assert_eq!(file.hash().to_string(), whole[..12]);
+        assert_eq!(PluginHash::parse(&whole), Some(file.hash()));
+        for text in ["", &whole[..63], &whole.to_uppercase(), &format!("{whole}0"), &whole.replace('a', "g")] {
+            assert_eq!(PluginHash::parse(text), None, "{text}");
+        }
     }
 }

@@ -47,7 +47,7 @@ fn message() -> Message {
 fn called(bytes: &[u8], handler: TestHandler) -> Result<Result<usize, CallError>, StartError> {
     runtime().block_on(async {
         let mut instance = Instance::start(&load(bytes), Arc::new(handler.host())).await?;
-        let message = message();
+        let message = Arc::new(message());
         let call = Call { message: &message, subscription: "s", captures: &[], attempt: 1, trace: None };
         Ok(instance.call(call).await.map(|publishes| publishes.len()))
     })
@@ -290,7 +290,7 @@ proptest! {
                 let host = Arc::new(handler().allow(&["1:#"]).deadline(deadline).host());
                 runtime().block_on(async {
                     let Ok(mut instance) = Instance::start(&plugin, host).await else { return };
-                    let message = message();
+                    let message = Arc::new(message());
                     let call = Call { message: &message, subscription: "s", captures: &[], attempt: 1, trace: None };
                     // Whatever it returns: it came back.
                     let _ = instance.call(call).await;

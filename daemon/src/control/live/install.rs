@@ -1,0 +1,164 @@
+//! A new version of a plugin takes the place of the one that a handler runs: the part of the change task that does it.
+//!
+//! Fed by the reload task (`plugins.rs`), which has read and compiled the file before. A handler runs the version once instances of it
+//! have started, it exports what the handler is called for, and it is kept for a restart; an earlier error changes nothing, and is
+//! remembered of the version. Waits for `init` and for the disk.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::control::config::model::Config;
+use crate::gateway::Stages;
+use crate::path::handler::archive::{Archive, FileState};
+use crate::path::handler::needs::not_exported;
+use crate::path::handler::plugin::{Plugin, PluginFile, PluginHash};
+use crate::path::handler::{HandlerError, HandlerView};
+use crate::telemetry::metrics::ReloadResult;
+
+/// A version that handlers are to run.
+pub struct Install {
+    /// Their names.
+    pub handlers: Vec<Arc<str>>,
+    /// The file that they are configured with.
+    pub path: PathBuf,
+    /// What it holds.
+    pub file: Arc<PluginFile>,
+    /// What was made of that.
+    pub plugin: Plugin,
+    /// What came of it, for each that is there.
+    pub answer: oneshot::Sender<Vec<(Arc<str>, Installed)>>,
+}
+
+/// What came of a version that a handler was to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Installed {
+    /// It runs, in place of this one.
+    Now {
+        /// The version before.
+        before: PluginHash,
+    },
+    /// It ran already.
+    Already,
+    /// It is on trial beside the one that runs.
+    OnTrial,
+    /// It does not run, for this reason.
+    Refused(String),
+    /// It does not run, since it cannot be kept for a restart: what is in the way.
+    NotKept(String),
+}
+
+/// Has handlers run a version, one after the other. Those that are gone, or have another file by now, are left out. A stop of the
+/// daemon ends it.
+pub(super) async fn install(
+    stages: &Stages,
+    install: &Install,
+    stop: &CancellationToken,
+) -> Vec<(Arc<str>, Installed)> {
+    let mut results = Vec::new();
+    for name in &install.handlers {
+        let Some(view) = stages.handler(name).filter(|view| view.handler().plugin == install.path) else { continue };
+        let one = One { config: &stages.loaded().config, archive: stages.archive(), view };
+        tokio::select! {
+            biased;
+            // Nothing has changed, or all of it has.
+            () = stop.cancelled() => break,
+            result = one.install(install) => results.push((Arc::clone(name), result)),
+        }
+    }
+    results
+}
+
+/// A handler that is to run a version.
+pub(super) struct One<'a> {
+    pub(super) config: &'a Config,
+    pub(super) archive: &'a Archive,
+    pub(super) view: HandlerView,
+}
+
+impl One<'_> {
+    /// Cancel safe: it is kept before it runs, and nothing is waited for in between.
+    async fn install(&self, install: &Install) -> Installed {
+        let (name, version) = (&self.view.handler().name, install.plugin.hash());
+        if self.view.version() == version {
+            self.archive.file(name, FileState::Runs);
+            return Installed::Already;
+        }
+        if self.view.trial().is_some_and(|trial| trial.version == version) {
+            return self.conclude().await;
+        }
+        let exports = |handler: &str| (*handler == **name).then(|| install.plugin.exports());
+        if let Some(missing) = not_exported(self.config, exports).into_iter().next() {
+            return refuse(self.archive, &self.view, version, missing.to_string()).await;
+        }
+        let new = match self.view.start_version(install.plugin.clone()).await {
+            Ok(new) => new,
+            Err(HandlerError::Start(error)) => {
+                return refuse(self.archive, &self.view, version, error.to_string()).await;
+            }
+            Err(HandlerError::Aborted(error)) => return self.not_kept(version, &error.to_string()),
+        };
+        if let Some(share) = self.share_on_trial() {
+            return self.try_out(new, &install.file, share);
+        }
+        match self.keep(&install.file).await {
+            Ok(()) => self.runs(version, self.view.swap(new)),
+            Err(error) => self.not_kept(version, &error),
+        }
+    }
+
+    /// It runs a version in place of another.
+    pub(super) fn runs(&self, version: PluginHash, before: PluginHash) -> Installed {
+        let handler = self.view.handler();
+        self.view.meters().reload(ReloadResult::Ok);
+        let plugin = handler.plugin.display();
+        tracing::info!(handler = %handler.name, %plugin, %version, %before, "the handler runs a new version");
+        Installed::Now { before }
+    }
+
+    /// Keeps the version for a restart.
+    pub(super) async fn keep(&self, file: &Arc<PluginFile>) -> Result<(), String> {
+        let (archive, handler, file) = (self.archive.clone(), Arc::clone(self.view.handler()), Arc::clone(file));
+        let kept = tokio::task::spawn_blocking(move || archive.activate(&handler.name, &handler.plugin, &file)).await;
+        match kept {
+            Ok(kept) => kept.map_err(|error| error.to_string()),
+            Err(panic) => Err(panic.to_string()),
+        }
+    }
+
+    pub(super) fn not_kept(&self, version: PluginHash, reason: &str) -> Installed {
+        let (handler, since) = (self.view.handler(), SystemTime::now());
+        self.view.meters().reload(ReloadResult::Failed);
+        if self.archive.file(&handler.name, FileState::NotKept { version, reason: reason.to_owned(), since }) {
+            tracing::error!(handler = %handler.name, plugin = %handler.plugin.display(), %version,
+                running = %self.view.version(), reason,
+                "a new version of the handler's plugin cannot be kept, the handler keeps the one that runs");
+        }
+        Installed::NotKept(reason.to_owned())
+    }
+}
+
+/// A handler is not to run a version: what is said and remembered of that.
+pub(super) async fn refuse(archive: &Archive, view: &HandlerView, version: PluginHash, reason: String) -> Installed {
+    view.meters().reload(ReloadResult::Refused);
+    if note_refused(archive, view, version, &reason).await {
+        let handler = view.handler();
+        tracing::error!(handler = %handler.name, plugin = %handler.plugin.display(), %version,
+            running = %view.version(), reason,
+            "a new version of the handler's plugin is refused, the handler keeps the one that runs");
+    }
+    Installed::Refused(reason)
+}
+
+/// Remembers that a handler is not to run a version. Whether that is news.
+pub(super) async fn note_refused(archive: &Archive, view: &HandlerView, version: PluginHash, reason: &str) -> bool {
+    let (archive, handler, reason) = (archive.clone(), Arc::clone(view.handler()), reason.to_owned());
+    let noted = tokio::task::spawn_blocking(move || archive.refuse(&handler.name, version, &reason)).await;
+    noted.unwrap_or_else(|panic| {
+        tracing::error!(%panic, "noting that a version is refused panicked");
+        false
+    })
+}

@@ -1,0 +1,395 @@
+//! The reload task: handlers run what their plugins' files hold.
+//!
+//! Fed by the watch (`control/watch`), which tells of files that have settled and of files that went, and by commands through a bounded
+//! channel. It reads and hashes a file, compares that with what runs and with what was refused, and has the rest compiled on the
+//! compiler's thread, once for all handlers of the file; the change task makes them run it (`install.rs`). One file at a time. It waits
+//! for the disk, for compilations and for the change task, and nobody waits for it but who commanded. It ends when a stop begins.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::change::{Request, stopping};
+use super::install::{Install, Installed, refuse};
+use super::view::time;
+use super::{Live, Refusal, RefusalKind, Running, WAITING_RELOADS};
+use crate::control::admin::resource::Reloaded;
+use crate::control::watch::{PLUGINS, Seen, Settled, Sight, Wanted, Watch};
+use crate::path::handler::archive::{Archive, FileState};
+use crate::path::handler::plugin::{Compiler, LoadError, PluginFile, PluginHash};
+use crate::path::handler::{HandlerView, TrialStanding, Verdicts, VersionError};
+use crate::telemetry::metrics::ReloadResult;
+
+/// A command to look at the file of a handler's plugin now.
+pub struct Reload {
+    handler: String,
+    answer: oneshot::Sender<Result<Reloaded, Refusal>>,
+}
+
+impl Live {
+    /// Has a handler run what its plugin's file holds, also where that was refused before. Cancellation safe: it goes on.
+    ///
+    /// # Errors
+    /// There is no such handler; or why it keeps the version that runs.
+    pub async fn reload(&self, handler: &str) -> Result<Reloaded, Refusal> {
+        self.running().handler(handler)?;
+        let (answer, told) = oneshot::channel();
+        self.reloads.try_send(Reload { handler: handler.to_owned(), answer }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refusal::new(
+                RefusalKind::Busy,
+                format!("{WAITING_RELOADS} commands to reload a handler wait already"),
+                "try again when they are done",
+            ),
+            mpsc::error::TrySendError::Closed(_) => stopping(),
+        })?;
+        told.await.unwrap_or_else(|_| Err(stopping()))
+    }
+}
+
+/// The reload task.
+pub struct Plugins {
+    pub(super) running: watch::Receiver<Arc<Running>>,
+    pub(super) changes: mpsc::Sender<Request>,
+    verdicts: Verdicts,
+    archive: Archive,
+    compiler: Compiler,
+    watch: Watch,
+    sight: Sight,
+    /// Files of which a version was compiled and dropped for a newer one: the next is installed, so that a file that changes all the
+    /// time does not keep its handlers from every new version.
+    dropped: HashSet<PathBuf>,
+}
+
+/// What came of a look, for one handler.
+enum Looked {
+    /// It ran this already.
+    Runs,
+    /// It runs this now.
+    Now { before: PluginHash, version: PluginHash },
+    /// It has this on trial.
+    OnTrial { version: PluginHash },
+    /// It keeps what runs: this kind of refusal, and the sentence after "the handler keeps running".
+    Keeps(RefusalKind, String),
+}
+
+/// Who is asked for.
+#[derive(Clone, Copy)]
+enum Whom<'a> {
+    /// All handlers of the file that need it, as long as the file is as it was seen.
+    Those(&'a Settled),
+    /// This one, whatever is known against the version.
+    One(&'a str),
+}
+
+impl Whom<'_> {
+    /// Whether the file has changed since it was seen: that is told of again.
+    async fn is_outdated(self) -> bool {
+        let Whom::Those(settled) = self else { return false };
+        let settled = settled.clone();
+        !tokio::task::spawn_blocking(move || settled.holds()).await.unwrap_or(false)
+    }
+}
+
+/// The files of all handlers.
+fn wanted(running: &Running) -> Wanted {
+    let files = running.handlers.iter().map(|view| view.handler().plugin.clone()).collect();
+    Wanted { files, folders: Vec::new() }
+}
+
+impl Plugins {
+    /// The task for what runs; `changes` leads to the change task, and `verdicts` comes from the trials. Watches the files of all handlers
+    /// from now on.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn new(
+        running: watch::Receiver<Arc<Running>>,
+        (changes, verdicts): (mpsc::Sender<Request>, Verdicts),
+        archive: Archive,
+        compiler: Compiler,
+    ) -> io::Result<Plugins> {
+        let (watch, sight) = Watch::start("plugins-dir", PLUGINS, wanted(&running.borrow()))?;
+        Ok(Plugins { running, changes, verdicts, archive, compiler, watch, sight, dropped: HashSet::new() })
+    }
+
+    /// Reloads what is to be reloaded, until a stop.
+    pub async fn run(mut self, mut commands: mpsc::Receiver<Reload>, stopping: CancellationToken) {
+        tokio::select! {
+            biased;
+            () = stopping.cancelled() => {}
+            () = self.work(&mut commands) => {}
+        }
+    }
+
+    async fn work(&mut self, commands: &mut mpsc::Receiver<Reload>) {
+        let (mut running, verdicts) = (self.running.clone(), self.verdicts.clone());
+        loop {
+            tokio::select! {
+                Some(command) = commands.recv() => self.obey(command).await,
+                () = verdicts.told() => self.conclude_trials().await,
+                Some(seen) = self.sight.next() => {
+                    for one in seen {
+                        self.saw(&one).await;
+                    }
+                }
+                Ok(()) = running.changed() => {
+                    self.watch.want(wanted(&running.borrow_and_update()));
+                    // A handler that was not among those that run when its trial came to a verdict.
+                    self.conclude_trials().await;
+                }
+                // Nobody is left who could ask.
+                else => return,
+            }
+        }
+    }
+
+    /// A file has changed. What comes of it is said by whoever brings it about.
+    async fn saw(&mut self, seen: &Seen) {
+        match seen {
+            Seen::Settled(settled) => {
+                self.look(&settled.path, Whom::Those(settled)).await;
+            }
+            Seen::Gone(path) => {
+                let running = Arc::clone(&self.running.borrow());
+                let views = running.handlers.iter().filter(|view| view.handler().plugin == *path);
+                views.for_each(|view| drop(self.missing(view)));
+            }
+        }
+    }
+
+    async fn obey(&mut self, Reload { handler, answer }: Reload) {
+        let running = Arc::clone(&self.running.borrow());
+        let answered = match running.handler(&handler) {
+            Err(refusal) => Err(refusal),
+            Ok(view) => {
+                let before = view.version();
+                let looked = self.look(&view.handler().plugin.clone(), Whom::One(&handler)).await;
+                told(&handler, before, looked.into_iter().next().map(|(_, looked)| looked))
+            }
+        };
+        // Whoever asked may have gone.
+        let _ = answer.send(answered);
+    }
+
+    /// Looks at a file, and has handlers run what it holds. What came of it for those that it is about.
+    async fn look(&mut self, path: &Path, whom: Whom<'_>) -> Vec<(Arc<str>, Looked)> {
+        let views = self.views(path, whom);
+        let read = {
+            let path = path.to_owned();
+            tokio::task::spawn_blocking(move || PluginFile::read(&path)).await
+        };
+        if whom.is_outdated().await {
+            return Vec::new();
+        }
+        if let Ok(read) = &read {
+            self.end_other_trials(&views, read.as_ref().ok().map(PluginFile::hash)).await;
+        }
+        match read {
+            Ok(Ok(file)) => self.found(path, Arc::new(file), views, whom).await,
+            Ok(Err(LoadError::Missing)) => views.iter().map(|view| self.missing(view)).collect(),
+            Ok(Err(error)) => views.iter().map(|view| self.unreadable(view, &error)).collect(),
+            Err(panic) => {
+                tracing::error!(%panic, plugin = %path.display(), "reading a plugin panicked");
+                Vec::new()
+            }
+        }
+    }
+
+    /// The handlers of a file.
+    fn views(&self, path: &Path, whom: Whom<'_>) -> Vec<HandlerView> {
+        let running = self.running.borrow();
+        let is_meant = |view: &&HandlerView| match whom {
+            Whom::Those(_) => true,
+            Whom::One(name) => *view.handler().name == *name,
+        };
+        running.handlers.iter().filter(|view| view.handler().plugin == path).filter(is_meant).cloned().collect()
+    }
+
+    async fn found(
+        &mut self,
+        path: &Path,
+        file: Arc<PluginFile>,
+        views: Vec<HandlerView>,
+        whom: Whom<'_>,
+    ) -> Vec<(Arc<str>, Looked)> {
+        let (version, mut results, mut wanting) = (file.hash(), Vec::new(), Vec::new());
+        for view in views {
+            match self.known(&view, version, whom) {
+                Some(looked) => results.push((Arc::clone(&view.handler().name), looked)),
+                None => wanting.push(view),
+            }
+        }
+        if !wanting.is_empty() {
+            results.extend(self.have_run(path, file, wanting, whom).await);
+        }
+        results
+    }
+
+    /// What follows from what is known of a version, if that is enough.
+    fn known(&self, view: &HandlerView, version: PluginHash, whom: Whom<'_>) -> Option<Looked> {
+        let (name, plugin) = (&view.handler().name, view.handler().plugin.display());
+        if view.version() == version {
+            if self.archive.file(name, FileState::Runs) {
+                tracing::info!(handler = %name, %plugin, %version, "the handler's plugin file holds the version that runs");
+            }
+            return Some(Looked::Runs);
+        }
+        let Whom::Those(_) = whom else { return None };
+        let refused = self.archive.refused(name, version)?;
+        let (reason, since) = (refused.reason.clone(), refused.time);
+        if self.archive.file(name, FileState::Refused { version: Some(version), reason: refused.reason, since }) {
+            tracing::warn!(handler = %name, %plugin, %version, running = %view.version(), reason,
+                "the handler's plugin file holds a version that was refused before, the handler keeps the one that runs");
+        }
+        Some(Looked::Keeps(RefusalKind::Plugin, reason))
+    }
+
+    /// Has handlers run a version.
+    async fn have_run(
+        &mut self,
+        path: &Path,
+        file: Arc<PluginFile>,
+        wanting: Vec<HandlerView>,
+        whom: Whom<'_>,
+    ) -> Vec<(Arc<str>, Looked)> {
+        let version = file.hash();
+        // Another handler may run it already.
+        let runs = self
+            .running
+            .borrow()
+            .handlers
+            .iter()
+            .flat_map(HandlerView::plugins)
+            .find(|plugin| plugin.hash() == version);
+        let compiled = match runs {
+            Some(plugin) => Ok(plugin),
+            None => self.compiler.compile(Arc::clone(&file)).await,
+        };
+        if !self.dropped.remove(path) && whom.is_outdated().await {
+            self.dropped.insert(path.to_owned());
+            return Vec::new();
+        }
+        let plugin = match compiled {
+            Ok(plugin) => plugin,
+            Err(error) => {
+                let reason = VersionError::reason_of(&error);
+                let mut results = Vec::new();
+                for view in wanting {
+                    let installed = refuse(&self.archive, &view, version, reason.clone()).await;
+                    results.push((Arc::clone(&view.handler().name), looked(installed, version)));
+                }
+                return results;
+            }
+        };
+        let (answer, installed) = oneshot::channel();
+        let handlers = wanting.iter().map(|view| Arc::clone(&view.handler().name)).collect();
+        let install = Install { handlers, path: path.to_owned(), file, plugin, answer };
+        if self.changes.send(Request::Install(install)).await.is_err() {
+            return Vec::new();
+        }
+        let installed = installed.await.unwrap_or_default();
+        installed.into_iter().map(|(name, installed)| (name, looked(installed, version))).collect()
+    }
+
+    fn missing(&self, view: &HandlerView) -> (Arc<str>, Looked) {
+        let handler = view.handler();
+        let plugin = handler.plugin.display();
+        if self.archive.file(&handler.name, FileState::Missing { since: SystemTime::now() }) {
+            tracing::warn!(handler = %handler.name, %plugin, running = %view.version(),
+                "the handler's plugin file is gone, the handler keeps the version that runs");
+        }
+        let looked = Looked::Keeps(RefusalKind::Plugin, format!("{plugin} does not exist"));
+        (Arc::clone(&handler.name), looked)
+    }
+
+    /// What is in the file has no version.
+    fn unreadable(&self, view: &HandlerView, error: &LoadError) -> (Arc<str>, Looked) {
+        let (handler, reason) = (view.handler(), VersionError::reason_of(error));
+        let plugin = handler.plugin.display();
+        let state = FileState::Refused { version: None, reason: reason.clone(), since: SystemTime::now() };
+        if self.archive.file(&handler.name, state) {
+            view.meters().reload(ReloadResult::Refused);
+            tracing::error!(handler = %handler.name, %plugin, running = %view.version(), reason,
+                "the handler's plugin file is refused, the handler keeps the version that runs");
+        }
+        (Arc::clone(&handler.name), Looked::Keeps(RefusalKind::Plugin, format!("{plugin} is refused: {reason}")))
+    }
+}
+
+fn looked(installed: Installed, version: PluginHash) -> Looked {
+    match installed {
+        Installed::Now { before } => Looked::Now { before, version },
+        Installed::Already => Looked::Runs,
+        Installed::OnTrial => Looked::OnTrial { version },
+        Installed::Refused(reason) => {
+            Looked::Keeps(RefusalKind::Plugin, format!("version {version} is refused: {reason}"))
+        }
+        Installed::NotKept(reason) => {
+            Looked::Keeps(RefusalKind::Storage, format!("version {version} cannot be kept for a restart: {reason}"))
+        }
+    }
+}
+
+/// The answer to a command.
+fn told(handler: &str, running: PluginHash, looked: Option<Looked>) -> Result<Reloaded, Refusal> {
+    let reloaded = |before: PluginHash, version: PluginHash, trial: Option<PluginHash>| Reloaded {
+        name: handler.to_owned(),
+        before: before.to_string(),
+        version: version.to_string(),
+        on_trial: trial.map(|trial| trial.to_string()),
+    };
+    match looked {
+        Some(Looked::Runs) => Ok(reloaded(running, running, None)),
+        Some(Looked::OnTrial { version }) => Ok(reloaded(running, running, Some(version))),
+        Some(Looked::Now { before, version }) => Ok(reloaded(before, version, None)),
+        Some(Looked::Keeps(kind, why)) => {
+            let remedy = match kind {
+                RefusalKind::Storage => "make room, or let the daemon write there",
+                _ => "",
+            };
+            Err(Refusal::new(kind, format!("handler {handler} keeps running version {running}: {why}"), remedy))
+        }
+        None => Err(Refusal::new(
+            RefusalKind::Changed,
+            format!("handler {handler} was changed or removed meanwhile"),
+            "look at it, and try again",
+        )),
+    }
+}
+
+impl Running {
+    /// What an operator should know of the plugins, a sentence each.
+    pub(super) fn of_plugins(&self) -> Vec<String> {
+        self.handlers.iter().filter_map(|view| of_plugin(view, &self.archive.file_of(&view.handler().name))).collect()
+    }
+}
+
+fn of_plugin(view: &HandlerView, file: &FileState) -> Option<String> {
+    let (name, plugin): (_, &PathBuf) = (&view.handler().name, &view.handler().plugin);
+    let (plugin, running) = (plugin.display(), view.version());
+    let of = |version: Option<PluginHash>| version.map(|version| format!("version {version} of ")).unwrap_or_default();
+    let what = match file {
+        FileState::Runs => return None,
+        FileState::Missing { since } => format!("{plugin} is gone, since {}", time(*since)),
+        FileState::OnTrial { .. } => match view.trial() {
+            Some(TrialStanding { version, calls, of: all, failures, .. }) => {
+                format!("on trial: version {version} of {plugin}, {calls} of {all} calls, {failures} failed")
+            }
+            None => return None,
+        },
+        FileState::Refused { version, reason, since } => {
+            format!("{}{plugin} was refused at {}: {reason}", of(*version), time(*since))
+        }
+        FileState::NotKept { version, reason, since } => format!(
+            "{}{plugin} could not be kept at {}: {reason}; `tidegate handlers reload {name}` tries it again",
+            of(Some(*version)),
+            time(*since)
+        ),
+    };
+    Some(format!("handler {name} runs version {running}: {what}"))
+}

@@ -1,0 +1,28 @@
+//! Why a handler does not run a version of its plugin, in plain words: for what is said, shown and recorded of the version.
+//!
+//! Pure. Made by the start and by the change task.
+
+use super::StartError;
+use super::needs::NotExported;
+use super::plugin::LoadError;
+
+/// Why a handler does not run a version.
+#[derive(Debug, thiserror::Error)]
+pub enum VersionError {
+    /// The file holds no plugin.
+    #[error("it {0}")]
+    Load(#[from] LoadError),
+    /// An instance of it does not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It does not export what the configuration calls it for.
+    #[error(transparent)]
+    NotExported(#[from] NotExported),
+}
+
+impl VersionError {
+    /// What is said of a version whose file cannot be loaded.
+    pub fn reason_of(error: &LoadError) -> String {
+        format!("it {error}")
+    }
+}
