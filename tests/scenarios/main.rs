@@ -36,6 +36,7 @@ mod dispatch_when;
 
 mod handler_failures_stay_apart;
 mod handler_grants;
+mod handler_hostile;
 mod handler_isolation;
 mod handler_limits;
 mod handler_log;

@@ -45,6 +45,7 @@ impl Home {
     /// A plugin is not built.
     pub fn configure(&self, config: &Config, admin: u16) {
         config.plugins.iter().for_each(|plugin| self.plugin(plugin));
+        config.made.iter().for_each(|(name, plugin)| self.write(&format!("plugins/{name}"), plugin));
         let folder = self.path().display();
         let state = config.state.clone().unwrap_or_else(|| self.path().join("state"));
         let state = state.display();

@@ -10,6 +10,7 @@
 pub mod broker;
 pub mod certificates;
 pub mod client;
+pub mod component;
 pub mod config;
 pub mod daemon;
 pub mod disk;
