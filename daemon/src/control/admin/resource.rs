@@ -4,6 +4,7 @@
 //! `"7d"`), so that what is read can be written. Made by `control/admin/api`; read by the command line's client. No type here
 //! has a place for a secret: where one is set, [`MASK`] stands.
 
+mod reload;
 mod schedule;
 mod stored;
 
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use self::reload::{ChangeKind, LastReload, ObjectChange, ReloadReport};
 pub use self::schedule::{Schedule, ScheduleRun, ScheduleSummary};
 pub use self::stored::{
     DeadLetter, DeadLetterCount, DeadLetterKind, DeadLetterList, HandlerState, Kept, KvEntry, KvKey, KvList, KvTotals,
@@ -265,6 +267,8 @@ pub struct Handler {
     pub version: String,
     /// How the plugin's file stands to that.
     pub file: PluginFile,
+    /// What is on trial beside that.
+    pub trial: Option<Trial>,
     pub instances: usize,
     /// `reuse` or `per-message`.
     pub isolation: String,
@@ -334,6 +338,8 @@ pub enum PluginFileState {
     Runs,
     /// Nothing: it is gone.
     Missing,
+    /// A version that is on trial.
+    OnTrial,
     /// A version that was refused.
     Refused,
     /// A version that could not be kept for a restart, and does not run for that.
@@ -350,6 +356,22 @@ pub struct Reloaded {
     pub before: String,
     /// The hash of the plugin that runs now: the same, where the file holds nothing new.
     pub version: String,
+    /// The hash of the one that is on trial beside it.
+    pub on_trial: Option<String>,
+}
+
+/// A version of a handler's plugin that is on trial beside the one that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Trial {
+    /// Its hash.
+    pub version: String,
+    /// Calls on it that have shown something.
+    pub calls: u32,
+    /// Calls after which it takes over.
+    pub of: u32,
+    /// Those that failed, and on which the version that runs did not fail.
+    pub failures: u32,
 }
 
 /// A handler's dead-letter topic.
@@ -418,6 +440,8 @@ pub struct Status {
     pub ready: bool,
     /// What keeps the daemon from being ready.
     pub obstacles: Vec<String>,
+    /// Null where the configuration was not read again since the start.
+    pub last_reload: Option<LastReload>,
     /// What else an operator should know, such as a version that was refused.
     pub details: Vec<String>,
     pub messages: Messages,
@@ -469,6 +493,8 @@ pub struct HandlerSummary {
     pub version: String,
     /// How the plugin's file stands to that.
     pub file: PluginFile,
+    /// What is on trial beside that.
+    pub trial: Option<Trial>,
     pub calls: u64,
     pub failures: u64,
     pub waiting: u64,
