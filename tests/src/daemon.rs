@@ -45,6 +45,7 @@ impl Home {
     /// A plugin is not built.
     pub fn configure(&self, config: &Config, admin: u16) {
         config.plugins.iter().for_each(|plugin| self.plugin(plugin));
+        config.made.iter().for_each(|(name, plugin)| self.write(&format!("plugins/{name}"), plugin));
         let folder = self.path().display();
         let state = config.state.clone().unwrap_or_else(|| self.path().join("state"));
         let state = state.display();
@@ -78,6 +79,13 @@ impl Home {
         let source = built_plugin(name);
         let target = self.path().join("plugins").join(name);
         fs::copy(&source, target).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
+    }
+
+    /// Puts a plugin with these bytes into its `plugins`, as an operator should: written beside, and renamed.
+    pub fn put_plugin(&self, name: &str, bytes: &[u8]) {
+        let beside = self.path().join(format!("{name}.new"));
+        fs::write(&beside, bytes).expect("the folder is ours");
+        fs::rename(beside, self.path().join("plugins").join(name)).expect("the folder is ours");
     }
 
     /// Where it is.
@@ -419,7 +427,7 @@ pub fn binary() -> PathBuf {
 }
 
 /// A plugin in `TIDEGATE_PLUGINS`, else in `target/plugins`; guests made for tests are in `test` below.
-fn built_plugin(name: &str) -> PathBuf {
+pub fn built_plugin(name: &str) -> PathBuf {
     let folder = env::var_os("TIDEGATE_PLUGINS").map_or_else(|| target().join("plugins"), PathBuf::from);
     let found = [folder.join(name), folder.join("test").join(name)].into_iter().find(|file| file.is_file());
     found.unwrap_or_else(|| panic!("{name} is not in {}: run `cargo xtask build-plugins`", folder.display()))

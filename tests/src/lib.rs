@@ -10,6 +10,7 @@
 pub mod broker;
 pub mod certificates;
 pub mod client;
+pub mod component;
 pub mod config;
 pub mod daemon;
 pub mod disk;
@@ -26,6 +27,7 @@ pub mod process;
 pub mod rabbitmq;
 pub mod script;
 pub mod stranger;
+pub mod versions;
 pub mod wait;
 
 pub use broker::{Broker, Make};

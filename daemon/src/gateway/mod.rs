@@ -27,9 +27,10 @@ use crate::control::admin::api::Api;
 use crate::control::admin::{Admin, AdminError, Pages};
 use crate::control::config::Loaded;
 use crate::control::config::model::Config;
-use crate::control::live::{self, Live, Plugins, Retries};
+use crate::control::live::{self, Live, Plugins, Reloads, Retries};
 use crate::path::dead_letter::Places;
 use crate::path::handler::archive::Archive;
+use crate::path::handler::native::Natives;
 use crate::path::handler::needs::NotExported;
 use crate::path::handler::plugin::{Compiler, LoadError, Loader};
 use crate::path::handler::wasm::{EngineError, WasmEngine};
@@ -76,6 +77,9 @@ pub enum GatewayError {
     /// The thread that compiles plugins does not start.
     #[error("the thread that compiles plugins does not start")]
     Compiler(#[source] io::Error),
+    /// The thread that watches plugins does not start.
+    #[error("the thread that watches plugins-dir does not start")]
+    Watch(#[source] io::Error),
     /// A plugin does not load.
     #[error("handlers.{handler}.plugin = {}", .plugin.display())]
     Load {
@@ -110,6 +114,7 @@ pub struct Gateway {
     config: Arc<Config>,
     admin: Option<SocketAddr>,
     tap: Tap,
+    live: Live,
     router: Arc<Router>,
     /// `shutdown-grace`, as it is now.
     grace: Arc<watch::Sender<Duration>>,
@@ -180,7 +185,7 @@ impl Gateway {
             tokio::task::spawn_blocking(move || Outboxes::on_disk(store, kept)).await??
         };
         let schedules = Schedules::new(Arc::clone(&metrics), Arc::clone(&outboxes), Arc::clone(&progress));
-        let loader = Loader::new(tokio::task::spawn_blocking(move || WasmEngine::new(Some(&cache))).await??);
+        let loader = loader(&config, cache).await?;
         let shared = Shared {
             names: loaded.names.clone(),
             metrics,
@@ -218,6 +223,7 @@ impl Gateway {
             stopping.clone(),
         );
         let retries_task = AbortOnDropHandle::new(tokio::spawn(again.run(batches)));
+        let configuration = Arc::new(Reloads::new(shared.metrics.config()));
         let (reloads, commands) = mpsc::channel(live::WAITING_RELOADS);
         let plugins = Plugins::new(
             running.clone(),
@@ -225,13 +231,14 @@ impl Gateway {
             shared.archive.clone(),
             shared.compiler.clone(),
         );
+        let plugins = plugins.map_err(GatewayError::Watch)?;
         let plugins = AbortOnDropHandle::new(tokio::spawn(plugins.run(commands, stopping.clone())));
         let live = Live::new(
             running,
             (requests, reloads),
             Arc::clone(&shared.outboxes),
             (kept, retries),
-            (Arc::clone(&shared.schedules), shared.store.clone()),
+            (Arc::clone(&shared.schedules), shared.store.clone(), Arc::clone(&configuration)),
             stopping.clone(),
         );
         let address = admin.address();
@@ -246,7 +253,8 @@ impl Gateway {
             router: shared.router,
             grace: shared.grace,
             progress,
-            changes: tokio::spawn(live::run(stages, queue, sender, stop_changes.clone())),
+            changes: tokio::spawn(live::run(stages, queue, sender, configuration, stop_changes.clone())),
+            live,
             stop_changes,
             hurry: shared.hurry,
             admin_task,
@@ -267,6 +275,11 @@ impl Gateway {
     /// The address of `/metrics`, `/healthz` and `/readyz`.
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// What runs, for those who look at it and steer it.
+    pub fn live(&self) -> &Live {
+        &self.live
     }
 
     /// What flows through, live.
@@ -313,6 +326,18 @@ impl Gateway {
         drop(self.lock);
         left
     }
+}
+
+/// What loads plugins: native ones too, where they are permitted.
+async fn loader(config: &Config, cache: PathBuf) -> Result<Loader, GatewayError> {
+    let loader = Loader::new(tokio::task::spawn_blocking(move || WasmEngine::new(Some(&cache))).await??);
+    if !config.native {
+        return Ok(loader);
+    }
+    let copies = config.state_dir.join("native");
+    let natives = tokio::task::spawn_blocking(move || Natives::new(copies)).await?;
+    let natives = natives.map_err(|source| GatewayError::StateDir { path: config.state_dir.clone(), source })?;
+    Ok(loader.permitting_native(natives))
 }
 
 /// How long the admin server may take to finish its requests at a stop.

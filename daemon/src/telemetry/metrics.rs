@@ -55,6 +55,7 @@ pub struct Metrics {
     kv_bytes: IntGaugeVec,
     handler_paused: IntGaugeVec,
     handler_quarantined: IntGaugeVec,
+    handler_threads_stuck: IntGaugeVec,
     handler_parked_messages: IntGaugeVec,
     handler_parked_bytes: IntGaugeVec,
     handler_park_full: IntGaugeVec,
@@ -70,6 +71,7 @@ pub struct Metrics {
     certificate_expiry: GaugeVec,
     admin_refused: IntCounterVec,
     schedule_runs: IntCounterVec,
+    config: ConfigMeters,
     store: Arc<StoreMeters>,
 }
 
@@ -174,6 +176,11 @@ impl Metrics {
                 "1 while the handler is left alone because it failed.",
                 &["handler"],
             )?,
+            handler_threads_stuck: families.gauge(
+                "handler_threads_stuck",
+                "Threads left behind in a native plugin's code, past its call deadline.",
+                &["handler"],
+            )?,
             handler_parked_messages: families.gauge(
                 "handler_parked_messages",
                 "Messages on the disk that the handler gets later.",
@@ -228,6 +235,16 @@ impl Metrics {
                 "Runs of schedules by result.",
                 &["schedule", "result"],
             )?,
+            config: ConfigMeters {
+                successful: families.single(
+                    "config_last_reload_successful",
+                    "1 if the last reload of the configuration changed what it should, or there was none; 0 if it failed.",
+                )?,
+                timestamp: families.single(
+                    "config_last_reload_success_timestamp_seconds",
+                    "When the configuration that runs was read, in Unix time.",
+                )?,
+            },
             store: Arc::new(StoreMeters::new(&families.registry)?),
             registry: families.registry.clone(),
         };
@@ -284,6 +301,11 @@ impl Metrics {
         ran.chain([RunResult::Skipped]).for_each(|result| forget(&self.schedule_runs, &[name, result.label()]));
     }
 
+    /// Handles for reloads of the configuration.
+    pub fn config(&self) -> ConfigMeters {
+        self.config.clone()
+    }
+
     /// Handles for the store.
     pub fn store(&self) -> Arc<StoreMeters> {
         Arc::clone(&self.store)
@@ -313,6 +335,7 @@ impl Metrics {
             reloads: ReloadResult::ALL.map(|result| self.handler_reloads.with_label_values(&[name, result.label()])),
             paused: self.handler_paused.with_label_values(&[name]),
             quarantined: self.handler_quarantined.with_label_values(&[name]),
+            threads_stuck: self.handler_threads_stuck.with_label_values(&[name]),
             parked_messages: self.handler_parked_messages.with_label_values(&[name]),
             parked_bytes: self.handler_parked_bytes.with_label_values(&[name]),
             park_full: self.handler_park_full.with_label_values(&[name]),
@@ -380,7 +403,9 @@ impl Metrics {
         for family in [&self.handler_queue, &self.handler_retrying, &self.handler_instances] {
             forget(family, &[name]);
         }
-        for family in [&self.handler_paused, &self.handler_quarantined, &self.handler_park_full] {
+        for family in
+            [&self.handler_paused, &self.handler_quarantined, &self.handler_park_full, &self.handler_threads_stuck]
+        {
             forget(family, &[name]);
         }
         for family in [&self.handler_parked_messages, &self.handler_parked_bytes] {
@@ -732,6 +757,8 @@ pub struct HandlerMeters {
     reloads: [IntCounter; ReloadResult::ALL.len()],
     paused: IntGauge,
     quarantined: IntGauge,
+    /// Threads that hang in its native code.
+    pub threads_stuck: IntGauge,
     parked_messages: IntGauge,
     parked_bytes: IntGauge,
     park_full: IntGauge,
@@ -809,6 +836,27 @@ impl DeadLetterStoreMeters {
     pub fn holds(&self, messages: u64, bytes: u64) {
         self.messages.set(i64::try_from(messages).unwrap_or(i64::MAX));
         self.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+}
+
+/// Handles for reloads of the configuration.
+#[derive(Clone)]
+pub struct ConfigMeters {
+    successful: IntGauge,
+    timestamp: IntGauge,
+}
+
+impl ConfigMeters {
+    /// The configuration that runs was read at this time.
+    pub fn reloaded(&self, time: SystemTime) {
+        let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.timestamp.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        self.successful.set(1);
+    }
+
+    /// It was to be read again, and nothing has changed.
+    pub fn failed(&self) {
+        self.successful.set(0);
     }
 }
 

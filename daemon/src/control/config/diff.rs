@@ -72,11 +72,6 @@ impl Difference {
         }
         Difference { brokers, handlers, schedules, subscriptions, routes }
     }
-
-    /// Nothing changes.
-    pub fn is_empty(&self) -> bool {
-        *self == Difference::default()
-    }
 }
 
 /// The objects of one configuration with their definitions.

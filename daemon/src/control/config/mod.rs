@@ -104,11 +104,6 @@ impl Sources {
         let known = self.interpolated.clone();
         assemble_knowing(known, &self.files, |_| Ok(runtime), &Environment::of_process(), names)
     }
-
-    /// The operator's files, the main one first.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(SourceFile::path)
-    }
 }
 
 /// Places in the files, for problems that show only later and for those who ask where something stands.
@@ -276,7 +271,7 @@ fn assemble_knowing(
     roots.extend(tables_of(&reading, files.len(), [(&runtime, &runtime_table)]));
 
     let brokers = broker::read(&roots);
-    let handlers = handler::read(&roots, &brokers, &settings.plugins_dir);
+    let handlers = handler::read(&roots, &brokers, &settings);
     // What is added at run time has none.
     let schedules = schedule::read(&roots[..files.len()], &brokers, &handlers);
     let subscriptions = subscription::read(&roots, &brokers, &handlers, schedules.used);
@@ -292,9 +287,11 @@ fn assemble_knowing(
     let (handlers, handler_origins) = handlers.into_iter().unzip();
     let (subscriptions, subscription_origins) = subscriptions.into_iter().unzip();
     let (schedules, schedule_origins) = schedules.all.into_iter().unzip();
-    let daemon::Daemon { state_dir, plugins_dir: _, log, shutdown_grace, received, watch_config, admin } = settings;
+    let daemon::Daemon { state_dir, plugins_dir: _, native, log, shutdown_grace, received, watch_config, admin } =
+        settings;
     let config = Config {
         state_dir,
+        native,
         log,
         shutdown_grace,
         received,

@@ -193,7 +193,10 @@ impl ReadyHandler {
         let dead_letters = DeadLetters::of(&handler, brokers.clone(), places, kept, Arc::clone(&meters));
         let parts = Arc::new(InstanceParts {
             versions: Versions::new(plugin),
-            host: Arc::new(Host::new(&handler, brokers, KvGrant::of(&handler, &kvs))),
+            host: Arc::new(
+                Host::new(&handler, brokers, KvGrant::of(&handler, &kvs))
+                    .counting_threads(meters.threads_stuck.clone()),
+            ),
             queue: Arc::new(HandlerQueue::new(Arc::clone(&handler), Arc::clone(&meters), Some(park))),
             outboxes,
             meters,

@@ -172,6 +172,21 @@ fn what_went_is_told_once_and_again_when_it_comes() {
 }
 
 #[test]
+fn what_reached_nobody_is_told_again() {
+    let mut settle = resting(&["a"], TERMS);
+    let goes = |settle: &mut Settle, now: u64| {
+        settle.told(Path::new("a"), Hint::Closed, at(now));
+        [now, now + 250].map(|now| settle.seen(Path::new("a"), None, at(now)));
+        settle.verdicts(at(now + 250))
+    };
+    let gone = [("a".into(), Verdict::Gone)];
+    assert_eq!(goes(&mut settle, 3000), gone);
+    assert_eq!(goes(&mut settle, 4000), []);
+    settle.withdrawn(Path::new("a"));
+    assert_eq!(goes(&mut settle, 5000), gone);
+}
+
+#[test]
 fn who_sets_times_or_permissions_says_nothing_of_who_writes() {
     check(
         &[
