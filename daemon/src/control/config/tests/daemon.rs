@@ -266,7 +266,7 @@ fn admin_token_file() {
 #[test]
 fn unknown_keys() {
     root("native = true", &[&format!("tidegate.toml:1:1: native: unknown key; known here: {TOP_KEYS}")]);
-    root("watch-config = true", &[&format!("tidegate.toml:1:1: watch-config: unknown key; known here: {TOP_KEYS}")]);
+    root("watch-plugins = true", &[&format!("tidegate.toml:1:1: watch-plugins: unknown key; known here: {TOP_KEYS}")]);
     root(
         r#"state_dir = "x""#,
         &[&format!(r#"tidegate.toml:1:1: state_dir: unknown key; did you mean "state-dir"? known here: {TOP_KEYS}"#)],
