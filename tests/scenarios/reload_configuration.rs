@@ -191,7 +191,7 @@ fn seen(daemon: &Daemon) -> Value {
             .map(|one| [one["name"].take(), one["port"].take(), one["topic"].take(), one["queue"].take()])
             .collect::<Vec<_>>()
     });
-    json!([lists, daemon.json(&["config", "show"])])
+    json!([lists, daemon.json(&["config", "show"]), daemon.received()])
 }
 
 #[test]
@@ -208,6 +208,8 @@ fn a_reload_that_fails_changes_nothing_and_says_why() {
     let good = |topic: &str| config(broker.port(), topic, "misbehave.wasm", "");
     let daemon =
         Daemon::start(&config(broker.port(), "in/#", "misbehave.wasm", "[handlers.second.config]\nmode = \"echo\"\n"));
+    broker.client(Protocol::V5).publish(&Message::new("in/a", "kept"));
+    daemon.wait_received(&[("in/a", "kept")]);
     let (before, metrics) = (seen(&daemon), daemon.metrics());
     let started = metrics.sum("tidegate_config_last_reload_success_timestamp_seconds", &[]);
     let successful = |daemon: &Daemon| daemon.metrics().sum("tidegate_config_last_reload_successful", &[]);
@@ -234,7 +236,7 @@ fn a_reload_that_fails_changes_nothing_and_says_why() {
         &config(1, "elsewhere/#", "misbehave.wasm", "[brokers.second]\nprot = 1\naddress = \"tcp://x\"\n"),
     );
     unchanged(&told, &["brokers.second.prot: unknown key", "brokers.second.address = \"tcp://x\""]);
-    let told = refused_with(&daemon, &config(1, "elsewhere/#", "bad.wasm", ""));
+    let told = refused_with(&daemon, &config(1, "elsewhere/#", "bad.wasm", "").top("recv-buffer = 0"));
     unchanged(&told, &["handlers.second.plugin = \"bad.wasm\": ", "tidegate.toml:"]);
     let told = refused_with(&daemon, &good("elsewhere/#").top("native-plugin-dir = 1"));
     unchanged(&told, &["native-plugin-dir: unknown key"]);
@@ -348,6 +350,48 @@ fn a_value_from_outside_counts_at_a_reload_and_at_no_command() {
     assert_eq!((&answer["brokers"][0]["change"], &answer["brokers"][0]["keys"]), (&json!("reconnected"), &keys));
     daemon.wait_broker("plant");
     assert_eq!((logged(&broker, " as gateway-one "), logged(&broker, " as gateway-two ")), (1, 1));
+}
+
+#[test]
+fn files_that_change_are_read_again_where_they_are_watched() {
+    let broker = broker();
+    let config =
+        |top: &str| Config::new().top(top).broker("plant", broker.port(), Protocol::V5, "client-id = \"gateway\"");
+    let mut daemon = Daemon::start(&config("watch-config = true"));
+    let file = daemon.home().path().join("tidegate.toml");
+    let subscription = |topic: &str| format!("[[subscriptions]]\nbroker = \"plant\"\ntopic = \"{topic}\"\n");
+    let reloads = || daemon.log_lines(&["configuration reloaded"]).len();
+    // Written in its place, in two steps.
+    let whole = fs::read_to_string(&file).expect("is there");
+    fs::write(&file, &whole[..whole.len() / 2]).expect("is ours");
+    fs::write(&file, format!("{whole}{}", subscription("one"))).expect("is ours");
+    daemon.wait_granted("plant:one");
+    assert_eq!(reloads(), 1, "half of it was never read");
+    // Put in its place.
+    daemon.home().write("next.toml", format!("{whole}{}", subscription("two")));
+    fs::rename(daemon.home().path().join("next.toml"), &file).expect("is ours");
+    daemon.wait_granted("plant:two");
+    // Beside it, in a folder that was not there.
+    daemon.home().write("conf.d/three.toml", subscription("three"));
+    daemon.wait_granted("plant:three");
+    daemon.home().write("conf.d/three.toml", "x");
+    daemon.wait_event("the configuration is not reloaded, and nothing has changed", &[("trigger", "watch-config")]);
+    assert!(daemon.get("/readyz").body.contains("the last reload of the configuration failed"));
+    daemon.home().write("conf.d/three.toml", subscription("three"));
+    wait::until("the failure is over", || match daemon.get("/readyz").body.as_str() {
+        "ready\n" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    // Until it is not wanted any more, at once.
+    fs::write(&file, whole.replace("watch-config = true", "")).expect("is ours");
+    wait::until("it is read", || match daemon.json(&["config", "show"]).to_string() {
+        shown if !shown.contains("watch-config") => Ok(()),
+        shown => Err(shown),
+    });
+    daemon.home().write("conf.d/three.toml", subscription("four"));
+    assert_eq!(daemon.json(&["reload"])["subscriptions"].as_array().map(Vec::len), Some(2), "nobody else has read it");
+    assert_eq!(logged(&broker, " as gateway "), 1);
+    daemon.terminate();
 }
 
 #[test]
