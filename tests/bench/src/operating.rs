@@ -47,6 +47,9 @@ impl Run {
         if self.wanted(Measurement::StartFull) {
             self.start_full(number, sides, &mut samples)?;
         }
+        if self.wanted(Measurement::Reload) {
+            self.reload(number, sides, &mut samples)?;
+        }
         Ok(samples)
     }
 

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::edit::refused;
 use super::install::{self, Install};
+use super::trials::{self, TrialEnd};
 use super::warnings::new_with;
 use super::{Edit, Live, Refusal, RefusalKind, Running, WAITING_CHANGES};
 use crate::causes::with_causes;
@@ -26,6 +27,8 @@ pub enum Request {
     Edit(Edit, oneshot::Sender<Result<Changed, Refusal>>),
     /// Of what handlers run.
     Install(Install),
+    /// Of a version on trial.
+    Trial(TrialEnd),
 }
 
 /// A change that was made.
@@ -85,6 +88,11 @@ pub async fn run(
                 let results = install::install(&stages, &install, &stop).await;
                 // What was installed stays so.
                 let _ = install.answer.send(results);
+                continue;
+            }
+            Some(Request::Trial(TrialEnd { handler, why, done })) => {
+                trials::end(&stages, &handler, why, &stop).await;
+                let _ = done.send(());
                 continue;
             }
         };

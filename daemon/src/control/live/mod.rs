@@ -19,6 +19,7 @@ mod refusal;
 mod retry;
 mod schedules;
 mod state;
+mod trials;
 mod view;
 mod warnings;
 

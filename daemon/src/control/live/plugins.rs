@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use crate::control::admin::resource::Reloaded;
 use crate::control::watch::{PLUGINS, Seen, Settled, Sight, Wanted, Watch};
 use crate::path::handler::archive::{Archive, FileState};
 use crate::path::handler::plugin::{Compiler, LoadError, PluginFile, PluginHash};
-use crate::path::handler::{HandlerView, VersionError};
+use crate::path::handler::{HandlerView, TrialStanding, Verdicts, VersionError};
 use crate::telemetry::metrics::ReloadResult;
 
 /// A command to look at the file of a handler's plugin now.
@@ -53,8 +53,9 @@ impl Live {
 
 /// The reload task.
 pub struct Plugins {
-    running: watch::Receiver<Arc<Running>>,
-    changes: mpsc::Sender<Request>,
+    pub(super) running: watch::Receiver<Arc<Running>>,
+    pub(super) changes: mpsc::Sender<Request>,
+    verdicts: Verdicts,
     archive: Archive,
     compiler: Compiler,
     watch: Watch,
@@ -70,6 +71,8 @@ enum Looked {
     Runs,
     /// It runs this now.
     Now { before: PluginHash, version: PluginHash },
+    /// It has this on trial.
+    OnTrial { version: PluginHash },
     /// It keeps what runs: this kind of refusal, and the sentence after "the handler keeps running".
     Keeps(RefusalKind, String),
 }
@@ -99,18 +102,19 @@ fn wanted(running: &Running) -> Wanted {
 }
 
 impl Plugins {
-    /// The task for what runs; `changes` leads to the change task. Watches the files of all handlers from now on.
+    /// The task for what runs; `changes` leads to the change task, and `verdicts` comes from the trials. Watches the files of all handlers
+    /// from now on.
     ///
     /// # Errors
     /// The system has no thread to give.
     pub fn new(
         running: watch::Receiver<Arc<Running>>,
-        changes: mpsc::Sender<Request>,
+        (changes, verdicts): (mpsc::Sender<Request>, Verdicts),
         archive: Archive,
         compiler: Compiler,
     ) -> io::Result<Plugins> {
         let (watch, sight) = Watch::start("plugins-dir", PLUGINS, wanted(&running.borrow()))?;
-        Ok(Plugins { running, changes, archive, compiler, watch, sight, dropped: HashSet::new() })
+        Ok(Plugins { running, changes, verdicts, archive, compiler, watch, sight, dropped: HashSet::new() })
     }
 
     /// Reloads what is to be reloaded, until a stop.
@@ -123,16 +127,21 @@ impl Plugins {
     }
 
     async fn work(&mut self, commands: &mut mpsc::Receiver<Reload>) {
-        let mut running = self.running.clone();
+        let (mut running, verdicts) = (self.running.clone(), self.verdicts.clone());
         loop {
             tokio::select! {
                 Some(command) = commands.recv() => self.obey(command).await,
+                () = verdicts.told() => self.conclude_trials().await,
                 Some(seen) = self.sight.next() => {
                     for one in seen {
                         self.saw(&one).await;
                     }
                 }
-                Ok(()) = running.changed() => self.watch.want(wanted(&running.borrow_and_update())),
+                Ok(()) = running.changed() => {
+                    self.watch.want(wanted(&running.borrow_and_update()));
+                    // A handler that was not among those that run when its trial came to a verdict.
+                    self.conclude_trials().await;
+                }
                 // Nobody is left who could ask.
                 else => return,
             }
@@ -176,6 +185,9 @@ impl Plugins {
         };
         if whom.is_outdated().await {
             return Vec::new();
+        }
+        if let Ok(read) = &read {
+            self.end_other_trials(&views, read.as_ref().ok().map(PluginFile::hash)).await;
         }
         match read {
             Ok(Ok(file)) => self.found(path, Arc::new(file), views, whom).await,
@@ -247,12 +259,20 @@ impl Plugins {
     ) -> Vec<(Arc<str>, Looked)> {
         let version = file.hash();
         // Another handler may run it already.
-        let runs =
-            self.running.borrow().handlers.iter().find(|view| view.version() == version).map(HandlerView::plugin);
+        let runs = self
+            .running
+            .borrow()
+            .handlers
+            .iter()
+            .flat_map(HandlerView::plugins)
+            .find(|plugin| plugin.hash() == version);
+        let begun = Instant::now();
         let compiled = match runs {
             Some(plugin) => Ok(plugin),
             None => self.compiler.compile(Arc::clone(&file)).await,
         };
+        let milliseconds = begun.elapsed().as_secs_f64() * 1e3;
+        tracing::info!(plugin = %path.display(), %version, milliseconds, "a plugin's new version was compiled");
         if !self.dropped.remove(path) && whom.is_outdated().await {
             self.dropped.insert(path.to_owned());
             return Vec::new();
@@ -308,6 +328,7 @@ fn looked(installed: Installed, version: PluginHash) -> Looked {
     match installed {
         Installed::Now { before } => Looked::Now { before, version },
         Installed::Already => Looked::Runs,
+        Installed::OnTrial => Looked::OnTrial { version },
         Installed::Refused(reason) => {
             Looked::Keeps(RefusalKind::Plugin, format!("version {version} is refused: {reason}"))
         }
@@ -319,14 +340,16 @@ fn looked(installed: Installed, version: PluginHash) -> Looked {
 
 /// The answer to a command.
 fn told(handler: &str, running: PluginHash, looked: Option<Looked>) -> Result<Reloaded, Refusal> {
-    let reloaded = |before: PluginHash, version: PluginHash| Reloaded {
+    let reloaded = |before: PluginHash, version: PluginHash, trial: Option<PluginHash>| Reloaded {
         name: handler.to_owned(),
         before: before.to_string(),
         version: version.to_string(),
+        on_trial: trial.map(|trial| trial.to_string()),
     };
     match looked {
-        Some(Looked::Runs) => Ok(reloaded(running, running)),
-        Some(Looked::Now { before, version }) => Ok(reloaded(before, version)),
+        Some(Looked::Runs) => Ok(reloaded(running, running, None)),
+        Some(Looked::OnTrial { version }) => Ok(reloaded(running, running, Some(version))),
+        Some(Looked::Now { before, version }) => Ok(reloaded(before, version, None)),
         Some(Looked::Keeps(kind, why)) => {
             let remedy = match kind {
                 RefusalKind::Storage => "make room, or let the daemon write there",
@@ -356,6 +379,12 @@ fn of_plugin(view: &HandlerView, file: &FileState) -> Option<String> {
     let what = match file {
         FileState::Runs => return None,
         FileState::Missing { since } => format!("{plugin} is gone, since {}", time(*since)),
+        FileState::OnTrial { .. } => match view.trial() {
+            Some(TrialStanding { version, calls, of: all, failures, .. }) => {
+                format!("on trial: version {version} of {plugin}, {calls} of {all} calls, {failures} failed")
+            }
+            None => return None,
+        },
         FileState::Refused { version, reason, since } => {
             format!("{}{plugin} was refused at {}: {reason}", of(*version), time(*since))
         }

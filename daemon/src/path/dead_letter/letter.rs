@@ -83,7 +83,7 @@ impl From<&CallError> for Reason {
             CallError::Reject(_) => Reason::Reject,
             CallError::Retry { .. } | CallError::NoRoom(_) => Reason::Retry,
             CallError::Trap(_) => Reason::Trap,
-            CallError::Deadline(_) => Reason::Deadline,
+            CallError::Deadline(_) | CallError::Stuck(_) => Reason::Deadline,
             CallError::Memory(_) => Reason::Memory,
         }
     }

@@ -12,8 +12,8 @@ use crate::telemetry::trace::Trace;
 /// What a guest is called with.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
-    /// To be handled.
-    pub message: &'a Message,
+    /// To be handled. Native code may keep it for longer than the call may take.
+    pub message: &'a Arc<Message>,
     /// The name of the subscription that brought it.
     pub subscription: &'a str,
     /// What the subscription's wildcards matched.
@@ -108,6 +108,12 @@ pub enum CallError {
     /// The call deadline passed; its instance is gone.
     #[error("the call took longer than call-deadline = {}", humantime::format_duration(*.0))]
     Deadline(Duration),
+    /// The call deadline passed in native code, which still runs: its thread, and its instance, are left behind.
+    #[error(
+        "the call took longer than call-deadline = {}, and native code cannot be stopped: its thread is left behind",
+        humantime::format_duration(*.0)
+    )]
+    Stuck(Duration),
     /// The memory limit was reached and the guest gave up; its instance is gone.
     #[error("the handler needs more than max-memory = {0} bytes")]
     Memory(usize),
@@ -120,7 +126,7 @@ impl CallError {
             CallError::Reject(_) => CallResult::Reject,
             CallError::Retry { .. } | CallError::NoRoom(_) => CallResult::Retry,
             CallError::Trap(_) => CallResult::Trap,
-            CallError::Deadline(_) => CallResult::Deadline,
+            CallError::Deadline(_) | CallError::Stuck(_) => CallResult::Deadline,
             CallError::Memory(_) => CallResult::Memory,
         }
     }
@@ -143,6 +149,12 @@ pub enum StartError {
     /// The call deadline passed.
     #[error("init took longer than call-deadline = {}", humantime::format_duration(*.0))]
     Deadline(Duration),
+    /// The call deadline passed in native code, which still runs: its thread is left behind.
+    #[error(
+        "init took longer than call-deadline = {}, and native code cannot be stopped: its thread is left behind",
+        humantime::format_duration(*.0)
+    )]
+    Stuck(Duration),
     /// The memory limit was reached.
     #[error("the handler needs more than max-memory = {0} bytes to start")]
     Memory(usize),

@@ -122,7 +122,7 @@ async fn handlers_pause_and_resume() {
 async fn a_handler_is_reloaded() {
     let plane = Plane::start().await;
     let answer = plane.ask(request("POST", "/api/v1/handlers/celsius/reload")).await;
-    let expected = json!({ "name": "celsius", "before": "0", "version": "1" });
+    let expected = json!({ "name": "celsius", "before": "0", "version": "1", "on-trial": null });
     assert_eq!((answer.status, answer.json()), (200, expected));
     assert_eq!(plane.gateway.asked(), ["reload celsius"]);
 }

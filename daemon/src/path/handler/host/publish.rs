@@ -162,7 +162,7 @@ impl Host {
     }
 
     /// Why a publish is not made, in plain words, with what to do.
-    pub(super) fn reason(&self, error: &PublishError) -> String {
+    pub(in crate::path::handler) fn reason(&self, error: &PublishError) -> String {
         let limit = |key: &str, most: usize| format!("{key} = {most} of [handlers.{}]", self.name);
         match error {
             PublishError::Denied(reason) | PublishError::InvalidTopic(reason) | PublishError::Other(reason) => {

@@ -37,7 +37,7 @@ impl publisher::Host for State {
 
 impl kv::Host for State {
     fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, kv::KvError> {
-        self.call.kv_get(&key).map_err(kv_error_to_guest)
+        self.call.kv_get(&key).map(|value| value.map(Vec::from)).map_err(kv_error_to_guest)
     }
 
     fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> Result<(), kv::KvError> {

@@ -236,7 +236,7 @@ mod tests {
 
     async fn call_for(
         instance: &mut Instance,
-        message: &Message,
+        message: &Arc<Message>,
         trace: Option<&Arc<Trace>>,
     ) -> Result<Vec<Publish>, CallError> {
         let captures = ["7".to_owned()];
@@ -244,7 +244,7 @@ mod tests {
     }
 
     async fn call(instance: &mut Instance) -> Result<Vec<Publish>, CallError> {
-        call_for(instance, &message(), None).await
+        call_for(instance, &Arc::new(message()), None).await
     }
 
     /// A handler that reaches a deadline soon.
@@ -291,6 +291,7 @@ mod tests {
             let mut instance = start(&body, handler().allow(&["1:out/+"])).await.expect("starts");
             let mut message = message();
             message.properties = Some(Box::new(Properties { message_expiry: Some(9), ..Properties::default() }));
+            let message = Arc::new(message);
             let captures = ["7".to_owned(), String::new()];
             let call =
                 Call { message: &message, subscription: "temperatures", captures: &captures, attempt: 3, trace: None };
@@ -437,7 +438,7 @@ mod tests {
         runtime().block_on(async {
             let mut instance = start(body, handler).await.expect("starts");
             let mut watch = tracer.watch(Wanted::default(), Some(1));
-            let message = message();
+            let message = Arc::new(message());
             let trace = tracer.begin(1, &message);
             assert!(trace.is_some());
             call_for(&mut instance, &message, trace.as_ref()).await.expect("returns ok");
