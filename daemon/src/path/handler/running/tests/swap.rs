@@ -108,6 +108,14 @@ async fn no_message_is_lost_doubled_or_overtaken_by_swaps() {
     for number in 0..COUNT {
         world.push(&queue, &format!("t/{}", number % TOPICS), &format!("{} {}", number % TOPICS, number / TOPICS));
         if number % EVERY == EVERY / 2 {
+            // Some swaps find messages waiting, and some do not, so that each version has handled what came to it.
+            if matches!(number / EVERY % 4, 1 | 2) {
+                until(|| {
+                    delivered.extend(world.delivered());
+                    world.progress.open() == 0
+                })
+                .await;
+            }
             let plugin = if (number / EVERY).is_multiple_of(2) { &MARKS } else { &ECHO };
             swap(&view, plugin).await;
         }
@@ -128,6 +136,6 @@ async fn no_message_is_lost_doubled_or_overtaken_by_swaps() {
         assert_eq!(number, next.to_string(), "in topic {topic}");
         *next += 1;
     }
-    assert!((COUNT / 4..COUNT * 3 / 4).contains(&marked), "both versions were called: {marked}");
+    assert!((1..COUNT).contains(&marked), "both versions were called: {marked}");
     assert_eq!(world.metrics.handler("celsius").instances.get(), 3);
 }
