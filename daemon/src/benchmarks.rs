@@ -92,7 +92,8 @@ impl Handler {
     pub fn start(configuration: &Path) -> Result<Handler> {
         let config::Loaded { config, names, .. } = config::load(configuration)?;
         let handler = config.handlers.first().context("the configuration has no handler")?;
-        let plugin = Loader::new(WasmEngine::new(None)?).load(&PluginFile::read(&handler.plugin)?)?;
+        let loader = Loader::passing(WasmEngine::new(None)?, [&**handler])?;
+        let plugin = loader.load(&PluginFile::read(&handler.plugin)?)?;
         let runtime = Builder::new_current_thread().enable_time().build()?;
         let kv = KvGrant::detached(handler);
         let host = Host::new(handler, names, kv.as_ref().map(KvGrant::share));
@@ -106,7 +107,7 @@ impl Handler {
     /// # Errors
     /// A call failed, or published something else than one message.
     pub fn calls(&mut self, topic: &str, payload: &[u8], calls: u64) -> Result<Bytes> {
-        let message = message(TopicName::new(topic)?, payload);
+        let message = Arc::new(message(TopicName::new(topic)?, payload));
         let (instance, kv) = (&mut self.instance, &self.kv);
         self.runtime.block_on(async {
             let mut last = Bytes::new();

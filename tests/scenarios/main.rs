@@ -36,6 +36,7 @@ mod dispatch_when;
 
 mod handler_failures_stay_apart;
 mod handler_grants;
+mod handler_hostile;
 mod handler_isolation;
 mod handler_limits;
 mod handler_log;
@@ -80,9 +81,13 @@ mod fault_socket_stalled;
 mod fault_target_down;
 mod fault_target_down_on_disk;
 
+mod reload_plugin;
 mod schedule_handler;
 mod schedule_publish;
 mod schedule_silence;
+
+mod native_conformance;
+mod native_plugins;
 
 mod admin_limits;
 mod admin_schemathesis;

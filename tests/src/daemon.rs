@@ -45,6 +45,7 @@ impl Home {
     /// A plugin is not built.
     pub fn configure(&self, config: &Config, admin: u16) {
         config.plugins.iter().for_each(|plugin| self.plugin(plugin));
+        config.made.iter().for_each(|(name, plugin)| self.write(&format!("plugins/{name}"), plugin));
         let folder = self.path().display();
         let state = config.state.clone().unwrap_or_else(|| self.path().join("state"));
         let state = state.display();
@@ -78,6 +79,13 @@ impl Home {
         let source = built_plugin(name);
         let target = self.path().join("plugins").join(name);
         fs::copy(&source, target).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
+    }
+
+    /// Puts a plugin with these bytes into its `plugins`, as an operator should: written beside, and renamed.
+    pub fn put_plugin(&self, name: &str, bytes: &[u8]) {
+        let beside = self.path().join(format!("{name}.new"));
+        fs::write(&beside, bytes).expect("the folder is ours");
+        fs::rename(beside, self.path().join("plugins").join(name)).expect("the folder is ours");
     }
 
     /// Where it is.
@@ -154,7 +162,12 @@ impl Daemon {
     #[track_caller]
     pub fn launch(config: &Config) -> Daemon {
         let admin = ports::free();
-        let home = Home::new(config, admin);
+        Daemon::of(Home::new(config, admin), admin)
+    }
+
+    /// As [`Daemon::launch`], in a folder that has all that it needs.
+    #[track_caller]
+    pub fn of(home: Home, admin: u16) -> Daemon {
         let process = launch(&home);
         let mut daemon = Daemon { process, admin, home };
         daemon.wait_alive();
@@ -419,7 +432,10 @@ pub fn binary() -> PathBuf {
 }
 
 /// A plugin in `TIDEGATE_PLUGINS`, else in `target/plugins`; guests made for tests are in `test` below.
-fn built_plugin(name: &str) -> PathBuf {
+///
+/// # Panics
+/// It is not built.
+pub fn built_plugin(name: &str) -> PathBuf {
     let folder = env::var_os("TIDEGATE_PLUGINS").map_or_else(|| target().join("plugins"), PathBuf::from);
     let found = [folder.join(name), folder.join("test").join(name)].into_iter().find(|file| file.is_file());
     found.unwrap_or_else(|| panic!("{name} is not in {}: run `cargo xtask build-plugins`", folder.display()))

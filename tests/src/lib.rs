@@ -10,6 +10,7 @@
 pub mod broker;
 pub mod certificates;
 pub mod client;
+pub mod component;
 pub mod config;
 pub mod daemon;
 pub mod disk;
@@ -18,6 +19,7 @@ pub mod fault;
 pub mod http;
 pub mod metrics;
 pub mod mosquitto;
+pub mod native;
 pub mod nats;
 pub mod numbered;
 pub mod operator;
@@ -26,6 +28,7 @@ pub mod process;
 pub mod rabbitmq;
 pub mod script;
 pub mod stranger;
+pub mod versions;
 pub mod wait;
 
 pub use broker::{Broker, Make};

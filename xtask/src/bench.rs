@@ -47,6 +47,8 @@ enum Part {
     Disk,
     /// From start until everything is ready, with 1,000,000 publishes on the disk; some minutes to fill it.
     StartFull,
+    /// What a stream of 1,000 messages a second suffers beside handlers that do their worst, each alone.
+    Hostile,
     /// The parts of the daemon that every message passes, each alone.
     Micro,
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::shell::{Program, cargo, find, is_ci, say, target_dir};
+use crate::shell::{Program, cargo, cargo_of, find, is_ci, say, target_dir};
 
 /// The target that handlers are built for.
 pub const WASM_TARGET: &str = "wasm32-wasip2";
@@ -20,6 +20,9 @@ const CARGO_FUZZ_VERSION: &str = "0.13.2";
 
 /// The version that is installed: another one may check more.
 const SCHEMATHESIS_VERSION: &str = "4.32.5";
+
+/// The nightly toolchain that runs Miri: another one may find more.
+const MIRI_TOOLCHAIN: &str = "nightly-2026-10-30";
 
 /// Where brokers are installed outside `PATH`.
 const BROKER_FOLDERS: &[&str] = &["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"];
@@ -68,6 +71,10 @@ const NATS: Package = Package { name: "the NATS server", packages: &["nats-serve
 /// Takes dead letters apart, as docs/dead-letters.md shows.
 const JQ: Package = Package { name: "jq", packages: &["jq"], programs: &["jq"] };
 
+/// Build native plugins in C, and see that their header is clean in C++ too. What rustc links with may be of a package of its own.
+const COMPILERS: Package =
+    Package { name: "a C and a C++ compiler", packages: &["gcc", "g++"], programs: &["cc", "c++"] };
+
 /// Makes keys of kinds that the scenarios' own library cannot make.
 const OPENSSL: Package = Package { name: "OpenSSL", packages: &["openssl"], programs: &["openssl"] };
 
@@ -94,7 +101,11 @@ pub fn ensure_mosquitto() -> Result<()> {
 /// # Errors
 /// One is missing and cannot be installed: with what to do.
 pub fn ensure_for_scenarios(long: bool) -> Result<()> {
-    if long { ensure(&[MOSQUITTO, NATS, OPENSSL, JQ, RABBITMQ]) } else { ensure(&[MOSQUITTO, NATS, OPENSSL, JQ]) }
+    let mut wanted = vec![MOSQUITTO, NATS, OPENSSL, JQ, COMPILERS];
+    if long {
+        wanted.push(RABBITMQ);
+    }
+    ensure(&wanted)
 }
 
 fn ensure(wanted: &[Package]) -> Result<()> {
@@ -109,7 +120,7 @@ fn ensure(wanted: &[Package]) -> Result<()> {
         let names = lacking.iter().map(|package| package.name).collect::<Vec<_>>().join(", ");
         bail!(
             "{programs} missing: install {names}, on Debian with `sudo apt-get install {}`. What needs none of them: \
-             `cargo xtask test --only fmt,clippy,doc,deny`",
+             `cargo xtask test --only fmt,clippy,doc,deny,miri`",
             packages.join(" ")
         );
     };
@@ -135,6 +146,43 @@ fn apt_get() -> Option<fn() -> Program> {
     }
     let may = Program::new("sudo").args(["--non-interactive", "true"]).succeeds();
     may.then_some(|| Program::new("sudo").args(["--non-interactive", "env"]).args(SETTINGS))
+}
+
+/// The C compiler that builds native plugins: what CC names, or `cc`.
+///
+/// # Errors
+/// There is none: with what to do.
+pub fn c_compiler() -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os("CC").filter(|named| !named.is_empty()) {
+        return Ok(named.into());
+    }
+    find("cc", &[]).context(
+        "cc is missing: the native sample in C needs a C compiler; install one, on Debian with `sudo apt-get install gcc`, or name \
+         it in CC",
+    )
+}
+
+/// Cargo as it runs Miri: as found, or on a build server installed by rustup. None where neither can be: it has said why.
+pub fn miri() -> Option<Program> {
+    // With a standard library of its own: what was built with one that another toolchain has since replaced fits no more.
+    let folder = target_dir().join("miri").join(MIRI_TOOLCHAIN);
+    let miri = || cargo_of(MIRI_TOOLCHAIN).env("CARGO_TARGET_DIR", &folder).env("XDG_CACHE_HOME", &folder).arg("miri");
+    if miri().arg("--version").succeeds() {
+        return Some(miri());
+    }
+    let install = ["toolchain", "install", MIRI_TOOLCHAIN, "--profile", "minimal", "--component", "miri,rust-src"];
+    if !is_ci() {
+        say!("skipped: Miri is not installed (rustup {}); build servers run this step", install.join(" "));
+        return None;
+    }
+    say!("installing Miri with the toolchain {MIRI_TOOLCHAIN}");
+    match Program::new("rustup").args(install).run() {
+        Ok(()) => Some(miri()),
+        Err(error) => {
+            say!("skipped: Miri cannot be installed: {error:#}");
+            None
+        }
+    }
 }
 
 /// cargo-deny: as found, or on a build server installed into `target/tools`. None where neither is so.

@@ -39,6 +39,15 @@ pub fn cargo() -> Program {
     Program::new(cargo).env("CARGO_TARGET_DIR", target_dir())
 }
 
+/// Cargo of another toolchain, which rustup knows: what this one tells its programs of itself is not for that one.
+pub fn cargo_of(toolchain: &str) -> Program {
+    let mut cargo = Program::new("rustup").args(["run", toolchain, "cargo"]).env("CARGO_TARGET_DIR", target_dir());
+    for variable in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN"] {
+        cargo.0.env_remove(variable);
+    }
+    cargo
+}
+
 /// Whether this runs on a build server.
 pub fn is_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")

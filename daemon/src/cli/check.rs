@@ -131,7 +131,7 @@ fn plugin_problems(
     if handlers.is_empty() {
         return Ok((Vec::new(), exports));
     }
-    let loader = Loader::new(WasmEngine::new(None)?);
+    let loader = Loader::passing(WasmEngine::new(None)?, handlers.iter().map(|(handler, _)| &**handler))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let problem = |(handler, origins): (Arc<Handler>, HandlerOrigins)| {
         let plugin = match PluginFile::read(&handler.plugin).and_then(|file| loader.load(&file)) {

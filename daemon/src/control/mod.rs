@@ -4,5 +4,4 @@ pub mod admin;
 pub mod config;
 pub mod live;
 pub mod routeros;
-#[cfg_attr(not(test), allow(dead_code, reason = "nothing that reloads watches yet"))]
 pub mod watch;

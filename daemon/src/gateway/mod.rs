@@ -30,6 +30,7 @@ use crate::control::config::model::Config;
 use crate::control::live::{self, Live, Plugins, Reloads, Retries};
 use crate::path::dead_letter::Places;
 use crate::path::handler::archive::Archive;
+use crate::path::handler::native::Natives;
 use crate::path::handler::needs::NotExported;
 use crate::path::handler::plugin::{Compiler, LoadError, Loader};
 use crate::path::handler::wasm::{EngineError, WasmEngine};
@@ -76,6 +77,9 @@ pub enum GatewayError {
     /// The thread that compiles plugins does not start.
     #[error("the thread that compiles plugins does not start")]
     Compiler(#[source] io::Error),
+    /// The thread that watches plugins does not start.
+    #[error("the thread that watches plugins-dir does not start")]
+    Watch(#[source] io::Error),
     /// A plugin does not load.
     #[error("handlers.{handler}.plugin = {}", .plugin.display())]
     Load {
@@ -183,7 +187,7 @@ impl Gateway {
             tokio::task::spawn_blocking(move || Outboxes::on_disk(store, kept)).await??
         };
         let schedules = Schedules::new(Arc::clone(&metrics), Arc::clone(&outboxes), Arc::clone(&progress));
-        let loader = Loader::new(tokio::task::spawn_blocking(move || WasmEngine::new(Some(&cache))).await??);
+        let loader = loader(&config, cache).await?;
         let shared = Shared {
             names: loaded.names.clone(),
             metrics,
@@ -223,7 +227,13 @@ impl Gateway {
         let retries_task = AbortOnDropHandle::new(tokio::spawn(again.run(batches)));
         let configuration = Arc::new(Reloads::new(shared.metrics.config()));
         let (reloads, commands) = mpsc::channel(live::WAITING_RELOADS);
-        let plugins = Plugins::new(running.clone(), requests.clone(), shared.archive.clone(), shared.compiler.clone());
+        let plugins = Plugins::new(
+            running.clone(),
+            (requests.clone(), shared.verdicts.clone()),
+            shared.archive.clone(),
+            shared.compiler.clone(),
+        );
+        let plugins = plugins.map_err(GatewayError::Watch)?;
         let plugins = AbortOnDropHandle::new(tokio::spawn(plugins.run(commands, stopping.clone())));
         let live = Live::new(
             running,
@@ -322,6 +332,18 @@ impl Gateway {
         drop(self.lock);
         left
     }
+}
+
+/// What loads plugins: native ones too, where they are permitted.
+async fn loader(config: &Config, cache: PathBuf) -> Result<Loader, GatewayError> {
+    let loader = Loader::new(tokio::task::spawn_blocking(move || WasmEngine::new(Some(&cache))).await??);
+    if !config.native {
+        return Ok(loader);
+    }
+    let copies = config.state_dir.join("native");
+    let natives = tokio::task::spawn_blocking(move || Natives::new(copies)).await?;
+    let natives = natives.map_err(|source| GatewayError::StateDir { path: config.state_dir.clone(), source })?;
+    Ok(loader.permitting_native(natives))
 }
 
 /// How long the admin server may take to finish its requests at a stop.

@@ -33,7 +33,7 @@ pub(super) async fn ready(
     running: &HashMap<Arc<str>, RunningHandler>,
 ) -> Result<HashMap<Arc<str>, ReadyHandler>, GatewayError> {
     // What runs already need not be compiled, nor what two handlers use be compiled twice.
-    let plugins = running.values().map(|handler| handler.view().plugin());
+    let plugins = running.values().flat_map(|handler| handler.view().plugins());
     let mut known: HashMap<PluginHash, Plugin> = plugins.map(|plugin| (plugin.hash(), plugin)).collect();
     let (mut ready, mut found) = (HashMap::new(), Vec::new());
     for (name, _) in difference.handlers.iter().filter(|(_, change)| *change != Change::Removed) {
@@ -71,6 +71,15 @@ impl From<JoinError> for Failed {
     }
 }
 
+impl From<HandlerError> for Failed {
+    fn from(error: HandlerError) -> Failed {
+        match error {
+            HandlerError::Start(error) => Failed::Version(error.into()),
+            HandlerError::Aborted(error) => Failed::Aborted(error),
+        }
+    }
+}
+
 impl<'a> Start<'a> {
     /// Reads what there is to start with.
     async fn of(shared: &'a Shared, config: &'a Config, handler: &'a Arc<Handler>) -> Result<Start<'a>, GatewayError> {
@@ -84,11 +93,20 @@ impl<'a> Start<'a> {
     async fn begin(self, known: &mut HashMap<PluginHash, Plugin>) -> Result<(ReadyHandler, Found), GatewayError> {
         let version = self.file.as_ref().ok().map(|file| file.hash());
         let (mut of_file, mut of_copy) = (None, None);
-        for source in sources(version, &self.record, &self.handler.plugin, false) {
+        let tried = self.handler.reload.canary.is_some();
+        for source in sources(version, &self.record, &self.handler.plugin, tried) {
             match self.attempt(*source, known).await {
                 Ok(ready) => {
                     self.say_copy(of_copy, "the version that the handler ran before does not start, its file's does");
-                    return Ok((ready, self.found(*source, of_file)));
+                    let on_trial = match (*source, &of_file) {
+                        (Source::Copy, None) => self.try_out(&ready, known).await?,
+                        _ => None,
+                    };
+                    let found = self.found(*source, of_file);
+                    return Ok((
+                        ready,
+                        on_trial.map_or(found, |what| Found { handler: Arc::clone(self.handler), what }),
+                    ));
                 }
                 Err(Failed::Aborted(error)) => return Err(error.into()),
                 Err(Failed::Version(error)) if *source == Source::File => of_file = Some(error),
@@ -111,7 +129,40 @@ impl<'a> Start<'a> {
         }
     }
 
+    /// Puts the version of the file on trial beside that of the copy, unless it was refused before.
+    async fn try_out(
+        &self,
+        ready: &ReadyHandler,
+        known: &mut HashMap<PluginHash, Plugin>,
+    ) -> Result<Option<What>, GatewayError> {
+        let (Some(share), Ok(file)) = (self.handler.reload.canary, &self.file) else { return Ok(None) };
+        let version = file.hash();
+        if self.record.refused(version).is_some() {
+            return Ok(None);
+        }
+        let view = ready.view();
+        let new = match self.plugin(Source::File, known).await {
+            Ok(plugin) => view.start_version(plugin).await.map_err(Failed::from),
+            Err(error) => Err(error),
+        };
+        Ok(Some(match new {
+            Ok(new) => {
+                view.try_out(new, Arc::clone(file), share);
+                What::OnTrial { version, running: view.version(), share }
+            }
+            Err(Failed::Aborted(error)) => return Err(error.into()),
+            Err(Failed::Version(error)) => What::Refused(version, error.to_string()),
+            Err(Failed::Copy(error)) => What::Refused(version, error.to_string()),
+        }))
+    }
+
     async fn attempt(&self, source: Source, known: &mut HashMap<PluginHash, Plugin>) -> Result<ReadyHandler, Failed> {
+        let plugin = self.plugin(source, known).await?;
+        self.start(plugin).await
+    }
+
+    /// The plugin of a version, which exports what the handler is called for.
+    async fn plugin(&self, source: Source, known: &mut HashMap<PluginHash, Plugin>) -> Result<Plugin, Failed> {
         let plugin = match (source, &self.file) {
             (Source::File, Ok(file)) => match known.get(&file.hash()) {
                 Some(plugin) => plugin.clone(),
@@ -133,7 +184,7 @@ impl<'a> Start<'a> {
         if let Some(missing) = not_exported(self.config, exports).into_iter().next() {
             return Err(Failed::Version(missing.into()));
         }
-        self.start(plugin).await
+        Ok(plugin)
     }
 
     async fn compile(&self, file: Arc<PluginFile>) -> Result<Plugin, Failed> {
@@ -162,10 +213,7 @@ impl<'a> Start<'a> {
             tap: shared.tap.clone(),
             verdicts: shared.verdicts.clone(),
         };
-        ReadyHandler::start(parts).await.map_err(|error| match error {
-            HandlerError::Start(error) => Failed::Version(error.into()),
-            HandlerError::Aborted(error) => Failed::Aborted(error),
-        })
+        ReadyHandler::start(parts).await.map_err(Failed::from)
     }
 
     /// What it started with, and why that is not what its file holds.
@@ -204,8 +252,10 @@ enum What {
     Missing,
     /// The copy: nothing in the file can be read.
     Unreadable(String),
-    /// The copy: what the file holds was refused before, or goes on trial.
+    /// The copy: what the file holds was refused before.
     Known(PluginHash),
+    /// The copy: what the file holds is on trial.
+    OnTrial { version: PluginHash, running: PluginHash, share: f64 },
     /// The copy: what the file holds is refused now.
     Refused(PluginHash, String),
 }
@@ -243,6 +293,11 @@ impl Found {
                     tracing::warn!(handler = %name, %plugin, %version, reason,
                         "the handler's plugin file holds a version that was refused before, it runs the copy of the one before that");
                 }
+            }
+            What::OnTrial { version, running, share } => {
+                archive.file(name, FileState::OnTrial { version, since });
+                tracing::info!(handler = %name, %plugin, %version, %running, share,
+                    "a new version of the handler's plugin is on trial");
             }
             What::Refused(version, reason) => {
                 if archive.refuse(name, version, &reason) {

@@ -55,6 +55,7 @@ pub struct Metrics {
     kv_bytes: IntGaugeVec,
     handler_paused: IntGaugeVec,
     handler_quarantined: IntGaugeVec,
+    handler_threads_stuck: IntGaugeVec,
     handler_parked_messages: IntGaugeVec,
     handler_parked_bytes: IntGaugeVec,
     handler_park_full: IntGaugeVec,
@@ -173,6 +174,11 @@ impl Metrics {
             handler_quarantined: families.gauge(
                 "handler_quarantined",
                 "1 while the handler is left alone because it failed.",
+                &["handler"],
+            )?,
+            handler_threads_stuck: families.gauge(
+                "handler_threads_stuck",
+                "Threads left behind in a native plugin's code, past its call deadline.",
                 &["handler"],
             )?,
             handler_parked_messages: families.gauge(
@@ -329,6 +335,7 @@ impl Metrics {
             reloads: ReloadResult::ALL.map(|result| self.handler_reloads.with_label_values(&[name, result.label()])),
             paused: self.handler_paused.with_label_values(&[name]),
             quarantined: self.handler_quarantined.with_label_values(&[name]),
+            threads_stuck: self.handler_threads_stuck.with_label_values(&[name]),
             parked_messages: self.handler_parked_messages.with_label_values(&[name]),
             parked_bytes: self.handler_parked_bytes.with_label_values(&[name]),
             park_full: self.handler_park_full.with_label_values(&[name]),
@@ -396,7 +403,9 @@ impl Metrics {
         for family in [&self.handler_queue, &self.handler_retrying, &self.handler_instances] {
             forget(family, &[name]);
         }
-        for family in [&self.handler_paused, &self.handler_quarantined, &self.handler_park_full] {
+        for family in
+            [&self.handler_paused, &self.handler_quarantined, &self.handler_park_full, &self.handler_threads_stuck]
+        {
             forget(family, &[name]);
         }
         for family in [&self.handler_parked_messages, &self.handler_parked_bytes] {
@@ -748,6 +757,8 @@ pub struct HandlerMeters {
     reloads: [IntCounter; ReloadResult::ALL.len()],
     paused: IntGauge,
     quarantined: IntGauge,
+    /// Threads that hang in its native code.
+    pub threads_stuck: IntGauge,
     parked_messages: IntGauge,
     parked_bytes: IntGauge,
     park_full: IntGauge,

@@ -20,6 +20,8 @@ pub enum Question {
     Disk,
     /// A start with a full outbox on the disk, against one with an empty one.
     StartFull,
+    /// A stream beside a hostile handler, against one alone.
+    Hostile,
 }
 
 impl Question {
@@ -30,6 +32,7 @@ impl Question {
             Question::Received => ["recv-buffer 0", "recv-buffer 1024"],
             Question::Disk => ["outbox in memory", "outbox on disk"],
             Question::StartFull => ["nothing on disk", "1,000,000 publishes on disk"],
+            Question::Hostile => ["quiet", "beside it"],
         }
     }
 }

@@ -36,13 +36,15 @@ pub enum Measurement {
     Disk,
     /// Time from start until everything is ready, and memory, with 1,000,000 publishes on the disk and with none.
     StartFull,
+    /// Latency at 1,000 a second while a hostile handler does its worst, or a large plugin is compiled, and while none does.
+    Hostile,
 }
 
 impl Measurement {
     /// It compares the daemon with itself.
     fn alone(self) -> bool {
         use Measurement::*;
-        matches!(self, Admin | Received | Disk | StartFull)
+        matches!(self, Admin | Received | Disk | StartFull | Hostile)
     }
 }
 

@@ -47,6 +47,9 @@ impl Run {
         if self.wanted(Measurement::StartFull) {
             self.start_full(number, sides, &mut samples)?;
         }
+        if self.wanted(Measurement::Hostile) {
+            self.hostile(number, &mut samples)?;
+        }
         Ok(samples)
     }
 
@@ -142,7 +145,10 @@ fn seen_by_clients(came: Counts, went: Counts, took: Duration, add: &mut impl Fn
 }
 
 /// Messages received and finished, once they are as many.
-fn settled(admin: u16) -> Result<(f64, f64)> {
+///
+/// # Errors
+/// They are not, in time.
+pub fn settled(admin: u16) -> Result<(f64, f64)> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let page = http::get(admin, "/metrics")?;

@@ -110,6 +110,22 @@ impl Ledger {
         self.lock().counts.iter().map(|(count, places)| (*count, places.len())).collect()
     }
 
+    /// Outputs with a lower count than an earlier input of their topic: the count went back.
+    pub fn back(&self) -> Vec<String> {
+        let state = self.lock();
+        let counts = state.counts.iter().flat_map(|(count, places)| places.iter().map(move |place| (*place, *count)));
+        let mut highest = vec![0; self.flow.topics()];
+        let mut back = Vec::new();
+        for (place, count) in counts.collect::<BTreeMap<usize, u64>>() {
+            let (topic, number) = (place % self.flow.topics(), place / self.flow.topics());
+            if count < highest[topic] {
+                back.push(format!("{}/{topic} number {number}: {count} after {}", self.flow.name(), highest[topic]));
+            }
+            highest[topic] = highest[topic].max(count);
+        }
+        back
+    }
+
     /// Inputs with more outputs than what passed the connections explains: one for each time that the input was sent to the
     /// daemon, and one for each further connection over which the daemon sent the output. On the disk each of those that were made
     /// for an input that was sent several times is kept, and may be sent over each of these connections.
@@ -462,6 +478,17 @@ mod tests {
         ledger.take(&output("x", 4));
         assert_eq!(ledger.verdict().foreign.len(), 2, "no count");
         assert_eq!(ledger.counts().len(), 3);
+    }
+
+    #[test]
+    fn a_count_that_goes_back_is_found_in_its_topic() {
+        let ledger = Ledger::counted(&flow(), "out/");
+        // Places 0, 3 and 6 are of one topic.
+        for (count, place) in [(1, 0), (2, 3), (1, 1), (1, 4), (1, 6), (3, 7)] {
+            let plain = output(place);
+            ledger.take(&Message { payload: [format!("{count} ").as_bytes(), &plain.payload].concat(), ..plain });
+        }
+        assert_eq!(ledger.back(), ["in/0 number 2: 1 after 2"]);
     }
 
     #[test]

@@ -44,7 +44,10 @@ pub struct Edit {
 
 const ACK: &str = "daemon/src/path/session/ack.rs";
 const ADMISSION: &str = "daemon/src/path/outbox/admission.rs";
+const ARCHIVE: &str = "daemon/src/path/handler/archive/mod.rs";
 const CALLS: &str = "daemon/src/path/handler/instance.rs";
+const CHOICE: &str = "daemon/src/path/handler/archive/choice.rs";
+const CALL_STATE: &str = "daemon/src/path/handler/host/call.rs";
 const FEEDER: &str = "daemon/src/path/session/feeder.rs";
 const FILE: &str = "daemon/src/store/tables.rs";
 const GATE: &str = "daemon/src/path/dispatch/gate.rs";
@@ -68,6 +71,8 @@ const QUEUE: &str = "daemon/src/path/dispatch/queue.rs";
 const RECEIPT: &str = "daemon/src/path/receipt.rs";
 const RING: &str = "daemon/src/path/session/ring.rs";
 const ROUTER: &str = "daemon/src/path/router/mod.rs";
+const RUNNING: &str = "daemon/src/path/handler/running.rs";
+const WASM_LIMITS: &str = "daemon/src/path/handler/wasm/limits.rs";
 
 /// What a row of the fault bench says of outputs that do not come.
 const LOST: &str = "lost:|stands still before";
@@ -503,10 +508,65 @@ pub const PROMISES: &[Promise] = &[
         sentence: "a call that does not return ok publishes nothing",
         edits: &[Edit {
             file: INSTANCE,
-            old: "            Ok(Err(failure)) => Err(returned_error(&self.host, failure)),",
-            new: "            Ok(Err(_)) => Ok(publishes),",
+            old: "            (Ok(Err(failure)), Ok(_)) => Err(returned_error(&self.host, failure)),",
+            new: "            (Ok(Err(_)), Ok(publishes)) => Ok(publishes),",
         }],
-        rows: &[Row { test: "handler_limits::a_call_over_max_publishes_publishes_nothing", red: "left: 4" }],
+        rows: &[Row {
+            test: "handler_failures_stay_apart::a_handler_that_rejects_is_called_again",
+            red: "a failed call publishes nothing",
+        }],
+    },
+    Promise {
+        name: "take-what-is-published-past-max-publishes-for-all",
+        sentence: "a call that publishes more than it may has failed, whatever it returns",
+        edits: &[Edit {
+            file: CALL_STATE,
+            old: "exceeded.map_or(Ok(publishes), Err)",
+            new: "exceeded.map_or(Ok(publishes.clone()), |_| Ok(publishes))",
+        }],
+        rows: &[Row {
+            test: "handler_limits::a_call_over_max_publishes_that_returns_ok_publishes_nothing",
+            red: "all calls end with the result limit",
+        }],
+    },
+    Promise {
+        name: "give-handlers-all-the-memory-that-they-ask-for",
+        sentence: "an instance has max-memory at most",
+        edits: &[Edit {
+            file: WASM_LIMITS,
+            old: "self.memory.grow(current, desired, self.max_memory)",
+            new: "self.memory.grow(current, desired, self.max_memory.saturating_mul(4))",
+        }],
+        rows: &[Row {
+            test: "handler_limits::a_handler_has_max_memory_and_not_a_page_more",
+            red: "a page more than max-memory",
+        }],
+    },
+    Promise {
+        name: "let-init-run-for-ever",
+        sentence: "init has the call deadline, and gives its thread back after a tick",
+        edits: &[Edit {
+            file: INSTANCE,
+            old: "store.set_max_component_handles(MAX_HANDLES);\n        store.set_epoch_deadline(1);",
+            new: "store.set_max_component_handles(MAX_HANDLES);\n        store.set_epoch_deadline(1 << 40);",
+        }],
+        rows: &[Row {
+            test: "handler_hostile::hostile_plugins_are_refused_in_a_sentence_while_neighbours_work",
+            red: "waiting for",
+        }],
+    },
+    Promise {
+        name: "let-a-handler-keep-its-thread",
+        sentence: "a handler that computes gives its thread back after a tick",
+        edits: &[Edit {
+            file: INSTANCE,
+            old: "Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))",
+            new: "Ok(UpdateDeadline::Continue(1))",
+        }],
+        rows: &[Row {
+            test: "handler_failures_stay_apart::a_handler_in_an_endless_loop_holds_up_no_other",
+            red: "40 messages",
+        }],
     },
     Promise {
         name: "acknowledge-before-the-dead-letter-is-safe",
@@ -716,6 +776,47 @@ pub const PROMISES: &[Promise] = &[
         rows: &[Row {
             test: "park_pause::what_comes_for_a_paused_handler_is_acknowledged_and_comes_back_in_order_before_what_is_new::on_5",
             red: "came before",
+        }],
+    },
+    Promise {
+        name: "restart-with-a-refused-version",
+        sentence: "a version that was refused leaves the one that ran, also after a restart",
+        edits: &[Edit {
+            file: CHOICE,
+            old: "if tried || record.refused(file).is_some() => &[Source::Copy, Source::File],",
+            new: "if tried || record.refused(file).is_some() => &[Source::File],",
+        }],
+        rows: &[Row {
+            test: "reload_plugin::a_version_that_is_refused_leaves_the_old_one_also_after_a_kill",
+            red: "the daemon ended at start",
+        }],
+    },
+    Promise {
+        name: "record-before-copy",
+        sentence: "the record of a handler's versions names only what is on the disk",
+        edits: &[Edit {
+            file: ARCHIVE,
+            old: "        if !is_there || !before.keeps(file.hash()) {\n",
+            new: "        let mut early = before.clone();\n        early.activate(file.hash(), plugin);\n        \
+                  durable::replace(&folder.join(RECORD), &early.text())?;\n        \
+                  if !is_there || !before.keeps(file.hash()) {\n",
+        }],
+        rows: &[Row {
+            test: "reload_plugin::a_version_that_cannot_be_kept_does_not_run_and_is_tried_again_by_command",
+            red: "the daemon ended at start",
+        }],
+    },
+    Promise {
+        name: "a-swap-drops-what-waits",
+        sentence: "a new version of a plugin gets what waits for its handler",
+        edits: &[Edit {
+            file: RUNNING,
+            old: "        self.0.queue.version_changed();\n        before.plugin.hash()\n",
+            new: "        self.0.queue.version_changed();\n        self.0.queue.clear();\n        before.plugin.hash()\n",
+        }],
+        rows: &[Row {
+            test: "reload_plugin::a_file_that_is_renamed_into_place_runs_from_then_on_and_no_message_is_lost_or_overtaken::on_5",
+            red: "messages",
         }],
     },
     Promise {

@@ -313,6 +313,9 @@ async fn reload(
 
 fn runs(reloaded: &Reloaded) -> String {
     let (name, version) = (&reloaded.name, show::version(&reloaded.version));
+    if let Some(other) = &reloaded.on_trial {
+        return format!("handler {name} runs version {version}, and has {} on trial", show::version(other));
+    }
     match reloaded.before == reloaded.version {
         true => format!("handler {name} is unchanged: it runs version {version}"),
         false => format!("handler {name} runs version {version} in place of {}", show::version(&reloaded.before)),
@@ -340,7 +343,7 @@ fn list(look: Look, handlers: Vec<Handler>) -> String {
         [
             handler.name,
             handler.plugin,
-            show::version_of(&handler.version, &handler.file),
+            show::version_of(&handler.version, &handler.file, handler.trial.as_ref()),
             handler.instances.to_string(),
             state,
             calls.to_string(),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::cli::client::Failure;
 use crate::cli::table::{NONE, pairs};
 use crate::control::admin::resource::{
-    BrokerState, CallFailure, HandlerState, Kept, Origin, PluginFile, PluginFileState, Source,
+    BrokerState, CallFailure, HandlerState, Kept, Origin, PluginFile, PluginFileState, Source, Trial,
 };
 
 /// Characters of a plugin's hash that tell it from others.
@@ -44,10 +44,15 @@ pub fn version(hash: &str) -> String {
 }
 
 /// The version that a handler runs, and what its plugin's file holds where that is something else.
-pub fn version_of(hash: &str, file: &PluginFile) -> String {
+pub fn version_of(hash: &str, file: &PluginFile, trial: Option<&Trial>) -> String {
     let other = file.version.as_deref().map(|other| format!(" {}", version(other))).unwrap_or_default();
+    if let Some(Trial { version: other, calls, of, failures }) = trial {
+        let other = version(other);
+        return format!("{} ({other} on trial: {calls} of {of} calls, {failures} failed)", version(hash));
+    }
     let file = match file.state {
         PluginFileState::Runs => return version(hash),
+        PluginFileState::OnTrial => format!("file{other} on trial"),
         PluginFileState::Missing => "file missing".to_owned(),
         PluginFileState::Refused => format!("file{other} refused"),
         PluginFileState::NotKept => format!("file{other} not kept"),
@@ -136,6 +141,19 @@ mod tests {
         assert_eq!(state(Quarantined, Some("12:00"), 1), "quarantined until 12:00, 1 parked");
         assert_eq!(kept(Kept { messages: 0, bytes: 0 }), "none");
         assert_eq!(kept(Kept { messages: 2, bytes: 30 }), "2, 30 bytes");
+    }
+
+    #[test]
+    fn a_handler_says_what_is_on_trial() {
+        let of = |state, trial: Option<&Trial>| {
+            let file = PluginFile { state, version: Some("fedcba9876543210".to_owned()), reason: None, since: None };
+            version_of("0123456789abcdef", &file, trial)
+        };
+        let trial = Trial { version: "fedcba9876543210".to_owned(), calls: 37, of: 100, failures: 1 };
+        let on_trial = of(PluginFileState::OnTrial, Some(&trial));
+        assert_eq!(on_trial, "0123456789ab (fedcba987654 on trial: 37 of 100 calls, 1 failed)");
+        assert_eq!(of(PluginFileState::OnTrial, None), "0123456789ab (file fedcba987654 on trial)");
+        assert_eq!(of(PluginFileState::Runs, None), "0123456789ab");
     }
 
     #[test]

@@ -116,7 +116,7 @@ fn handlers(look: Look, handlers: Vec<HandlerSummary>) -> String {
         let state = show::state(handler.state, handler.quarantined_until.as_deref(), handler.parked.messages);
         [
             handler.name,
-            show::version_of(&handler.version, &handler.file),
+            show::version_of(&handler.version, &handler.file, handler.trial.as_ref()),
             state,
             handler.calls.to_string(),
             handler.failures.to_string(),

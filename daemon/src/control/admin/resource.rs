@@ -267,6 +267,8 @@ pub struct Handler {
     pub version: String,
     /// How the plugin's file stands to that.
     pub file: PluginFile,
+    /// What is on trial beside that.
+    pub trial: Option<Trial>,
     pub instances: usize,
     /// `reuse` or `per-message`.
     pub isolation: String,
@@ -336,6 +338,8 @@ pub enum PluginFileState {
     Runs,
     /// Nothing: it is gone.
     Missing,
+    /// A version that is on trial.
+    OnTrial,
     /// A version that was refused.
     Refused,
     /// A version that could not be kept for a restart, and does not run for that.
@@ -352,6 +356,22 @@ pub struct Reloaded {
     pub before: String,
     /// The hash of the plugin that runs now: the same, where the file holds nothing new.
     pub version: String,
+    /// The hash of the one that is on trial beside it.
+    pub on_trial: Option<String>,
+}
+
+/// A version of a handler's plugin that is on trial beside the one that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Trial {
+    /// Its hash.
+    pub version: String,
+    /// Calls on it that have shown something.
+    pub calls: u32,
+    /// Calls after which it takes over.
+    pub of: u32,
+    /// Those that failed, and on which the version that runs did not fail.
+    pub failures: u32,
 }
 
 /// A handler's dead-letter topic.
@@ -473,6 +493,8 @@ pub struct HandlerSummary {
     pub version: String,
     /// How the plugin's file stands to that.
     pub file: PluginFile,
+    /// What is on trial beside that.
+    pub trial: Option<Trial>,
     pub calls: u64,
     pub failures: u64,
     pub waiting: u64,

@@ -278,7 +278,7 @@ fn assemble_knowing(
     roots.extend(tables_of(&reading, files.len(), [(&runtime, &runtime_table)]));
 
     let brokers = broker::read(&roots);
-    let handlers = handler::read(&roots, &brokers, &settings.plugins_dir);
+    let handlers = handler::read(&roots, &brokers, &settings);
     // What is added at run time has none.
     let schedules = schedule::read(&roots[..files.len()], &brokers, &handlers);
     let subscriptions = subscription::read(&roots, &brokers, &handlers, schedules.used);
@@ -294,9 +294,11 @@ fn assemble_knowing(
     let (handlers, handler_origins) = handlers.into_iter().unzip();
     let (subscriptions, subscription_origins) = subscriptions.into_iter().unzip();
     let (schedules, schedule_origins) = schedules.all.into_iter().unzip();
-    let daemon::Daemon { state_dir, plugins_dir: _, log, shutdown_grace, received, watch_config, admin } = settings;
+    let daemon::Daemon { state_dir, plugins_dir: _, native, log, shutdown_grace, received, watch_config, admin } =
+        settings;
     let config = Config {
         state_dir,
+        native,
         log,
         shutdown_grace,
         received,

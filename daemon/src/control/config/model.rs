@@ -26,6 +26,8 @@ use crate::topic::{TopicFilter, TopicName};
 pub struct Config {
     /// Where the daemon keeps what must survive it.
     pub state_dir: PathBuf,
+    /// Whether native plugins are permitted.
+    pub native: bool,
     /// What is logged, and how.
     pub log: LogSettings,
     /// How long a stop waits for messages in progress.

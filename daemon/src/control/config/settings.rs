@@ -19,13 +19,14 @@ pub struct Changed {
 
 /// The settings in which two configurations differ.
 pub fn changed(old: &Config, new: &Config) -> Vec<Changed> {
-    let Config { state_dir, log, shutdown_grace, received, watch_config, admin, .. } = new;
+    let Config { state_dir, native, log, shutdown_grace, received, watch_config, admin, .. } = new;
     let Config { brokers: _, subscriptions: _, handlers: _, schedules: _, .. } = new;
     let LogSettings { level, format } = log;
     let Limits { messages, bytes } = received;
     let Admin { socket, listen, token_file } = admin;
     let all = [
         ("state-dir", *state_dir != old.state_dir, false),
+        ("native", *native != old.native, false),
         ("log.level", *level != old.log.level, true),
         ("log.format", *format != old.log.format, false),
         ("shutdown-grace", *shutdown_grace != old.shutdown_grace, true),

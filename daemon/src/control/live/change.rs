@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::edit::refused;
 use super::install::{self, Install};
 use super::reload::{Asked, Reloads, reload};
+use super::trials::{self, TrialEnd};
 use super::warnings::new_with;
 use super::{Edit, Live, Refusal, RefusalKind, Running, WAITING_CHANGES};
 use crate::causes::with_causes;
@@ -33,6 +34,8 @@ pub enum Request {
     Reload(Asked, Answer<ReloadReport>),
     /// Of what handlers run.
     Install(Install),
+    /// Of a version on trial.
+    Trial(TrialEnd),
 }
 
 /// A change that was made.
@@ -107,6 +110,10 @@ pub async fn run(
             Some(Request::Install(install)) => {
                 let results = install::install(&stages, &install, &stop).await;
                 let _ = install.answer.send(results);
+            }
+            Some(Request::Trial(TrialEnd { handler, why, done })) => {
+                trials::end(&stages, &handler, why, &stop).await;
+                let _ = done.send(());
             }
             None => {
                 stop.cancelled().await;

@@ -43,6 +43,8 @@ pub enum Installed {
     },
     /// It ran already.
     Already,
+    /// It is on trial beside the one that runs.
+    OnTrial,
     /// It does not run, for this reason.
     Refused(String),
     /// It does not run, since it cannot be kept for a restart: what is in the way.
@@ -71,10 +73,10 @@ pub(super) async fn install(
 }
 
 /// A handler that is to run a version.
-struct One<'a> {
-    config: &'a Config,
-    archive: &'a Archive,
-    view: HandlerView,
+pub(super) struct One<'a> {
+    pub(super) config: &'a Config,
+    pub(super) archive: &'a Archive,
+    pub(super) view: HandlerView,
 }
 
 impl One<'_> {
@@ -84,6 +86,9 @@ impl One<'_> {
         if self.view.version() == version {
             self.archive.file(name, FileState::Runs);
             return Installed::Already;
+        }
+        if self.view.trial().is_some_and(|trial| trial.version == version) {
+            return self.conclude().await;
         }
         let exports = |handler: &str| (*handler == **name).then(|| install.plugin.exports());
         if let Some(missing) = not_exported(self.config, exports).into_iter().next() {
@@ -96,18 +101,26 @@ impl One<'_> {
             }
             Err(HandlerError::Aborted(error)) => return self.not_kept(version, &error.to_string()),
         };
-        if let Err(error) = self.keep(&install.file).await {
-            return self.not_kept(version, &error);
+        if let Some(share) = self.share_on_trial() {
+            return self.try_out(new, &install.file, share);
         }
-        let before = self.view.swap(new);
+        match self.keep(&install.file).await {
+            Ok(()) => self.runs(version, self.view.swap(new)),
+            Err(error) => self.not_kept(version, &error),
+        }
+    }
+
+    /// It runs a version in place of another.
+    pub(super) fn runs(&self, version: PluginHash, before: PluginHash) -> Installed {
+        let handler = self.view.handler();
         self.view.meters().reload(ReloadResult::Ok);
-        let plugin = self.view.handler().plugin.display();
-        tracing::info!(handler = %name, %plugin, %version, %before, "the handler runs a new version");
+        let plugin = handler.plugin.display();
+        tracing::info!(handler = %handler.name, %plugin, %version, %before, "the handler runs a new version");
         Installed::Now { before }
     }
 
     /// Keeps the version for a restart.
-    async fn keep(&self, file: &Arc<PluginFile>) -> Result<(), String> {
+    pub(super) async fn keep(&self, file: &Arc<PluginFile>) -> Result<(), String> {
         let (archive, handler, file) = (self.archive.clone(), Arc::clone(self.view.handler()), Arc::clone(file));
         let kept = tokio::task::spawn_blocking(move || archive.activate(&handler.name, &handler.plugin, &file)).await;
         match kept {
@@ -116,7 +129,7 @@ impl One<'_> {
         }
     }
 
-    fn not_kept(&self, version: PluginHash, reason: &str) -> Installed {
+    pub(super) fn not_kept(&self, version: PluginHash, reason: &str) -> Installed {
         let (handler, since) = (self.view.handler(), SystemTime::now());
         self.view.meters().reload(ReloadResult::Failed);
         if self.archive.file(&handler.name, FileState::NotKept { version, reason: reason.to_owned(), since }) {
@@ -130,20 +143,22 @@ impl One<'_> {
 
 /// A handler is not to run a version: what is said and remembered of that.
 pub(super) async fn refuse(archive: &Archive, view: &HandlerView, version: PluginHash, reason: String) -> Installed {
-    let handler = view.handler();
     view.meters().reload(ReloadResult::Refused);
-    let noted = {
-        let (archive, handler, reason) = (archive.clone(), Arc::clone(handler), reason.clone());
-        tokio::task::spawn_blocking(move || archive.refuse(&handler.name, version, &reason)).await
-    };
-    match noted {
-        Ok(true) => {
-            tracing::error!(handler = %handler.name, plugin = %handler.plugin.display(), %version,
-                running = %view.version(), reason,
-                "a new version of the handler's plugin is refused, the handler keeps the one that runs");
-        }
-        Ok(false) => {}
-        Err(panic) => tracing::error!(%panic, "noting that a version is refused panicked"),
+    if note_refused(archive, view, version, &reason).await {
+        let handler = view.handler();
+        tracing::error!(handler = %handler.name, plugin = %handler.plugin.display(), %version,
+            running = %view.version(), reason,
+            "a new version of the handler's plugin is refused, the handler keeps the one that runs");
     }
     Installed::Refused(reason)
+}
+
+/// Remembers that a handler is not to run a version. Whether that is news.
+pub(super) async fn note_refused(archive: &Archive, view: &HandlerView, version: PluginHash, reason: &str) -> bool {
+    let (archive, handler, reason) = (archive.clone(), Arc::clone(view.handler()), reason.to_owned());
+    let noted = tokio::task::spawn_blocking(move || archive.refuse(&handler.name, version, &reason)).await;
+    noted.unwrap_or_else(|panic| {
+        tracing::error!(%panic, "noting that a version is refused panicked");
+        false
+    })
 }

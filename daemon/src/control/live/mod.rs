@@ -21,6 +21,7 @@ mod reload;
 mod retry;
 mod schedules;
 mod state;
+mod trials;
 mod view;
 mod warnings;
 mod watching;

@@ -1,10 +1,12 @@
 //! The reload task: handlers run what their plugins' files hold.
 //!
-//! Fed by commands through a bounded channel. It reads and hashes a file, compares that with what runs and with what was refused, and
-//! has the rest compiled on the compiler's thread, once for all handlers of the file; the change task makes them run it
-//! (`install.rs`). One file at a time. It waits for the disk, for compilations and for the change task, and nobody waits for it but
-//! who commanded. It ends when a stop begins.
+//! Fed by the watch (`control/watch`), which tells of files that have settled and of files that went, and by commands through a bounded
+//! channel. It reads and hashes a file, compares that with what runs and with what was refused, and has the rest compiled on the
+//! compiler's thread, once for all handlers of the file; the change task makes them run it (`install.rs`). One file at a time. It waits
+//! for the disk, for compilations and for the change task, and nobody waits for it but who commanded. It ends when a stop begins.
 
+use std::collections::HashSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -17,9 +19,10 @@ use super::install::{Install, Installed, refuse};
 use super::view::time;
 use super::{Live, Refusal, RefusalKind, Running, WAITING_RELOADS};
 use crate::control::admin::resource::Reloaded;
+use crate::control::watch::{PLUGINS, Seen, Settled, Sight, Wanted, Watch};
 use crate::path::handler::archive::{Archive, FileState};
 use crate::path::handler::plugin::{Compiler, LoadError, PluginFile, PluginHash};
-use crate::path::handler::{HandlerView, VersionError};
+use crate::path::handler::{HandlerView, TrialStanding, Verdicts, VersionError};
 use crate::telemetry::metrics::ReloadResult;
 
 /// A command to look at the file of a handler's plugin now.
@@ -50,10 +53,16 @@ impl Live {
 
 /// The reload task.
 pub struct Plugins {
-    running: watch::Receiver<Arc<Running>>,
-    changes: mpsc::Sender<Request>,
+    pub(super) running: watch::Receiver<Arc<Running>>,
+    pub(super) changes: mpsc::Sender<Request>,
+    verdicts: Verdicts,
     archive: Archive,
     compiler: Compiler,
+    watch: Watch,
+    sight: Sight,
+    /// Files of which a version was compiled and dropped for a newer one: the next is installed, so that a file that changes all the
+    /// time does not keep its handlers from every new version.
+    dropped: HashSet<PathBuf>,
 }
 
 /// What came of a look, for one handler.
@@ -62,6 +71,8 @@ enum Looked {
     Runs,
     /// It runs this now.
     Now { before: PluginHash, version: PluginHash },
+    /// It has this on trial.
+    OnTrial { version: PluginHash },
     /// It keeps what runs: this kind of refusal, and the sentence after "the handler keeps running".
     Keeps(RefusalKind, String),
 }
@@ -69,38 +80,89 @@ enum Looked {
 /// Who is asked for.
 #[derive(Clone, Copy)]
 enum Whom<'a> {
-    /// All handlers of the file that need it.
-    Those,
+    /// All handlers of the file that need it, as long as the file is as it was seen.
+    Those(&'a Settled),
     /// This one, whatever is known against the version.
     One(&'a str),
 }
 
+impl Whom<'_> {
+    /// Whether the file has changed since it was seen: that is told of again.
+    async fn is_outdated(self) -> bool {
+        let Whom::Those(settled) = self else { return false };
+        let settled = settled.clone();
+        !tokio::task::spawn_blocking(move || settled.holds()).await.unwrap_or(false)
+    }
+}
+
+/// The files of all handlers.
+fn wanted(running: &Running) -> Wanted {
+    let files = running.handlers.iter().map(|view| view.handler().plugin.clone()).collect();
+    Wanted { files, folders: Vec::new() }
+}
+
 impl Plugins {
-    /// The task for what runs; `changes` leads to the change task.
+    /// The task for what runs; `changes` leads to the change task, and `verdicts` comes from the trials. Watches the files of all handlers
+    /// from now on.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
     pub fn new(
         running: watch::Receiver<Arc<Running>>,
-        changes: mpsc::Sender<Request>,
+        (changes, verdicts): (mpsc::Sender<Request>, Verdicts),
         archive: Archive,
         compiler: Compiler,
-    ) -> Plugins {
-        Plugins { running, changes, archive, compiler }
+    ) -> io::Result<Plugins> {
+        let (watch, sight) = Watch::start("plugins-dir", PLUGINS, wanted(&running.borrow()))?;
+        Ok(Plugins { running, changes, verdicts, archive, compiler, watch, sight, dropped: HashSet::new() })
     }
 
     /// Reloads what is to be reloaded, until a stop.
-    pub async fn run(self, mut commands: mpsc::Receiver<Reload>, stopping: CancellationToken) {
-        let work = async {
-            while let Some(command) = commands.recv().await {
-                self.obey(command).await;
-            }
-        };
+    pub async fn run(mut self, mut commands: mpsc::Receiver<Reload>, stopping: CancellationToken) {
         tokio::select! {
             biased;
             () = stopping.cancelled() => {}
-            () = work => {}
+            () = self.work(&mut commands) => {}
         }
     }
 
-    async fn obey(&self, Reload { handler, answer }: Reload) {
+    async fn work(&mut self, commands: &mut mpsc::Receiver<Reload>) {
+        let (mut running, verdicts) = (self.running.clone(), self.verdicts.clone());
+        loop {
+            tokio::select! {
+                Some(command) = commands.recv() => self.obey(command).await,
+                () = verdicts.told() => self.conclude_trials().await,
+                Some(seen) = self.sight.next() => {
+                    for one in seen {
+                        self.saw(&one).await;
+                    }
+                }
+                Ok(()) = running.changed() => {
+                    self.watch.want(wanted(&running.borrow_and_update()));
+                    // A handler that was not among those that run when its trial came to a verdict.
+                    self.conclude_trials().await;
+                }
+                // Nobody is left who could ask.
+                else => return,
+            }
+        }
+    }
+
+    /// A file has changed. What comes of it is said by whoever brings it about.
+    async fn saw(&mut self, seen: &Seen) {
+        match seen {
+            Seen::Settled(settled) => {
+                self.look(&settled.path, Whom::Those(settled)).await;
+            }
+            Seen::Gone(path) => {
+                let running = Arc::clone(&self.running.borrow());
+                let views = running.handlers.iter().filter(|view| view.handler().plugin == *path);
+                views.for_each(|view| drop(self.missing(view)));
+            }
+        }
+    }
+
+    async fn obey(&mut self, Reload { handler, answer }: Reload) {
         let running = Arc::clone(&self.running.borrow());
         let answered = match running.handler(&handler) {
             Err(refusal) => Err(refusal),
@@ -115,12 +177,18 @@ impl Plugins {
     }
 
     /// Looks at a file, and has handlers run what it holds. What came of it for those that it is about.
-    async fn look(&self, path: &Path, whom: Whom<'_>) -> Vec<(Arc<str>, Looked)> {
+    async fn look(&mut self, path: &Path, whom: Whom<'_>) -> Vec<(Arc<str>, Looked)> {
         let views = self.views(path, whom);
         let read = {
             let path = path.to_owned();
             tokio::task::spawn_blocking(move || PluginFile::read(&path)).await
         };
+        if whom.is_outdated().await {
+            return Vec::new();
+        }
+        if let Ok(read) = &read {
+            self.end_other_trials(&views, read.as_ref().ok().map(PluginFile::hash)).await;
+        }
         match read {
             Ok(Ok(file)) => self.found(path, Arc::new(file), views, whom).await,
             Ok(Err(LoadError::Missing)) => views.iter().map(|view| self.missing(view)).collect(),
@@ -136,14 +204,14 @@ impl Plugins {
     fn views(&self, path: &Path, whom: Whom<'_>) -> Vec<HandlerView> {
         let running = self.running.borrow();
         let is_meant = |view: &&HandlerView| match whom {
-            Whom::Those => true,
+            Whom::Those(_) => true,
             Whom::One(name) => *view.handler().name == *name,
         };
         running.handlers.iter().filter(|view| view.handler().plugin == path).filter(is_meant).cloned().collect()
     }
 
     async fn found(
-        &self,
+        &mut self,
         path: &Path,
         file: Arc<PluginFile>,
         views: Vec<HandlerView>,
@@ -157,7 +225,7 @@ impl Plugins {
             }
         }
         if !wanting.is_empty() {
-            results.extend(self.have_run(path, file, wanting).await);
+            results.extend(self.have_run(path, file, wanting, whom).await);
         }
         results
     }
@@ -171,7 +239,7 @@ impl Plugins {
             }
             return Some(Looked::Runs);
         }
-        let Whom::Those = whom else { return None };
+        let Whom::Those(_) = whom else { return None };
         let refused = self.archive.refused(name, version)?;
         let (reason, since) = (refused.reason.clone(), refused.time);
         if self.archive.file(name, FileState::Refused { version: Some(version), reason: refused.reason, since }) {
@@ -182,15 +250,30 @@ impl Plugins {
     }
 
     /// Has handlers run a version.
-    async fn have_run(&self, path: &Path, file: Arc<PluginFile>, wanting: Vec<HandlerView>) -> Vec<(Arc<str>, Looked)> {
+    async fn have_run(
+        &mut self,
+        path: &Path,
+        file: Arc<PluginFile>,
+        wanting: Vec<HandlerView>,
+        whom: Whom<'_>,
+    ) -> Vec<(Arc<str>, Looked)> {
         let version = file.hash();
         // Another handler may run it already.
-        let runs =
-            self.running.borrow().handlers.iter().find(|view| view.version() == version).map(HandlerView::plugin);
+        let runs = self
+            .running
+            .borrow()
+            .handlers
+            .iter()
+            .flat_map(HandlerView::plugins)
+            .find(|plugin| plugin.hash() == version);
         let compiled = match runs {
             Some(plugin) => Ok(plugin),
             None => self.compiler.compile(Arc::clone(&file)).await,
         };
+        if !self.dropped.remove(path) && whom.is_outdated().await {
+            self.dropped.insert(path.to_owned());
+            return Vec::new();
+        }
         let plugin = match compiled {
             Ok(plugin) => plugin,
             Err(error) => {
@@ -242,6 +325,7 @@ fn looked(installed: Installed, version: PluginHash) -> Looked {
     match installed {
         Installed::Now { before } => Looked::Now { before, version },
         Installed::Already => Looked::Runs,
+        Installed::OnTrial => Looked::OnTrial { version },
         Installed::Refused(reason) => {
             Looked::Keeps(RefusalKind::Plugin, format!("version {version} is refused: {reason}"))
         }
@@ -253,14 +337,16 @@ fn looked(installed: Installed, version: PluginHash) -> Looked {
 
 /// The answer to a command.
 fn told(handler: &str, running: PluginHash, looked: Option<Looked>) -> Result<Reloaded, Refusal> {
-    let reloaded = |before: PluginHash, version: PluginHash| Reloaded {
+    let reloaded = |before: PluginHash, version: PluginHash, trial: Option<PluginHash>| Reloaded {
         name: handler.to_owned(),
         before: before.to_string(),
         version: version.to_string(),
+        on_trial: trial.map(|trial| trial.to_string()),
     };
     match looked {
-        Some(Looked::Runs) => Ok(reloaded(running, running)),
-        Some(Looked::Now { before, version }) => Ok(reloaded(before, version)),
+        Some(Looked::Runs) => Ok(reloaded(running, running, None)),
+        Some(Looked::OnTrial { version }) => Ok(reloaded(running, running, Some(version))),
+        Some(Looked::Now { before, version }) => Ok(reloaded(before, version, None)),
         Some(Looked::Keeps(kind, why)) => {
             let remedy = match kind {
                 RefusalKind::Storage => "make room, or let the daemon write there",
@@ -290,6 +376,12 @@ fn of_plugin(view: &HandlerView, file: &FileState) -> Option<String> {
     let what = match file {
         FileState::Runs => return None,
         FileState::Missing { since } => format!("{plugin} is gone, since {}", time(*since)),
+        FileState::OnTrial { .. } => match view.trial() {
+            Some(TrialStanding { version, calls, of: all, failures, .. }) => {
+                format!("on trial: version {version} of {plugin}, {calls} of {all} calls, {failures} failed")
+            }
+            None => return None,
+        },
         FileState::Refused { version, reason, since } => {
             format!("{}{plugin} was refused at {}: {reason}", of(*version), time(*since))
         }

@@ -12,13 +12,13 @@ use super::{Live, Running, RunningBroker, park};
 use crate::control::admin::resource::{
     Broker, BrokerOutbox, BrokerState, BrokerSummary, CallFailure, DeadLetterTopic, Handler, HandlerSummary, MASK,
     Messages, OnMessage, Origin, Outbox, PluginFile, PluginFileState, Quarantine, Reload, Retry, Setting, Source,
-    Status, StatusMessage, Subscription, SubscriptionState, Tls, Transport, When,
+    Status, StatusMessage, Subscription, SubscriptionState, Tls, Transport, Trial, When,
 };
 use crate::control::config::secret::PasswordSource;
 use crate::control::config::{BrokerOrigins, ObjectOrigin, format_duration, format_durations, format_size, model};
 use crate::path::handler::archive::FileState;
 use crate::path::handler::plugin::PluginHash;
-use crate::path::handler::{CallResult, HandlerView};
+use crate::path::handler::{CallResult, HandlerView, TrialStanding};
 use crate::path::session::{SessionState, SessionStatus, Standing};
 
 impl Running {
@@ -296,6 +296,7 @@ fn handler(running: &Running, view: &HandlerView, origins: &ObjectOrigin) -> Han
         plugin: config.plugin.display().to_string(),
         version: view.version().to_string(),
         file: plugin_file(&running.archive.file_of(&view.handler().name)),
+        trial: view.trial().map(|trial| trial_of(&trial)),
         instances: config.instances.get(),
         isolation: match config.isolation {
             model::Isolation::Reuse => "reuse".to_owned(),
@@ -354,6 +355,7 @@ fn handler_summary(running: &Running, view: &HandlerView) -> HandlerSummary {
         name: view.handler().name.to_string(),
         version: view.version().to_string(),
         file: plugin_file(&running.archive.file_of(&view.handler().name)),
+        trial: view.trial().map(|trial| trial_of(&trial)),
         calls: calls.iter().map(|(_, count)| count).sum(),
         failures: failed.map(|(_, count)| count).sum(),
         waiting: view.queue().waiting() as u64,
@@ -364,6 +366,11 @@ fn handler_summary(running: &Running, view: &HandlerView) -> HandlerSummary {
     }
 }
 
+fn trial_of(trial: &TrialStanding) -> Trial {
+    let TrialStanding { version, calls, of, failures, .. } = trial;
+    Trial { version: version.to_string(), calls: *calls, of: *of, failures: *failures }
+}
+
 fn plugin_file(file: &FileState) -> PluginFile {
     let (state, version, reason, since) = match file {
         FileState::Runs => (PluginFileState::Runs, None, None, None),
@@ -371,6 +378,7 @@ fn plugin_file(file: &FileState) -> PluginFile {
         FileState::Refused { version, reason, since } => {
             (PluginFileState::Refused, version.as_ref(), Some(reason), Some(since))
         }
+        FileState::OnTrial { version, since } => (PluginFileState::OnTrial, Some(version), None, Some(since)),
         FileState::NotKept { version, reason, since } => {
             (PluginFileState::NotKept, Some(version), Some(reason), Some(since))
         }

@@ -319,16 +319,33 @@ async fn who_is_slow_to_take_gets_the_last_state_alone() {
 }
 
 #[tokio::test]
+async fn what_changes_again_before_it_was_taken_is_taken_back() {
+    let mut watched = watched(&[], TOLD_ONLY, true, |_| {});
+    watched.begun().await;
+    watched.watch.want(files(&watched.root, &["a", "b"]));
+    watched.put("a", "whole");
+    watched.waits("a").await;
+    let mut writer = File::options().append(true).open(watched.path("a")).expect("is there");
+    writer.write_all(b" and half").expect("is written");
+    watched.put("b", "later");
+    watched.waits("b").await;
+    let reports = watched.next().await;
+    assert_eq!(reports.iter().map(Seen::path).collect::<Vec<_>>(), [watched.path("b")]);
+}
+
+#[tokio::test]
 async fn nobody_is_told_of_who_reads_and_of_what_is_not_wanted() {
     let mut watched = watched(&["a.wasm", "z.wasm"], SOON, true, |root| {
-        ["a.wasm", "z.wasm"].map(|name| fs::write(root.join(name), "old").expect("is written"));
+        ["a.wasm", "z.wasm"].iter().for_each(|name| fs::write(root.join(name), "old").expect("is written"));
     });
     watched.waits("a.wasm").await;
     watched.waits("z.wasm").await;
     assert_eq!(watched.next().await.len(), 2);
     for _ in 0..100 {
         fs::read(watched.path("a.wasm")).expect("is read");
-        ["a.wasm~", ".a.wasm.swp", "a.wasm.tmp"].map(|name| fs::write(watched.path(name), "x").expect("is written"));
+        for name in ["a.wasm~", ".a.wasm.swp", "a.wasm.tmp"] {
+            fs::write(watched.path(name), "x").expect("is written");
+        }
     }
     watched.put("z.wasm", "new");
     assert_eq!(watched.until("z.wasm", Some("new")).await, 1);
@@ -344,8 +361,9 @@ async fn files_of_a_folder_are_found_and_told_together() {
         watched.watch.want(Wanted { folders, ..files(&watched.root, &["main.toml"]) });
         assert_eq!(watched.until("main.toml", Some("main")).await, 1);
         fs::create_dir(watched.path("conf.d")).expect("is made");
-        ["a.txt", "b.toml~", "c.toml"]
-            .map(|name| fs::write(watched.path("conf.d").join(name), "x").expect("is written"));
+        for name in ["a.txt", "b.toml~", "c.toml"] {
+            fs::write(watched.path("conf.d").join(name), "x").expect("is written");
+        }
         assert_eq!(watched.until("conf.d/c.toml", Some("x")).await, 1);
         fs::remove_file(watched.path("conf.d/c.toml")).expect("goes");
         assert_eq!(watched.until("conf.d/c.toml", None).await, 1);

@@ -90,6 +90,11 @@ impl Turn {
                 tracing::warn!(%handler, failures, error, wait,
                     "the handler is quarantined: call after call failed; its messages are parked until one of them is tried");
             }
+            Verdict::BeginsAtOnce(wait) => {
+                let (error, wait) = (error(), format_duration(wait));
+                tracing::warn!(%handler, error, wait,
+                    "the handler is quarantined: a call of it hangs; its messages are parked until one of them is tried");
+            }
             Verdict::Again(wait) => {
                 let (error, wait) = (error(), format_duration(wait));
                 tracing::warn!(%handler, error, wait, "the handler stays quarantined: the call that was tried failed");

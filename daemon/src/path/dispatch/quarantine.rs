@@ -2,7 +2,7 @@
 //!
 //! Pure: the time is told; no I/O, no lock. What counts is whether the handler works, not whether a message is good: a call that
 //! ends with ok or with a reject shows that it does, one that traps, runs out of time or memory, or is given up after the handler
-//! asked for other attempts, that it does not; full outboxes, and a retry that is still to come, show neither. Calls that began
+//! asked for other attempts, that it does not, and one that hangs in native code needs no others to show it; full outboxes, and a retry that is still to come, show neither. Calls that began
 //! before the quarantine tell nothing any more: only the trial counts.
 
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ pub enum Sign {
     Works,
     /// It does not.
     Fails,
+    /// It does not, and each further call would cost a thread for good.
+    Hangs,
     /// Neither.
     None,
 }
@@ -41,6 +43,8 @@ pub enum Verdict {
     Nothing,
     /// So many calls failed: it is left alone for so long.
     Begins(u32, Duration),
+    /// One call hangs: it is left alone for so long.
+    BeginsAtOnce(Duration),
     /// The trial failed: it is left alone for so long.
     Again(Duration),
     /// The trial succeeded.
@@ -76,6 +80,7 @@ impl Quarantine {
         let Some(policy) = self.policy else { return Verdict::Nothing };
         match (self.state, sign) {
             (State::Called(_), Sign::Works) => self.state = State::Called(0),
+            (State::Called(_), Sign::Hangs) => return Verdict::BeginsAtOnce(self.alone(policy.wait, now)),
             (State::Called(failures), Sign::Fails) if failures + 1 >= policy.after => {
                 return Verdict::Begins(failures + 1, self.alone(policy.wait, now));
             }
@@ -85,7 +90,7 @@ impl Quarantine {
                 return Verdict::Ends;
             }
             // It was asked whether it works, and has not shown that it does.
-            (State::Trial { wait, begun: true }, Sign::Fails | Sign::None) if trial => {
+            (State::Trial { wait, begun: true }, Sign::Fails | Sign::Hangs | Sign::None) if trial => {
                 return Verdict::Again(self.alone(wait.saturating_mul(2).min(LONGEST.max(policy.wait)), now));
             }
             (State::Called(_), Sign::None) | (State::Alone { .. } | State::Trial { .. }, _) => {}
@@ -164,6 +169,18 @@ mod tests {
     }
 
     #[test]
+    fn one_call_that_hangs_is_enough() {
+        let now = Instant::now();
+        let mut one = quarantine(3, SECOND);
+        assert_eq!(one.call_ended(Sign::Hangs, false, now), Verdict::BeginsAtOnce(SECOND));
+        assert!(one.is_on());
+        assert!(one.wants_trial(now + SECOND));
+        one.trial_begins();
+        assert_eq!(one.call_ended(Sign::Hangs, true, now + SECOND), Verdict::Again(2 * SECOND));
+        assert_eq!(Quarantine::new(None).call_ended(Sign::Hangs, false, now), Verdict::Nothing);
+    }
+
+    #[test]
     fn where_it_is_off_nothing_counts() {
         let mut off = Quarantine::new(None);
         for _ in 0..100 {
@@ -213,7 +230,8 @@ mod tests {
     }
 
     fn event() -> impl Strategy<Value = Event> {
-        let sign = prop_oneof![Just(Sign::Works), Just(Sign::Fails), Just(Sign::None)];
+        let sign =
+            prop_oneof![4 => Just(Sign::Works), 8 => Just(Sign::Fails), 1 => Just(Sign::Hangs), 4 => Just(Sign::None)];
         prop_oneof![
             6 => (sign, any::<bool>()).prop_map(|(sign, trial)| Event::Call(sign, trial)),
             3 => (0_u64..90).prop_map(Event::Wait),
@@ -224,7 +242,7 @@ mod tests {
     }
 
     proptest! {
-        /// It begins only with `after` failures, ends only with a trial that succeeds or a command, and there is at most one trial
+        /// It begins only with `after` failures or a call that hangs, ends only with a trial that succeeds or a command, and there is at most one trial
         /// at a time, and none before the time has passed.
         #[test]
         fn there_is_one_way_in_and_two_out(events in prop::collection::vec(event(), 0..200)) {
@@ -238,9 +256,12 @@ mod tests {
                         match (on, sign) {
                             (false, Sign::Works) => failures = 0,
                             (false, Sign::Fails) => failures += 1,
-                            (false, Sign::None) | (true, _) => {}
+                            (false, Sign::Hangs | Sign::None) | (true, _) => {}
                         }
-                        if !on && failures == 3 {
+                        if !on && sign == Sign::Hangs {
+                            prop_assert_eq!(verdict, Verdict::BeginsAtOnce(30 * SECOND));
+                            (on, trial) = (true, false);
+                        } else if !on && failures == 3 {
                             prop_assert_eq!(verdict, Verdict::Begins(3, 30 * SECOND));
                             (on, trial) = (true, false);
                         } else if on && trial && of_trial {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::limit::Limit;
 use crate::message::{BrokerId, Message};
 use crate::path::outbox::NoRoom;
 use crate::telemetry::trace::Trace;
@@ -12,8 +13,8 @@ use crate::telemetry::trace::Trace;
 /// What a guest is called with.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
-    /// To be handled.
-    pub message: &'a Message,
+    /// To be handled. Native code may keep it for longer than the call may take.
+    pub message: &'a Arc<Message>,
     /// The name of the subscription that brought it.
     pub subscription: &'a str,
     /// What the subscription's wildcards matched.
@@ -53,23 +54,26 @@ pub enum CallResult {
     Reject,
     /// The handler asks for a later attempt, or an outbox has no room for what it published.
     Retry,
-    /// The guest trapped: a panic, a bad memory access, a stack overflow.
+    /// The guest trapped: a panic, a bad memory access.
     Trap,
     /// It did not return within its call deadline.
     Deadline,
     /// It reached `max-memory`.
     Memory,
+    /// It went past another limit: publishes, call stack, tables, core instances.
+    Limit,
 }
 
 impl CallResult {
     /// All results, in the order of their declaration.
-    pub const ALL: [CallResult; 6] = [
+    pub const ALL: [CallResult; 7] = [
         CallResult::Ok,
         CallResult::Reject,
         CallResult::Retry,
         CallResult::Trap,
         CallResult::Deadline,
         CallResult::Memory,
+        CallResult::Limit,
     ];
 
     /// The value of the metric label `result`.
@@ -81,6 +85,7 @@ impl CallResult {
             CallResult::Trap => "trap",
             CallResult::Deadline => "deadline",
             CallResult::Memory => "memory",
+            CallResult::Limit => "limit",
         }
     }
 }
@@ -108,9 +113,18 @@ pub enum CallError {
     /// The call deadline passed; its instance is gone.
     #[error("the call took longer than call-deadline = {}", humantime::format_duration(*.0))]
     Deadline(Duration),
+    /// The call deadline passed in native code, which still runs: its thread, and its instance, are left behind.
+    #[error(
+        "the call took longer than call-deadline = {}, and native code cannot be stopped: its thread is left behind",
+        humantime::format_duration(*.0)
+    )]
+    Stuck(Duration),
     /// The memory limit was reached and the guest gave up; its instance is gone.
     #[error("the handler needs more than max-memory = {0} bytes")]
     Memory(usize),
+    /// It went past another limit, whatever it returned; its instance is gone.
+    #[error(transparent)]
+    Limit(Limit),
 }
 
 impl CallError {
@@ -120,8 +134,9 @@ impl CallError {
             CallError::Reject(_) => CallResult::Reject,
             CallError::Retry { .. } | CallError::NoRoom(_) => CallResult::Retry,
             CallError::Trap(_) => CallResult::Trap,
-            CallError::Deadline(_) => CallResult::Deadline,
+            CallError::Deadline(_) | CallError::Stuck(_) => CallResult::Deadline,
             CallError::Memory(_) => CallResult::Memory,
+            CallError::Limit(_) => CallResult::Limit,
         }
     }
 
@@ -143,7 +158,16 @@ pub enum StartError {
     /// The call deadline passed.
     #[error("init took longer than call-deadline = {}", humantime::format_duration(*.0))]
     Deadline(Duration),
+    /// The call deadline passed in native code, which still runs: its thread is left behind.
+    #[error(
+        "init took longer than call-deadline = {}, and native code cannot be stopped: its thread is left behind",
+        humantime::format_duration(*.0)
+    )]
+    Stuck(Duration),
     /// The memory limit was reached.
     #[error("the handler needs more than max-memory = {0} bytes to start")]
     Memory(usize),
+    /// It went past another limit.
+    #[error("the handler does not start: {0}")]
+    Limit(Limit),
 }

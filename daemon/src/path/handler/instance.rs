@@ -188,7 +188,8 @@ async fn watched<T>(turn: &Turn, work: impl Future<Output = T>) -> T {
 /// What a call that did not return ok shows of its handler.
 fn sign(error: &CallError, given_up: bool) -> Sign {
     match error {
-        CallError::Trap(_) | CallError::Deadline(_) | CallError::Memory(_) => Sign::Fails,
+        CallError::Trap(_) | CallError::Deadline(_) | CallError::Memory(_) | CallError::Limit(_) => Sign::Fails,
+        CallError::Stuck(_) => Sign::Hangs,
         CallError::Retry { .. } if given_up => Sign::Fails,
         // It is the message that is bad.
         CallError::Reject(_) => Sign::Works,
@@ -201,7 +202,9 @@ fn sign(error: &CallError, given_up: bool) -> Sign {
 fn not_started(error: StartError) -> CallError {
     match error {
         StartError::Deadline(limit) => CallError::Deadline(limit),
+        StartError::Stuck(limit) => CallError::Stuck(limit),
         StartError::Memory(limit) => CallError::Memory(limit),
+        StartError::Limit(limit) => CallError::Limit(limit),
         StartError::Refused(_) | StartError::Trap(_) => CallError::Trap(error.to_string()),
     }
 }
@@ -351,7 +354,8 @@ impl InstanceParts {
     fn settle(&self, turn: &Turn, job: Job, called: Called, (started, ground): (Instant, Ground<'_>)) -> Settled<'_> {
         let Called { result, kv } = called;
         let grant = self.host.kv().filter(|_| !kv.is_empty());
-        let failed_on = |error: &CallError| matches!(error, CallError::Deadline(_) | CallError::Memory(_));
+        let failed_on =
+            |error: &CallError| matches!(error, CallError::Deadline(_) | CallError::Stuck(_) | CallError::Memory(_));
         let ready = match (&result, grant) {
             (_, None) => None,
             (Ok(_), Some(grant)) => match grant.kv.ready(kv, grant.quota) {
@@ -454,9 +458,12 @@ impl InstanceParts {
             CallError::Retry { after, .. } => {
                 job.tries.again(&self.handler.retry, now, *after, chance::random()).map_err(Some)
             }
-            CallError::NoRoom(_) | CallError::Trap(_) | CallError::Deadline(_) | CallError::Memory(_) => {
-                job.tries.again(&self.handler.retry, now, None, chance::random()).map_err(Some)
-            }
+            CallError::NoRoom(_)
+            | CallError::Trap(_)
+            | CallError::Deadline(_)
+            | CallError::Stuck(_)
+            | CallError::Memory(_)
+            | CallError::Limit(_) => job.tries.again(&self.handler.retry, now, None, chance::random()).map_err(Some),
         };
         turn.shows(sign(error, again.is_err()), || error.to_string());
         match again {

@@ -15,7 +15,7 @@ use super::canary::Canary;
 use super::host::{Host, KvGrant};
 use super::instance::{Ending, InstanceParts, LastFailure, serve};
 use super::instances::{Counted, Instances};
-use super::plugin::{Exports, Plugin, PluginHash};
+use super::plugin::{Exports, Plugin, PluginFile, PluginHash};
 use super::trial::{Trial, TrialStanding, Verdicts};
 use super::versions::{Version, Versions};
 use super::{StartError, parking};
@@ -97,9 +97,10 @@ impl HandlerView {
         &self.0.meters
     }
 
-    /// What runs.
-    pub fn plugin(&self) -> Plugin {
-        self.0.versions.current().plugin.clone()
+    /// What runs, and what is on trial.
+    pub fn plugins(&self) -> impl Iterator<Item = Plugin> + use<> {
+        let trial = self.0.versions.trial().map(|trial| trial.plugin().clone());
+        std::iter::once(self.0.versions.current().plugin.clone()).chain(trial)
     }
 
     /// Makes instances of another version beside those that run. Nothing changes by that.
@@ -127,24 +128,18 @@ impl HandlerView {
         before.plugin.hash()
     }
 
-    /// Puts a version on trial beside the one that runs, in place of any other: an instance for each shard starts, and then a share of
-    /// the first calls, more than 0 and at most 1, runs on it, as long as no larger share of them fails than the handler permits. A
-    /// verdict changes nothing by itself, but that calls end after a rollback.
-    ///
-    /// Cancel safe: dropped, nothing has changed.
-    ///
-    /// # Errors
-    /// An instance does not start; nothing has changed then.
-    pub async fn try_out(&self, plugin: Plugin, share: f64) -> Result<(), HandlerError> {
-        let version = self.0.versions.next(plugin);
-        let instances = Instances::new(self.0.handler.instances.get());
-        for (shard, instance) in self.0.start_all(&version).await?.into_iter().enumerate() {
-            instances.put(shard, instance);
+    /// Puts a version, whose instances have started, on trial beside the one that runs, in place of any other: this share of the first
+    /// calls, more than 0 and at most 1, runs on it, as long as no larger share of them fails than the handler permits. A verdict
+    /// changes nothing by itself, but that calls end after a rollback. `file` is what it was made of.
+    pub fn try_out(&self, new: NewVersion, file: Arc<PluginFile>, share: f64) {
+        let NewVersion { version, instances } = new;
+        let shards = Instances::new(instances.len());
+        for (shard, instance) in instances.into_iter().enumerate() {
+            shards.put(shard, instance);
         }
         let canary = Canary::new(share, self.0.handler.reload.max_failures);
-        let trial = Trial::new(version, instances, canary, self.0.verdicts.clone());
+        let trial = Trial::new((version, file), shards, canary, self.0.verdicts.clone());
         drop(self.0.versions.set_trial(Some(Arc::new(trial))));
-        Ok(())
     }
 
     /// How the version on trial stands, if there is one.
@@ -198,7 +193,10 @@ impl ReadyHandler {
         let dead_letters = DeadLetters::of(&handler, brokers.clone(), places, kept, Arc::clone(&meters));
         let parts = Arc::new(InstanceParts {
             versions: Versions::new(plugin),
-            host: Arc::new(Host::new(&handler, brokers, KvGrant::of(&handler, &kvs))),
+            host: Arc::new(
+                Host::new(&handler, brokers, KvGrant::of(&handler, &kvs))
+                    .counting_threads(meters.threads_stuck.clone()),
+            ),
             queue: Arc::new(HandlerQueue::new(Arc::clone(&handler), Arc::clone(&meters), Some(park))),
             outboxes,
             meters,

@@ -2,8 +2,8 @@
 //!
 //! As for a message, under the same limits, and run again where another call overtook it; but for no message: nothing is
 //! acknowledged, nothing becomes a dead letter, no broker's parallel limit counts it, and it says nothing of the handler's
-//! quarantine. A run that fails on a version on trial runs again at once on the one that runs. Who asked for the run is told how it
-//! ended, and decides what follows.
+//! quarantine, unless native code hangs in it. A run that fails on a version on trial runs again at once on the one that runs. Who asked
+//! for the run is told how it ended, and decides what follows.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use super::versions::Begun;
 use super::{CallError, CallResult, Publish, Run};
 use crate::chance;
 use crate::control::config::model::Isolation;
-use crate::path::dispatch::{RunEnd, RunJob, Tries, Turn};
+use crate::path::dispatch::{RunEnd, RunJob, Sign, Tries, Turn};
 use crate::path::kv::{Ready, Transaction};
 use crate::path::outbox::{Effects, Offered, Room};
 use crate::path::schedule::Aftermath;
@@ -66,7 +66,12 @@ impl InstanceParts {
                 }
                 RunEnd::Ok
             }
-            Err(error) => self.run_failed(error, tries, until),
+            Err(error) => {
+                if matches!(error, CallError::Stuck(_)) {
+                    turn.shows(Sign::Hangs, || error.to_string());
+                }
+                self.run_failed(error, tries, until)
+            }
         };
         // Whoever asked may be gone.
         let _ = report.send(end);
@@ -96,7 +101,9 @@ impl InstanceParts {
             };
             let took = started.elapsed();
             let grant = self.host.kv().filter(|_| !called.kv.is_empty());
-            let failed_on = |error: &CallError| matches!(error, CallError::Deadline(_) | CallError::Memory(_));
+            let failed_on = |error: &CallError| {
+                matches!(error, CallError::Deadline(_) | CallError::Stuck(_) | CallError::Memory(_))
+            };
             match (called.result, grant) {
                 (Ok(publishes), None) => break (hand_over(publishes, None), took),
                 (Ok(publishes), Some(grant)) => {

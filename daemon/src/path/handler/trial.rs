@@ -12,7 +12,7 @@ use super::CallError;
 use super::canary::{Canary, PASSED_AT, Shown, Verdict};
 use super::instance::{InstanceParts, LastFailure};
 use super::instances::Instances;
-use super::plugin::{Plugin, PluginHash};
+use super::plugin::{Plugin, PluginFile, PluginHash};
 use super::versions::Version;
 use crate::path::dispatch::Job;
 use crate::telemetry::occasional::Occasional;
@@ -32,7 +32,7 @@ impl Verdicts {
 }
 
 /// How a trial stands.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TrialStanding {
     /// What is on trial.
     pub version: PluginHash,
@@ -44,6 +44,8 @@ pub struct TrialStanding {
     pub failures: u32,
     /// What follows.
     pub verdict: Verdict,
+    /// What the version was made of.
+    pub file: Arc<PluginFile>,
     /// Why it is to be refused, where that is the verdict.
     pub refusal: Option<String>,
 }
@@ -52,6 +54,8 @@ pub struct TrialStanding {
 pub(super) struct Trial {
     pub(super) version: Arc<Version>,
     pub(super) instances: Instances,
+    /// Kept so that the version can be kept for a restart once it has passed, whatever became of the file.
+    file: Arc<PluginFile>,
     state: Mutex<State>,
     said: Occasional,
     verdicts: Verdicts,
@@ -65,9 +69,14 @@ struct State {
 
 impl Trial {
     /// Of a version that was not called yet; its instances come into their shards.
-    pub(super) fn new(version: Arc<Version>, instances: Instances, canary: Canary, verdicts: Verdicts) -> Trial {
+    pub(super) fn new(
+        (version, file): (Arc<Version>, Arc<PluginFile>),
+        instances: Instances,
+        canary: Canary,
+        verdicts: Verdicts,
+    ) -> Trial {
         let state = Mutex::new(State { canary, last: None });
-        Trial { version, instances, state, said: Occasional::every(FAILURE_SAID), verdicts }
+        Trial { version, instances, file, state, said: Occasional::every(FAILURE_SAID), verdicts }
     }
 
     /// What is on trial.
@@ -115,7 +124,8 @@ impl Trial {
             format!("{failures} of {calls} calls on trial failed, more than max-failures = {most}{last}")
         };
         let refusal = (verdict == Verdict::RollBack).then(refusal);
-        TrialStanding { version: self.version.plugin.hash(), calls, of: PASSED_AT, failures, verdict, refusal }
+        let (version, file) = (self.version.plugin.hash(), Arc::clone(&self.file));
+        TrialStanding { version, calls, of: PASSED_AT, failures, verdict, file, refusal }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -34,10 +34,19 @@ impl Compiler {
     /// # Panics
     /// There is no compiler, or it has something to say.
     pub fn build(&self, name: &str, source: &str, options: &[&str]) -> PathBuf {
+        self.build_all(name, &[(name, source)], options)
+    }
+
+    /// Builds several named sources into one, as [`Self::build`].
+    pub fn build_all(&self, name: &str, sources: &[(&str, &str)], options: &[&str]) -> PathBuf {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("abi").join(self.language);
         fs::create_dir_all(&folder).expect("the target folder can be written to");
-        let file = folder.join(name).with_extension(self.language);
-        fs::write(&file, source).expect("the target folder can be written to");
+        let written = sources.iter().map(|(name, source)| {
+            let file = folder.join(name).with_extension(self.language);
+            fs::write(&file, source).expect("the target folder can be written to");
+            file
+        });
+        let files = written.collect::<Vec<_>>();
         let built = folder.join(name);
         let program = std::env::var_os(self.variable).unwrap_or_else(|| OsString::from(self.program));
         let output = Command::new(&program)
@@ -48,7 +57,7 @@ impl Compiler {
             .args(options)
             .arg("-o")
             .arg(&built)
-            .arg(&file)
+            .args(&files)
             .output();
         let output = output.unwrap_or_else(|error| {
             panic!(
@@ -57,7 +66,7 @@ impl Compiler {
             )
         });
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && said.is_empty(), "{}:\n{said}", file.display());
+        assert!(output.status.success() && said.is_empty(), "{files:?}:\n{said}");
         built
     }
 }

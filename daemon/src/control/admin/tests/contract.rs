@@ -136,7 +136,7 @@ async fn the_configuration_is_read_again() {
 async fn a_handler_is_reloaded() {
     let plane = Plane::start().await;
     let answer = plane.ask(request("POST", "/api/v1/handlers/celsius/reload")).await;
-    let expected = json!({ "name": "celsius", "before": "0", "version": "1" });
+    let expected = json!({ "name": "celsius", "before": "0", "version": "1", "on-trial": null });
     assert_eq!((answer.status, answer.json()), (200, expected));
     assert_eq!(plane.gateway.asked(), ["reload celsius"]);
 }

@@ -218,7 +218,12 @@ impl Operations for Fake {
 
     fn reload<'a>(&'a self, handler: &'a str) -> Answer<'a, Reloaded> {
         let name = handler.to_owned();
-        self.note(format!("reload {handler}"), |_| Reloaded { name, before: "0".into(), version: "1".into() })
+        self.note(format!("reload {handler}"), |_| Reloaded {
+            name,
+            before: "0".into(),
+            version: "1".into(),
+            on_trial: None,
+        })
     }
 
     fn outboxes(&self) -> Vec<OutboxView> {

@@ -37,6 +37,7 @@ const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", Log
 pub(in crate::control::config) struct Daemon {
     pub(in crate::control::config) state_dir: PathBuf,
     pub(in crate::control::config) plugins_dir: PathBuf,
+    pub(in crate::control::config) native: bool,
     pub(in crate::control::config) log: LogSettings,
     pub(in crate::control::config) shutdown_grace: Duration,
     pub(in crate::control::config) received: Limits,
@@ -50,6 +51,7 @@ pub(in crate::control::config) fn read(roots: &[Table<'_>], environment: &Enviro
     let state_dir = state_dir.unwrap_or_else(|| default_state_dir(environment));
     Daemon {
         plugins_dir: single(roots, "plugins-dir").and_then(|value| path(&value)).unwrap_or_else(|| PLUGINS_DIR.into()),
+        native: single(roots, "native").and_then(|value| value.boolean()).unwrap_or(false),
         log: single(roots, "log").and_then(|value| log(&value)).unwrap_or(LOG),
         shutdown_grace: single(roots, "shutdown-grace")
             .and_then(|value| value.duration(Duration::ZERO..=LONGEST_GRACE))

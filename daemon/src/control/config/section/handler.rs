@@ -2,10 +2,10 @@
 
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::daemon::Daemon;
 use super::{
     Named, addressable, broker, choose, dead_letter as dead_letters, filter, json, named, outbox, resolve, topic_name,
 };
@@ -53,6 +53,9 @@ const MOST_FAILURES: u64 = 1_000;
 /// A handler is left alone for no longer, however often it fails.
 pub const LONGEST_QUARANTINE: Duration = Duration::from_secs(600);
 
+/// How the names of native plugins end.
+const NATIVE: &str = ".so";
+
 /// Words of `isolation`.
 const ISOLATIONS: [(&str, Isolation); 2] = [("reuse", Isolation::Reuse), ("per-message", Isolation::PerMessage)];
 
@@ -66,10 +69,10 @@ pub(in crate::control::config) type Placed = (Arc<Handler>, HandlerOrigins);
 pub(in crate::control::config) fn read<'a>(
     roots: &[Table<'a>],
     brokers: &[Named<'_, broker::Placed>],
-    plugins_dir: &Path,
+    daemon: &Daemon,
 ) -> Vec<Named<'a, Placed>> {
     let entries = named(roots, "handlers").into_iter().map(|(name, value)| {
-        let item = value.table("[handlers.NAME]", |table| handler(name, table, &value, brokers, plugins_dir)).flatten();
+        let item = value.table("[handlers.NAME]", |table| handler(name, table, &value, brokers, daemon)).flatten();
         let item = item.map(|(handler, plugin)| (handler, HandlerOrigins { object: value.object(), plugin }));
         Named { name: name.into(), value, item }
     });
@@ -81,10 +84,13 @@ fn handler(
     table: &Table<'_>,
     value: &Value<'_>,
     brokers: &[Named<'_, broker::Placed>],
-    plugins_dir: &Path,
+    daemon: &Daemon,
 ) -> Option<(Arc<Handler>, Origin)> {
     let plugin = table.require("plugin", || format!("add plugin = \"{name}.wasm\""));
-    let file = plugin.as_ref().and_then(plugin_file);
+    let file = plugin.as_ref().and_then(|value| plugin_file(value, daemon.native));
+    if let Some(value) = table.get("max-memory").filter(|_| file.as_ref().is_some_and(|file| file.ends_with(NATIVE))) {
+        value.warn("does not hold for native plugins, which take what memory they want", "remove it");
+    }
     let size = |key, range, default| table.get(key).and_then(|value: Value<'_>| value.size(range)).unwrap_or(default);
     let mut secrets = Vec::new();
     let allow = allow(table, brokers);
@@ -118,7 +124,7 @@ fn handler(
         allow,
         config: table.get("config").and_then(|value| json::object(&value, &mut secrets)).unwrap_or_default(),
         secrets,
-        plugin: plugins_dir.join(file?),
+        plugin: daemon.plugins_dir.join(file?),
     };
     let plugin = plugin.expect("a handler without one is not made").origin();
     Some((Arc::new(handler), plugin))
@@ -191,24 +197,27 @@ fn canary(value: &Value<'_>) -> Option<f64> {
     value.number(inside, "must be more than 0 and at most 1", "a share such as 0.1, or \"off\"")
 }
 
-/// A file name in `plugins-dir`, of a WebAssembly component.
-fn plugin_file(value: &Value<'_>) -> Option<String> {
+/// A file name in `plugins-dir`, of a WebAssembly component, or where permitted of a native library.
+fn plugin_file(value: &Value<'_>, native: bool) -> Option<String> {
     let text = value.text()?;
     let name = text.value;
     let base = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let shown = |name: &str| if text.hidden { "a file name in plugins-dir".to_owned() } else { format!("\"{name}\"") };
-    if base.ends_with(".so") {
-        value.error("native plugins are not supported", "use a WebAssembly component (.wasm)");
+    let kind = if base.ends_with(NATIVE) { NATIVE } else { ".wasm" };
+    if kind == NATIVE && !native {
+        value.error(
+            "native plugins are not permitted: they run with the daemon's rights, and without limits",
+            "use a WebAssembly component (.wasm), or set native = true",
+        );
     } else if base != name || matches!(base, "" | "." | "..") {
-        let remedy =
-            if base.ends_with(".wasm") { format!("use {}", shown(base)) } else { "use \"NAME.wasm\"".to_owned() };
+        let remedy = if base.ends_with(kind) { format!("use {}", shown(base)) } else { "use \"NAME.wasm\"".to_owned() };
         value.error("not a file name in plugins-dir", remedy);
     } else if name.contains('\0') {
         value.error("has the character U+0000", "use \"NAME.wasm\"");
-    } else if !name.ends_with(".wasm") || name == ".wasm" {
+    } else if !name.ends_with(kind) || name == kind {
         let stem = base.split('.').next().unwrap_or_default();
         let stem = if stem.is_empty() || text.hidden { "NAME" } else { stem };
-        value.error("a plugin's name ends in \".wasm\"", format!("use \"{stem}.wasm\""));
+        value.error("a plugin's name is NAME.wasm, or NAME.so of a native one", format!("use \"{stem}{kind}\""));
     } else {
         return Some(name);
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use super::{check, check_warnings, private, root};
 
 /// What an unknown key may have been.
-const TOP_KEYS: &str = "admin, brokers, handlers, log, plugins-dir, recv-buffer, recv-bytes, schedules, shutdown-grace, state-dir, subscriptions, watch-config";
+const TOP_KEYS: &str = "admin, brokers, handlers, log, native, plugins-dir, recv-buffer, recv-bytes, schedules, shutdown-grace, state-dir, subscriptions, watch-config";
 
 #[test]
 fn sections() {
@@ -63,6 +63,11 @@ fn plugins_dir() {
         "plugins-dir = true",
         &[r#"tidegate.toml:1:15: plugins-dir = true: expected a string, got a boolean; use "true""#],
     );
+}
+
+#[test]
+fn native() {
+    root("native = \"true\"", &[r#"tidegate.toml:1:10: native = "true": expected a boolean, got a string; use true"#]);
 }
 
 #[test]
@@ -265,7 +270,10 @@ fn admin_token_file() {
 
 #[test]
 fn unknown_keys() {
-    root("native = true", &[&format!("tidegate.toml:1:1: native: unknown key; known here: {TOP_KEYS}")]);
+    root(
+        "natives = true",
+        &[&format!(r#"tidegate.toml:1:1: natives: unknown key; did you mean "native"? known here: {TOP_KEYS}"#)],
+    );
     root("watch-plugins = true", &[&format!("tidegate.toml:1:1: watch-plugins: unknown key; known here: {TOP_KEYS}")]);
     root(
         r#"state_dir = "x""#,

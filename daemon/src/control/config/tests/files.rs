@@ -141,7 +141,7 @@ allow = { publish = ["plant"] }
 
 #[test]
 fn one_run_reports_every_problem() {
-    let known = "admin, brokers, handlers, log, plugins-dir, recv-buffer, recv-bytes, schedules, shutdown-grace, state-dir, subscriptions";
+    let known = "admin, brokers, handlers, log, native, plugins-dir, recv-buffer, recv-bytes, schedules, shutdown-grace, state-dir, subscriptions";
     let expected = [
         r#"1:13: state-dir = "${env:NONE}": the environment variable NONE is not set; set it for the daemon"#,
         &format!("2:1: watch-plugins: unknown key; known here: {known}"),
@@ -151,7 +151,7 @@ fn one_run_reports_every_problem() {
         r#"8:10: subscriptions[0].broker = "plnt": no such broker; did you mean "plant"?"#,
         r#"9:9: subscriptions[0].topic = "a/#/b": '#' must be the last level (MQTT 5 §4.7.1.2); use "a/#""#,
         r#"10:14: subscriptions[0].on-message = "celcius": no such handler; did you mean "celsius"?"#,
-        r#"12:10: handlers.celsius.plugin = "celsius.so": native plugins are not supported; use a WebAssembly component (.wasm)"#,
+        r#"12:10: handlers.celsius.plugin = "celsius.so": native plugins are not permitted: they run with the daemon's rights, and without limits; use a WebAssembly component (.wasm), or set native = true"#,
         r#"13:14: handlers.celsius.max-memory = 65536: expected a size, got an integer; use "64KiB""#,
         r#"14:22: handlers.celsius.allow.publish[0] = "plant": names no broker; use "BROKER:FILTER", such as "plant:converted/#""#,
     ];

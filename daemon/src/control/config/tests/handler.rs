@@ -701,13 +701,13 @@ fn plugins() {
     plugin(
         "celsius",
         &[
-            r#"tidegate.toml:4:10: handlers.celsius.plugin = "celsius": a plugin's name ends in ".wasm"; use "celsius.wasm""#,
+            r#"tidegate.toml:4:10: handlers.celsius.plugin = "celsius": a plugin's name is NAME.wasm, or NAME.so of a native one; use "celsius.wasm""#,
         ],
     );
     plugin(
         "celsius.so",
         &[
-            r#"tidegate.toml:4:10: handlers.celsius.plugin = "celsius.so": native plugins are not supported; use a WebAssembly component (.wasm)"#,
+            r#"tidegate.toml:4:10: handlers.celsius.plugin = "celsius.so": native plugins are not permitted: they run with the daemon's rights, and without limits; use a WebAssembly component (.wasm), or set native = true"#,
         ],
     );
     plugin(
@@ -731,12 +731,14 @@ fn plugins() {
     plugin(
         "celsius.wat",
         &[
-            r#"tidegate.toml:4:10: handlers.celsius.plugin = "celsius.wat": a plugin's name ends in ".wasm"; use "celsius.wasm""#,
+            r#"tidegate.toml:4:10: handlers.celsius.plugin = "celsius.wat": a plugin's name is NAME.wasm, or NAME.so of a native one; use "celsius.wasm""#,
         ],
     );
     plugin(
         ".wasm",
-        &[r#"tidegate.toml:4:10: handlers.celsius.plugin = ".wasm": a plugin's name ends in ".wasm"; use "NAME.wasm""#],
+        &[
+            r#"tidegate.toml:4:10: handlers.celsius.plugin = ".wasm": a plugin's name is NAME.wasm, or NAME.so of a native one; use "NAME.wasm""#,
+        ],
     );
     plugin(
         "..",
@@ -751,6 +753,32 @@ fn plugins() {
         &[
             r#"tidegate.toml:4:10: handlers.celsius.plugin = "${env:NONE}.wasm": the environment variable NONE is not set; set it for the daemon"#,
         ],
+    );
+}
+
+#[test]
+fn native_plugins() {
+    let native = |file: &str, keys: &str| {
+        format!(
+            "native = true\n[brokers.plant]\naddress = \"mqtt.example\"\n[handlers.h]\nplugin = \"{file}\"\n{keys}\n[[schedules]]\nname = \"s\"\nevery = \"1h\"\non-schedule = \"h\"\n"
+        )
+    };
+    check_warnings(&native("celsius.so", ""), &[]);
+    check_warnings(
+        &native("celsius.so", "max-memory = \"64MiB\""),
+        &[
+            r#"tidegate.toml:6:14: handlers.h.max-memory = "64MiB": does not hold for native plugins, which take what memory they want; remove it"#,
+        ],
+    );
+    check_warnings(&native("celsius.wasm", "max-memory = \"64MiB\""), &[]);
+    let errors = |file: &str, expected: &str| check(&native(file, ""), &[expected]);
+    errors(
+        "/opt/celsius.so",
+        r#"tidegate.toml:5:10: handlers.h.plugin = "/opt/celsius.so": not a file name in plugins-dir; use "celsius.so""#,
+    );
+    errors(
+        ".so",
+        r#"tidegate.toml:5:10: handlers.h.plugin = ".so": a plugin's name is NAME.wasm, or NAME.so of a native one; use "NAME.so""#,
     );
 }
 

@@ -170,9 +170,10 @@ fn keys_of_a_subscription() {
 
 #[test]
 fn settings_of_the_daemon() {
-    let keys = "state-dir = \"/s\"\nshutdown-grace = \"1m 30s\"\nrecv-buffer = 0\nrecv-bytes = \"1KiB\"\nlog = { level = \"warn\", format = \"json\" }\nadmin.listen = \"[::1]:0\"\n";
+    let keys = "state-dir = \"/s\"\nnative = true\nshutdown-grace = \"1m 30s\"\nrecv-buffer = 0\nrecv-bytes = \"1KiB\"\nlog = { level = \"warn\", format = \"json\" }\nadmin.listen = \"[::1]:0\"\n";
     let config = good(&format!("{keys}{BROKER}")).config;
     assert_eq!(config.state_dir, Path::new("/s"));
+    assert!(config.native && !good(BROKER).config.native);
     assert_eq!(config.shutdown_grace, Duration::from_secs(90));
     assert_eq!(config.received, Limits { messages: 0, bytes: 1 << 10 });
     assert_eq!((config.log.level, config.log.format), (tracing::Level::WARN, LogFormat::Json));

@@ -172,6 +172,31 @@ fn what_went_is_told_once_and_again_when_it_comes() {
 }
 
 #[test]
+fn nothing_is_told_without_a_look() {
+    let mut settle = resting(&["a"], TERMS);
+    settle.told(Path::new("a"), Hint::Closed, at(3000));
+    settle.seen(Path::new("a"), Some(state(2)), at(3000));
+    assert_eq!(settle.verdicts(at(9000)), []);
+    settle.seen(Path::new("a"), Some(state(3)), at(9000));
+    assert_eq!(settle.verdicts(at(9000)), [], "it changed since");
+}
+
+#[test]
+fn what_reached_nobody_is_told_again() {
+    let mut settle = resting(&["a"], TERMS);
+    let goes = |settle: &mut Settle, now: u64| {
+        settle.told(Path::new("a"), Hint::Closed, at(now));
+        [now, now + 250].map(|now| settle.seen(Path::new("a"), None, at(now)));
+        settle.verdicts(at(now + 250))
+    };
+    let gone = [("a".into(), Verdict::Gone)];
+    assert_eq!(goes(&mut settle, 3000), gone);
+    assert_eq!(goes(&mut settle, 4000), []);
+    settle.withdrawn(Path::new("a"));
+    assert_eq!(goes(&mut settle, 5000), gone);
+}
+
+#[test]
 fn who_sets_times_or_permissions_says_nothing_of_who_writes() {
     check(
         &[

@@ -63,6 +63,13 @@ pub enum FileState {
         /// Since when.
         since: SystemTime,
     },
+    /// It holds a version that is on trial.
+    OnTrial {
+        /// Which.
+        version: PluginHash,
+        /// Since when.
+        since: SystemTime,
+    },
     /// It holds a version that would run, but that could not be kept.
     NotKept {
         /// Which.
@@ -79,6 +86,7 @@ impl FileState {
     fn is_like(&self, other: &FileState) -> bool {
         match (self, other) {
             (FileState::Missing { .. }, FileState::Missing { .. }) => true,
+            (FileState::OnTrial { version, .. }, FileState::OnTrial { version: other, .. }) => version == other,
             (
                 FileState::Refused { version, reason, .. },
                 FileState::Refused { version: other_version, reason: other_reason, .. },

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use prometheus::IntGauge;
 use serde_json::{Map, Value};
 
 use super::kv::KvGrant;
@@ -42,6 +43,8 @@ pub struct Host {
     pub(in crate::path::handler) kv: Option<KvGrant>,
     /// The zero of the guests' monotonic clock.
     pub(in crate::path::handler) started: Instant,
+    /// Counts the threads that hang in its native code; none where nobody looks at it.
+    pub(in crate::path::handler) threads_stuck: Option<IntGauge>,
     /// Where its lines go.
     pub(in crate::path::handler) log: HandlerLog,
     config: Map<String, Value>,
@@ -63,11 +66,17 @@ impl Host {
             max_publishes: handler.max_publishes,
             max_publish_bytes: handler.max_publish_bytes,
             kv,
+            threads_stuck: None,
             started: Instant::now(),
             log: HandlerLog::new(Arc::clone(&handler.name), handler.secrets.clone()),
             config: handler.config.clone(),
             config_json: Value::Object(handler.config.clone()).to_string(),
         }
+    }
+
+    /// Threads that hang in its native code count here.
+    pub(in crate::path::handler) fn counting_threads(self, stuck: IntGauge) -> Host {
+        Host { threads_stuck: Some(stuck), ..self }
     }
 
     /// The name of a broker.

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::call::{CallState, Origin};
 use super::grants::Host;
 use crate::control::config::model::Handler;
@@ -52,8 +54,8 @@ impl KvGrant {
 }
 
 impl CallState {
-    pub(in crate::path::handler) fn kv_get(&mut self, key: &str) -> Result<Option<Vec<u8>>, KvError> {
-        self.read(|transaction, mirror, now| transaction.get(mirror, key, now).map(|value| value.map(Vec::from)))
+    pub(in crate::path::handler) fn kv_get(&mut self, key: &str) -> Result<Option<Bytes>, KvError> {
+        self.read(|transaction, mirror, now| transaction.get(mirror, key, now))
     }
 
     pub(in crate::path::handler) fn kv_keys(

@@ -81,6 +81,12 @@ impl TestHandler {
         self
     }
 
+    /// It may remember so many bytes.
+    pub(in crate::path::handler) fn kv(mut self, bytes: usize) -> TestHandler {
+        self.handler.allow.kv = Some(bytes);
+        self
+    }
+
     /// It may read the machine.
     pub(in crate::path::handler) fn system(mut self) -> TestHandler {
         self.handler.allow.system = true;

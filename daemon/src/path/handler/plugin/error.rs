@@ -5,6 +5,7 @@
 use std::io;
 
 use super::file::MAX_PLUGIN_BYTES;
+use crate::path::handler::native::NativeError;
 
 /// Why a file is not a handler that this version runs. Each text is a sentence whose subject, the plugin, is left out.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +28,19 @@ pub enum LoadError {
     /// Nothing in it.
     #[error("is empty")]
     Empty,
-    /// A shared object or program of this machine, whatever its name.
-    #[error("is native code (ELF), not a WebAssembly component; build the handler for wasm32-wasip2")]
+    /// A component with the name of a native plugin: whoever gave it that name expects other rights.
+    #[error("is a WebAssembly component with the name of a native plugin; give it a name that ends in .wasm")]
+    ComponentAsNative,
+    /// Something else with the name of a native plugin.
+    #[error("is not a native plugin: it does not begin with the bytes 7f 45 4c 46 (ELF); build it as a shared library")]
+    NotNative,
+    /// A native plugin that does not load.
+    #[error(transparent)]
+    Native(#[from] NativeError),
+    /// A shared object or program of this machine, with the name of a component.
+    #[error(
+        "is native code (ELF), not a WebAssembly component; build the handler for wasm32-wasip2, or name it NAME.so"
+    )]
     NativeLibrary,
     /// Some text, perhaps the text form of WebAssembly.
     #[error("is text, not a WebAssembly component; build the handler for wasm32-wasip2")]

@@ -2,10 +2,11 @@
 //!
 //! Fed by the files of `plugins-dir`; feeds the loading of each kind. It runs nothing and understands nothing of what is inside.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -28,8 +29,11 @@ const ELF: &[u8] = b"\x7fELF";
 
 /// A file that was read.
 pub struct PluginFile {
+    path: Option<PathBuf>,
     bytes: Vec<u8>,
     hash: PluginHash,
+    /// What its name says that it is. A copy that the daemon made has none that does.
+    named: Option<Kind>,
 }
 
 impl PluginFile {
@@ -38,12 +42,18 @@ impl PluginFile {
     /// # Errors
     /// It is no regular file, is too large, or cannot be read.
     pub fn read(path: &Path) -> Result<PluginFile, LoadError> {
-        read(path).map(PluginFile::new)
+        let named = kind_by_name(path);
+        read(path).map(|bytes| PluginFile { path: Some(path.to_owned()), named, ..PluginFile::new(bytes) })
     }
 
     /// Of bytes that were read elsewhere.
     pub(in crate::path::handler) fn new(bytes: Vec<u8>) -> PluginFile {
-        PluginFile { hash: PluginHash(Sha256::digest(&bytes).into()), bytes }
+        PluginFile { path: None, hash: PluginHash(Sha256::digest(&bytes).into()), bytes, named: None }
+    }
+
+    /// Where it was read, for people.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// The whole file.
@@ -59,9 +69,9 @@ impl PluginFile {
     /// What kind of plugin it is.
     ///
     /// # Errors
-    /// None that this version runs.
+    /// None that this version runs, or another than its name says: who may run native code is asked by names.
     pub fn kind(&self) -> Result<Kind, LoadError> {
-        kind(&self.bytes)
+        kind(&self.bytes, self.named)
     }
 }
 
@@ -70,6 +80,8 @@ impl PluginFile {
 pub enum Kind {
     /// A WebAssembly component.
     Component,
+    /// A shared library of this machine.
+    NativeLibrary,
 }
 
 /// The SHA-256 of a plugin's file. Shown as its first 12 hexadecimal digits; the alternate form (`{:#}`) shows all 64.
@@ -103,6 +115,15 @@ impl fmt::Debug for PluginHash {
     }
 }
 
+/// What a file's name says that it is, if it says anything.
+pub(super) fn kind_by_name(path: &Path) -> Option<Kind> {
+    match path.extension().and_then(OsStr::to_str) {
+        Some("wasm") => Some(Kind::Component),
+        Some("so") => Some(Kind::NativeLibrary),
+        _ => None,
+    }
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     let metadata = path.metadata().map_err(LoadError::from_io)?;
     // Before it is opened: opening a pipe waits until somebody writes to it.
@@ -120,20 +141,23 @@ fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
 }
 
 /// Tells what is no plugin at all by how it begins.
-fn kind(bytes: &[u8]) -> Result<Kind, LoadError> {
+fn kind(bytes: &[u8], named: Option<Kind>) -> Result<Kind, LoadError> {
     if bytes.is_empty() {
         return Err(LoadError::Empty);
     }
+    let named_native = named == Some(Kind::NativeLibrary);
     if bytes.starts_with(ELF) {
-        return Err(LoadError::NativeLibrary);
+        return if named == Some(Kind::Component) { Err(LoadError::NativeLibrary) } else { Ok(Kind::NativeLibrary) };
     }
     let Some(after) = bytes.strip_prefix(MAGIC) else {
         return Err(match std::str::from_utf8(&bytes[..bytes.len().min(4)]) {
+            _ if named_native => LoadError::NotNative,
             Ok(_) if !bytes.contains(&0) => LoadError::Text,
             _ => LoadError::NotWebAssembly,
         });
     };
     match after.get(..COMPONENT.len()) {
+        Some(COMPONENT | CORE_MODULE) if named_native => Err(LoadError::ComponentAsNative),
         Some(COMPONENT) => Ok(Kind::Component),
         Some(CORE_MODULE) => Err(LoadError::CoreModule),
         Some(other) => Err(LoadError::UnknownVersion { bytes: format!("{other:02x?}") }),
@@ -146,8 +170,29 @@ mod tests {
     use super::*;
 
     fn check(bytes: &[u8], expected: &str) {
-        let error = kind(bytes).expect_err("is no plugin").to_string();
+        check_named(bytes, Kind::Component, expected);
+    }
+
+    fn check_named(bytes: &[u8], named: Kind, expected: &str) {
+        let error = kind(bytes, Some(named)).expect_err("is no plugin").to_string();
         assert!(error.starts_with(expected), "{error}\nis not\n{expected}");
+    }
+
+    #[test]
+    fn a_file_is_what_its_name_says() {
+        let (library, component) = (b"\x7fELF\x02\x01\x01\0", b"\0asm\x0d\0\x01\0");
+        let kinds = |bytes: &[u8]| {
+            [None, Some(Kind::Component), Some(Kind::NativeLibrary)].map(|named| kind(bytes, named).ok())
+        };
+        assert_eq!(kinds(library), [Some(Kind::NativeLibrary), None, Some(Kind::NativeLibrary)]);
+        assert_eq!(kinds(component), [Some(Kind::Component), Some(Kind::Component), None]);
+        check_named(component, Kind::NativeLibrary, "is a WebAssembly component with the name of a native plugin;");
+        check_named(
+            b"#!/bin/sh",
+            Kind::NativeLibrary,
+            "is not a native plugin: it does not begin with the bytes 7f 45 4c 46",
+        );
+        check_named(b"", Kind::NativeLibrary, "is empty");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod compiler;
 mod error;
 mod file;
 
+use std::io;
 use std::sync::Arc;
 
 pub use self::compiler::Compiler;
@@ -15,7 +16,10 @@ pub use self::file::{Kind, PluginFile, PluginHash};
 use super::Publish;
 use super::call::{Call, CallError, Run, StartError};
 use super::host::Host;
+use super::native::NativeError;
+use super::native::{self, Natives};
 use super::wasm::{self, WasmEngine};
+use crate::control::config::model::Handler;
 use crate::path::kv::Transaction;
 
 /// What a handler can be called for. At least one of both.
@@ -31,22 +35,47 @@ pub struct Exports {
 #[derive(Clone)]
 pub struct Loader {
     wasm: WasmEngine,
+    /// None where native plugins are not permitted.
+    native: Option<Arc<Natives>>,
 }
 
 impl Loader {
-    /// With the engine that compiles components.
+    /// With the engine that compiles components. It loads no native plugins.
     pub fn new(wasm: WasmEngine) -> Loader {
-        Loader { wasm }
+        Loader { wasm, native: None }
     }
 
-    /// Compiles or loads a plugin, and checks it. Blocks and keeps every core busy, for seconds where a component is large and not in the
-    /// cache: call it off the runtime's threads.
+    /// Loads native plugins too.
+    pub fn permitting_native(self, native: Natives) -> Loader {
+        Loader { native: Some(Arc::new(native)), ..self }
+    }
+
+    /// As of a daemon for these handlers, but outside of one: nothing is left of the copies of native plugins. A handler has one only where
+    /// the configuration permits that.
+    ///
+    /// # Errors
+    /// There is no directory for them.
+    pub fn passing<'a>(wasm: WasmEngine, handlers: impl IntoIterator<Item = &'a Handler>) -> io::Result<Loader> {
+        let native = |handler: &Handler| file::kind_by_name(&handler.plugin) == Some(Kind::NativeLibrary);
+        let loader = Loader::new(wasm);
+        if !handlers.into_iter().any(native) {
+            return Ok(loader);
+        }
+        Ok(loader.permitting_native(Natives::passing()?))
+    }
+
+    /// Compiles or loads a plugin, and checks it. Blocks, for seconds where a component is large and not in the cache: call it off the
+    /// runtime's threads.
     ///
     /// # Errors
     /// Says in a plain sentence without a subject why the file is not a handler that this version runs.
     pub fn load(&self, file: &PluginFile) -> Result<Plugin, LoadError> {
         let code = match file.kind()? {
-            Kind::Component => Code::Wasm(self.wasm.load(file.bytes())?),
+            Kind::Component => Code::Wasm(self.wasm.load(file)?),
+            Kind::NativeLibrary => {
+                let native = self.native.as_ref().ok_or(NativeError::NotPermitted)?;
+                Code::Native(native.load(file)?)
+            }
         };
         Ok(Plugin { code, hash: file.hash() })
     }
@@ -63,6 +92,7 @@ pub struct Plugin {
 #[derive(Clone, Debug)]
 enum Code {
     Wasm(wasm::Plugin),
+    Native(native::Plugin),
 }
 
 impl Plugin {
@@ -75,6 +105,7 @@ impl Plugin {
     pub fn exports(&self) -> Exports {
         match &self.code {
             Code::Wasm(plugin) => plugin.exports(),
+            Code::Native(plugin) => plugin.exports(),
         }
     }
 }
@@ -83,6 +114,8 @@ impl Plugin {
 pub enum Instance {
     /// A component's.
     Wasm(Box<wasm::Instance>),
+    /// A native library's.
+    Native(Box<native::Instance>),
 }
 
 impl Instance {
@@ -93,6 +126,7 @@ impl Instance {
     pub async fn start(plugin: &Plugin, host: Arc<Host>) -> Result<Instance, StartError> {
         match &plugin.code {
             Code::Wasm(plugin) => Ok(Instance::Wasm(Box::new(wasm::Instance::start(plugin, host).await?))),
+            Code::Native(plugin) => Ok(Instance::Native(Box::new(native::Instance::start(plugin, host).await?))),
         }
     }
 
@@ -106,6 +140,7 @@ impl Instance {
     pub async fn call(&mut self, call: Call<'_>) -> Result<Vec<Publish>, CallError> {
         match self {
             Instance::Wasm(instance) => instance.call(call).await,
+            Instance::Native(instance) => instance.call(call).await,
         }
     }
 
@@ -116,6 +151,7 @@ impl Instance {
     pub async fn run(&mut self, run: Run<'_>) -> Result<Vec<Publish>, CallError> {
         match self {
             Instance::Wasm(instance) => instance.run(run).await,
+            Instance::Native(instance) => instance.run(run).await,
         }
     }
 
@@ -123,6 +159,7 @@ impl Instance {
     pub fn take_kv(&mut self) -> Transaction {
         match self {
             Instance::Wasm(instance) => instance.take_kv(),
+            Instance::Native(instance) => instance.take_kv(),
         }
     }
 }

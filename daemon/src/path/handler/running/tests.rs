@@ -1,6 +1,7 @@
 //! Handlers that start, are replaced and end while messages come: what becomes of each message.
 
 mod parking;
+mod swap;
 mod trial;
 
 use std::num::NonZeroUsize;

@@ -4,6 +4,7 @@ use super::*;
 use crate::control::config::model::WhenFull;
 use crate::path::dispatch::Standing;
 use crate::path::handler::canary::Verdict;
+use crate::path::handler::plugin::PluginFile;
 
 /// Echoes the payload with a "!" in place of its first byte; publishes that, and then traps, where it begins with "b".
 static CHANGED: LazyLock<Plugin> = LazyLock::new(|| {
@@ -48,6 +49,12 @@ impl World {
     }
 }
 
+async fn try_out(view: &HandlerView, plugin: &Plugin, share: f64) -> Result<(), HandlerError> {
+    let new = in_time(view.start_version(plugin.clone())).await?;
+    view.try_out(new, Arc::new(PluginFile::new(Vec::new())), share);
+    Ok(())
+}
+
 /// Calls that have shown something, and failures among them.
 fn counted(view: &HandlerView) -> (u32, u32) {
     view.trial().map(|trial| (trial.calls, trial.failures)).expect("something is on trial")
@@ -60,7 +67,7 @@ async fn what_fails_on_trial_runs_again_at_once_on_the_other_version_and_leaves_
     let strict = handler().quarantine(1, HOUR).retry(3, HOUR).instances(2);
     let running = world.ready(&ECHO, strict).await.serve();
     let (view, queue) = (running.view(), Arc::clone(running.queue()));
-    in_time(view.try_out(CHANGED.clone(), 1.0)).await.expect("starts");
+    try_out(&view, &CHANGED, 1.0).await.expect("starts");
     assert_eq!(world.metrics.handler("celsius").instances.get(), 4);
     let payloads = ["1", "b2", "3", "b4", "5"];
     assert_eq!(world.echoes(&queue, &payloads).await, ["!", "b2", "!", "b4", "!"]);
@@ -75,7 +82,7 @@ async fn too_many_failures_end_the_calls_on_trial_and_tell_why() {
     let world = World::new();
     let running = world.ready(&ECHO, handler().quarantine(1, HOUR)).await.serve();
     let (view, queue) = (running.view(), Arc::clone(running.queue()));
-    in_time(view.try_out(TRAPS.clone(), 1.0)).await.expect("starts");
+    try_out(&view, &TRAPS, 1.0).await.expect("starts");
     let payloads: Vec<String> = (0..30).map(|number| number.to_string()).collect();
     let payloads: Vec<&str> = payloads.iter().map(String::as_str).collect();
     assert_eq!(world.echoes(&queue, &payloads).await, payloads);
@@ -97,7 +104,7 @@ async fn a_version_that_passes_takes_over_with_the_instances_that_it_has() {
     let world = World::new();
     let running = world.ready(&ECHO, handler()).await.serve();
     let (view, queue) = (running.view(), Arc::clone(running.queue()));
-    in_time(view.try_out(CHANGED.clone(), 0.5)).await.expect("starts");
+    try_out(&view, &CHANGED, 0.5).await.expect("starts");
     let delivered = world.echoes(&queue, &["x"; 300]).await;
     let tried = delivered.iter().filter(|payload| *payload == "!").count();
     assert!((delivered.len(), (140..=160).contains(&tried)) == (300, true), "{tried} of {}", delivered.len());
@@ -115,7 +122,7 @@ async fn what_both_versions_fail_on_says_nothing_of_the_one_on_trial_and_is_retr
     let world = World::new();
     let running = world.ready(&FAILS_TWICE, handler().retry(2, MILLI).quarantine(3, HOUR)).await.serve();
     let (view, queue) = (running.view(), Arc::clone(running.queue()));
-    in_time(view.try_out(TRAPS.clone(), 1.0)).await.expect("starts");
+    try_out(&view, &TRAPS, 1.0).await.expect("starts");
     assert_eq!(world.echoes(&queue, &["bad"]).await, ["bad"]);
     // Only the first attempt was on trial, too.
     assert_eq!((world.calls(CallResult::Trap), world.calls(CallResult::Ok)), (3, 1));
@@ -129,7 +136,7 @@ async fn a_call_that_succeeds_on_trial_does_not_speak_for_the_version_that_runs(
     let world = World::new();
     let running = world.ready(&TRAPS, handler().quarantine(2, HOUR)).await.serve();
     let (view, queue) = (running.view(), Arc::clone(running.queue()));
-    in_time(view.try_out(ECHO.clone(), 0.5)).await.expect("starts");
+    try_out(&view, &ECHO, 0.5).await.expect("starts");
     // On trial, not, on trial, not.
     assert_eq!(world.echoes(&queue, &["1", "2", "3", "4"]).await, ["1", "3"]);
     assert_eq!((counted(&view), world.calls(CallResult::Trap)), ((2, 0), 2));
@@ -141,7 +148,7 @@ async fn a_trial_that_hangs_costs_its_deadline_and_then_the_other_version_runs()
     let world = World::new();
     let running = world.ready(&ECHO, handler().deadline(20 * MILLI)).await.serve();
     let (view, queue) = (running.view(), Arc::clone(running.queue()));
-    in_time(view.try_out(LOOPS.clone(), 1.0)).await.expect("starts");
+    try_out(&view, &LOOPS, 1.0).await.expect("starts");
     assert_eq!(world.echoes(&queue, &["1", "2"]).await, ["1", "2"]);
     assert_eq!((world.calls(CallResult::Deadline), counted(&view)), (2, (2, 2)));
 }
@@ -153,7 +160,7 @@ async fn a_full_outbox_says_nothing_of_the_version_on_trial() {
     world.outboxes.limit(PLANT, limits);
     let running = world.ready(&ECHO, handler().retry(1, HOUR)).await.serve();
     let (view, queue) = (running.view(), Arc::clone(running.queue()));
-    in_time(view.try_out(CHANGED.clone(), 1.0)).await.expect("starts");
+    try_out(&view, &CHANGED, 1.0).await.expect("starts");
     (0..64).for_each(|_| world.push(&queue, "t", "1"));
     until(|| counted(&view) == (64, 0)).await;
     world.push(&queue, "t", "2");
@@ -167,12 +174,12 @@ async fn a_run_that_fails_on_trial_is_made_again_at_once_on_the_other_version() 
     let world = World::new();
     let running = world.ready(&RUNS, handler()).await.serve();
     let view = running.view();
-    in_time(view.try_out(RUN_TRAPS.clone(), 1.0)).await.expect("starts");
+    try_out(&view, &RUN_TRAPS, 1.0).await.expect("starts");
     let ended = world.push_run(running.queue(), "stats");
     assert!(matches!(in_time(ended).await, Ok(RunEnd::Ok)));
     assert_eq!((world.calls(CallResult::Trap), world.calls(CallResult::Ok), counted(&view)), (1, 1, (1, 1)));
     assert_eq!([world.delivered(), world.delivered()], [Some("stats".to_owned()), None]);
-    in_time(view.try_out(RUNS.clone(), 1.0)).await.expect("starts");
+    try_out(&view, &RUNS, 1.0).await.expect("starts");
     assert!(matches!(in_time(world.push_run(running.queue(), "stats")).await, Ok(RunEnd::Ok)));
     assert_eq!((world.calls(CallResult::Ok), counted(&view)), (2, (1, 0)));
     in_time(running.stop()).await;
@@ -184,13 +191,13 @@ async fn a_newer_version_or_a_swap_ends_a_trial_and_one_that_does_not_start_chan
     let running = world.ready(&ECHO, handler().instances(2)).await.serve();
     let (view, queue) = (running.view(), Arc::clone(running.queue()));
     let instances = || world.metrics.handler("celsius").instances.get();
-    in_time(view.try_out(TRAPS.clone(), 1.0)).await.expect("starts");
+    try_out(&view, &TRAPS, 1.0).await.expect("starts");
     assert_eq!(world.echoes(&queue, &["1"]).await, ["1"]);
     assert_eq!((counted(&view), instances()), ((1, 1), 3), "a trap costs an instance");
-    let error = in_time(view.try_out(DOES_NOT_START.clone(), 1.0)).await.expect_err("traps");
+    let error = try_out(&view, &DOES_NOT_START, 1.0).await.expect_err("traps");
     assert!(matches!(error, HandlerError::Start(StartError::Trap(_))), "{error:?}");
     assert_eq!((counted(&view), instances()), ((1, 1), 3));
-    in_time(view.try_out(CHANGED.clone(), 1.0)).await.expect("starts");
+    try_out(&view, &CHANGED, 1.0).await.expect("starts");
     assert_eq!((counted(&view), instances()), ((0, 0), 4));
     let new = in_time(view.start_version(RETURNS_OK.clone())).await.expect("starts");
     assert_eq!(view.swap(new), ECHO.hash());
@@ -224,7 +231,7 @@ async fn no_message_is_lost_doubled_or_overtaken_by_trials() {
     let (mut promoted, mut number) = (0, 0);
     for round in 0..ROUNDS {
         let plugin = [&FAILS_ON_0, &ECHO, &TRAPS][round % 3];
-        in_time(view.try_out((*plugin).clone(), [1.0, 0.3][round % 2])).await.expect("starts");
+        try_out(&view, plugin, [1.0, 0.3][round % 2]).await.expect("starts");
         for _ in 0..MESSAGES {
             world.push(running.queue(), &format!("t/{}", number % TOPICS), &format!("{} {number}", number % TOPICS));
             number += 1;
@@ -241,7 +248,7 @@ async fn no_message_is_lost_doubled_or_overtaken_by_trials() {
         }
     }
     // However slow the calls were, one version passes.
-    in_time(view.try_out(ECHO.clone(), 1.0)).await.expect("starts");
+    try_out(&view, &ECHO, 1.0).await.expect("starts");
     for _ in 0..MESSAGES {
         world.push(running.queue(), &format!("t/{}", number % TOPICS), &format!("{} {number}", number % TOPICS));
         number += 1;
