@@ -33,7 +33,9 @@ async fn swap(view: &HandlerView, plugin: &Plugin) -> PluginHash {
 #[tokio::test]
 async fn a_call_in_progress_ends_on_the_old_version_and_what_waits_goes_to_the_new_one_in_order() {
     let world = World::new();
-    let running = world.ready(&LOOPS, handler().deadline(Duration::from_millis(200))).await.serve();
+    // Compiled before the call begins, whose time is short.
+    LazyLock::force(&MARKS);
+    let running = world.ready(&LOOPS, handler().deadline(Duration::from_secs(2))).await.serve();
     let (view, queue) = (running.view(), Arc::clone(running.queue()));
     world.push(&queue, "t", "1");
     until(|| queue.waiting() == 0).await;
@@ -119,7 +121,12 @@ async fn no_message_is_lost_doubled_or_overtaken_by_swaps() {
             let plugin = if (number / EVERY).is_multiple_of(2) { &MARKS } else { &ECHO };
             swap(&view, plugin).await;
         }
-        delivered.extend(world.delivered());
+        // Some wait at each swap, and all versions are called.
+        until(|| {
+            delivered.extend(world.delivered());
+            queue.waiting() < EVERY / 2
+        })
+        .await;
     }
     until(|| {
         delivered.extend(world.delivered());
