@@ -53,6 +53,8 @@ impl Normal {
             (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
             (r"for \d+m?s\b", "for N s"),
             (r"in \d+ ms", "in N ms"),
+            // A plugin's version: it is built anew.
+            (r"\b[0-9a-f]{12}\b", "VERSION"),
             (r"[ \t]+", " "),
         ];
         Normal(rules.map(|(pattern, word)| (Regex::new(pattern).expect("valid"), word)).into())

@@ -60,7 +60,7 @@ fn replace_in_vain(daemon: &Daemon, bytes: &[u8], message: &str) -> String {
 #[track_caller]
 fn mark(broker: &Mosquitto) -> String {
     let client = broker.client(Protocol::V5);
-    client.subscribe("out/mark", 1);
+    client.subscribe("out/in/mark", 1);
     client.publish(&Message::new("in/mark", "x"));
     let told = client.collect(1).remove(0);
     told.text().strip_prefix("x ").expect("echoes").to_owned()
@@ -72,25 +72,39 @@ fn kept(daemon: &Daemon, handler: &str) -> PathBuf {
 
 fn a_file_that_is_renamed_into_place_runs_from_then_on_and_no_message_is_lost_or_overtaken(protocol: Protocol) {
     const TOPICS: usize = 3;
-    const COUNT: usize = 1200;
+    /// On their way at any time: as many as the daemon takes in, and some more.
+    const AHEAD: usize = 100;
+    const BATCH: usize = 50;
+    /// A version that does not run by then never will.
+    const MOST: usize = 100_000;
     let broker = Mosquitto::start();
-    let daemon = Daemon::start(&config(broker.port(), protocol, ""));
+    let slow = Config::new()
+        .broker("plant", broker.port(), protocol, "client-id = \"gateway\"")
+        .guest("guest", "plant", &format!("{NAMED}, ms = 1"), "instances = 2")
+        .subscription("plant", "in/#", 1, "guest", "");
+    let daemon = Daemon::start(&slow);
     let collector = broker.client(protocol);
     collector.subscribe("out/#", 1);
-    let messages: Vec<Message> =
-        (0..COUNT).map(|n| Message::new(format!("in/{}", n % TOPICS), format!("{}", n / TOPICS))).collect();
     let publisher = broker.client(protocol);
-    let mut came = Vec::new();
-    for (mark, part) in ["second", "third", "fourth"].into_iter().zip(messages.chunks(COUNT / 3)) {
-        // The first of them are handled, and the last are not sent yet, while the file is replaced.
-        std::thread::scope(|scope| {
-            scope.spawn(|| part.iter().for_each(|message| publisher.publish(message)));
-            came.extend(collector.collect(1));
-            replace(&daemon, mark);
-        });
-        came.extend(collector.collect(part.len() - 1));
+    let (mut count, mut came) = (0, Vec::new());
+    let mut send = |more: usize| {
+        let message = |n: usize| Message::new(format!("in/{}", n % TOPICS), format!("{}", n / TOPICS));
+        publisher.publish_all(&(count..count + more).map(message).collect::<Vec<_>>());
+        count += more;
+        assert!(count < MOST, "the new version does not run");
+        count
+    };
+    send(AHEAD);
+    for (before, name) in ["second", "third", "fourth"].into_iter().enumerate() {
+        daemon.home().put_plugin(PLUGIN, &guest(name));
+        while reloads(&daemon.metrics(), "ok") == before as f64 {
+            send(BATCH);
+            came.extend(collector.collect(BATCH));
+        }
     }
-    daemon.settle("plant", COUNT);
+    let count = send(BATCH);
+    came.extend(collector.collect(AHEAD + BATCH));
+    daemon.settle("plant", count);
     assert_eq!(collector.rest(), [], "nothing comes twice");
 
     let versions = [ORIGINAL, "second", "third", "fourth"];

@@ -23,7 +23,7 @@ struct Config {
     trigger: Option<String>,
     /// It goes wrong only in the first so many attempts at a message, which is then echoed; or in the first so many runs.
     attempts: Option<u32>,
-    /// `slow`, `hold`, `interval` and `count`: how long a call takes. `retry`: the least delay that is asked for. Milliseconds.
+    /// `slow`, `hold`, `interval`, `count` and `version`: how long a call takes. `retry`: the least delay that is asked for. Milliseconds.
     #[serde(default)]
     ms: u64,
     /// `many`: publishes of one call. `shout`: lines.
@@ -90,7 +90,7 @@ enum Mode {
     /// Panics or asks for a retry in some calls, after a publish that must not leave. Which ones follows from topic, payload and
     /// attempt: a message that fails now may work the next time.
     Flaky,
-    /// Publishes the payload and the version's name, apart by a space.
+    /// Spins for `ms`, then publishes the payload and the version's name, apart by a space.
     Version,
     /// Spins for `ms`, then echoes.
     Slow,
@@ -232,6 +232,7 @@ fn echo(config: &Config, message: &Message) -> Result {
 }
 
 fn tell_version(config: &Config, message: &Message) -> Result {
+    spin_for(config.ms);
     let text = format!("{} {}", message.text()?, version());
     let mut outgoing = Outgoing::new(format!("out/{}", message.topic), text).qos(message.qos);
     outgoing.broker = config.broker.clone();

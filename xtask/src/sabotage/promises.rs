@@ -44,7 +44,9 @@ pub struct Edit {
 
 const ACK: &str = "daemon/src/path/session/ack.rs";
 const ADMISSION: &str = "daemon/src/path/outbox/admission.rs";
+const ARCHIVE: &str = "daemon/src/path/handler/archive/mod.rs";
 const CALLS: &str = "daemon/src/path/handler/instance.rs";
+const CHOICE: &str = "daemon/src/path/handler/archive/choice.rs";
 const CALL_STATE: &str = "daemon/src/path/handler/host/call.rs";
 const FEEDER: &str = "daemon/src/path/session/feeder.rs";
 const FILE: &str = "daemon/src/store/tables.rs";
@@ -62,11 +64,14 @@ const OUTBOXES: &str = "daemon/src/path/outbox/mod.rs";
 const PARK: &str = "daemon/src/path/park/mod.rs";
 const PARKING: &str = "daemon/src/path/dispatch/parking.rs";
 const POLLER: &str = "daemon/src/path/session/poller.rs";
+const RELOAD: &str = "daemon/src/control/live/reload.rs";
+const STAGES: &str = "daemon/src/gateway/stages.rs";
 const STORE_QUEUE: &str = "daemon/src/store/queue.rs";
 const QUEUE: &str = "daemon/src/path/dispatch/queue.rs";
 const RECEIPT: &str = "daemon/src/path/receipt.rs";
 const RING: &str = "daemon/src/path/session/ring.rs";
 const ROUTER: &str = "daemon/src/path/router/mod.rs";
+const RUNNING: &str = "daemon/src/path/handler/running.rs";
 const WASM_LIMITS: &str = "daemon/src/path/handler/wasm/limits.rs";
 
 /// What a row of the fault bench says of outputs that do not come.
@@ -774,6 +779,47 @@ pub const PROMISES: &[Promise] = &[
         }],
     },
     Promise {
+        name: "restart-with-a-refused-version",
+        sentence: "a version that was refused leaves the one that ran, also after a restart",
+        edits: &[Edit {
+            file: CHOICE,
+            old: "if tried || record.refused(file).is_some() => &[Source::Copy, Source::File],",
+            new: "if tried || record.refused(file).is_some() => &[Source::File],",
+        }],
+        rows: &[Row {
+            test: "reload_plugin::a_version_that_is_refused_leaves_the_old_one_also_after_a_kill",
+            red: "the daemon ended at start",
+        }],
+    },
+    Promise {
+        name: "record-before-copy",
+        sentence: "the record of a handler's versions names only what is on the disk",
+        edits: &[Edit {
+            file: ARCHIVE,
+            old: "        if !is_there || !before.keeps(file.hash()) {\n",
+            new: "        let mut early = before.clone();\n        early.activate(file.hash(), plugin);\n        \
+                  durable::replace(&folder.join(RECORD), &early.text())?;\n        \
+                  if !is_there || !before.keeps(file.hash()) {\n",
+        }],
+        rows: &[Row {
+            test: "reload_plugin::a_version_that_cannot_be_kept_does_not_run_and_is_tried_again_by_command",
+            red: "the daemon ended at start",
+        }],
+    },
+    Promise {
+        name: "a-swap-drops-what-waits",
+        sentence: "a new version of a plugin gets what waits for its handler",
+        edits: &[Edit {
+            file: RUNNING,
+            old: "        self.0.queue.version_changed();\n        before.plugin.hash()\n",
+            new: "        self.0.queue.version_changed();\n        self.0.queue.clear();\n        before.plugin.hash()\n",
+        }],
+        rows: &[Row {
+            test: "reload_plugin::a_file_that_is_renamed_into_place_runs_from_then_on_and_no_message_is_lost_or_overtaken::on_5",
+            red: "messages",
+        }],
+    },
+    Promise {
         name: "two-trials",
         sentence: "a quarantined handler gets one message to show whether it works again",
         edits: &[Edit {
@@ -785,6 +831,70 @@ pub const PROMISES: &[Promise] = &[
             test: "park_quarantine::a_failing_handler_is_left_alone_for_longer_and_longer_until_one_trial_succeeds::on_5",
             red: "one call for each trial|the handler stays quarantined",
         }],
+    },
+    Promise {
+        name: "keep-half-of-a-reload",
+        sentence: "a reload that fails changes nothing",
+        edits: &[Edit {
+            file: STAGES,
+            old: "        let difference = Difference::between(Some(&self.loaded), &loaded);\n",
+            new: "        let difference = Difference::between(Some(&self.loaded), &loaded);
+        self.shared.received.limit(loaded.config.received);\n",
+        }],
+        rows: &[Row { test: "reload_configuration::a_reload_that_fails_changes_nothing_and_says_why", red: "kept" }],
+    },
+    Promise {
+        name: "ignore-what-needs-a-restart",
+        sentence: "a reload that only a restart can make changes nothing, and says so",
+        edits: &[Edit { file: RELOAD, old: "if !fixed.is_empty() {", new: "if fixed.len() > 99 {" }],
+        rows: &[Row {
+            test: "reload_configuration::a_reload_that_fails_changes_nothing_and_says_why",
+            red: "the configuration is reloaded",
+        }],
+    },
+    Promise {
+        name: "reconnect-what-did-not-change",
+        sentence: "a broker whose settings stay keeps its connection through a reload",
+        edits: &[Edit {
+            file: STAGES,
+            old: "None if difference.routes.contains(&broker.name) => {
+                    self.route(&broker.name, &queues);",
+            new: "None if difference.routes.contains(&broker.name) => {
+                    self.reconnect(broker, &queues).await;",
+        }],
+        rows: &[Row { test: "reload_configuration::only_what_differs_changes::on_5", red: "gateway-plant" }],
+    },
+    Promise {
+        name: "keep-a-removed-subscription",
+        sentence: "what is subscribed is what is configured, also after a reload",
+        edits: &[Edit {
+            file: STAGES,
+            old: "None if difference.routes.contains(&broker.name) => {
+                    self.route(&broker.name, &queues);",
+            new: "None if difference.routes.contains(&broker.name) => {",
+        }],
+        rows: &[Row { test: "reload_configuration::only_what_differs_changes::on_5", red: "the record of plant has" }],
+    },
+    Promise {
+        name: "end-brokers-before-handlers",
+        sentence: "what a handler's last call publishes reaches a broker that is removed together with it",
+        edits: &[Edit {
+            file: STAGES,
+            old: "        removed.clone().filter_map(|(name, _)| self.brokers.get(name)).for_each(|stage| stage.session.take_nothing());",
+            new: "        for (name, _) in removed.clone() {
+            self.remove(name).await;
+        }",
+        }],
+        rows: &[
+            Row {
+                test: "reload_configuration::what_a_handlers_last_call_publishes_reaches_a_broker_that_is_removed::on_5",
+                red: "collect|message|purged",
+            },
+            Row {
+                test: "reload_configuration::the_dead_letter_of_a_handlers_last_call_reaches_a_broker_that_is_removed::on_5",
+                red: "collect|message|purged",
+            },
+        ],
     },
 ];
 
