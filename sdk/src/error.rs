@@ -74,10 +74,10 @@ pub enum PublishError {
     /// Not a topic name: empty, too long, or with a wildcard.
     #[error("the topic is not valid: {0}")]
     InvalidTopic(String),
-    /// The call's publishes would be larger than its `max-publish-bytes`.
+    /// The message alone is larger than the call's `max-publish-bytes`. The call fails, whatever it returns.
     #[error("the publishes of this call are larger than max-publish-bytes")]
     TooLarge,
-    /// The call has used up its `max-publishes`.
+    /// The call has used up its `max-publishes` or `max-publish-bytes`. It fails, whatever it returns.
     #[error("this call has used up its max-publishes")]
     Quota,
     /// No broker is configured with this name. Empty where the publish names none: on a schedule it then goes to the handler's

@@ -110,6 +110,7 @@ fn each_way_to_fail_has_its_reason(protocol: Protocol) {
         ("trap", "mode = \"trap\"", "the handler trapped: "),
         ("deadline", "mode = \"loop\"", "the call took longer than call-deadline = 100ms"),
         ("memory", "mode = \"memory\"", "the handler needs more than max-memory = 8388608 bytes"),
+        ("limit", "mode = \"many\", count = 65, bytes = 1", "the call publishes more than max-publishes = 64 messages"),
         ("retry", "mode = \"retry\"", "the handler asks for a retry: asked to retry"),
     ];
     let given_up = "; given up after 2 calls (retry.max = 1)";

@@ -36,6 +36,7 @@ mod dispatch_when;
 
 mod handler_failures_stay_apart;
 mod handler_grants;
+mod handler_hostile;
 mod handler_isolation;
 mod handler_limits;
 mod handler_log;
@@ -73,6 +74,7 @@ mod fault_disk_full;
 mod fault_handler_fails;
 mod fault_kv_counter;
 mod fault_overload;
+mod fault_reload_configuration;
 mod fault_retry_and_kill;
 mod fault_session_lost;
 mod fault_socket_stalled;
@@ -83,6 +85,9 @@ mod reload_plugin;
 mod schedule_handler;
 mod schedule_publish;
 mod schedule_silence;
+
+mod native_conformance;
+mod native_plugins;
 
 mod admin_limits;
 mod admin_schemathesis;
@@ -110,6 +115,8 @@ mod operator_publish;
 mod operator_recv;
 mod operator_schedules;
 mod operator_subscriptions;
+
+mod reload_configuration;
 
 mod store_full;
 mod store_state;

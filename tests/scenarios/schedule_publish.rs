@@ -35,7 +35,7 @@ fn a_message_is_published_again_and_again_without_drift() {
         ok => Err(format!("{ok}")),
     });
     let metrics = daemon.metrics();
-    let zeros = ["reject", "retry", "trap", "deadline", "memory"];
+    let zeros = ["reject", "retry", "trap", "deadline", "memory", "limit"];
     let labels =
         |result: &str| metrics.sum("tidegate_schedule_runs_total", &[("schedule", "beat"), ("result", result)]);
     assert!(zeros.iter().all(|result| labels(result) == 0.0), "{}", metrics.page);

@@ -19,6 +19,8 @@ pub struct Config {
     pub tables: String,
     /// Names of the plugins that the home gets.
     pub plugins: Vec<String>,
+    /// Names and contents of the plugins that the home gets beside those.
+    pub made: Vec<(String, Vec<u8>)>,
     /// Environment variables that the daemon gets beside its own.
     pub environment: Vec<(String, String)>,
     /// Where the daemon keeps its state, if not in its home.
@@ -53,6 +55,13 @@ impl Config {
     /// Adds a handler; its plugin is copied to the home's folder of plugins.
     pub fn handler(mut self, name: &str, plugin: &str, keys: &str) -> Config {
         self.plugins.push(plugin.to_owned());
+        self.table(format!("[handlers.{name}]\nplugin = \"{plugin}\"\n{keys}\n"))
+    }
+
+    /// Adds a handler of this component.
+    pub fn component(mut self, name: &str, component: Vec<u8>, keys: &str) -> Config {
+        let plugin = format!("{name}.wasm");
+        self.made.push((plugin.clone(), component));
         self.table(format!("[handlers.{name}]\nplugin = \"{plugin}\"\n{keys}\n"))
     }
 

@@ -10,6 +10,7 @@ use crate::wait::PATIENCE;
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A response.
+#[derive(Debug)]
 pub struct Response {
     /// Status code.
     pub status: u16,

@@ -10,6 +10,7 @@
 pub mod broker;
 pub mod certificates;
 pub mod client;
+pub mod component;
 pub mod config;
 pub mod daemon;
 pub mod disk;
@@ -18,6 +19,7 @@ pub mod fault;
 pub mod http;
 pub mod metrics;
 pub mod mosquitto;
+pub mod native;
 pub mod nats;
 pub mod numbered;
 pub mod operator;

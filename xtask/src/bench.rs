@@ -49,6 +49,8 @@ enum Part {
     StartFull,
     /// From the rename of a plugin's file until its version runs, with 1,000 messages a second and with none.
     Reload,
+    /// What a stream of 1,000 messages a second suffers beside handlers that do their worst, each alone.
+    Hostile,
     /// The parts of the daemon that every message passes, each alone.
     Micro,
 }

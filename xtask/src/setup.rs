@@ -164,7 +164,9 @@ pub fn c_compiler() -> Result<PathBuf> {
 
 /// Cargo as it runs Miri: as found, or on a build server installed by rustup. None where neither can be: it has said why.
 pub fn miri() -> Option<Program> {
-    let miri = || cargo_of(MIRI_TOOLCHAIN).arg("miri");
+    // With a standard library of its own: what was built with one that another toolchain has since replaced fits no more.
+    let folder = target_dir().join("miri").join(MIRI_TOOLCHAIN);
+    let miri = || cargo_of(MIRI_TOOLCHAIN).env("CARGO_TARGET_DIR", &folder).env("XDG_CACHE_HOME", &folder).arg("miri");
     if miri().arg("--version").succeeds() {
         return Some(miri());
     }

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{NO, configuration_file, output};
 use crate::control::config;
+use crate::control::live::{Live, Trigger};
 use crate::gateway::Gateway;
 use crate::telemetry::logging;
 
@@ -29,7 +30,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Runs until a signal; then drains and exits with 0.
+    /// Runs until a signal that ends it; then drains and exits with 0.
     pub fn run(self) -> ExitCode {
         let file = configuration_file(self.config);
         let loaded = match config::load(&file) {
@@ -65,8 +66,9 @@ pub fn runtime() -> io::Result<Runtime> {
 
 async fn until_signal(file: PathBuf, loaded: config::Loaded) -> ExitCode {
     // Before anything starts, so that an early signal is not lost.
-    let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
-    let (mut terminate, mut interrupt) = match signals {
+    let signals = signal(SignalKind::terminate())
+        .and_then(|term| Ok((term, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?)));
+    let (mut terminate, mut interrupt, hangup) = match signals {
         Ok(signals) => signals,
         Err(error) => return output::failure(&error, NO),
     };
@@ -85,7 +87,10 @@ async fn until_signal(file: PathBuf, loaded: config::Loaded) -> ExitCode {
     if let Some(address) = gateway.admin() {
         tracing::info!(%address, "serving /metrics, /healthz, /readyz and the HTTP API");
     }
-    either(&mut terminate, &mut interrupt).await;
+    tokio::select! {
+        () = either(&mut terminate, &mut interrupt) => {}
+        () = reload(hangup, gateway.live()) => {}
+    }
     tracing::info!("stopping: finishing the messages in progress; a second signal ends at once");
     tokio::select! {
         left = gateway.stop() => {
@@ -101,6 +106,14 @@ async fn until_signal(file: PathBuf, loaded: config::Loaded) -> ExitCode {
             ExitCode::from(NO)
         }
     }
+}
+
+/// Reads the configuration again at each SIGHUP. Never ends by itself; cancellation safe.
+async fn reload(mut hangup: Signal, live: &Live) {
+    while hangup.recv().await.is_some() {
+        live.reload_unasked(Trigger::Signal).await;
+    }
+    std::future::pending().await
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) {

@@ -27,7 +27,7 @@ use crate::control::admin::api::Api;
 use crate::control::admin::{Admin, AdminError, Pages};
 use crate::control::config::Loaded;
 use crate::control::config::model::Config;
-use crate::control::live::{self, Live, Plugins, Retries};
+use crate::control::live::{self, Live, Plugins, Reloads, Retries};
 use crate::path::dead_letter::Places;
 use crate::path::handler::archive::Archive;
 use crate::path::handler::native::Natives;
@@ -114,6 +114,9 @@ pub struct Gateway {
     config: Arc<Config>,
     admin: Option<SocketAddr>,
     tap: Tap,
+    live: Live,
+    /// Has the configuration read again when its files change. Ends when a stop begins.
+    watch_config: AbortOnDropHandle<()>,
     router: Arc<Router>,
     /// `shutdown-grace`, as it is now.
     grace: Arc<watch::Sender<Duration>>,
@@ -222,6 +225,7 @@ impl Gateway {
             stopping.clone(),
         );
         let retries_task = AbortOnDropHandle::new(tokio::spawn(again.run(batches)));
+        let configuration = Arc::new(Reloads::new(shared.metrics.config()));
         let (reloads, commands) = mpsc::channel(live::WAITING_RELOADS);
         let plugins = Plugins::new(
             running.clone(),
@@ -236,7 +240,7 @@ impl Gateway {
             (requests, reloads),
             Arc::clone(&shared.outboxes),
             (kept, retries),
-            (Arc::clone(&shared.schedules), shared.store.clone()),
+            (Arc::clone(&shared.schedules), shared.store.clone(), Arc::clone(&configuration)),
             stopping.clone(),
         );
         let address = admin.address();
@@ -245,13 +249,16 @@ impl Gateway {
         let pages = Pages { metrics: Arc::clone(&shared.metrics), obstacles, details };
         let api = Api::new(Arc::new(live.clone()), received, tracer, shared.names.clone(), stop_admin.clone());
         let admin_task = tokio::spawn(admin.serve(pages, api, stop_admin.clone()));
+        let watch_config = AbortOnDropHandle::new(tokio::spawn(live::watch_configuration(live.clone())));
         Ok(Gateway {
             admin: address,
             tap,
             router: shared.router,
             grace: shared.grace,
             progress,
-            changes: tokio::spawn(live::run(stages, queue, sender, stop_changes.clone())),
+            changes: tokio::spawn(live::run(stages, queue, sender, configuration, stop_changes.clone())),
+            live,
+            watch_config,
             stop_changes,
             hurry: shared.hurry,
             admin_task,
@@ -274,6 +281,11 @@ impl Gateway {
         self.admin
     }
 
+    /// What runs, for those who look at it and steer it.
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
     /// What flows through, live.
     pub fn tap(&self) -> &Tap {
         &self.tap
@@ -289,6 +301,8 @@ impl Gateway {
     pub async fn stop(self) -> u64 {
         self.stopping.cancel();
         self.router.close();
+        self.watch_config.abort();
+        joined(self.watch_config.await.err(), "the task that watches the configuration panicked");
         self.stop_changes.cancel();
         joined(self.retries.await.err(), "the task that has dead letters handled again panicked");
         joined(self.plugins.await.err(), "the task that reloads plugins panicked");

@@ -5,7 +5,7 @@
 //! about messages, and what changes is decided in `control/config/diff.rs`.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -122,6 +122,11 @@ impl Stages {
             Stages { shared, file, loaded: Arc::clone(&loaded), brokers: HashMap::new(), handlers: HashMap::new() };
         stages.make(Prepared { loaded, difference, ready }).await;
         Ok(stages)
+    }
+
+    /// The configuration file.
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 
     /// The configuration that runs.

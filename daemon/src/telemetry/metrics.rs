@@ -71,6 +71,7 @@ pub struct Metrics {
     certificate_expiry: GaugeVec,
     admin_refused: IntCounterVec,
     schedule_runs: IntCounterVec,
+    config: ConfigMeters,
     store: Arc<StoreMeters>,
 }
 
@@ -234,6 +235,16 @@ impl Metrics {
                 "Runs of schedules by result.",
                 &["schedule", "result"],
             )?,
+            config: ConfigMeters {
+                successful: families.single(
+                    "config_last_reload_successful",
+                    "1 if the last reload of the configuration changed what it should, or there was none; 0 if it failed.",
+                )?,
+                timestamp: families.single(
+                    "config_last_reload_success_timestamp_seconds",
+                    "When the configuration that runs was read, in Unix time.",
+                )?,
+            },
             store: Arc::new(StoreMeters::new(&families.registry)?),
             registry: families.registry.clone(),
         };
@@ -288,6 +299,11 @@ impl Metrics {
     pub fn forget_schedule(&self, name: &str) {
         let ran = CallResult::ALL.iter().map(|result| RunResult::Ran(*result));
         ran.chain([RunResult::Skipped]).for_each(|result| forget(&self.schedule_runs, &[name, result.label()]));
+    }
+
+    /// Handles for reloads of the configuration.
+    pub fn config(&self) -> ConfigMeters {
+        self.config.clone()
     }
 
     /// Handles for the store.
@@ -820,6 +836,27 @@ impl DeadLetterStoreMeters {
     pub fn holds(&self, messages: u64, bytes: u64) {
         self.messages.set(i64::try_from(messages).unwrap_or(i64::MAX));
         self.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+}
+
+/// Handles for reloads of the configuration.
+#[derive(Clone)]
+pub struct ConfigMeters {
+    successful: IntGauge,
+    timestamp: IntGauge,
+}
+
+impl ConfigMeters {
+    /// The configuration that runs was read at this time.
+    pub fn reloaded(&self, time: SystemTime) {
+        let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.timestamp.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        self.successful.set(1);
+    }
+
+    /// It was to be read again, and nothing has changed.
+    pub fn failed(&self) {
+        self.successful.set(0);
     }
 }
 

@@ -22,6 +22,8 @@ pub enum Question {
     StartFull,
     /// New versions of a plugin while messages come, against none.
     Reload,
+    /// A stream beside a hostile handler, against one alone.
+    Hostile,
 }
 
 impl Question {
@@ -33,6 +35,7 @@ impl Question {
             Question::Disk => ["outbox in memory", "outbox on disk"],
             Question::StartFull => ["nothing on disk", "1,000,000 publishes on disk"],
             Question::Reload => ["no messages", "1,000 messages a second"],
+            Question::Hostile => ["quiet", "beside it"],
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Measures the built daemon against a minimal program on rumqttc (the floor) and against the broker alone.
 //!
 //! Owns: the command line and the exit code: 1 when a result is wrong, out of order or lost at a rate that must be
-//! sustained, never because of a time. `measure.rs`, `operating.rs`, `disk.rs`, `full.rs` and `reload.rs` say what is measured, `station.rs` runs it, `report.rs`
+//! sustained, never because of a time. `measure.rs`, `operating.rs`, `disk.rs`, `hostile.rs`, `full.rs` and `reload.rs` say what is
+//! measured, `station.rs` runs it, `report.rs`
 //! prints it; `load.rs` and `receiver.rs` are the two ends, `crowd.rs` asks meanwhile. Built optimised and run by `cargo xtask bench`, which builds what it needs.
 
 mod clock;
@@ -10,6 +11,7 @@ mod contrast;
 mod crowd;
 mod disk;
 mod full;
+mod hostile;
 mod latency;
 mod load;
 mod measure;

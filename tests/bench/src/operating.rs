@@ -50,6 +50,9 @@ impl Run {
         if self.wanted(Measurement::Reload) {
             self.reload(number, sides, &mut samples)?;
         }
+        if self.wanted(Measurement::Hostile) {
+            self.hostile(number, &mut samples)?;
+        }
         Ok(samples)
     }
 
@@ -145,7 +148,10 @@ fn seen_by_clients(came: Counts, went: Counts, took: Duration, add: &mut impl Fn
 }
 
 /// Messages received and finished, once they are as many.
-fn settled(admin: u16) -> Result<(f64, f64)> {
+///
+/// # Errors
+/// They are not, in time.
+pub fn settled(admin: u16) -> Result<(f64, f64)> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let page = http::get(admin, "/metrics")?;

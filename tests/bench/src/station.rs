@@ -66,6 +66,10 @@ pub struct Settings {
     pub broker: &'static str,
     /// The port of its admin plane on 127.0.0.1; off where there is none.
     pub admin: Option<u16>,
+    /// Further tables.
+    pub tables: &'static str,
+    /// Plugins that it has beside the sample handler, in a folder of its own, by their names in the folder of the built ones.
+    pub plugins: &'static [&'static str],
 }
 
 /// Before the window of a phase: caches fill, and the scheduler settles.
@@ -149,7 +153,8 @@ impl Station {
             }
             Subject::Tidegate => {
                 let file = home.path().join("tidegate.toml");
-                fs::write(&file, configuration(broker.port(), programs, settings))?;
+                let plugins = own_plugins(home.path(), programs, settings)?;
+                fs::write(&file, configuration(broker.port(), &plugins, settings))?;
                 let mut command = Command::new(&programs.tidegate);
                 command.args(["run", "-c"]).arg(file).current_dir(home.path());
                 Some(command)
@@ -199,6 +204,11 @@ impl Station {
         // What was sent before it had subscribed never comes.
         self.settle(&published, STRAGGLERS)?;
         Ok(Some(Duration::from_nanos(first.saturating_sub(started))))
+    }
+
+    /// Where its broker listens.
+    pub fn port(&self) -> u16 {
+        self.broker.port()
     }
 
     /// The folder that its state is in.
@@ -321,16 +331,32 @@ impl Station {
     }
 }
 
+/// The folder of the daemon's plugins: that of the built ones, or one of its own where it needs more.
+fn own_plugins(home: &Path, programs: &Programs, settings: &Settings) -> Result<PathBuf> {
+    if settings.plugins.is_empty() {
+        return Ok(programs.plugins.clone());
+    }
+    let folder = home.join("plugins");
+    fs::create_dir(&folder)?;
+    for plugin in settings.plugins.iter().chain(&["celsius.wasm"]) {
+        let built = programs.plugins.join(plugin);
+        let name = built.file_name().context("a plugin has a name")?;
+        fs::copy(&built, folder.join(name)).with_context(|| format!("{} is not built", built.display()))?;
+    }
+    Ok(folder)
+}
+
 /// The defaults of everything that the comparison does not need: one instance for each core, protocol 5.
-fn configuration(port: u16, programs: &Programs, settings: &Settings) -> String {
-    let plugins = serde_json::Value::from(programs.plugins.to_string_lossy());
+fn configuration(port: u16, plugins: &Path, settings: &Settings) -> String {
+    let plugins = serde_json::Value::from(plugins.to_string_lossy());
     let admin = settings.admin.map(|admin| format!("[admin]\nlisten = \"127.0.0.1:{admin}\"\n\n"));
     let (top, broker, admin) = (settings.top, settings.broker, admin.unwrap_or_default());
     format!(
         "{top}state-dir = \"state\"\nplugins-dir = {plugins}\n\n{admin}\
          [brokers.local]\naddress = \"127.0.0.1\"\nport = {port}\nclient-id = \"tidegate-bench\"\n{broker}\n\
          [[subscriptions]]\nbroker = \"local\"\ntopic = \"bench/in/+\"\nqos = 1\non-message = \"celsius\"\n\n\
-         [handlers.celsius]\nplugin = \"celsius.wasm\"\nallow = {{ publish = [\"local:{}\"] }}\n",
-        readings::OUTPUT_FILTER
+         [handlers.celsius]\nplugin = \"celsius.wasm\"\nallow = {{ publish = [\"local:{}\"] }}\n{}",
+        readings::OUTPUT_FILTER,
+        settings.tables
     )
 }

@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
+use tidegate_sdk::log::Level;
 use tidegate_sdk::{
     Message, OrFail, Outgoing, Qos, Result, Run, Trigger, clock, config, error, info, kv, publish, reject, retry,
 };
 
 /// `[handlers.NAME.config]`.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Config {
     /// What goes wrong.
@@ -25,10 +26,10 @@ struct Config {
     /// `slow`, `hold`, `interval`, `count` and `version`: how long a call takes. `retry`: the least delay that is asked for. Milliseconds.
     #[serde(default)]
     ms: u64,
-    /// `many`: publishes of one call.
+    /// `many`: publishes of one call. `shout`: lines.
     #[serde(default)]
     count: u32,
-    /// `many`: bytes of each payload.
+    /// `many`: bytes of each payload. `shout`: of each line. `excuse`: of the reason.
     #[serde(default)]
     bytes: usize,
     /// `denied`: the topic that is tried.
@@ -101,8 +102,14 @@ enum Mode {
     Denied,
     /// Publishes `count` messages of `bytes` bytes to `out/TOPIC/N`.
     Many,
+    /// As `many`, but overlooks every refusal and returns ok.
+    Reckless,
     /// Writes each kind of log line, then echoes.
     Log,
+    /// Writes `count` lines of `bytes` bytes to the log, then echoes.
+    Shout,
+    /// Rejects with a reason of `bytes` bytes.
+    Excuse,
     /// Adds one to what it remembers under the key `count`, with `ms` of spinning in between, and publishes the sum and the payload,
     /// apart by a space.
     Count,
@@ -192,6 +199,16 @@ fn misbehave(config: &Config, message: &Message) -> Result {
         }
         Mode::Denied => denied(config),
         Mode::Many => many(config, message),
+        Mode::Reckless => {
+            (0..config.count).for_each(|_| _ = many(&Config { count: 1, ..config.clone() }, message));
+            Ok(())
+        }
+        Mode::Shout => {
+            let line = "x".repeat(config.bytes);
+            (0..config.count).for_each(|_| tidegate_sdk::log::write(Level::Info, &line, &[]));
+            echo(config, message)
+        }
+        Mode::Excuse => Err(reject("x".repeat(config.bytes))),
         Mode::Log => {
             log_in_every_way(message);
             echo(config, message)
@@ -463,6 +480,9 @@ mod tests {
         check(json!({ "mode": "slow" }), "", Ok(&["out/t"]));
         check(json!({ "mode": "retry" }), "", Err(retry("asked to retry")));
         check(json!({ "mode": "many", "count": 2 }), "", Ok(&["out/t/0", "out/t/1"]));
+        check(json!({ "mode": "reckless", "count": 3 }), "", Ok(&["out/t/0", "out/t/0", "out/t/0"]));
+        check(json!({ "mode": "shout", "count": 3, "bytes": 5 }), "", Ok(&["out/t"]));
+        check(json!({ "mode": "excuse", "bytes": 3 }), "", Err(reject("xxx")));
         check(json!({ "mode": "denied" }), "", Err(reject("the publish was taken")));
         let error = Host::new().config(&json!({ "mode": "init-fails" })).run(init).result;
         assert_eq!(error, Err(reject("this handler refuses to start")));

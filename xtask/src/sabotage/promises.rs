@@ -47,6 +47,7 @@ const ADMISSION: &str = "daemon/src/path/outbox/admission.rs";
 const ARCHIVE: &str = "daemon/src/path/handler/archive/mod.rs";
 const CALLS: &str = "daemon/src/path/handler/instance.rs";
 const CHOICE: &str = "daemon/src/path/handler/archive/choice.rs";
+const CALL_STATE: &str = "daemon/src/path/handler/host/call.rs";
 const FEEDER: &str = "daemon/src/path/session/feeder.rs";
 const FILE: &str = "daemon/src/store/tables.rs";
 const GATE: &str = "daemon/src/path/dispatch/gate.rs";
@@ -63,12 +64,15 @@ const OUTBOXES: &str = "daemon/src/path/outbox/mod.rs";
 const PARK: &str = "daemon/src/path/park/mod.rs";
 const PARKING: &str = "daemon/src/path/dispatch/parking.rs";
 const POLLER: &str = "daemon/src/path/session/poller.rs";
+const RELOAD: &str = "daemon/src/control/live/reload.rs";
+const STAGES: &str = "daemon/src/gateway/stages.rs";
 const STORE_QUEUE: &str = "daemon/src/store/queue.rs";
 const QUEUE: &str = "daemon/src/path/dispatch/queue.rs";
 const RECEIPT: &str = "daemon/src/path/receipt.rs";
 const RING: &str = "daemon/src/path/session/ring.rs";
 const ROUTER: &str = "daemon/src/path/router/mod.rs";
 const RUNNING: &str = "daemon/src/path/handler/running.rs";
+const WASM_LIMITS: &str = "daemon/src/path/handler/wasm/limits.rs";
 
 /// What a row of the fault bench says of outputs that do not come.
 const LOST: &str = "lost:|stands still before";
@@ -504,10 +508,65 @@ pub const PROMISES: &[Promise] = &[
         sentence: "a call that does not return ok publishes nothing",
         edits: &[Edit {
             file: INSTANCE,
-            old: "            Ok(Err(failure)) => Err(returned_error(&self.host, failure)),",
-            new: "            Ok(Err(_)) => Ok(publishes),",
+            old: "            (Ok(Err(failure)), Ok(_)) => Err(returned_error(&self.host, failure)),",
+            new: "            (Ok(Err(_)), Ok(publishes)) => Ok(publishes),",
         }],
-        rows: &[Row { test: "handler_limits::a_call_over_max_publishes_publishes_nothing", red: "left: 4" }],
+        rows: &[Row {
+            test: "handler_failures_stay_apart::a_handler_that_rejects_is_called_again",
+            red: "a failed call publishes nothing",
+        }],
+    },
+    Promise {
+        name: "take-what-is-published-past-max-publishes-for-all",
+        sentence: "a call that publishes more than it may has failed, whatever it returns",
+        edits: &[Edit {
+            file: CALL_STATE,
+            old: "exceeded.map_or(Ok(publishes), Err)",
+            new: "exceeded.map_or(Ok(publishes.clone()), |_| Ok(publishes))",
+        }],
+        rows: &[Row {
+            test: "handler_limits::a_call_over_max_publishes_that_returns_ok_publishes_nothing",
+            red: "all calls end with the result limit",
+        }],
+    },
+    Promise {
+        name: "give-handlers-all-the-memory-that-they-ask-for",
+        sentence: "an instance has max-memory at most",
+        edits: &[Edit {
+            file: WASM_LIMITS,
+            old: "self.memory.grow(current, desired, self.max_memory)",
+            new: "self.memory.grow(current, desired, self.max_memory.saturating_mul(4))",
+        }],
+        rows: &[Row {
+            test: "handler_limits::a_handler_has_max_memory_and_not_a_page_more",
+            red: "a page more than max-memory",
+        }],
+    },
+    Promise {
+        name: "let-init-run-for-ever",
+        sentence: "init has the call deadline, and gives its thread back after a tick",
+        edits: &[Edit {
+            file: INSTANCE,
+            old: "store.set_max_component_handles(MAX_HANDLES);\n        store.set_epoch_deadline(1);",
+            new: "store.set_max_component_handles(MAX_HANDLES);\n        store.set_epoch_deadline(1 << 40);",
+        }],
+        rows: &[Row {
+            test: "handler_hostile::hostile_plugins_are_refused_in_a_sentence_while_neighbours_work",
+            red: "waiting for",
+        }],
+    },
+    Promise {
+        name: "let-a-handler-keep-its-thread",
+        sentence: "a handler that computes gives its thread back after a tick",
+        edits: &[Edit {
+            file: INSTANCE,
+            old: "Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))",
+            new: "Ok(UpdateDeadline::Continue(1))",
+        }],
+        rows: &[Row {
+            test: "handler_failures_stay_apart::a_handler_in_an_endless_loop_holds_up_no_other",
+            red: "40 messages",
+        }],
     },
     Promise {
         name: "acknowledge-before-the-dead-letter-is-safe",
@@ -772,6 +831,70 @@ pub const PROMISES: &[Promise] = &[
             test: "park_quarantine::a_failing_handler_is_left_alone_for_longer_and_longer_until_one_trial_succeeds::on_5",
             red: "one call for each trial|the handler stays quarantined",
         }],
+    },
+    Promise {
+        name: "keep-half-of-a-reload",
+        sentence: "a reload that fails changes nothing",
+        edits: &[Edit {
+            file: STAGES,
+            old: "        let difference = Difference::between(Some(&self.loaded), &loaded);\n",
+            new: "        let difference = Difference::between(Some(&self.loaded), &loaded);
+        self.shared.received.limit(loaded.config.received);\n",
+        }],
+        rows: &[Row { test: "reload_configuration::a_reload_that_fails_changes_nothing_and_says_why", red: "kept" }],
+    },
+    Promise {
+        name: "ignore-what-needs-a-restart",
+        sentence: "a reload that only a restart can make changes nothing, and says so",
+        edits: &[Edit { file: RELOAD, old: "if !fixed.is_empty() {", new: "if fixed.len() > 99 {" }],
+        rows: &[Row {
+            test: "reload_configuration::a_reload_that_fails_changes_nothing_and_says_why",
+            red: "the configuration is reloaded",
+        }],
+    },
+    Promise {
+        name: "reconnect-what-did-not-change",
+        sentence: "a broker whose settings stay keeps its connection through a reload",
+        edits: &[Edit {
+            file: STAGES,
+            old: "None if difference.routes.contains(&broker.name) => {
+                    self.route(&broker.name, &queues);",
+            new: "None if difference.routes.contains(&broker.name) => {
+                    self.reconnect(broker, &queues).await;",
+        }],
+        rows: &[Row { test: "reload_configuration::only_what_differs_changes::on_5", red: "gateway-plant" }],
+    },
+    Promise {
+        name: "keep-a-removed-subscription",
+        sentence: "what is subscribed is what is configured, also after a reload",
+        edits: &[Edit {
+            file: STAGES,
+            old: "None if difference.routes.contains(&broker.name) => {
+                    self.route(&broker.name, &queues);",
+            new: "None if difference.routes.contains(&broker.name) => {",
+        }],
+        rows: &[Row { test: "reload_configuration::only_what_differs_changes::on_5", red: "the record of plant has" }],
+    },
+    Promise {
+        name: "end-brokers-before-handlers",
+        sentence: "what a handler's last call publishes reaches a broker that is removed together with it",
+        edits: &[Edit {
+            file: STAGES,
+            old: "        removed.clone().filter_map(|(name, _)| self.brokers.get(name)).for_each(|stage| stage.session.take_nothing());",
+            new: "        for (name, _) in removed.clone() {
+            self.remove(name).await;
+        }",
+        }],
+        rows: &[
+            Row {
+                test: "reload_configuration::what_a_handlers_last_call_publishes_reaches_a_broker_that_is_removed::on_5",
+                red: "collect|message|purged",
+            },
+            Row {
+                test: "reload_configuration::the_dead_letter_of_a_handlers_last_call_reaches_a_broker_that_is_removed::on_5",
+                red: "collect|message|purged",
+            },
+        ],
     },
 ];
 

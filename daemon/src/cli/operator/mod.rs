@@ -15,6 +15,7 @@ mod outbox;
 mod payload;
 mod publish;
 mod received;
+mod reload;
 mod schedules;
 mod show;
 mod status;
@@ -62,6 +63,8 @@ pub enum Operator {
     Recv(received::Recv),
     /// Show the merged configuration
     Config(config::Config),
+    /// Read the configuration's files again, as SIGHUP does
+    Reload(reload::Reload),
 }
 
 /// Options of all these commands.
@@ -110,6 +113,7 @@ impl Operator {
             Operator::Kv(command) => &command.asking,
             Operator::Recv(command) => &command.asking,
             Operator::Config(command) => &command.asking,
+            Operator::Reload(command) => &command.asking,
         };
         asking.clone()
     }
@@ -130,6 +134,7 @@ impl Operator {
             Operator::Kv(command) => command.run(client, console).await,
             Operator::Recv(command) => command.run(client, console).await,
             Operator::Config(command) => command.run(client, console).await,
+            Operator::Reload(command) => command.run(client, console).await,
         }
     }
 }

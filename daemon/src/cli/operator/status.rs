@@ -138,7 +138,7 @@ mod tests {
         check_request("status", b"", "GET /api/v1/status", Value::Null);
         let status = json!({
             "version": "0.1.0", "started": "2026-01-02T03:04:05Z", "uptime": 3661.5, "config": "/etc/t.toml",
-            "state-dir": "/var/lib/t", "ready": false, "obstacles": ["broker b is not connected", "x"],
+            "state-dir": "/var/lib/t", "ready": false, "obstacles": ["broker b is not connected", "x"], "last-reload": null,
             "details": ["handler i runs version fedcba987654: it refuses another"], "messages": {"received": 12, "finished": {"handled": 9, "filtered": 1}, "in-progress": 2, "published": 7},
             "dead-letters": {"messages": 2, "bytes": 30}, "parked": {"messages": 5, "bytes": 50},
             "parked-orphans": {}, "brokers": [

@@ -65,6 +65,7 @@ pub fn refusal_row(kind: RefusalKind) -> Row {
         }
         RefusalKind::UnderWay => row("under-way", StatusCode::CONFLICT, "it is being done already"),
         RefusalKind::Quota => row("quota", StatusCode::CONFLICT, "the handler may not remember more"),
+        RefusalKind::NeedsRestart => row("needs-restart", StatusCode::CONFLICT, "the daemon must be restarted for it"),
         RefusalKind::Plugin => row("plugin", StatusCode::UNPROCESSABLE_ENTITY, "the plugin does not load or start"),
         RefusalKind::Storage => row("storage", StatusCode::INTERNAL_SERVER_ERROR, "it cannot be kept"),
         RefusalKind::Stopping => row("stopping", StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping"),
@@ -259,7 +260,7 @@ mod tests {
 
     use super::*;
 
-    const REFUSALS: [RefusalKind; 19] = [
+    const REFUSALS: [RefusalKind; 20] = [
         RefusalKind::NotFound,
         RefusalKind::Exists,
         RefusalKind::Invalid,
@@ -276,6 +277,7 @@ mod tests {
         RefusalKind::Dropped,
         RefusalKind::UnderWay,
         RefusalKind::Quota,
+        RefusalKind::NeedsRestart,
         RefusalKind::Plugin,
         RefusalKind::Storage,
         RefusalKind::Stopping,

@@ -4,6 +4,7 @@
 //! `"7d"`), so that what is read can be written. Made by `control/admin/api`; read by the command line's client. No type here
 //! has a place for a secret: where one is set, [`MASK`] stands.
 
+mod reload;
 mod schedule;
 mod stored;
 
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use self::reload::{ChangeKind, LastReload, ObjectChange, ReloadReport};
 pub use self::schedule::{Schedule, ScheduleRun, ScheduleSummary};
 pub use self::stored::{
     DeadLetter, DeadLetterCount, DeadLetterKind, DeadLetterList, HandlerState, Kept, KvEntry, KvKey, KvList, KvTotals,
@@ -438,6 +440,8 @@ pub struct Status {
     pub ready: bool,
     /// What keeps the daemon from being ready.
     pub obstacles: Vec<String>,
+    /// Null where the configuration was not read again since the start.
+    pub last_reload: Option<LastReload>,
     /// What else an operator should know, such as a version that was refused.
     pub details: Vec<String>,
     pub messages: Messages,

@@ -72,11 +72,6 @@ impl Difference {
         }
         Difference { brokers, handlers, schedules, subscriptions, routes }
     }
-
-    /// Nothing changes.
-    pub fn is_empty(&self) -> bool {
-        *self == Difference::default()
-    }
 }
 
 /// The objects of one configuration with their definitions.
@@ -164,7 +159,7 @@ fn changes<T: PartialEq>(old: &[(&Arc<str>, T)], new: &[(&Arc<str>, T)]) -> Vec<
 /// Whether two brokers that are written alike are alike: relative paths lead from the folder of the file that they stand in. The
 /// name of the machine is no part of it.
 fn leads_alike(one: &Broker, other: &Broker) -> bool {
-    Broker { client_id: other.client_id.clone(), ..one.clone() } == *other
+    Broker { id: other.id, client_id: other.client_id.clone(), ..one.clone() } == *other
 }
 
 /// Whether a connection that was made with one may stay with the other.

@@ -10,10 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::edit::refused;
 use super::install::{self, Install};
+use super::reload::{Asked, Reloads, reload};
 use super::trials::{self, TrialEnd};
 use super::warnings::new_with;
 use super::{Edit, Live, Refusal, RefusalKind, Running, WAITING_CHANGES};
 use crate::causes::with_causes;
+use crate::control::admin::resource::ReloadReport;
 use crate::control::config::runtime::Section;
 use crate::durable;
 use crate::gateway::{GatewayError, Stages};
@@ -21,10 +23,15 @@ use crate::gateway::{GatewayError, Stages};
 /// Largest text of what was added, in bytes: thousands of objects.
 const LARGEST: usize = 4 << 20;
 
+/// Where the outcome of a change is told.
+type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
+
 /// A change on its way to the task.
 pub enum Request {
-    /// Of the configuration.
-    Edit(Edit, oneshot::Sender<Result<Changed, Refusal>>),
+    /// By command.
+    Edit(Edit, Answer<Changed>),
+    /// The files of the configuration are read again.
+    Reload(Asked, Answer<ReloadReport>),
     /// Of what handlers run.
     Install(Install),
     /// Of a version on trial.
@@ -48,7 +55,16 @@ impl Live {
     /// Nothing has changed; why.
     pub async fn change(&self, edit: Edit) -> Result<Changed, Refusal> {
         let (answer, told) = oneshot::channel();
-        self.changes.try_send(Request::Edit(edit, answer)).map_err(|error| match error {
+        self.request(Request::Edit(edit, answer), told).await
+    }
+
+    /// Gives a request to the task, and waits for its answer.
+    pub(super) async fn request<T>(
+        &self,
+        request: Request,
+        told: oneshot::Receiver<Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        self.changes.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refusal::new(
                 RefusalKind::Busy,
                 format!("{WAITING_CHANGES} changes wait already"),
@@ -70,6 +86,7 @@ pub async fn run(
     mut stages: Stages,
     mut requests: mpsc::Receiver<Request>,
     running: watch::Sender<Arc<Running>>,
+    reloads: Arc<Reloads>,
     stop: CancellationToken,
 ) -> Stages {
     loop {
@@ -78,33 +95,39 @@ pub async fn run(
             () = stop.cancelled() => return stages,
             request = requests.recv() => request,
         };
-        let (edit, answer) = match request {
-            None => {
-                stop.cancelled().await;
-                return stages;
+        // Whoever asked may have gone: the change stands.
+        match request {
+            Some(Request::Edit(edit, answer)) => {
+                let result = change(&mut stages, &edit).await;
+                let result = result.map(|warnings| Changed { running: shown(&stages, &running), warnings });
+                let _ = answer.send(result);
             }
-            Some(Request::Edit(edit, answer)) => (edit, answer),
+            Some(Request::Reload(asked, answer)) => {
+                let result = reload(&mut stages, asked, &reloads).await;
+                shown(&stages, &running);
+                let _ = answer.send(result);
+            }
             Some(Request::Install(install)) => {
                 let results = install::install(&stages, &install, &stop).await;
-                // What was installed stays so.
                 let _ = install.answer.send(results);
-                continue;
             }
             Some(Request::Trial(TrialEnd { handler, why, done })) => {
                 trials::end(&stages, &handler, why, &stop).await;
                 let _ = done.send(());
-                continue;
             }
-        };
-        let result = change(&mut stages, &edit).await;
-        let result = result.map(|warnings| {
-            let now = Arc::new(stages.running());
-            running.send_replace(Arc::clone(&now));
-            Changed { running: now, warnings }
-        });
-        // Whoever asked may have gone: the change stands.
-        let _ = answer.send(result);
+            None => {
+                stop.cancelled().await;
+                return stages;
+            }
+        }
     }
+}
+
+/// Shows what runs now to those who look.
+fn shown(stages: &Stages, running: &watch::Sender<Arc<Running>>) -> Arc<Running> {
+    let now = Arc::new(stages.running());
+    running.send_replace(Arc::clone(&now));
+    now
 }
 
 /// Makes a change. The warnings that are new with it.
@@ -173,14 +196,19 @@ fn keeps_what_waits(stages: &Stages, edit: &Edit) -> Result<(), Refusal> {
 }
 
 fn not_prepared(error: &GatewayError) -> Refusal {
-    let kind = match error {
-        GatewayError::Load { .. } | GatewayError::Start { .. } | GatewayError::NotExported(_) => RefusalKind::Plugin,
-        _ => RefusalKind::Storage,
-    };
-    Refusal::new(kind, with_causes(error), "")
+    Refusal::new(kind_of(error), with_causes(error), "")
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+/// What kind of refusal it is that a configuration cannot run.
+pub(super) fn kind_of(error: &GatewayError) -> RefusalKind {
+    match error {
+        GatewayError::Load { .. } | GatewayError::Start { .. } | GatewayError::NotExported(_) => RefusalKind::Plugin,
+        _ => RefusalKind::Storage,
+    }
+}
+
+/// Does what may wait for the disk elsewhere.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|_| Refusal::new(RefusalKind::Stopping, "the step was cut short", "see the daemon's log"))
 }

@@ -34,7 +34,8 @@ impl Live {
 
     /// What an operator should know, and what keeps the gateway from nothing: a sentence each.
     pub fn details(&self) -> Vec<String> {
-        self.running().of_plugins()
+        let failed = self.last_reload().and_then(|last| last.failure());
+        failed.into_iter().chain(self.running().of_plugins()).collect()
     }
 
     fn of_broker(&self, broker: &RunningBroker) -> Vec<Obstacle> {

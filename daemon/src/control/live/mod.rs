@@ -3,9 +3,10 @@
 //! Owns: the running configuration, and the one task that changes it, a change at a time (`change.rs`); what is done with what
 //! runs, without changing the configuration, is in `operate.rs`, and the task that has handlers run what their plugins' files hold in `plugins.rs`. Fed by the admin plane; feeds the gateway's stages. A change is
 //! made whole or not at all: it is validated as part of the whole configuration (`edit.rs`), prepared, written to
-//! STATE-DIR/runtime.toml, and only then made.
+//! STATE-DIR/runtime.toml, and only then made. A reload (`reload.rs`) is made likewise, of what the files say.
 
 mod change;
+mod difference;
 mod edit;
 mod health;
 mod install;
@@ -16,12 +17,14 @@ mod outbox;
 mod park;
 mod plugins;
 mod refusal;
+mod reload;
 mod retry;
 mod schedules;
 mod state;
 mod trials;
 mod view;
 mod warnings;
+mod watching;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,8 +40,10 @@ pub use self::kept::{LetterPage, Letters};
 pub use self::operate::outgoing;
 pub use self::plugins::{Plugins, Reload};
 pub use self::refusal::{Refusal, RefusalKind};
+pub use self::reload::{Reloads, Trigger};
 pub use self::retry::{Batch, Retries};
 pub use self::state::{KvPage, KvSet};
+pub use self::watching::watch_configuration;
 use crate::control::config::Loaded;
 use crate::control::config::model::Broker;
 use crate::control::config::runtime::Section;
@@ -116,6 +121,7 @@ pub struct Live {
     retries: mpsc::Sender<Batch>,
     schedules: Arc<Schedules>,
     store: Store,
+    configuration: Arc<Reloads>,
     /// When the daemon started, for people and for durations.
     started: (SystemTime, Instant),
     /// Cancelled when a stop begins.
@@ -130,16 +136,21 @@ impl Live {
         (changes, reloads): (mpsc::Sender<Request>, mpsc::Sender<Reload>),
         outboxes: Arc<Outboxes>,
         (kept, retries): (Kept, mpsc::Sender<Batch>),
-        (schedules, store): (Arc<Schedules>, Store),
+        (schedules, store, configuration): (Arc<Schedules>, Store, Arc<Reloads>),
         stopping: CancellationToken,
     ) -> Live {
         let started = (SystemTime::now(), Instant::now());
-        Live { running, changes, reloads, outboxes, kept, retries, schedules, store, started, stopping }
+        Live { running, changes, reloads, outboxes, kept, retries, schedules, store, configuration, started, stopping }
     }
 
     /// What runs now.
     pub fn running(&self) -> Arc<Running> {
         Arc::clone(&self.running.borrow())
+    }
+
+    /// What runs, as it changes.
+    pub fn watch(&self) -> watch::Receiver<Arc<Running>> {
+        self.running.clone()
     }
 
     /// What waits to be published to a broker: messages, bytes.

@@ -39,6 +39,8 @@ pub enum RefusalKind {
     UnderWay,
     /// The handler may not remember more.
     Quota,
+    /// Only a restart can make it.
+    NeedsRestart,
     /// The plugin does not load or start.
     Plugin,
     /// What must be kept cannot be written.

@@ -42,6 +42,7 @@ impl Live {
             state_dir: running.loaded.config.state_dir.display().to_string(),
             ready: obstacles.is_empty(),
             obstacles,
+            last_reload: self.last_reload(),
             details: self.details(),
             messages: messages(&running),
             dead_letters: self.kept_dead_letters(),

@@ -11,10 +11,15 @@ pub(super) fn new_with(edit: &Edit, before: &[Problem], after: &[Problem]) -> Ve
     if matches!(edit, Edit::Remove { .. }) {
         return Vec::new();
     }
-    let known: Vec<String> = before.iter().map(|warning| unplaced(&warning.to_string())).collect();
     // A handler that is added is there before any subscription can lead to it.
     let early = |warning: &&Problem| matches!(edit, Edit::Add { .. }) && warning.message == UNUSED;
-    let sentences = after.iter().filter(|warning| !early(warning)).map(Problem::to_string);
+    fresh(before, after.iter().filter(|warning| !early(warning)))
+}
+
+/// The sentences of those that were not there before.
+pub(super) fn fresh<'a>(before: &[Problem], after: impl IntoIterator<Item = &'a Problem>) -> Vec<String> {
+    let known: Vec<String> = before.iter().map(|warning| unplaced(&warning.to_string())).collect();
+    let sentences = after.into_iter().map(Problem::to_string);
     sentences.filter(|sentence| !known.contains(&unplaced(sentence))).collect()
 }
 

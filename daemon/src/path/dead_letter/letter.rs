@@ -40,6 +40,8 @@ pub enum Reason {
     Deadline,
     /// The last call needed too much memory.
     Memory,
+    /// The last call went past another limit.
+    Limit,
     /// A publish of its call was refused for good.
     PublishRefused,
     /// A broker ended one connection after the other over a publish of its call.
@@ -50,12 +52,13 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their declaration.
-    pub const ALL: [Reason; 8] = [
+    pub const ALL: [Reason; 9] = [
         Reason::Reject,
         Reason::Retry,
         Reason::Trap,
         Reason::Deadline,
         Reason::Memory,
+        Reason::Limit,
         Reason::PublishRefused,
         Reason::PublishPoisoned,
         Reason::Loop,
@@ -69,6 +72,7 @@ impl Reason {
             Reason::Trap => "trap",
             Reason::Deadline => "deadline",
             Reason::Memory => "memory",
+            Reason::Limit => "limit",
             Reason::PublishRefused => "publish_refused",
             Reason::PublishPoisoned => "publish_poisoned",
             Reason::Loop => "loop",
@@ -85,6 +89,7 @@ impl From<&CallError> for Reason {
             CallError::Trap(_) => Reason::Trap,
             CallError::Deadline(_) | CallError::Stuck(_) => Reason::Deadline,
             CallError::Memory(_) => Reason::Memory,
+            CallError::Limit(_) => Reason::Limit,
         }
     }
 }

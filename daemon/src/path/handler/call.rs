@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::limit::Limit;
 use crate::message::{BrokerId, Message};
 use crate::path::outbox::NoRoom;
 use crate::telemetry::trace::Trace;
@@ -53,23 +54,26 @@ pub enum CallResult {
     Reject,
     /// The handler asks for a later attempt, or an outbox has no room for what it published.
     Retry,
-    /// The guest trapped: a panic, a bad memory access, a stack overflow.
+    /// The guest trapped: a panic, a bad memory access.
     Trap,
     /// It did not return within its call deadline.
     Deadline,
     /// It reached `max-memory`.
     Memory,
+    /// It went past another limit: publishes, call stack, tables, core instances.
+    Limit,
 }
 
 impl CallResult {
     /// All results, in the order of their declaration.
-    pub const ALL: [CallResult; 6] = [
+    pub const ALL: [CallResult; 7] = [
         CallResult::Ok,
         CallResult::Reject,
         CallResult::Retry,
         CallResult::Trap,
         CallResult::Deadline,
         CallResult::Memory,
+        CallResult::Limit,
     ];
 
     /// The value of the metric label `result`.
@@ -81,6 +85,7 @@ impl CallResult {
             CallResult::Trap => "trap",
             CallResult::Deadline => "deadline",
             CallResult::Memory => "memory",
+            CallResult::Limit => "limit",
         }
     }
 }
@@ -117,6 +122,9 @@ pub enum CallError {
     /// The memory limit was reached and the guest gave up; its instance is gone.
     #[error("the handler needs more than max-memory = {0} bytes")]
     Memory(usize),
+    /// It went past another limit, whatever it returned; its instance is gone.
+    #[error(transparent)]
+    Limit(Limit),
 }
 
 impl CallError {
@@ -128,6 +136,7 @@ impl CallError {
             CallError::Trap(_) => CallResult::Trap,
             CallError::Deadline(_) | CallError::Stuck(_) => CallResult::Deadline,
             CallError::Memory(_) => CallResult::Memory,
+            CallError::Limit(_) => CallResult::Limit,
         }
     }
 
@@ -158,4 +167,7 @@ pub enum StartError {
     /// The memory limit was reached.
     #[error("the handler needs more than max-memory = {0} bytes to start")]
     Memory(usize),
+    /// It went past another limit.
+    #[error("the handler does not start: {0}")]
+    Limit(Limit),
 }

@@ -188,7 +188,7 @@ async fn watched<T>(turn: &Turn, work: impl Future<Output = T>) -> T {
 /// What a call that did not return ok shows of its handler.
 fn sign(error: &CallError, given_up: bool) -> Sign {
     match error {
-        CallError::Trap(_) | CallError::Deadline(_) | CallError::Memory(_) => Sign::Fails,
+        CallError::Trap(_) | CallError::Deadline(_) | CallError::Memory(_) | CallError::Limit(_) => Sign::Fails,
         CallError::Stuck(_) => Sign::Hangs,
         CallError::Retry { .. } if given_up => Sign::Fails,
         // It is the message that is bad.
@@ -204,6 +204,7 @@ fn not_started(error: StartError) -> CallError {
         StartError::Deadline(limit) => CallError::Deadline(limit),
         StartError::Stuck(limit) => CallError::Stuck(limit),
         StartError::Memory(limit) => CallError::Memory(limit),
+        StartError::Limit(limit) => CallError::Limit(limit),
         StartError::Refused(_) | StartError::Trap(_) => CallError::Trap(error.to_string()),
     }
 }
@@ -461,7 +462,8 @@ impl InstanceParts {
             | CallError::Trap(_)
             | CallError::Deadline(_)
             | CallError::Stuck(_)
-            | CallError::Memory(_) => job.tries.again(&self.handler.retry, now, None, chance::random()).map_err(Some),
+            | CallError::Memory(_)
+            | CallError::Limit(_) => job.tries.again(&self.handler.retry, now, None, chance::random()).map_err(Some),
         };
         turn.shows(sign(error, again.is_err()), || error.to_string());
         match again {

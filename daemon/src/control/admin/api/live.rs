@@ -3,9 +3,9 @@
 use super::operations::{Answer, Keys, Operations};
 use crate::control::admin::resource::{
     Broker, DeadLetterCount, DeadLetterList, Handler, KvEntry, KvList, KvTotals, OutboxView, Publication, Published,
-    Purged, Reloaded, Schedule, ScheduleRun, Setting, Status, Subscription, WholeDeadLetter,
+    Purged, ReloadReport, Reloaded, Schedule, ScheduleRun, Setting, Status, Subscription, WholeDeadLetter,
 };
-use crate::control::live::{Edit, KvPage, KvSet, LetterPage, Letters, Live, Refusal, RefusalKind};
+use crate::control::live::{Edit, KvPage, KvSet, LetterPage, Letters, Live, Refusal, RefusalKind, Trigger};
 use crate::path::router::explain::{Explanation, explain};
 use crate::path::router::select::Facts;
 use crate::topic::TopicName;
@@ -43,6 +43,10 @@ impl Operations for Live {
         }
         let all = running.brokers.iter().map(|broker| explain(&broker.session.routes().table, topic, facts));
         Ok(all.collect())
+    }
+
+    fn reload_configuration(&self, dry_run: bool) -> Answer<'_, ReloadReport> {
+        Box::pin(Live::reload_configuration(self, Trigger::Command, dry_run))
     }
 
     fn change(&self, edit: Edit) -> Answer<'_, Vec<String>> {

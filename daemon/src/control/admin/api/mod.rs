@@ -161,7 +161,8 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(messages::publish).layer(DefaultBodyLimit::max(limits::PUBLISH_BYTES)))
         .routes(routes!(messages::explain))
         .routes(routes!(config::config))
-        .routes(routes!(config::export_config));
+        .routes(routes!(config::export_config))
+        .routes(routes!(config::reload_configuration));
     document::complete(router.get_openapi_mut());
     router.layer(DefaultBodyLimit::max(limits::BODY_BYTES))
 }

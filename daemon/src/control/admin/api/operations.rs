@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::control::admin::resource::{
     Broker, DeadLetterCount, DeadLetterList, Handler, KvEntry, KvList, KvTotals, OutboxView, Publication, Published,
-    Purged, Reloaded, Schedule, ScheduleRun, Setting, Status, Subscription, WholeDeadLetter,
+    Purged, ReloadReport, Reloaded, Schedule, ScheduleRun, Setting, Status, Subscription, WholeDeadLetter,
 };
 use crate::control::live::{Edit, KvPage, KvSet, LetterPage, Letters, Refusal};
 use crate::path::router::explain::Explanation;
@@ -40,6 +40,8 @@ pub trait Operations: Send + Sync + 'static {
     /// # Errors
     /// There is no such broker.
     fn explain(&self, broker: Option<&str>, topic: &TopicName, facts: Facts<'_>) -> Result<Vec<Explanation>, Refusal>;
+    /// Reads the configuration's files again and makes what they say, or tells what that would change.
+    fn reload_configuration(&self, dry_run: bool) -> Answer<'_, ReloadReport>;
     /// Changes the running configuration. The warnings that are new with it.
     fn change(&self, edit: Edit) -> Answer<'_, Vec<String>>;
     /// Adds a subscription and waits for the broker's answer; with `force`, a broker that is not connected is connected for it.

@@ -119,6 +119,20 @@ async fn handlers_pause_and_resume() {
 }
 
 #[tokio::test]
+async fn the_configuration_is_read_again() {
+    let plane = Plane::start().await;
+    let reload = |query: &str| request("POST", &format!("/api/v1/reload{query}"));
+    let done = plane.ask(reload("")).await;
+    assert_eq!((done.status, &done.json()["dry-run"]), (200, &json!(false)));
+    let told = plane.ask(reload("?dry-run=true")).await.json();
+    assert_eq!((&told["dry-run"], &told["brokers"][0]["change"]), (&json!(true), &json!("reconnected")));
+    assert_eq!(plane.gateway.asked(), ["reload false", "reload true"]);
+    assert_eq!(plane.ask(reload("?dry_run=true")).await.problem(), (400, "malformed".into()));
+    plane.gateway.refuse(Refusal::new(RefusalKind::NeedsRestart, "t.toml:1:1: state-dir: cannot change", "restart it"));
+    assert_eq!(plane.ask(reload("")).await.problem(), (409, "needs-restart".into()));
+}
+
+#[tokio::test]
 async fn a_handler_is_reloaded() {
     let plane = Plane::start().await;
     let answer = plane.ask(request("POST", "/api/v1/handlers/celsius/reload")).await;
@@ -228,7 +242,7 @@ async fn the_document_describes_what_is_served() {
             assert!(!unknown, "{method} {path} is not served");
         }
     }
-    assert_eq!(operations, 43);
+    assert_eq!(operations, 45);
     // Every link and every reference leads somewhere.
     let links = |list: &str| document["paths"][list]["post"]["responses"]["201"]["links"].clone();
     for list in ["/api/v1/brokers", "/api/v1/subscriptions", "/api/v1/handlers"] {

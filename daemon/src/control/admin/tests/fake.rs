@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use crate::control::admin::api::{Answer, Keys, Operations};
 use crate::control::admin::resource::{
     Broker, DeadLetterCount, DeadLetterList, Handler, KvEntry, KvList, KvTotals, Origin, OutboxView, Publication,
-    Published, Purged, Reloaded, Schedule, ScheduleRun, Setting, Source, Status, Subscription, WholeDeadLetter,
+    Published, Purged, ReloadReport, Reloaded, Schedule, ScheduleRun, Setting, Source, Status, Subscription,
+    WholeDeadLetter,
 };
 use crate::control::config::runtime::Section;
 use crate::control::live::{Edit, KvPage, KvSet, LetterPage, Letters, Refusal, RefusalKind};
@@ -116,7 +117,7 @@ impl Operations for Fake {
     fn status(&self) -> Status {
         serde_json::from_value(json!({
             "version": "0", "started": "2023-11-14T22:13:20Z", "uptime": 1.5, "config": "tidegate.toml", "state-dir": "state",
-            "ready": true, "obstacles": [], "details": [], "messages": { "received": 0, "finished": {}, "in-progress": 0, "published": 0 },
+            "ready": true, "obstacles": [], "last-reload": null, "details": [], "messages": { "received": 0, "finished": {}, "in-progress": 0, "published": 0 },
             "dead-letters": { "messages": 0, "bytes": 0 }, "parked": { "messages": 0, "bytes": 0 },
             "parked-orphans": {}, "brokers": [], "handlers": [], "schedules": [],
         }))
@@ -154,6 +155,13 @@ impl Operations for Fake {
             }]),
             Some(_) => Err(Refusal::new(RefusalKind::NotFound, "there is no such broker", "")),
         }
+    }
+
+    fn reload_configuration(&self, dry_run: bool) -> Answer<'_, ReloadReport> {
+        let broker = json!({ "name": "plant", "change": "reconnected", "keys": ["port"], "forced-by": ["port"] });
+        let told = json!({ "dry-run": dry_run, "settings": ["log.level"], "brokers": [broker], "subscriptions": [],
+            "handlers": [], "schedules": [], "warnings": [] });
+        self.told(format!("reload {dry_run}"), told)
     }
 
     fn change(&self, edit: Edit) -> Answer<'_, Vec<String>> {

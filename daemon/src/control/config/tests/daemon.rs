@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use super::{check, check_warnings, private, root};
 
 /// What an unknown key may have been.
-const TOP_KEYS: &str = "admin, brokers, handlers, log, native, plugins-dir, recv-buffer, recv-bytes, schedules, shutdown-grace, state-dir, subscriptions";
+const TOP_KEYS: &str = "admin, brokers, handlers, log, native, plugins-dir, recv-buffer, recv-bytes, schedules, shutdown-grace, state-dir, subscriptions, watch-config";
 
 #[test]
 fn sections() {
@@ -93,6 +93,14 @@ fn log() {
         &[r#"tidegate.toml:1:18: log.format = "xml": not a known value; use "text" or "json""#],
     );
     root("log = { colour = true }", &["tidegate.toml:1:9: log.colour: unknown key; known here: format, level"]);
+}
+
+#[test]
+fn watch_config() {
+    root(
+        "watch-config = \"true\"",
+        &[r#"tidegate.toml:1:16: watch-config = "true": expected a boolean, got a string; use true"#],
+    );
 }
 
 #[test]
@@ -266,7 +274,7 @@ fn unknown_keys() {
         "natives = true",
         &[&format!(r#"tidegate.toml:1:1: natives: unknown key; did you mean "native"? known here: {TOP_KEYS}"#)],
     );
-    root("watch-config = true", &[&format!("tidegate.toml:1:1: watch-config: unknown key; known here: {TOP_KEYS}")]);
+    root("watch-plugins = true", &[&format!("tidegate.toml:1:1: watch-plugins: unknown key; known here: {TOP_KEYS}")]);
     root(
         r#"state_dir = "x""#,
         &[&format!(r#"tidegate.toml:1:1: state_dir: unknown key; did you mean "state-dir"? known here: {TOP_KEYS}"#)],

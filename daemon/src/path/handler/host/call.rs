@@ -8,7 +8,7 @@ use super::grants::Host;
 use super::publish::{Held, MAX_NAME_BYTES, PublishError, PublishRequest};
 use super::trace::CallTrace;
 use crate::message::BrokerId;
-use crate::path::handler::Publish;
+use crate::path::handler::{Limit, Publish};
 use crate::path::kv::Transaction;
 use crate::printable::printable;
 use crate::telemetry::trace::Trace;
@@ -69,13 +69,23 @@ impl CallState {
         result
     }
 
+    /// The limit that a publish of the call in progress went past, if one did.
+    pub(in crate::path::handler) fn exceeded(&self) -> Option<Limit> {
+        self.held.exceeded()
+    }
+
     /// The call has ended, however: its steps are told, and its publishes given out, in order, so that nothing of it reaches the next.
-    pub(in crate::path::handler) fn end(&mut self) -> Vec<Publish> {
+    ///
+    /// # Errors
+    /// It wanted to publish more than it may, and has failed, whatever it returned.
+    pub(in crate::path::handler) fn end(&mut self) -> Result<Vec<Publish>, Limit> {
         if let Some(trace) = self.trace.take() {
             trace.end(&self.host);
         }
         self.host.log.tell_dropped();
-        self.held.take()
+        let exceeded = self.held.exceeded();
+        let publishes = self.held.take();
+        exceeded.map_or(Ok(publishes), Err)
     }
 
     /// Takes out what the last call read and wrote, whatever it returned.

@@ -143,7 +143,7 @@ impl HandlerLog {
             let now = Instant::now();
             for gate in [&self.lines, &self.denials] {
                 let dropped = lock(gate).ended(now);
-                self.tell(dropped);
+                self.tell(gate, dropped);
             }
         }
     }
@@ -157,23 +157,27 @@ impl HandlerLog {
         if !permitted {
             self.dropped.store(true, Ordering::Relaxed);
         }
-        self.tell(dropped);
+        self.tell(gate, dropped);
         permitted
     }
 
-    fn tell(&self, dropped: u64) {
+    fn tell(&self, gate: &Mutex<Gate>, dropped: u64) {
         if dropped > 0 {
+            let limit = lock(gate).limit;
             let waiting = lock(&self.lines).dropped > 0 || lock(&self.denials).dropped > 0;
             self.dropped.store(waiting, Ordering::Relaxed);
-            tracing::warn!(target: TARGET, handler = %self.handler, dropped, "handler log lines dropped");
+            tracing::warn!(target: TARGET, handler = %self.handler, dropped,
+                limit = %format_args!("{limit} lines a second, which no key raises"), "handler log lines dropped");
         }
     }
 }
 
 impl Drop for HandlerLog {
     fn drop(&mut self) {
-        let dropped = lock(&self.lines).dropped + lock(&self.denials).dropped;
-        self.tell(dropped);
+        for gate in [&self.lines, &self.denials] {
+            let dropped = lock(gate).dropped;
+            self.tell(gate, dropped);
+        }
     }
 }
 
@@ -339,7 +343,8 @@ mod tests {
             lines[LINES_PER_SECOND as usize..],
             [
                 r#"WARN tidegate::handler: publish denied handler=celsius topic=a reason="has a limit of its own""#,
-                "WARN tidegate::handler: handler log lines dropped handler=celsius dropped=7",
+                "WARN tidegate::handler: handler log lines dropped handler=celsius dropped=7 \
+                 limit=100 lines a second, which no key raises",
             ]
         );
     }

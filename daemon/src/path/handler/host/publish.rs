@@ -6,7 +6,7 @@ use super::call::Origin;
 use super::grants::Host;
 use super::properties;
 use crate::message::{BrokerId, Outgoing, Properties, Qos};
-use crate::path::handler::Publish;
+use crate::path::handler::{Limit, Publish};
 use crate::printable::printable;
 use crate::topic::TopicName;
 
@@ -54,12 +54,19 @@ pub(super) struct Held {
     publishes: Vec<Publish>,
     /// Topic, payload and property bytes of all.
     bytes: usize,
+    /// The first limit that a publish went past.
+    exceeded: Option<Limit>,
 }
 
 impl Held {
     /// Takes all publishes out, in order.
     pub(super) fn take(&mut self) -> Vec<Publish> {
         std::mem::take(self).publishes
+    }
+
+    /// The limit that a publish went past, if one did: the call has then failed, whatever it returns.
+    pub(super) fn exceeded(&self) -> Option<Limit> {
+        self.exceeded
     }
 
     /// The newest.
@@ -113,14 +120,25 @@ impl Host {
             properties,
             hops: None,
         };
-        if message.weight() > self.max_publish_bytes {
-            return Err(PublishError::TooLarge);
-        }
-        if held.publishes.len() >= self.max_publishes || held.bytes + message.weight() > self.max_publish_bytes {
-            return Err(PublishError::Quota);
+        if let Some(limit) = self.exceeds(held, message.weight()) {
+            held.exceeded.get_or_insert(limit);
+            return Err(if message.weight() > self.max_publish_bytes {
+                PublishError::TooLarge
+            } else {
+                PublishError::Quota
+            });
         }
         held.push(Publish { broker, message });
         Ok(())
+    }
+
+    /// The limit that one publish more, of so many bytes, goes past.
+    fn exceeds(&self, held: &Held, bytes: usize) -> Option<Limit> {
+        if held.publishes.len() >= self.max_publishes {
+            return Some(Limit::Publishes(self.max_publishes));
+        }
+        (held.bytes.saturating_add(bytes) > self.max_publish_bytes)
+            .then_some(Limit::PublishBytes(self.max_publish_bytes))
     }
 
     fn broker_id(&self, name: &str) -> Result<BrokerId, PublishError> {
@@ -336,14 +354,17 @@ mod tests {
         assert_eq!(hold(49), Ok(()));
         assert_eq!(hold(50), Err("quota".to_owned()));
         assert_eq!(hold(49), Ok(()));
-        assert_eq!(hold(0), Err("quota".to_owned()));
+        assert_eq!(hold(100), Err("too large".to_owned()));
+        assert_eq!(held.exceeded(), Some(Limit::PublishBytes(100)), "the first");
         assert_eq!(held.take().len(), 2);
+        assert_eq!(held.exceeded(), None, "of the next call");
         let mut hold =
             |bytes: usize| host.hold(&mut held, Origin::Broker(BrokerId(0)), outgoing("t", bytes), None).map_err(words);
         for _ in 0..3 {
             assert_eq!(hold(0), Ok(()));
         }
         assert_eq!(hold(0), Err("quota".to_owned()));
+        assert_eq!(held.exceeded(), Some(Limit::Publishes(3)));
         assert_eq!(held.take().len(), 3);
     }
 }

@@ -17,10 +17,10 @@ use super::library::Plugin;
 use super::life::Life;
 use super::threads::MAX_STUCK;
 use super::worker::{Job, Returned, Work, Worker};
-use crate::path::handler::Publish;
 use crate::path::handler::call::{Call, CallError, Run, StartError, Trigger};
 use crate::path::handler::host::{CallState, Host, Origin, unix_nanos};
 use crate::path::handler::plugin::Exports;
+use crate::path::handler::{Limit, Publish};
 use crate::path::kv::Transaction;
 use crate::telemetry::trace::Trace;
 
@@ -79,7 +79,8 @@ impl Instance {
             StartError::Trap(format!("no thread can be made for it: {error}"))
         })?;
         let returned = timeout_at(instance.deadline().into(), made).await;
-        instance.take_effects();
+        // Nothing is published in `init`.
+        let _none = instance.take_effects();
         let limit = instance.host.call_deadline;
         let returned = match returned {
             Ok(returned) => returned.map_err(|_| StartError::Trap(THREAD_ENDED.to_owned()))?,
@@ -155,7 +156,10 @@ impl Instance {
         let publishes = self.take_effects();
         let limit = self.host.call_deadline;
         match returned {
-            Ok(Ok(returned)) => self.ended(returned).map(|()| publishes),
+            Ok(Ok(returned)) => {
+                let publishes = publishes.map_err(CallError::Limit)?;
+                self.ended(returned).map(|()| publishes)
+            }
             Ok(Err(_)) => Err(CallError::Trap(THREAD_ENDED.to_owned())),
             Err(_) if self.leave() => Err(CallError::Stuck(limit)),
             Err(_) => Err(CallError::Deadline(limit)),
@@ -168,9 +172,9 @@ impl Instance {
     }
 
     /// Takes away what the plugin has done so far: what it does from now on has no effect.
-    fn take_effects(&mut self) -> Vec<Publish> {
+    fn take_effects(&mut self) -> Result<Vec<Publish>, Limit> {
         let state = self.effects.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut state) = state else { return Vec::new() };
+        let Some(mut state) = state else { return Ok(Vec::new()) };
         self.kv = state.take_kv();
         state.end()
     }

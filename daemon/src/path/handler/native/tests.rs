@@ -13,9 +13,9 @@ use super::functions::HOST;
 use super::worker::Table;
 use super::*;
 use crate::message::{self, BrokerId, Properties, Qos};
-use crate::path::handler::Publish;
 use crate::path::handler::call::{self, CallError, StartError, Trigger};
 use crate::path::handler::host::testing::{TestHandler, handler};
+use crate::path::handler::{Limit, Publish};
 use crate::topic::TopicName;
 
 /// Long enough for any machine.
@@ -599,5 +599,6 @@ fn the_limits_of_a_call_hold() {
         );
         Status::OK
     }
-    check(on_message, handler().allow(&["1:#"]).publishes(3, 100).kv(1 << 10), Ok(1));
+    let expected = Err(CallError::Limit(Limit::PublishBytes(100)));
+    check(on_message, handler().allow(&["1:#"]).publishes(3, 100).kv(1 << 10), expected);
 }

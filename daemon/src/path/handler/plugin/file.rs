@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -29,6 +29,7 @@ const ELF: &[u8] = b"\x7fELF";
 
 /// A file that was read.
 pub struct PluginFile {
+    path: Option<PathBuf>,
     bytes: Vec<u8>,
     hash: PluginHash,
     /// What its name says that it is. A copy that the daemon made has none that does.
@@ -41,12 +42,18 @@ impl PluginFile {
     /// # Errors
     /// It is no regular file, is too large, or cannot be read.
     pub fn read(path: &Path) -> Result<PluginFile, LoadError> {
-        read(path).map(|bytes| PluginFile { named: kind_by_name(path), ..PluginFile::new(bytes) })
+        let named = kind_by_name(path);
+        read(path).map(|bytes| PluginFile { path: Some(path.to_owned()), named, ..PluginFile::new(bytes) })
     }
 
     /// Of bytes that were read elsewhere.
     pub(in crate::path::handler) fn new(bytes: Vec<u8>) -> PluginFile {
-        PluginFile { hash: PluginHash(Sha256::digest(&bytes).into()), bytes, named: None }
+        PluginFile { path: None, hash: PluginHash(Sha256::digest(&bytes).into()), bytes, named: None }
+    }
+
+    /// Where it was read, for people.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// The whole file.

@@ -64,14 +64,14 @@ impl Loader {
         Ok(loader.permitting_native(Natives::passing()?))
     }
 
-    /// Compiles or loads a plugin, and checks it. Blocks and keeps every core busy, for seconds where a component is large and not in the
-    /// cache: call it off the runtime's threads.
+    /// Compiles or loads a plugin, and checks it. Blocks, for seconds where a component is large and not in the cache: call it off the
+    /// runtime's threads.
     ///
     /// # Errors
     /// Says in a plain sentence without a subject why the file is not a handler that this version runs.
     pub fn load(&self, file: &PluginFile) -> Result<Plugin, LoadError> {
         let code = match file.kind()? {
-            Kind::Component => Code::Wasm(self.wasm.load(file.bytes())?),
+            Kind::Component => Code::Wasm(self.wasm.load(file)?),
             Kind::NativeLibrary => {
                 let native = self.native.as_ref().ok_or(NativeError::NotPermitted)?;
                 Code::Native(native.load(file)?)

@@ -14,7 +14,7 @@ use crate::path::handler::host::{Host, Line};
 use crate::printable::printable;
 
 /// Bytes of a line. A longer one is told in pieces of this size.
-const MAX_LINE_BYTES: usize = 1024;
+pub(super) const MAX_LINE_BYTES: usize = 1024;
 
 /// Complaints kept for the text of a trap.
 const MAX_LAST_LINES: usize = 8;

@@ -1,6 +1,6 @@
 //! The engine: one compiler, one linker and one epoch for all handlers of the daemon.
 //!
-//! Owns: wasmtime's configuration, the compile cache and the ticker. Made once at start, or by `check` without a cache;
+//! Owns: wasmtime's configuration, the compile cache, the compiling threads and the ticker. Made once at start, or by `check` without a cache;
 //! loads plugins.
 
 use std::fs::{DirBuilder, Permissions};
@@ -12,14 +12,13 @@ use std::sync::Arc;
 use wasmtime::component::Linker;
 use wasmtime::{Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, Strategy};
 
+use super::compilers::Compilers;
 use super::imports;
+use super::limits::MAX_WASM_STACK;
 use super::load::Plugin;
 use super::state::State;
 use super::ticker::Ticker;
-use crate::path::handler::plugin::LoadError;
-
-/// Stack that a guest may use, in bytes: enough for the interpreters inside components from Python and JavaScript.
-const MAX_WASM_STACK: usize = 1024 * 1024;
+use crate::path::handler::plugin::{LoadError, PluginFile};
 
 /// Stack of a call, in bytes: what a guest leaves is for host functions, which log and format.
 const ASYNC_STACK: usize = 2 * MAX_WASM_STACK;
@@ -35,6 +34,7 @@ pub struct WasmEngine {
 
 struct Shared {
     linker: Linker<State>,
+    compilers: Compilers,
     ticker: Arc<Ticker>,
 }
 
@@ -52,16 +52,25 @@ impl WasmEngine {
         let mut linker = Linker::new(&engine);
         imports::add_to_linker(&mut linker).map_err(failed)?;
         let ticker = Arc::new(Ticker::start(&engine).map_err(EngineError::Ticker)?);
-        Ok(WasmEngine { shared: Arc::new(Shared { linker, ticker }) })
+        let compilers = Compilers::start().map_err(EngineError::Compilers)?;
+        Ok(WasmEngine { shared: Arc::new(Shared { linker, compilers, ticker }) })
     }
 
-    /// Compiles and checks a component, and resolves its imports. Blocks and keeps every core busy, for seconds where
-    /// it is large and not in the cache: call it off the runtime's threads.
+    /// Compiles and checks a component, and resolves its imports. Blocks, for seconds where it is large and not in the cache: call it off
+    /// the runtime's threads. What it keeps every core busy with steps back behind everything else.
     ///
     /// # Errors
     /// Says in a plain sentence without a subject why the file is not a handler that this version runs.
-    pub fn load(&self, bytes: &[u8]) -> Result<Plugin, LoadError> {
-        Plugin::load(&self.shared.linker, &self.shared.ticker, bytes)
+    pub fn load(&self, file: &PluginFile) -> Result<Plugin, LoadError> {
+        let Shared { linker, compilers, ticker } = &*self.shared;
+        compilers.run(
+            || Plugin::load(linker, ticker, file.bytes()),
+            |took| {
+                let path = file.path().map(|path| tracing::field::display(path.display()));
+                let (version, bytes, seconds) = (file.hash(), file.bytes().len(), took.as_secs());
+                tracing::warn!(path, %version, bytes, seconds, "compiling a plugin takes long");
+            },
+        )
     }
 
     /// For tests that look at what is provided.
@@ -133,6 +142,9 @@ pub enum EngineError {
     /// Wasmtime refuses.
     #[error("the WebAssembly engine does not start: {0}")]
     Engine(String),
+    /// The threads that compile do not start.
+    #[error("the threads that compile handlers do not start")]
+    Compilers(#[source] rayon::ThreadPoolBuildError),
     /// The thread that interrupts guests does not start.
     #[error("the thread that interrupts handlers does not start")]
     Ticker(#[source] io::Error),

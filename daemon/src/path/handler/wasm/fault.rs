@@ -7,8 +7,10 @@ use std::time::Duration;
 use wasmtime::Trap;
 use wasmtime_wasi::I32Exit;
 
+use super::limits;
 use super::state::State;
-use crate::path::handler::host::MAX_WORDS_BYTES;
+use crate::path::handler::Limit;
+use crate::path::handler::host::{Host, MAX_WORDS_BYTES};
 use crate::printable::printable;
 
 /// The store's epoch callback found that the call deadline has passed.
@@ -39,6 +41,8 @@ pub(super) enum Fault {
     Deadline(Duration),
     /// Needs more than these bytes.
     Memory(usize),
+    /// Went past another limit.
+    Limit(Limit),
     /// Anything else, in plain words.
     Trap(String),
 }
@@ -49,9 +53,15 @@ impl Fault {
         if error.is::<DeadlinePassed>() {
             return Fault::Deadline(state.call.host.call_deadline);
         }
-        // Guests rarely say that they ran out of memory: most abort.
+        if let Some(limit) = limit(error, &state.call.host) {
+            return Fault::Limit(limit);
+        }
+        // Guests rarely say what they were refused: most abort.
         if state.limits.refused_memory() {
             return Fault::Memory(state.call.host.max_memory);
+        }
+        if let Some(limit) = state.limits.refused_tables().or(state.call.exceeded()) {
+            return Fault::Limit(limit);
         }
         let mut reason = reason(error);
         if gave_up(error)
@@ -60,6 +70,25 @@ impl Fault {
             reason = format!("{reason}: {}", state.call.host.words(words.trim_end()));
         }
         Fault::Trap(reason)
+    }
+}
+
+/// The limit that wasmtime ended a call at, if it did.
+fn limit(error: &wasmtime::Error, host: &Host) -> Option<Limit> {
+    if error.downcast_ref::<Trap>() == Some(&Trap::StackOverflow) {
+        return Some(Limit::CallStack(limits::MAX_WASM_STACK));
+    }
+    // These have no type of their own; tests hold the words.
+    let text = error.root_cause().to_string();
+    if text.contains("fuel allocated for hostcalls has been exhausted") {
+        return Some(Limit::Passed(limits::most_passed(host)));
+    }
+    let (kind, _) = text.strip_prefix("resource limit exceeded: ")?.split_once(" count too high")?;
+    match kind {
+        "instance" => Some(Limit::CoreInstances(limits::MAX_INSTANCES)),
+        "table" => Some(Limit::Tables(limits::MAX_TABLES)),
+        "memory" => Some(Limit::Memories(limits::MAX_MEMORIES)),
+        _ => None,
     }
 }
 
@@ -76,6 +105,9 @@ fn reason(error: &wasmtime::Error) -> String {
     if let Some(I32Exit(status)) = error.downcast_ref::<I32Exit>() {
         return format!("it exited with status {status}");
     }
+    if error.root_cause().is::<std::str::Utf8Error>() || error.root_cause().is::<std::string::FromUtf8Error>() {
+        return "it passed text to the daemon that is not UTF-8".to_owned();
+    }
     match error.downcast_ref::<Trap>() {
         Some(trap) => trap_in_words(*trap),
         // What it passes across the boundary is malformed, or the machine has no room for it: wasmtime's words are plain.
@@ -86,7 +118,6 @@ fn reason(error: &wasmtime::Error) -> String {
 fn trap_in_words(trap: Trap) -> String {
     match trap {
         Trap::UnreachableCodeReached => "it panicked or aborted".to_owned(),
-        Trap::StackOverflow => "its call stack is exhausted, as by endless recursion".to_owned(),
         Trap::MemoryOutOfBounds => {
             "it accessed memory out of bounds, as by a bad pointer or endless recursion".to_owned()
         }

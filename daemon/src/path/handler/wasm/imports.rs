@@ -10,6 +10,7 @@ use wasmtime::component::{HasSelf, Linker};
 
 use super::bindings::FullHandler;
 use super::bindings::tidegate::handler::{clock, config, kv, log, publisher, random, system, types};
+use super::console::MAX_LINE_BYTES;
 use super::convert::{kv_error_to_guest, publish_error_to_guest, readings_to_guest, request_from_guest};
 use super::fault::Refusal;
 use super::state::State;
@@ -63,6 +64,7 @@ impl log::Host for State {
         self.call.host.log.line(&Line { level, message: &message, fields: &fields, stream: None });
         // The SDKs report a panic this way, before it becomes a trap.
         if level == Level::ERROR {
+            let message = &message[..message.floor_char_boundary(MAX_LINE_BYTES)];
             self.console.remember(&format!("{message} {}", join(&fields)));
         }
     }

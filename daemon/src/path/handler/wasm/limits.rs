@@ -5,17 +5,33 @@
 
 use wasmtime::ResourceLimiter;
 
+use crate::path::handler::Limit;
+use crate::path::handler::host::Host;
+
+/// Stack that a guest may use, in bytes: enough for the interpreters inside components from Python and JavaScript.
+pub(super) const MAX_WASM_STACK: usize = 1024 * 1024;
+
 /// Table elements of an instance, all tables together; each takes 8 bytes. Components from Python have some 20,000.
-const MAX_TABLE_ELEMENTS: usize = 1 << 18;
+pub(super) const MAX_TABLE_ELEMENTS: usize = 1 << 18;
 
 /// Core instances of an instance: a component from Python or JavaScript has dozens.
-const MAX_INSTANCES: usize = 256;
+pub(super) const MAX_INSTANCES: usize = 256;
 
 /// Tables of an instance.
-const MAX_TABLES: usize = 64;
+pub(super) const MAX_TABLES: usize = 64;
 
 /// Linear memories of an instance, each of which reserves address space.
-const MAX_MEMORIES: usize = 8;
+pub(super) const MAX_MEMORIES: usize = 8;
+
+/// Bytes that one host function may take, or a call return, whatever the keys say: a payload of the usual size in a line of the log.
+const MIN_PASSED: usize = 4 * 1024 * 1024;
+
+/// Bytes that a guest may pass to the daemon at once. Copying them holds up the thread, and no tick interrupts it. Twice what is of use, so
+/// that what is a little too large is told to the guest.
+pub(super) fn most_passed(host: &Host) -> usize {
+    let kv = host.kv().map_or(0, |grant| grant.quota);
+    MIN_PASSED.max(host.max_publish_bytes.saturating_mul(2)).max(kv.saturating_mul(2))
+}
 
 /// The limits of one store, and what it has taken so far.
 #[derive(Debug)]
@@ -26,6 +42,8 @@ pub(super) struct Limits {
     tables: Meter,
     /// Whether memory was refused since [`Limits::begin_call`].
     refused_memory: bool,
+    /// Whether table elements were refused since then.
+    refused_tables: bool,
 }
 
 /// Something that only grows.
@@ -54,17 +72,28 @@ impl Meter {
 impl Limits {
     /// Nothing taken yet.
     pub(super) fn new(max_memory: usize) -> Limits {
-        Limits { max_memory, memory: Meter::default(), tables: Meter::default(), refused_memory: false }
+        let (memory, tables) = (Meter::default(), Meter::default());
+        Limits { max_memory, memory, tables, refused_memory: false, refused_tables: false }
     }
 
     /// A refusal of an earlier call, which the guest survived, no longer explains a trap.
     pub(super) fn begin_call(&mut self) {
-        self.refused_memory = false;
+        (self.refused_memory, self.refused_tables) = (false, false);
+    }
+
+    /// Bytes of linear memory, all together.
+    pub(super) fn memory(&self) -> usize {
+        self.memory.total
     }
 
     /// Whether the guest was refused memory in this call.
     pub(super) fn refused_memory(&self) -> bool {
         self.refused_memory
+    }
+
+    /// The limit, if the guest was refused table elements in this call.
+    pub(super) fn refused_tables(&self) -> Option<Limit> {
+        self.refused_tables.then_some(Limit::TableElements(MAX_TABLE_ELEMENTS))
     }
 }
 
@@ -82,7 +111,9 @@ impl ResourceLimiter for Limits {
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(self.tables.grow(current, desired, MAX_TABLE_ELEMENTS))
+        let fits = self.tables.grow(current, desired, MAX_TABLE_ELEMENTS);
+        self.refused_tables |= !fits;
+        Ok(fits)
     }
 
     fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
@@ -152,8 +183,12 @@ mod tests {
     fn tables_have_a_limit_of_their_own() {
         let mut limits = Limits::new(0);
         assert!(limits.table_growing(0, MAX_TABLE_ELEMENTS, None).expect("never traps"));
+        assert_eq!(limits.refused_tables(), None);
         assert!(!limits.table_growing(0, 1, None).expect("never traps"));
         assert!(!limits.refused_memory());
+        assert_eq!(limits.refused_tables(), Some(Limit::TableElements(MAX_TABLE_ELEMENTS)));
+        limits.begin_call();
+        assert_eq!(limits.refused_tables(), None);
     }
 
     proptest! {

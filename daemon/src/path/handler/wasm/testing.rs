@@ -38,7 +38,7 @@ pub(super) fn engine() -> WasmEngine {
 
 /// Loads a component of these bytes.
 pub(super) fn load(bytes: &[u8]) -> Result<super::Plugin, LoadError> {
-    engine().load(bytes)
+    engine().load(&PluginFile::new(bytes.to_vec()))
 }
 
 /// Loads a file of these bytes, of any kind.
@@ -72,6 +72,11 @@ const ON_SCHEDULE: &str = r#"
 /// them `init` and `handle` return ok. It may call what `testing.wat` imports. At [`RESULT`] it
 /// finds zeros: the result ok.
 pub(in crate::path::handler) fn component(body: &str) -> Vec<u8> {
+    component_with(body, "")
+}
+
+/// As [`component`], with these further definitions beside what is exported.
+pub(super) fn component_with(body: &str, definitions: &str) -> Vec<u8> {
     let defines = |name: &str| body.contains(&format!("(func {name} "));
     let unless_defined = |name: &str, default: String| if defines(name) { String::new() } else { default };
     let (mut exports, mut calls) = (String::new(), String::new());
@@ -86,6 +91,6 @@ pub(in crate::path::handler) fn component(body: &str) -> Vec<u8> {
     let init = unless_defined("$init", format!("(func $init (result i32) (i32.const {RESULT}))"));
     let handle = unless_defined("$handle", format!("(func $handle (param i32) (result i32) (i32.const {RESULT}))"));
     let text = include_str!("testing.wat").replace("$BODY$", &format!("{body}\n{init}\n{handle}"));
-    let text = text.replace("$EXPORTS$", &exports).replace("$CALLS$", &calls);
+    let text = text.replace("$EXPORTS$", &exports).replace("$CALLS$", &format!("{calls}\n{definitions}"));
     wat::parse_str(text).expect("is a component")
 }

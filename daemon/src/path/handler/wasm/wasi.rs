@@ -18,8 +18,8 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use super::console::{Console, Stream};
 use super::imports::MAX_RANDOM_BYTES;
 
-/// Bytes that a guest may write to a stream at once.
-const WRITE_PERMIT: usize = 64 * 1024;
+/// Bytes that a guest may write to a stream at once: in the worst case as many lines, whose logging no tick interrupts.
+const WRITE_PERMIT: usize = 4 * 1024;
 
 /// Streams, pollables and descriptors of an instance.
 const MAX_RESOURCES: usize = 1024;

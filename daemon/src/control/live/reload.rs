@@ -1,0 +1,342 @@
+//! The configuration's files read again while the daemon runs: by command, by SIGHUP, or because they changed.
+//!
+//! Owns: what came of the last reload. Fed by the admin plane, a signal and the watch of the files; done by the task that makes all
+//! changes (`change.rs`). What is made of the files is what a start would make of them: whatever keeps the daemon from starting with
+//! them, and whatever needs a restart, keeps all as it is. What changes is decided in `control/config`, and told by `difference.rs`.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use tokio::sync::oneshot;
+
+use super::change::{Request, blocking, kind_of};
+use super::difference::{self, is_nothing};
+use super::warnings::fresh;
+use super::{Live, Refusal, RefusalKind};
+use crate::causes::with_causes;
+use crate::control::admin::resource::{LastReload, ReloadReport};
+use crate::control::config::diff::{BrokerChange, Difference};
+use crate::control::config::model::Config;
+use crate::control::config::runtime::Section;
+use crate::control::config::settings::need_restart;
+use crate::control::config::{self, Origins, Problem};
+use crate::gateway::{GatewayError, Stages};
+use crate::path::handler::needs::{Caller, NotExported};
+use crate::telemetry::metrics::ConfigMeters;
+
+/// What asks for a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// `tidegate reload`, or the HTTP API.
+    Command,
+    /// SIGHUP.
+    Signal,
+    /// `watch-config`.
+    Watch,
+}
+
+impl Trigger {
+    /// As it is told.
+    fn word(self) -> &'static str {
+        match self {
+            Trigger::Command => "command",
+            Trigger::Signal => "SIGHUP",
+            Trigger::Watch => "watch-config",
+        }
+    }
+}
+
+/// A reload as it is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    trigger: Trigger,
+    /// Nothing is changed.
+    dry_run: bool,
+}
+
+/// What came of the last reload. Shared by the task that makes changes, which writes it, and by those who look.
+pub struct Reloads {
+    last: Mutex<Option<Ended>>,
+    meters: ConfigMeters,
+}
+
+struct Ended {
+    time: SystemTime,
+    trigger: Trigger,
+    /// Why nothing was changed.
+    refusal: Option<Refusal>,
+}
+
+impl Reloads {
+    /// Of a daemon that has just started with its configuration.
+    pub fn new(meters: ConfigMeters) -> Reloads {
+        meters.reloaded(SystemTime::now());
+        Reloads { last: Mutex::default(), meters }
+    }
+
+    fn ended(&self, trigger: Trigger, refusal: Option<&Refusal>) {
+        let time = SystemTime::now();
+        match refusal {
+            None => self.meters.reloaded(time),
+            Some(_) => self.meters.failed(),
+        }
+        let ended = Ended { time, trigger, refusal: refusal.cloned() };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
+    }
+
+    /// The last reload; none since the start.
+    fn last(&self) -> Option<LastReload> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ended { time, trigger, refusal } = last.as_ref()?;
+        Some(LastReload {
+            time: humantime::format_rfc3339_millis(*time).to_string(),
+            successful: refusal.is_none(),
+            trigger: trigger.word().to_owned(),
+            error: refusal.as_ref().map(ToString::to_string),
+            problems: refusal.as_ref().map(|refusal| refusal.problems.clone()).unwrap_or_default(),
+        })
+    }
+}
+
+impl Live {
+    /// Reads the configuration's files again and makes what they say; with `dry_run` nothing is changed, and what would be is told.
+    /// Cancellation safe: it goes on.
+    ///
+    /// # Errors
+    /// Nothing has changed; why.
+    pub async fn reload_configuration(&self, trigger: Trigger, dry_run: bool) -> Result<ReloadReport, Refusal> {
+        let (answer, told) = oneshot::channel();
+        self.request(Request::Reload(Asked { trigger, dry_run }, answer), told).await
+    }
+
+    /// As [`Live::reload_configuration`], where nobody waits for the answer: what comes of it is in the log.
+    pub async fn reload_unasked(&self, trigger: Trigger) {
+        match self.reload_configuration(trigger, false).await {
+            // The task that did it, or not, has said so.
+            Ok(_) => {}
+            Err(refusal) if matches!(refusal.kind, RefusalKind::Busy | RefusalKind::Stopping) => {
+                tracing::warn!(trigger = trigger.word(), %refusal, "the configuration is not read again");
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// What came of the last reload; none since the start.
+    pub fn last_reload(&self) -> Option<LastReload> {
+        self.configuration.last()
+    }
+}
+
+/// Does what was asked for. What has changed, or would.
+pub(super) async fn reload(stages: &mut Stages, asked: Asked, reloads: &Reloads) -> Result<ReloadReport, Refusal> {
+    let Asked { trigger, dry_run } = asked;
+    let result = attempt(stages, dry_run).await;
+    if dry_run {
+        return result;
+    }
+    reloads.ended(trigger, result.as_ref().err());
+    match &result {
+        Ok(done) => say(trigger, done),
+        Err(refusal) => {
+            let trigger = trigger.word();
+            tracing::error!(trigger, %refusal, "the configuration is not reloaded, and nothing has changed");
+            for problem in &refusal.problems {
+                tracing::error!(%problem, "configuration");
+            }
+        }
+    }
+    result
+}
+
+fn say(trigger: Trigger, done: &ReloadReport) {
+    let trigger = trigger.word();
+    for warning in &done.warnings {
+        tracing::warn!(%warning, "configuration");
+    }
+    if is_nothing(done) {
+        return tracing::info!(trigger, "configuration reloaded: nothing has changed");
+    }
+    let ReloadReport { settings, brokers, subscriptions, handlers, schedules, .. } = done;
+    tracing::info!(
+        trigger,
+        settings = settings.len(),
+        brokers = brokers.len(),
+        subscriptions = subscriptions.len(),
+        handlers = handlers.len(),
+        schedules = schedules.len(),
+        "configuration reloaded",
+    );
+}
+
+async fn attempt(stages: &mut Stages, dry_run: bool) -> Result<ReloadReport, Refusal> {
+    let old = Arc::clone(stages.loaded());
+    let (file, names) = (stages.file().to_owned(), stages.names().clone());
+    let candidate = blocking(move || config::load_again(&file, &names)).await?;
+    let added = old.sources.runtime_path();
+    let candidate = candidate.map_err(|problems| refused(RefusalKind::Invalid, &problems.errors, added))?;
+    let fixed = need_restart(&old, &candidate);
+    if !fixed.is_empty() {
+        return Err(refused(RefusalKind::NeedsRestart, &fixed, added));
+    }
+    let difference = Difference::between(Some(&old), &candidate);
+    leaves_nothing_behind(stages, &difference)?;
+    let mut told = difference::told(&old, &candidate, &difference);
+    (told.dry_run, told.warnings) = (dry_run, fresh(&old.warnings, &candidate.warnings));
+    let (objects, origins) = (candidate.config.clone(), candidate.origins.clone());
+    let prepared = stages.prepare(candidate).await.map_err(|error| not_prepared(&error, &objects, &origins))?;
+    if dry_run {
+        stages.discard(&prepared);
+    } else {
+        stages.make(prepared).await;
+    }
+    Ok(told)
+}
+
+/// A broker that is removed while it is connected gets what waits for it before. Where it is not connected that would be dropped,
+/// which nobody may have meant.
+fn leaves_nothing_behind(stages: &Stages, difference: &Difference) -> Result<(), Refusal> {
+    let removed = difference.brokers.iter().filter(|(_, change)| *change == BrokerChange::Removed);
+    let stranded = removed.map(|(name, _)| (name, stages.stranded(name))).find(|(_, messages)| *messages > 0);
+    let Some((name, messages)) = stranded else { return Ok(()) };
+    Err(Refusal::new(
+        RefusalKind::InUse,
+        format!(
+            "the broker {name} stands in no file any more, is not connected, and {messages} messages wait in memory to be \
+             published to it"
+        ),
+        format!("connect it, or drop them with `tidegate outbox purge {name}`, and reload again"),
+    ))
+}
+
+/// What is wrong with a configuration. `added` is the file of what was added by command, which nobody writes by hand.
+fn refused(kind: RefusalKind, problems: &[Problem], added: &Path) -> Refusal {
+    let told = |problem: &Problem| {
+        let of_command = (Path::new(&problem.origin.place.file) == added).then(|| by_command(&problem.origin.field));
+        (problem.sentence(Path::new("")), of_command.unwrap_or_else(|| problem.remedy.clone()))
+    };
+    let line = |problem: &Problem| match told(problem) {
+        (sentence, remedy) if remedy.is_empty() => sentence,
+        (sentence, remedy) => format!("{sentence}; {remedy}"),
+    };
+    match problems {
+        [one] => {
+            let (sentence, remedy) = told(one);
+            Refusal::new(kind, sentence, remedy)
+        }
+        all => Refusal {
+            problems: all.iter().map(line).collect(),
+            ..Refusal::new(kind, format!("the configuration has {} problems", all.len()), "")
+        },
+    }
+}
+
+/// What to do about an object that was added by command and contradicts the files now.
+fn by_command(field: &str) -> String {
+    let mut levels = field.split(['.', '[']);
+    let section = levels.next().unwrap_or_default();
+    let known = [Section::Brokers, Section::Subscriptions, Section::Handlers];
+    let name = levels.next().unwrap_or_default();
+    match known.into_iter().find(|known| known.key() == section) {
+        Some(Section::Subscriptions) => {
+            "it was added by command: remove it with `tidegate unsubscribe`, or change it with `tidegate subscriptions set`, \
+             or change the file"
+                .to_owned()
+        }
+        Some(_) => format!(
+            "it was added by command: remove it with `tidegate {section} remove {name}`, or change it with \
+             `tidegate {section} set {name}`, or change the file"
+        ),
+        None => "it is written by the daemon alone: take out what was added there by hand".to_owned(),
+    }
+}
+
+/// What keeps a configuration from running, where it stands.
+fn not_prepared(error: &GatewayError, config: &Config, origins: &Origins) -> Refusal {
+    let kind = kind_of(error);
+    match problem(error, config, origins) {
+        Some(problem) => Refusal::new(kind, problem.sentence(Path::new("")), problem.remedy),
+        None => Refusal::new(kind, with_causes(error), ""),
+    }
+}
+
+fn problem(error: &GatewayError, config: &Config, origins: &Origins) -> Option<Problem> {
+    let plugin = |name: &str| {
+        let place = config.handlers.iter().position(|handler| *handler.name == *name)?;
+        Some(&origins.handlers.get(place)?.plugin)
+    };
+    match error {
+        GatewayError::Load { handler, source, .. } => Some(plugin(handler)?.problem(with_causes(source), "")),
+        GatewayError::Start { handler, source } => Some(plugin(handler)?.problem(with_causes(source), "")),
+        GatewayError::NotExported(missing) => {
+            let NotExported { caller, .. } = missing;
+            let object = match caller {
+                Caller::Subscription { place, .. } | Caller::Silence { place, .. } => origins.subscriptions.get(*place),
+                Caller::Schedule { place, .. } => origins.schedules.get(*place),
+            };
+            Some(object?.table.problem(missing.problem(), missing.remedy()))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::config::load_text;
+
+    const FILE: &str = "/nowhere/tidegate.toml";
+
+    /// What is said of a configuration that contradicts what was added by command.
+    #[track_caller]
+    fn check(file: &str, added: &str, expected: &[&str]) {
+        let problems = load_text(Path::new(FILE), &format!("state-dir = \"/state\"\n{file}"), added);
+        let problems = problems.expect_err("is refused").errors;
+        let refusal = refused(RefusalKind::Invalid, &problems, Path::new("/state/runtime.toml"));
+        let lines = if refusal.problems.is_empty() { vec![refusal.to_string()] } else { refusal.problems };
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn what_was_added_by_command_is_changed_by_command() {
+        check(
+            "[brokers.plant]\naddress = \"a\"\n",
+            "[brokers.plant]\naddress = \"b\"\n",
+            &[
+                "/state/runtime.toml:1:1: brokers.plant: also defined at /nowhere/tidegate.toml:2:1; it was added by command: \
+              remove it with `tidegate brokers remove plant`, or change it with `tidegate brokers set plant`, or change the \
+              file",
+            ],
+        );
+        check(
+            "[brokers.plant]\naddress = \"a\"\nport = \"x\"\n",
+            "[[subscriptions]]\nbroker = \"cloud\"\ntopic = \"t\"\n",
+            &[
+                "/nowhere/tidegate.toml:4:8: brokers.plant.port = \"x\": expected an integer, got a string; use a number from \
+                 1 to 65535, without quotes",
+                "/state/runtime.toml:2:10: subscriptions[0].broker = \"cloud\": no such broker; it was added by command: \
+                 remove it with `tidegate unsubscribe`, or change it with `tidegate subscriptions set`, or change the file",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_last_reload_is_told_until_the_next() {
+        let metrics = crate::telemetry::metrics::Metrics::new().expect("well formed");
+        let reloads = Reloads::new(metrics.config());
+        let page = || String::from_utf8(metrics.render().expect("renders")).expect("UTF-8");
+        assert!(reloads.last().is_none() && page().contains("tidegate_config_last_reload_successful 1\n"));
+        let refusal = Refusal::new(RefusalKind::Invalid, "a.toml:1:1: x: unknown key", "remove it");
+        reloads.ended(Trigger::Signal, Some(&refusal));
+        let last = reloads.last().expect("there was one");
+        assert!(page().contains("tidegate_config_last_reload_successful 0\n"));
+        let failure = last.failure().expect("failed");
+        assert!(
+            failure.ends_with(" (SIGHUP) and has changed nothing: a.toml:1:1: x: unknown key; remove it"),
+            "{failure}"
+        );
+        reloads.ended(Trigger::Watch, None);
+        assert!(page().contains("tidegate_config_last_reload_successful 1\n"));
+        assert_eq!(reloads.last().and_then(|last| last.failure()), None);
+    }
+}
