@@ -58,6 +58,24 @@ async fn a_call_in_progress_ends_on_the_old_version_and_what_waits_goes_to_the_n
 }
 
 #[tokio::test]
+async fn what_is_to_be_called_again_is_called_on_the_new_version_before_what_came_after_it() {
+    let world = World::new();
+    LazyLock::force(&MARKS);
+    let running = world.ready(&TRAPS, handler().retry(5, Duration::from_millis(300))).await.serve();
+    let (view, queue) = (running.view(), Arc::clone(running.queue()));
+    ["1", "2"].iter().for_each(|payload| world.push(&queue, "t", payload));
+    until(|| queue.retrying() == 1).await;
+    assert_eq!(swap(&view, &MARKS).await, TRAPS.hash());
+    let mut delivered = Vec::new();
+    until(|| {
+        delivered.extend(world.delivered());
+        world.progress.open() == 0
+    })
+    .await;
+    assert_eq!((delivered.join(" "), world.finished(Outcome::Handled)), ("!1 !2".to_owned(), 2));
+}
+
+#[tokio::test]
 async fn a_version_that_does_not_start_changes_nothing() {
     let world = World::new();
     let running = world.ready(&ECHO, handler().instances(3)).await.serve();
