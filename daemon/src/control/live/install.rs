@@ -144,7 +144,7 @@ impl One<'_> {
 /// A handler is not to run a version: what is said and remembered of that.
 pub(super) async fn refuse(archive: &Archive, view: &HandlerView, version: PluginHash, reason: String) -> Installed {
     view.meters().reload(ReloadResult::Refused);
-    if note_refused(archive, view, version, &reason).await {
+    if note_refused(archive, view, version, (&reason, false)).await {
         let handler = view.handler();
         tracing::error!(handler = %handler.name, plugin = %handler.plugin.display(), %version,
             running = %view.version(), reason,
@@ -154,9 +154,15 @@ pub(super) async fn refuse(archive: &Archive, view: &HandlerView, version: Plugi
 }
 
 /// Remembers that a handler is not to run a version. Whether that is news.
-pub(super) async fn note_refused(archive: &Archive, view: &HandlerView, version: PluginHash, reason: &str) -> bool {
+pub(super) async fn note_refused(
+    archive: &Archive,
+    view: &HandlerView,
+    version: PluginHash,
+    (reason, rolled_back): (&str, bool),
+) -> bool {
     let (archive, handler, reason) = (archive.clone(), Arc::clone(view.handler()), reason.to_owned());
-    let noted = tokio::task::spawn_blocking(move || archive.refuse(&handler.name, version, &reason)).await;
+    let noted = move || archive.refuse(&handler.name, version, &reason, rolled_back);
+    let noted = tokio::task::spawn_blocking(noted).await;
     noted.unwrap_or_else(|panic| {
         tracing::error!(%panic, "noting that a version is refused panicked");
         false
