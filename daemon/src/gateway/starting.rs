@@ -158,8 +158,8 @@ impl<'a> Start<'a> {
                 What::OnTrial { version, running: view.version(), share }
             }
             Err(Failed::Aborted(error)) => return Err(error.into()),
-            Err(Failed::Version(error)) => What::Refused(version, error.to_string()),
-            Err(Failed::Copy(error)) => What::Refused(version, error.to_string()),
+            Err(Failed::Version(error)) => What::Refused(version, error),
+            Err(Failed::Copy(_)) => unreachable!("the version comes from the file"),
         }))
     }
 
@@ -230,7 +230,7 @@ impl<'a> Start<'a> {
             (Source::File, Ok(file), _) => What::File(Arc::clone(file)),
             (_, Err(LoadError::Missing), _) => What::Missing,
             (_, Err(error), _) => What::Unreadable(VersionError::reason_of(error)),
-            (Source::Copy, Ok(file), Some(error)) => What::Refused(file.hash(), error.to_string()),
+            (Source::Copy, Ok(file), Some(error)) => What::Refused(file.hash(), error),
             (Source::Copy, Ok(file), None) => What::Known(file.hash()),
         };
         Found { handler, what }
@@ -264,7 +264,7 @@ enum What {
     /// The copy: what the file holds is on trial.
     OnTrial { version: PluginHash, running: PluginHash, share: f64 },
     /// The copy: what the file holds is refused now.
-    Refused(PluginHash, String),
+    Refused(PluginHash, VersionError),
 }
 
 impl Found {
@@ -307,11 +307,19 @@ impl Found {
                 tracing::info!(handler = %name, %plugin, %version, %running, share,
                     "a new version of the handler's plugin is on trial");
             }
-            What::Refused(version, reason) => {
-                archive.refuse(name, version, &reason, false);
+            What::Refused(version, error) => {
+                let reason = error.to_string();
+                let result = if error.blames_the_version() {
+                    archive.refuse(name, version, &reason, false);
+                    ReloadResult::Refused
+                } else {
+                    let state = FileState::Refused { version: Some(version), reason: reason.clone(), since };
+                    archive.file(name, state);
+                    ReloadResult::Failed
+                };
                 tracing::error!(handler = %name, %plugin, %version, reason,
                     "the handler's plugin file is refused, it runs the copy of the version that it ran before");
-                shared.metrics.handler(name).reload(ReloadResult::Refused);
+                shared.metrics.handler(name).reload(result);
             }
         }
     }

@@ -298,10 +298,9 @@ impl Plugins {
         let plugin = match compiled {
             Ok(plugin) => plugin,
             Err(error) => {
-                let reason = VersionError::reason_of(&error);
-                let mut results = Vec::new();
+                let (error, mut results) = (error.into(), Vec::new());
                 for view in wanting {
-                    let installed = refuse(&self.archive, &view, version, reason.clone()).await;
+                    let installed = refuse(&self.archive, &view, version, &error).await;
                     results.push((Arc::clone(&view.handler().name), looked(installed, version)));
                 }
                 return results;
