@@ -60,7 +60,7 @@ fn replace_in_vain(daemon: &Daemon, bytes: &[u8], message: &str) -> String {
 #[track_caller]
 fn mark(broker: &Mosquitto) -> String {
     let client = broker.client(Protocol::V5);
-    client.subscribe("out/mark", 1);
+    client.subscribe("out/in/mark", 1);
     client.publish(&Message::new("in/mark", "x"));
     let told = client.collect(1).remove(0);
     told.text().strip_prefix("x ").expect("echoes").to_owned()
@@ -250,10 +250,8 @@ fn a_version_that_cannot_be_kept_does_not_run_and_is_tried_again_by_command() {
     assert_eq!(mark(&broker), "second");
     let said = daemon.done(&["handlers", "reload"]);
     assert_eq!(said, format!("handler guest is unchanged: it runs version {new}\n"));
-    assert_eq!(
-        daemon.json(&["handlers", "reload", "guest"]),
-        json!([{"name": "guest", "before": new, "version": new}])
-    );
+    let told = daemon.json(&["handlers", "reload", "guest"]);
+    assert_eq!((&told[0]["before"], &told[0]["version"], &told[1]), (&json!(new), &json!(new), &Value::Null));
     assert_eq!(daemon.get("/readyz").body, "ready\n");
 }
 
