@@ -87,6 +87,9 @@ mod schedule_handler;
 mod schedule_publish;
 mod schedule_silence;
 
+mod native_conformance;
+mod native_plugins;
+
 mod admin_limits;
 mod admin_schemathesis;
 mod admin_socket;

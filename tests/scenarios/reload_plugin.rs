@@ -60,7 +60,7 @@ fn replace_in_vain(daemon: &Daemon, bytes: &[u8], message: &str) -> String {
 #[track_caller]
 fn mark(broker: &Mosquitto) -> String {
     let client = broker.client(Protocol::V5);
-    client.subscribe("out/mark", 1);
+    client.subscribe("out/in/mark", 1);
     client.publish(&Message::new("in/mark", "x"));
     let told = client.collect(1).remove(0);
     told.text().strip_prefix("x ").expect("echoes").to_owned()

@@ -65,6 +65,8 @@ const OUTBOXES: &str = "daemon/src/path/outbox/mod.rs";
 const PARK: &str = "daemon/src/path/park/mod.rs";
 const PARKING: &str = "daemon/src/path/dispatch/parking.rs";
 const POLLER: &str = "daemon/src/path/session/poller.rs";
+const RELOAD: &str = "daemon/src/control/live/reload.rs";
+const STAGES: &str = "daemon/src/gateway/stages.rs";
 const STORE_QUEUE: &str = "daemon/src/store/queue.rs";
 const QUEUE: &str = "daemon/src/path/dispatch/queue.rs";
 const RECEIPT: &str = "daemon/src/path/receipt.rs";
@@ -551,7 +553,7 @@ pub const PROMISES: &[Promise] = &[
         }],
         rows: &[Row {
             test: "handler_hostile::hostile_plugins_are_refused_in_a_sentence_while_neighbours_work",
-            red: "waiting for",
+            red: "no answer within|messages: not within",
         }],
     },
     Promise {
@@ -869,6 +871,70 @@ pub const PROMISES: &[Promise] = &[
             test: "reload_canary::a_version_that_fails_on_trial_is_rolled_back_and_no_message_is_lost_or_overtaken::on_5",
             red: "1 of 1 calls on trial failed",
         }],
+    },
+    Promise {
+        name: "keep-half-of-a-reload",
+        sentence: "a reload that fails changes nothing",
+        edits: &[Edit {
+            file: STAGES,
+            old: "        let difference = Difference::between(Some(&self.loaded), &loaded);\n",
+            new: "        let difference = Difference::between(Some(&self.loaded), &loaded);
+        self.shared.received.limit(loaded.config.received);\n",
+        }],
+        rows: &[Row { test: "reload_configuration::a_reload_that_fails_changes_nothing_and_says_why", red: "kept" }],
+    },
+    Promise {
+        name: "ignore-what-needs-a-restart",
+        sentence: "a reload that only a restart can make changes nothing, and says so",
+        edits: &[Edit { file: RELOAD, old: "if !fixed.is_empty() {", new: "if fixed.len() > 99 {" }],
+        rows: &[Row {
+            test: "reload_configuration::a_reload_that_fails_changes_nothing_and_says_why",
+            red: "the configuration is reloaded",
+        }],
+    },
+    Promise {
+        name: "reconnect-what-did-not-change",
+        sentence: "a broker whose settings stay keeps its connection through a reload",
+        edits: &[Edit {
+            file: STAGES,
+            old: "None if difference.routes.contains(&broker.name) => {
+                    self.route(&broker.name, &queues);",
+            new: "None if difference.routes.contains(&broker.name) => {
+                    self.reconnect(broker, &queues).await;",
+        }],
+        rows: &[Row { test: "reload_configuration::only_what_differs_changes::on_5", red: "gateway-plant" }],
+    },
+    Promise {
+        name: "keep-a-removed-subscription",
+        sentence: "what is subscribed is what is configured, also after a reload",
+        edits: &[Edit {
+            file: STAGES,
+            old: "None if difference.routes.contains(&broker.name) => {
+                    self.route(&broker.name, &queues);",
+            new: "None if difference.routes.contains(&broker.name) => {",
+        }],
+        rows: &[Row { test: "reload_configuration::only_what_differs_changes::on_5", red: "the record of plant has" }],
+    },
+    Promise {
+        name: "end-brokers-before-handlers",
+        sentence: "what a handler's last call publishes reaches a broker that is removed together with it",
+        edits: &[Edit {
+            file: STAGES,
+            old: "        removed.clone().filter_map(|(name, _)| self.brokers.get(name)).for_each(|stage| stage.session.take_nothing());",
+            new: "        for (name, _) in removed.clone() {
+            self.remove(name).await;
+        }",
+        }],
+        rows: &[
+            Row {
+                test: "reload_configuration::what_a_handlers_last_call_publishes_reaches_a_broker_that_is_removed::on_5",
+                red: "collect|message|purged",
+            },
+            Row {
+                test: "reload_configuration::the_dead_letter_of_a_handlers_last_call_reaches_a_broker_that_is_removed::on_5",
+                red: "collect|message|purged",
+            },
+        ],
     },
 ];
 

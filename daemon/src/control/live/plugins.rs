@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -268,10 +268,13 @@ impl Plugins {
             .iter()
             .flat_map(HandlerView::plugins)
             .find(|plugin| plugin.hash() == version);
+        let begun = Instant::now();
         let compiled = match runs {
             Some(plugin) => Ok(plugin),
             None => self.compiler.compile(Arc::clone(&file)).await,
         };
+        let milliseconds = begun.elapsed().as_secs_f64() * 1e3;
+        tracing::info!(plugin = %path.display(), %version, milliseconds, "a plugin's new version was compiled");
         if !self.dropped.remove(path) && whom.is_outdated().await {
             self.dropped.insert(path.to_owned());
             return Vec::new();
