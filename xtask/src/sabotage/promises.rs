@@ -46,6 +46,7 @@ const ACK: &str = "daemon/src/path/session/ack.rs";
 const ADMISSION: &str = "daemon/src/path/outbox/admission.rs";
 const ARCHIVE: &str = "daemon/src/path/handler/archive/mod.rs";
 const CALLS: &str = "daemon/src/path/handler/instance.rs";
+const CANARY: &str = "daemon/src/path/handler/canary.rs";
 const CHOICE: &str = "daemon/src/path/handler/archive/choice.rs";
 const CALL_STATE: &str = "daemon/src/path/handler/host/call.rs";
 const FEEDER: &str = "daemon/src/path/session/feeder.rs";
@@ -830,6 +831,45 @@ pub const PROMISES: &[Promise] = &[
         rows: &[Row {
             test: "park_quarantine::a_failing_handler_is_left_alone_for_longer_and_longer_until_one_trial_succeeds::on_5",
             red: "one call for each trial|the handler stays quarantined",
+        }],
+    },
+    Promise {
+        name: "failed-calls-remember",
+        sentence: "a call that fails on a version on trial remembers nothing",
+        edits: &[Edit {
+            file: CALLS,
+            old: "(Err(_), Some(_)) => None,",
+            new: "(Err(_), Some(grant)) => {\n                if let Some(ready) = grant.kv.ready(kv, grant.quota) {\n                    ready.apply();\n                }\n                None\n            }",
+        }],
+        rows: &[Row {
+            test: "reload_canary::what_a_failed_call_on_trial_remembered_and_published_is_undone::on_5",
+            red: "\"2 1\"",
+        }],
+    },
+    Promise {
+        name: "trials-quarantine",
+        sentence: "a call that fails on a version on trial says nothing of quarantine",
+        edits: &[Edit {
+            file: CALLS,
+            old: "self.say_failed_on_trial(trial, &job, &error);",
+            new: "self.say_failed_on_trial(trial, &job, &error);\n                turn.shows(sign(&error, true), || error.to_string());",
+        }],
+        rows: &[Row {
+            test: "reload_canary::a_version_that_fails_on_trial_is_rolled_back_and_no_message_is_lost_or_overtaken::on_5",
+            red: "400 messages",
+        }],
+    },
+    Promise {
+        name: "judged-from-the-first-call",
+        sentence: "a version on trial is judged from its 20th call on",
+        edits: &[Edit {
+            file: CANARY,
+            old: "pub const JUDGED_FROM: u32 = 20;",
+            new: "pub const JUDGED_FROM: u32 = 1;",
+        }],
+        rows: &[Row {
+            test: "reload_canary::a_version_that_fails_on_trial_is_rolled_back_and_no_message_is_lost_or_overtaken::on_5",
+            red: "1 of 1 calls on trial failed",
         }],
     },
     Promise {
