@@ -81,6 +81,7 @@ mod fault_socket_stalled;
 mod fault_target_down;
 mod fault_target_down_on_disk;
 
+mod reload_canary;
 mod reload_plugin;
 mod schedule_handler;
 mod schedule_publish;

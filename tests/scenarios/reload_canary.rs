@@ -21,7 +21,8 @@ const ON_TRIAL: &str = "a new version of the handler's plugin is on trial";
 
 const RUNS: &str = "the handler runs a new version";
 
-const ROLLED_BACK: &str = "the version of the handler's plugin on trial is rolled back, the handler keeps the one that runs";
+const ROLLED_BACK: &str =
+    "the version of the handler's plugin on trial is rolled back, the handler keeps the one that runs";
 
 const ENDS: &str = "the trial ends: the handler's plugin file holds something else";
 
@@ -237,7 +238,10 @@ fn a_trial_ends_when_its_file_goes_or_holds_another_version() {
     daemon.wait_event(ENDS, &[("version", &fourth)]);
     assert_eq!(traffic.send(10), names(&[ORIGINAL]));
     traffic.check();
-    assert_eq!((&handler(&daemon)["version"], &handler(&daemon)["trial"]), (&json!(version(&guest(ORIGINAL))), &Value::Null));
+    assert_eq!(
+        (&handler(&daemon)["version"], &handler(&daemon)["trial"]),
+        (&json!(version(&guest(ORIGINAL))), &Value::Null)
+    );
 }
 
 /// It has no version that works, and that could run where the new one fails.

@@ -47,10 +47,10 @@ enum Part {
     Disk,
     /// From start until everything is ready, with 1,000,000 publishes on the disk; some minutes to fill it.
     StartFull,
-    /// From the rename of a plugin's file until its version runs, with 1,000 messages a second and with none.
-    Reload,
     /// What a stream of 1,000 messages a second suffers beside handlers that do their worst, each alone.
     Hostile,
+    /// From the rename of a plugin's file until its version runs, with 1,000 messages a second and with none.
+    Reload,
     /// The parts of the daemon that every message passes, each alone.
     Micro,
 }

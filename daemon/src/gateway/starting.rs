@@ -116,10 +116,10 @@ impl<'a> Start<'a> {
         }
         self.say_copy(of_copy, "the version that the handler ran before does not start either");
         // What an operator sees, and can mend, is the file.
-        Err(match (of_file, self.file) {
-            (Some(error), _) => not_started(self.handler, error),
-            (None, Err(error)) => not_started(self.handler, error.into()),
-            (None, Ok(_)) => unreachable!("a file that can be read is one of the sources"),
+        Err(match (self.file, of_file) {
+            (Err(error), _) => not_started(self.handler, error.into()),
+            (Ok(_), Some(error)) => not_started(self.handler, error),
+            (Ok(_), None) => unreachable!("a file that can be read is one of the sources"),
         })
     }
 

@@ -20,10 +20,10 @@ pub enum Question {
     Disk,
     /// A start with a full outbox on the disk, against one with an empty one.
     StartFull,
-    /// New versions of a plugin while messages come, against none.
-    Reload,
     /// A stream beside a hostile handler, against one alone.
     Hostile,
+    /// New versions of a plugin while messages come, against none.
+    Reload,
 }
 
 impl Question {
@@ -34,8 +34,8 @@ impl Question {
             Question::Received => ["recv-buffer 0", "recv-buffer 1024"],
             Question::Disk => ["outbox in memory", "outbox on disk"],
             Question::StartFull => ["nothing on disk", "1,000,000 publishes on disk"],
-            Question::Reload => ["no messages", "1,000 messages a second"],
             Question::Hostile => ["quiet", "beside it"],
+            Question::Reload => ["no messages", "1,000 messages a second"],
         }
     }
 }

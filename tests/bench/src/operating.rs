@@ -47,11 +47,11 @@ impl Run {
         if self.wanted(Measurement::StartFull) {
             self.start_full(number, sides, &mut samples)?;
         }
-        if self.wanted(Measurement::Reload) {
-            self.reload(number, sides, &mut samples)?;
-        }
         if self.wanted(Measurement::Hostile) {
             self.hostile(number, &mut samples)?;
+        }
+        if self.wanted(Measurement::Reload) {
+            self.reload(number, sides, &mut samples)?;
         }
         Ok(samples)
     }

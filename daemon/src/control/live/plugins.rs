@@ -157,7 +157,9 @@ impl Plugins {
             Seen::Gone(path) => {
                 let running = Arc::clone(&self.running.borrow());
                 let views = running.handlers.iter().filter(|view| view.handler().plugin == *path);
-                views.for_each(|view| drop(self.missing(view)));
+                let views: Vec<HandlerView> = views.cloned().collect();
+                self.end_other_trials(&views, None).await;
+                views.iter().for_each(|view| drop(self.missing(view)));
             }
         }
     }

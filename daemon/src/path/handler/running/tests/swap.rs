@@ -114,6 +114,23 @@ async fn a_new_version_is_not_blamed_for_what_the_old_one_failed_at() {
     assert_eq!(queue.standing(), Standing::Paused, "whoever paused it has not resumed it");
 }
 
+#[tokio::test]
+async fn what_ends_on_the_old_version_after_a_swap_says_nothing_of_the_new_one() {
+    let world = World::new();
+    LazyLock::force(&MARKS);
+    let strict = handler().deadline(Duration::from_millis(300)).quarantine(1, HOUR);
+    let running = world.ready(&LOOPS, strict).await.serve();
+    let (view, queue) = (running.view(), Arc::clone(running.queue()));
+    world.push(&queue, "t", "1");
+    until(|| queue.waiting() == 0).await;
+    assert_eq!(swap(&view, &MARKS).await, LOOPS.hash());
+    until(|| world.calls(CallResult::Deadline) == 1 && world.progress.open() == 0).await;
+    assert_eq!(queue.standing(), Standing::Open);
+    world.push(&queue, "t", "2");
+    in_time(world.outboxes.ready(PLANT)).await;
+    assert_eq!(world.delivered().as_deref(), Some("!2"));
+}
+
 /// On several threads: every message is handled exactly once, those of a topic in order, and none by an older version than the one
 /// before it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,6 +145,14 @@ async fn no_message_is_lost_doubled_or_overtaken_by_swaps() {
     for number in 0..COUNT {
         world.push(&queue, &format!("t/{}", number % TOPICS), &format!("{} {}", number % TOPICS, number / TOPICS));
         if number % EVERY == EVERY / 2 {
+            // Some swaps find messages waiting, and some do not, so that each version has handled what came to it.
+            if matches!(number / EVERY % 4, 1 | 2) {
+                until(|| {
+                    delivered.extend(world.delivered());
+                    world.progress.open() == 0
+                })
+                .await;
+            }
             let plugin = if (number / EVERY).is_multiple_of(2) { &MARKS } else { &ECHO };
             swap(&view, plugin).await;
         }
@@ -153,6 +178,6 @@ async fn no_message_is_lost_doubled_or_overtaken_by_swaps() {
         assert_eq!(number, next.to_string(), "in topic {topic}");
         *next += 1;
     }
-    assert!((COUNT / 4..COUNT * 3 / 4).contains(&marked), "both versions were called: {marked}");
+    assert!((1..COUNT).contains(&marked), "both versions were called: {marked}");
     assert_eq!(world.metrics.handler("celsius").instances.get(), 3);
 }
