@@ -41,24 +41,24 @@ const SHORT: Storm = Storm { versions: 25, messages: 200 };
 const LONG: Storm = Storm { versions: 150, messages: 1_000 };
 
 mod nothing_is_lost_and_each_version_runs_while_plugins_are_replaced {
-    use super::{LONG, SHORT, storm};
+    use super::{LONG, SHORT};
     use tidegate_tests::Protocol::{V5, V311};
     use tidegate_tests::fault::On;
 
     #[test]
     fn on_5() {
-        storm(On::memory(V5), SHORT);
+        super::nothing_is_lost_and_each_version_runs_while_plugins_are_replaced(On::memory(V5), SHORT);
     }
 
     #[test]
     fn on_disk_3_1_1() {
-        storm(On::disk_in_full(V311), SHORT);
+        super::nothing_is_lost_and_each_version_runs_while_plugins_are_replaced(On::disk_in_full(V311), SHORT);
     }
 
     #[test]
     #[ignore = "long: half a minute at 5,000 messages a second"]
     fn on_5_in_full() {
-        storm(On::memory(V5), LONG);
+        super::nothing_is_lost_and_each_version_runs_while_plugins_are_replaced(On::memory(V5), LONG);
     }
 }
 
@@ -145,7 +145,7 @@ fn bytes(folder: &Path) -> u64 {
         .sum()
 }
 
-fn storm(on: On, storm: Storm) {
+fn nothing_is_lost_and_each_version_runs_while_plugins_are_replaced(on: On, storm: Storm) {
     let row = Row::begin("fault_reload_storm", on);
     let keys = format!("allow = {{ publish = [\"cloud:out/#\"] }}\ninstances = 2\n{PATIENT}");
     let versions = row.scaled(storm.versions);

@@ -82,6 +82,9 @@ const LOST: &str = "lost:|stands still before";
 const FAULT_ALL: &str =
     "fault_all_with_one_failing::a_handler_that_always_rejects_is_called_once_and_harms_no_other::on_5";
 
+/// Another one.
+const RELOAD_STORM: &str = "fault_reload_storm::nothing_is_lost_and_each_version_runs_while_plugins_are_replaced::on_5";
+
 /// All of them.
 pub const PROMISES: &[Promise] = &[
     Promise {
@@ -815,10 +818,13 @@ pub const PROMISES: &[Promise] = &[
             old: "        self.0.queue.version_changed();\n        before.plugin.hash()\n",
             new: "        self.0.queue.version_changed();\n        self.0.queue.clear();\n        before.plugin.hash()\n",
         }],
-        rows: &[Row {
-            test: "reload_plugin::a_file_that_is_renamed_into_place_runs_from_then_on_and_no_message_is_lost_or_overtaken::on_5",
-            red: "messages",
-        }],
+        rows: &[
+            Row {
+                test: "reload_plugin::a_file_that_is_renamed_into_place_runs_from_then_on_and_no_message_is_lost_or_overtaken::on_5",
+                red: "messages",
+            },
+            Row { test: RELOAD_STORM, red: LOST },
+        ],
     },
     Promise {
         name: "two-trials",
