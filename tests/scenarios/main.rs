@@ -75,6 +75,7 @@ mod fault_handler_fails;
 mod fault_kv_counter;
 mod fault_overload;
 mod fault_reload_configuration;
+mod fault_reload_storm;
 mod fault_retry_and_kill;
 mod fault_session_lost;
 mod fault_socket_stalled;
