@@ -787,8 +787,8 @@ pub const PROMISES: &[Promise] = &[
         sentence: "a version that was refused leaves the one that ran, also after a restart",
         edits: &[Edit {
             file: CHOICE,
-            old: "if tried || record.refused(file).is_some() => &[Source::Copy, Source::File],",
-            new: "if tried || record.refused(file).is_some() => &[Source::File],",
+            old: "(Some(_), Some(_)) => &[Source::File, Source::Copy],",
+            new: "(Some(_), Some(_)) => &[Source::File],",
         }],
         rows: &[Row {
             test: "reload_plugin::a_version_that_is_refused_leaves_the_old_one_also_after_a_kill",
@@ -800,10 +800,10 @@ pub const PROMISES: &[Promise] = &[
         sentence: "the record of a handler's versions names only what is on the disk",
         edits: &[Edit {
             file: ARCHIVE,
-            old: "        if !is_there || !before.keeps(file.hash()) {\n",
+            old: "        if self.copy(handler, file.hash()).is_err() {\n",
             new: "        let mut early = before.clone();\n        early.activate(file.hash(), plugin);\n        \
                   durable::replace(&folder.join(RECORD), &early.text())?;\n        \
-                  if !is_there || !before.keeps(file.hash()) {\n",
+                  if self.copy(handler, file.hash()).is_err() {\n",
         }],
         rows: &[Row {
             test: "reload_plugin::a_version_that_cannot_be_kept_does_not_run_and_is_tried_again_by_command",

@@ -21,7 +21,7 @@ use super::{Live, Refusal, RefusalKind, Running, WAITING_RELOADS};
 use crate::control::admin::resource::Reloaded;
 use crate::control::watch::{PLUGINS, Seen, Settled, Sight, Wanted, Watch};
 use crate::path::handler::archive::{Archive, FileState};
-use crate::path::handler::plugin::{Compiler, LoadError, PluginFile, PluginHash};
+use crate::path::handler::plugin::{Compiler, LoadError, Plugin, PluginFile, PluginHash};
 use crate::path::handler::{HandlerView, TrialStanding, Verdicts, VersionError};
 use crate::telemetry::metrics::ReloadResult;
 
@@ -121,7 +121,17 @@ impl Plugins {
         compiler: Compiler,
     ) -> io::Result<Plugins> {
         let (watch, sight) = Watch::start("plugins-dir", PLUGINS, wanted(&running.borrow()))?;
-        Ok(Plugins { running, changes, verdicts, archive, compiler, watch, sight, dropped: HashSet::new(), unread: HashSet::new() })
+        Ok(Plugins {
+            running,
+            changes,
+            verdicts,
+            archive,
+            compiler,
+            watch,
+            sight,
+            dropped: HashSet::new(),
+            unread: HashSet::new(),
+        })
     }
 
     /// Reloads what is to be reloaded, until a stop.
@@ -284,13 +294,10 @@ impl Plugins {
             .iter()
             .flat_map(HandlerView::plugins)
             .find(|plugin| plugin.hash() == version);
-        let begun = Instant::now();
         let compiled = match runs {
             Some(plugin) => Ok(plugin),
-            None => self.compiler.compile(Arc::clone(&file)).await,
+            None => self.compile(path, Arc::clone(&file)).await,
         };
-        let milliseconds = begun.elapsed().as_secs_f64() * 1e3;
-        tracing::info!(plugin = %path.display(), %version, milliseconds, "a plugin's new version was compiled");
         if !self.dropped.remove(path) && whom.is_outdated().await {
             self.dropped.insert(path.to_owned());
             return Vec::new();
@@ -314,6 +321,14 @@ impl Plugins {
         }
         let installed = installed.await.unwrap_or_default();
         installed.into_iter().map(|(name, installed)| (name, looked(installed, version))).collect()
+    }
+
+    async fn compile(&self, path: &Path, file: Arc<PluginFile>) -> Result<Plugin, LoadError> {
+        let (begun, version) = (Instant::now(), file.hash());
+        let plugin = self.compiler.compile(file).await?;
+        let milliseconds = begun.elapsed().as_secs_f64() * 1e3;
+        tracing::info!(plugin = %path.display(), %version, milliseconds, "a plugin's new version was compiled");
+        Ok(plugin)
     }
 
     fn missing(&self, view: &HandlerView) -> (Arc<str>, Looked) {
