@@ -21,7 +21,8 @@ const ON_TRIAL: &str = "a new version of the handler's plugin is on trial";
 
 const RUNS: &str = "the handler runs a new version";
 
-const ROLLED_BACK: &str = "the version of the handler's plugin on trial is rolled back, the handler keeps the one that runs";
+const ROLLED_BACK: &str =
+    "the version of the handler's plugin on trial is rolled back, the handler keeps the one that runs";
 
 const ENDS: &str = "the trial ends: the handler's plugin file holds something else";
 
@@ -214,6 +215,7 @@ fn a_restart_in_the_middle_of_a_trial_begins_it_anew_beside_the_version_that_ran
     assert_eq!(traffic.send(220), names(&[ORIGINAL, "second"]));
     daemon.wait_event(RUNS, &[("handler", "guest"), ("version", &second)]);
     traffic.check();
+    daemon.terminate();
     daemon.restart();
     assert_eq!((&handler(&daemon)["version"], &handler(&daemon)["trial"]), (&json!(second), &Value::Null));
 }
@@ -237,18 +239,22 @@ fn a_trial_ends_when_its_file_goes_or_holds_another_version() {
     daemon.wait_event(ENDS, &[("version", &fourth)]);
     assert_eq!(traffic.send(10), names(&[ORIGINAL]));
     traffic.check();
-    assert_eq!((&handler(&daemon)["version"], &handler(&daemon)["trial"]), (&json!(version(&guest(ORIGINAL))), &Value::Null));
+    assert_eq!(
+        (&handler(&daemon)["version"], &handler(&daemon)["trial"]),
+        (&json!(version(&guest(ORIGINAL))), &Value::Null)
+    );
 }
 
 /// It has no version that works, and that could run where the new one fails.
 #[test]
 fn a_quarantined_handler_runs_a_new_version_at_once() {
     let broker = Mosquitto::start();
-    let daemon = Daemon::start(&config(broker.port(), Protocol::V5, "\"off\""));
-    let trap = guest("trap");
-    daemon.home().put_plugin(PLUGIN, &trap);
-    daemon.wait_event(RUNS, &[("handler", "guest"), ("version", &version(&trap))]);
-    daemon.done(&["handlers", "set", "guest", "--reload-canary", "0.1"]);
+    let keys = format!("reload = {{ canary = 0.1 }}\n{STRICT}");
+    let config = Config::new()
+        .broker("plant", broker.port(), Protocol::V5, "client-id = \"gateway\"")
+        .guest("guest", "plant", &format!("mode = \"version\", panics-in = \"{ORIGINAL}\""), &keys)
+        .subscription("plant", "in/#", 1, "guest", "");
+    let daemon = Daemon::start(&config);
     let client = broker.client(Protocol::V5);
     client.subscribe("out/#", 1);
     client.publish(&Message::new("in/a", "bad luck"));

@@ -1,11 +1,14 @@
 //! The configuration read again while the daemon runs: what differs changes, everything else stays as it is, and a configuration with
 //! a mistake changes nothing.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use tidegate_tests::config::ECHO;
 use tidegate_tests::mosquitto::Options;
+use tidegate_tests::versions::guest;
 use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols, wait};
 
 on_both_protocols!(
@@ -265,7 +268,12 @@ fn a_reload_that_fails_changes_nothing_and_says_why() {
 
     let answer = reload_with(&daemon, &good("other/#").table("[handlers.second.config]\nmode = \"echo\"\n"));
     assert_eq!(changes(&answer, "subscriptions"), pairs(&[("plant:other/#", "added"), ("plant:in/#", "removed")]));
-    assert_eq!((successful(&daemon), daemon.get("/readyz").body.as_str()), (1.0, "ready\n"));
+    assert_eq!(successful(&daemon), 1.0);
+    // Once the broker has granted what is new.
+    wait::until("it is ready", || match daemon.get("/readyz").body {
+        ready if ready == "ready\n" => Ok(()),
+        other => Err(other),
+    });
     assert_eq!(daemon.json(&["status"])["last-reload"]["successful"], true);
     let success = daemon.metrics().sum("tidegate_config_last_reload_success_timestamp_seconds", &[]);
     assert!(success >= started, "{success} is after {started}");
@@ -290,6 +298,38 @@ fn a_dry_run_tells_the_same_as_the_reload_and_changes_nothing() {
     assert_eq!(daemon.json(&["reload"]), would);
     assert!(daemon.json(&["config", "show"]).to_string().contains("recv-buffer"));
     assert!(!daemon.log().iter().any(|line| line.contains("hunter")), "a secret is in the log");
+}
+
+/// What is kept of plugins, by path.
+fn kept(daemon: &Daemon) -> BTreeMap<PathBuf, Vec<u8>> {
+    let handlers = fs::read_dir(daemon.home().path().join("state/plugins")).expect("is there");
+    let files = handlers.flat_map(|handler| fs::read_dir(handler.expect("is there").path()).expect("is a folder"));
+    let paths = files.map(|file| file.expect("is there").path());
+    paths.map(|path| (path.clone(), fs::read(path).expect("is a file"))).collect()
+}
+
+#[test]
+fn what_is_kept_of_plugins_changes_with_what_runs_and_not_before() {
+    let broker = broker();
+    let config = |plugin: &str, rest: &str| {
+        let guest = "config = { mode = \"echo\" }\ninstances = 1";
+        let config = Config::new().broker("plant", broker.port(), Protocol::V5, "");
+        config.table(format!("[handlers.echo]\nplugin = \"{plugin}\"\n{guest}\n")).table(rest)
+    };
+    let daemon = Daemon::start(&config("misbehave.wasm", "").guest("same", "plant", ECHO, ""));
+    let other = guest("other");
+    daemon.home().write("plugins/other.wasm", &other);
+    daemon.home().write("plugins/bad.wasm", "no plugin");
+    let before = kept(&daemon);
+    assert_eq!(before.len(), 4, "a version and a record of each of two handlers");
+    daemon.home().configure(&config("other.wasm", ""), daemon.admin());
+    daemon.done(&["reload", "--dry-run"]);
+    assert!(kept(&daemon) == before, "a dry run keeps nothing");
+    refused_with(&daemon, &config("other.wasm", "[handlers.bad]\nplugin = \"bad.wasm\"\n"));
+    assert!(kept(&daemon) == before, "what is refused keeps nothing");
+    reload_with(&daemon, &config("other.wasm", ""));
+    let copies = kept(&daemon);
+    assert!(copies.len() == 2 && copies.values().any(|bytes| *bytes == other), "{:?}", copies.keys());
 }
 
 #[test]

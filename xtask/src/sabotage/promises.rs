@@ -46,6 +46,7 @@ const ACK: &str = "daemon/src/path/session/ack.rs";
 const ADMISSION: &str = "daemon/src/path/outbox/admission.rs";
 const ARCHIVE: &str = "daemon/src/path/handler/archive/mod.rs";
 const CALLS: &str = "daemon/src/path/handler/instance.rs";
+const CANARY: &str = "daemon/src/path/handler/canary.rs";
 const CHOICE: &str = "daemon/src/path/handler/archive/choice.rs";
 const CALL_STATE: &str = "daemon/src/path/handler/host/call.rs";
 const FEEDER: &str = "daemon/src/path/session/feeder.rs";
@@ -80,6 +81,9 @@ const LOST: &str = "lost:|stands still before";
 /// A row whose name is long.
 const FAULT_ALL: &str =
     "fault_all_with_one_failing::a_handler_that_always_rejects_is_called_once_and_harms_no_other::on_5";
+
+/// Another one.
+const RELOAD_STORM: &str = "fault_reload_storm::nothing_is_lost_and_each_version_runs_while_plugins_are_replaced::on_5";
 
 /// All of them.
 pub const PROMISES: &[Promise] = &[
@@ -552,7 +556,7 @@ pub const PROMISES: &[Promise] = &[
         }],
         rows: &[Row {
             test: "handler_hostile::hostile_plugins_are_refused_in_a_sentence_while_neighbours_work",
-            red: "waiting for",
+            red: "no answer within|messages: not within",
         }],
     },
     Promise {
@@ -814,10 +818,13 @@ pub const PROMISES: &[Promise] = &[
             old: "        self.0.queue.version_changed();\n        before.plugin.hash()\n",
             new: "        self.0.queue.version_changed();\n        self.0.queue.clear();\n        before.plugin.hash()\n",
         }],
-        rows: &[Row {
-            test: "reload_plugin::a_file_that_is_renamed_into_place_runs_from_then_on_and_no_message_is_lost_or_overtaken::on_5",
-            red: "messages",
-        }],
+        rows: &[
+            Row {
+                test: "reload_plugin::a_file_that_is_renamed_into_place_runs_from_then_on_and_no_message_is_lost_or_overtaken::on_5",
+                red: "messages",
+            },
+            Row { test: RELOAD_STORM, red: LOST },
+        ],
     },
     Promise {
         name: "two-trials",
@@ -830,6 +837,45 @@ pub const PROMISES: &[Promise] = &[
         rows: &[Row {
             test: "park_quarantine::a_failing_handler_is_left_alone_for_longer_and_longer_until_one_trial_succeeds::on_5",
             red: "one call for each trial|the handler stays quarantined",
+        }],
+    },
+    Promise {
+        name: "failed-calls-remember",
+        sentence: "a call that fails on a version on trial remembers nothing",
+        edits: &[Edit {
+            file: CALLS,
+            old: "(Err(_), Some(_)) => None,",
+            new: "(Err(_), Some(grant)) => {\n                if let Some(ready) = grant.kv.ready(kv, grant.quota) {\n                    ready.apply();\n                }\n                None\n            }",
+        }],
+        rows: &[Row {
+            test: "reload_canary::what_a_failed_call_on_trial_remembered_and_published_is_undone::on_5",
+            red: "\"2 1\"",
+        }],
+    },
+    Promise {
+        name: "trials-quarantine",
+        sentence: "a call that fails on a version on trial says nothing of quarantine",
+        edits: &[Edit {
+            file: CALLS,
+            old: "self.say_failed_on_trial(trial, &job, &error);",
+            new: "self.say_failed_on_trial(trial, &job, &error);\n                turn.shows(sign(&error, true), || error.to_string());",
+        }],
+        rows: &[Row {
+            test: "reload_canary::a_version_that_fails_on_trial_is_rolled_back_and_no_message_is_lost_or_overtaken::on_5",
+            red: "400 messages",
+        }],
+    },
+    Promise {
+        name: "judged-from-the-first-call",
+        sentence: "a version on trial is judged from its 20th call on",
+        edits: &[Edit {
+            file: CANARY,
+            old: "pub const JUDGED_FROM: u32 = 20;",
+            new: "pub const JUDGED_FROM: u32 = 1;",
+        }],
+        rows: &[Row {
+            test: "reload_canary::a_version_that_fails_on_trial_is_rolled_back_and_no_message_is_lost_or_overtaken::on_5",
+            red: "1 of 1 calls on trial failed",
         }],
     },
     Promise {
