@@ -75,12 +75,14 @@ mod fault_handler_fails;
 mod fault_kv_counter;
 mod fault_overload;
 mod fault_reload_configuration;
+mod fault_reload_storm;
 mod fault_retry_and_kill;
 mod fault_session_lost;
 mod fault_socket_stalled;
 mod fault_target_down;
 mod fault_target_down_on_disk;
 
+mod reload_canary;
 mod reload_plugin;
 mod schedule_handler;
 mod schedule_publish;

@@ -46,6 +46,7 @@ const ACK: &str = "daemon/src/path/session/ack.rs";
 const ADMISSION: &str = "daemon/src/path/outbox/admission.rs";
 const ARCHIVE: &str = "daemon/src/path/handler/archive/mod.rs";
 const CALLS: &str = "daemon/src/path/handler/instance.rs";
+const CANARY: &str = "daemon/src/path/handler/canary.rs";
 const CHOICE: &str = "daemon/src/path/handler/archive/choice.rs";
 const CALL_STATE: &str = "daemon/src/path/handler/host/call.rs";
 const FEEDER: &str = "daemon/src/path/session/feeder.rs";
@@ -64,6 +65,8 @@ const OUTBOXES: &str = "daemon/src/path/outbox/mod.rs";
 const PARK: &str = "daemon/src/path/park/mod.rs";
 const PARKING: &str = "daemon/src/path/dispatch/parking.rs";
 const POLLER: &str = "daemon/src/path/session/poller.rs";
+const RELOAD: &str = "daemon/src/control/live/reload.rs";
+const STAGES: &str = "daemon/src/gateway/stages.rs";
 const STORE_QUEUE: &str = "daemon/src/store/queue.rs";
 const QUEUE: &str = "daemon/src/path/dispatch/queue.rs";
 const RECEIPT: &str = "daemon/src/path/receipt.rs";
@@ -78,6 +81,9 @@ const LOST: &str = "lost:|stands still before";
 /// A row whose name is long.
 const FAULT_ALL: &str =
     "fault_all_with_one_failing::a_handler_that_always_rejects_is_called_once_and_harms_no_other::on_5";
+
+/// Another one.
+const RELOAD_STORM: &str = "fault_reload_storm::nothing_is_lost_and_each_version_runs_while_plugins_are_replaced::on_5";
 
 /// All of them.
 pub const PROMISES: &[Promise] = &[
@@ -550,7 +556,7 @@ pub const PROMISES: &[Promise] = &[
         }],
         rows: &[Row {
             test: "handler_hostile::hostile_plugins_are_refused_in_a_sentence_while_neighbours_work",
-            red: "waiting for",
+            red: "no answer within|messages: not within",
         }],
     },
     Promise {
@@ -812,10 +818,13 @@ pub const PROMISES: &[Promise] = &[
             old: "        self.0.queue.version_changed();\n        before.plugin.hash()\n",
             new: "        self.0.queue.version_changed();\n        self.0.queue.clear();\n        before.plugin.hash()\n",
         }],
-        rows: &[Row {
-            test: "reload_plugin::a_file_that_is_renamed_into_place_runs_from_then_on_and_no_message_is_lost_or_overtaken::on_5",
-            red: "messages",
-        }],
+        rows: &[
+            Row {
+                test: "reload_plugin::a_file_that_is_renamed_into_place_runs_from_then_on_and_no_message_is_lost_or_overtaken::on_5",
+                red: "messages",
+            },
+            Row { test: RELOAD_STORM, red: LOST },
+        ],
     },
     Promise {
         name: "two-trials",
@@ -829,6 +838,109 @@ pub const PROMISES: &[Promise] = &[
             test: "park_quarantine::a_failing_handler_is_left_alone_for_longer_and_longer_until_one_trial_succeeds::on_5",
             red: "one call for each trial|the handler stays quarantined",
         }],
+    },
+    Promise {
+        name: "failed-calls-remember",
+        sentence: "a call that fails on a version on trial remembers nothing",
+        edits: &[Edit {
+            file: CALLS,
+            old: "(Err(_), Some(_)) => None,",
+            new: "(Err(_), Some(grant)) => {\n                if let Some(ready) = grant.kv.ready(kv, grant.quota) {\n                    ready.apply();\n                }\n                None\n            }",
+        }],
+        rows: &[Row {
+            test: "reload_canary::what_a_failed_call_on_trial_remembered_and_published_is_undone::on_5",
+            red: "\"2 1\"",
+        }],
+    },
+    Promise {
+        name: "trials-quarantine",
+        sentence: "a call that fails on a version on trial says nothing of quarantine",
+        edits: &[Edit {
+            file: CALLS,
+            old: "self.say_failed_on_trial(trial, &job, &error);",
+            new: "self.say_failed_on_trial(trial, &job, &error);\n                turn.shows(sign(&error, true), || error.to_string());",
+        }],
+        rows: &[Row {
+            test: "reload_canary::a_version_that_fails_on_trial_is_rolled_back_and_no_message_is_lost_or_overtaken::on_5",
+            red: "400 messages",
+        }],
+    },
+    Promise {
+        name: "judged-from-the-first-call",
+        sentence: "a version on trial is judged from its 20th call on",
+        edits: &[Edit {
+            file: CANARY,
+            old: "pub const JUDGED_FROM: u32 = 20;",
+            new: "pub const JUDGED_FROM: u32 = 1;",
+        }],
+        rows: &[Row {
+            test: "reload_canary::a_version_that_fails_on_trial_is_rolled_back_and_no_message_is_lost_or_overtaken::on_5",
+            red: "1 of 1 calls on trial failed",
+        }],
+    },
+    Promise {
+        name: "keep-half-of-a-reload",
+        sentence: "a reload that fails changes nothing",
+        edits: &[Edit {
+            file: STAGES,
+            old: "        let difference = Difference::between(Some(&self.loaded), &loaded);\n",
+            new: "        let difference = Difference::between(Some(&self.loaded), &loaded);
+        self.shared.received.limit(loaded.config.received);\n",
+        }],
+        rows: &[Row { test: "reload_configuration::a_reload_that_fails_changes_nothing_and_says_why", red: "kept" }],
+    },
+    Promise {
+        name: "ignore-what-needs-a-restart",
+        sentence: "a reload that only a restart can make changes nothing, and says so",
+        edits: &[Edit { file: RELOAD, old: "if !fixed.is_empty() {", new: "if fixed.len() > 99 {" }],
+        rows: &[Row {
+            test: "reload_configuration::a_reload_that_fails_changes_nothing_and_says_why",
+            red: "the configuration is reloaded",
+        }],
+    },
+    Promise {
+        name: "reconnect-what-did-not-change",
+        sentence: "a broker whose settings stay keeps its connection through a reload",
+        edits: &[Edit {
+            file: STAGES,
+            old: "None if difference.routes.contains(&broker.name) => {
+                    self.route(&broker.name, &queues);",
+            new: "None if difference.routes.contains(&broker.name) => {
+                    self.reconnect(broker, &queues).await;",
+        }],
+        rows: &[Row { test: "reload_configuration::only_what_differs_changes::on_5", red: "gateway-plant" }],
+    },
+    Promise {
+        name: "keep-a-removed-subscription",
+        sentence: "what is subscribed is what is configured, also after a reload",
+        edits: &[Edit {
+            file: STAGES,
+            old: "None if difference.routes.contains(&broker.name) => {
+                    self.route(&broker.name, &queues);",
+            new: "None if difference.routes.contains(&broker.name) => {",
+        }],
+        rows: &[Row { test: "reload_configuration::only_what_differs_changes::on_5", red: "the record of plant has" }],
+    },
+    Promise {
+        name: "end-brokers-before-handlers",
+        sentence: "what a handler's last call publishes reaches a broker that is removed together with it",
+        edits: &[Edit {
+            file: STAGES,
+            old: "        removed.clone().filter_map(|(name, _)| self.brokers.get(name)).for_each(|stage| stage.session.take_nothing());",
+            new: "        for (name, _) in removed.clone() {
+            self.remove(name).await;
+        }",
+        }],
+        rows: &[
+            Row {
+                test: "reload_configuration::what_a_handlers_last_call_publishes_reaches_a_broker_that_is_removed::on_5",
+                red: "collect|message|purged",
+            },
+            Row {
+                test: "reload_configuration::the_dead_letter_of_a_handlers_last_call_reaches_a_broker_that_is_removed::on_5",
+                red: "collect|message|purged",
+            },
+        ],
     },
 ];
 

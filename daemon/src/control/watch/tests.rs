@@ -319,6 +319,21 @@ async fn who_is_slow_to_take_gets_the_last_state_alone() {
 }
 
 #[tokio::test]
+async fn what_changes_again_before_it_was_taken_is_taken_back() {
+    let mut watched = watched(&[], TOLD_ONLY, true, |_| {});
+    watched.begun().await;
+    watched.watch.want(files(&watched.root, &["a", "b"]));
+    watched.put("a", "whole");
+    watched.waits("a").await;
+    let mut writer = File::options().append(true).open(watched.path("a")).expect("is there");
+    writer.write_all(b" and half").expect("is written");
+    watched.put("b", "later");
+    watched.waits("b").await;
+    let reports = watched.next().await;
+    assert_eq!(reports.iter().map(Seen::path).collect::<Vec<_>>(), [watched.path("b")]);
+}
+
+#[tokio::test]
 async fn nobody_is_told_of_who_reads_and_of_what_is_not_wanted() {
     let mut watched = watched(&["a.wasm", "z.wasm"], SOON, true, |root| {
         ["a.wasm", "z.wasm"].iter().for_each(|name| fs::write(root.join(name), "old").expect("is written"));
@@ -332,7 +347,8 @@ async fn nobody_is_told_of_who_reads_and_of_what_is_not_wanted() {
             fs::write(watched.path(name), "x").expect("is written");
         }
     }
-    watched.put("z.wasm", "new");
+    // Due after whatever was due before.
+    fs::write(watched.path("z.wasm"), "new").expect("is written");
     assert_eq!(watched.until("z.wasm", Some("new")).await, 1);
 }
 

@@ -172,11 +172,21 @@ fn what_went_is_told_once_and_again_when_it_comes() {
 }
 
 #[test]
+fn nothing_is_told_without_a_look() {
+    let mut settle = resting(&["a"], TERMS);
+    settle.told(Path::new("a"), Hint::Closed, at(3000));
+    settle.seen(Path::new("a"), Some(state(2)), at(3000));
+    assert_eq!(settle.verdicts(at(9000)), []);
+    settle.seen(Path::new("a"), Some(state(3)), at(9000));
+    assert_eq!(settle.verdicts(at(9000)), [], "it changed since");
+}
+
+#[test]
 fn what_reached_nobody_is_told_again() {
     let mut settle = resting(&["a"], TERMS);
     let goes = |settle: &mut Settle, now: u64| {
         settle.told(Path::new("a"), Hint::Closed, at(now));
-        [now, now + 250].map(|now| settle.seen(Path::new("a"), None, at(now)));
+        let _ = [now, now + 250].map(|now| settle.seen(Path::new("a"), None, at(now)));
         settle.verdicts(at(now + 250))
     };
     let gone = [("a".into(), Verdict::Gone)];

@@ -120,11 +120,7 @@ fn publish_refusal(caller: &Caller, error: PublishError) -> Refusal {
         PublishError::UnknownBroker(_) => Status::UNKNOWN_BROKER,
         PublishError::Other(_) => Status::OTHER,
     };
-    let words = match error {
-        PublishError::UnknownBroker(name) => name,
-        other => caller.host().reason(&other),
-    };
-    Refusal { status, words }
+    Refusal { status, words: caller.host().reason(&error) }
 }
 
 fn kv_refusal(caller: &Caller, error: KvError) -> Refusal {
