@@ -121,7 +121,17 @@ impl Plugins {
         compiler: Compiler,
     ) -> io::Result<Plugins> {
         let (watch, sight) = Watch::start("plugins-dir", PLUGINS, wanted(&running.borrow()))?;
-        Ok(Plugins { running, changes, verdicts, archive, compiler, watch, sight, dropped: HashSet::new(), unread: HashSet::new() })
+        Ok(Plugins {
+            running,
+            changes,
+            verdicts,
+            archive,
+            compiler,
+            watch,
+            sight,
+            dropped: HashSet::new(),
+            unread: HashSet::new(),
+        })
     }
 
     /// Reloads what is to be reloaded, until a stop.

@@ -175,11 +175,7 @@ fn say(trigger: Trigger, done: &ReloadReport) {
     );
 }
 
-async fn attempt(
-    stages: &mut Stages,
-    dry_run: bool,
-    stop: &CancellationToken,
-) -> Result<ReloadReport, Refusal> {
+async fn attempt(stages: &mut Stages, dry_run: bool, stop: &CancellationToken) -> Result<ReloadReport, Refusal> {
     let old = Arc::clone(stages.loaded());
     let (file, names) = (stages.file().to_owned(), stages.names().clone());
     let candidate = blocking(move || config::load_again(&file, &names)).await?;

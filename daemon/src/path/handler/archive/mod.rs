@@ -425,7 +425,10 @@ mod tests {
         assert_eq!(world.archive.record(&world.handler).refused(bad).expect("is known").reason, "does not start");
         assert_eq!(world.archive.refused("celsius", bad).expect("was read").reason, "does not start");
         world.archive.file(&world.handler, FileState::Runs);
-        assert!(world.archive.refuse(&world.handler, bad, "does not start", false), "the file held another one meanwhile");
+        assert!(
+            world.archive.refuse(&world.handler, bad, "does not start", false),
+            "the file held another one meanwhile"
+        );
         world.activate("bad").expect("writes");
         assert_eq!((world.archive.refused("celsius", bad), world.archive.file_of("celsius")), (None, FileState::Runs));
     }
