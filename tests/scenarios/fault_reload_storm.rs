@@ -175,6 +175,7 @@ fn nothing_is_lost_and_each_version_runs_while_plugins_are_replaced(on: On, stor
     }
     let (before, stormed) = (before.expect("the storm has a few versions"), begin.elapsed());
     plugins.put();
+    bench.wait_distinct(place);
     let sent = runs(&bench, plugins.last, place);
     bench.sender.release();
     let count = bench.ledger.flow().count();
@@ -201,7 +202,7 @@ fn runs(bench: &Bench, version: u64, mut place: usize) -> usize {
     wait::until_within(STUCK, "the last version runs", || {
         place += 1;
         assert!(place < bench.ledger.flow().count(), "too few messages are left to wait for the last version");
-        bench.sender.send_until(place);
+        bench.sender.release_until(place);
         bench.wait_distinct(place);
         let last = bench.ledger.counts().last().map(|(version, _)| *version);
         if last == Some(version) { Ok(()) } else { Err(format!("version {last:?} runs")) }
