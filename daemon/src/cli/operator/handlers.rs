@@ -21,7 +21,13 @@ impl Resource for HandlerKeys {
     const KEYS: &'static [Key] = {
         use Kind::{Boolean, Choice, Integer, List, Number, NumberOrOff, Table, Text};
         &[
-            key("plugin", &["plugin"], Text, "FILE", "A WebAssembly component, by its file name in plugins-dir"),
+            key(
+                "plugin",
+                &["plugin"],
+                Text,
+                "FILE",
+                "Its plugin, by its file name in plugins-dir: a WebAssembly component (.wasm), or a native library (.so)",
+            ),
             key(
                 "instances",
                 &["instances"],

@@ -418,7 +418,7 @@ impl World {
                 return Ok(());
             }
             self.now = next;
-            if next % 2000 == 0 {
+            if next.is_multiple_of(2000) {
                 (0..NAMES.len()).for_each(|file| self.look(file));
             }
             self.turn()?;
