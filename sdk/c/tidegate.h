@@ -39,8 +39,10 @@
  *           message. So a call may be made more than once for a message: what a plugin does elsewhere must bear that.
  *
  * Threads   Each instance of a handler has one state and one thread: create, every call and destroy are made there, never two at once. A
- *           handler with `instances = 4` has four of them at the same time, and so has a library that several handlers use: guard
- *           what is static. Host functions may be called on that thread alone, with the tg_call that the running callback was given.
+ *           handler with `instances = 4` has four of them at the same time, and so has a library that several handlers use. Two
+ *           instances may meet also with `instances = 1`: after a fault, at a reload and on trial, the new one begins before the old one
+ *           has ended. So guard what is static, and what is outside of the process. Host functions may be called on that thread alone,
+ *           with the tg_call that the running callback was given.
  *
  * Time      A callback must return within the handler's `call-deadline`. One that does not cannot be ended: it is counted, its effects
  *           are dropped, another instance takes its place on another thread, and the handler is quarantined. Its state is destroyed on
@@ -52,7 +54,9 @@
  *
  * Unwinding No exception, panic or longjmp may leave a callback: that ends the process. Catch it, and return TG_PANIC.
  *
- * Unload    A library is never unloaded. A new version is loaded beside the old one, with statics of its own.
+ * Unload    A library is never unloaded. A new version is loaded beside the old one, with statics of its own. C++ must be compiled with
+ *           -fno-gnu-unique: otherwise static variables of inline functions and templates are shared by all versions, and with others'
+ *           plugins. When the process ends, destructors of the library run only if no thread is in its code any more.
  *
  * Versions  A major version of this ABI is an entry point of its own. Within it, minor versions append fields to structs, and change nothing
  *           else. Every struct that may grow begins with its size: whoever makes it sets it to sizeof, and whoever reads it takes what
@@ -109,7 +113,7 @@ typedef int32_t tg_status;
 #define TG_DENIED ((tg_status)16)
 /** Not a topic name: empty, too long, or with a wildcard. */
 #define TG_INVALID_TOPIC ((tg_status)17)
-/** It can never fit into `max-publish-bytes`, or into `allow.kv`. */
+/** It can never fit into `max-publish-bytes`, into the properties of a message, or into `allow.kv`. */
 #define TG_TOO_LARGE ((tg_status)18)
 /** There is no room for it: this call has used up `max-publishes` or `max-publish-bytes`, or `allow.kv` is full now. */
 #define TG_QUOTA ((tg_status)19)
@@ -284,7 +288,8 @@ typedef struct tg_host {
 
     /** Holds a publish back until the call returns TG_OK; then they leave in the order of these calls.
      *  TG_DENIED: `allow.publish` does not grant it, or this is `create`. TG_INVALID_TOPIC, TG_TOO_LARGE, TG_QUOTA, TG_UNKNOWN_BROKER,
-     *  TG_INVALID, TG_OTHER. After TG_QUOTA and TG_TOO_LARGE the call fails by this limit, whatever it returns. */
+     *  TG_INVALID, TG_OTHER. After TG_QUOTA, and after TG_TOO_LARGE for what alone exceeds `max-publish-bytes`, the call
+     *  fails by this limit, whatever it returns. TG_TOO_LARGE are also properties of more than 65,535 bytes, which the call survives. */
     tg_status (*publish)(tg_call *call, const tg_outgoing *message);
 
     /* kv: what the handler remembers, shared by its instances. It survives a restart, a new version and a change of the configuration.
@@ -320,7 +325,7 @@ typedef struct tg_host {
      *  earliest. The last one counts; TG_OK forgets it. */
     void (*set_error)(tg_call *call, tg_bytes words, uint64_t after_ms);
 
-    /** Says in words why the last host function of this call that failed did. Empty where none did. Valid until another one fails. */
+    /** Says in words why the last host function of this call that failed did. Empty where none did; TG_NOT_FOUND is no failure. */
     tg_bytes (*last_error)(tg_call *call);
 } tg_host;
 

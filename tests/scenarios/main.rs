@@ -89,6 +89,7 @@ mod schedule_publish;
 mod schedule_silence;
 
 mod native_conformance;
+mod native_faults;
 mod native_plugins;
 
 mod admin_limits;

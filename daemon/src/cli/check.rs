@@ -10,6 +10,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -21,6 +22,7 @@ use crate::causes::with_causes;
 use crate::control::config::model::{Config, Handler};
 use crate::control::config::{self, HandlerOrigins, Origins, Problem, Problems};
 use crate::path::handler::host::{Host, KvGrant};
+use crate::path::handler::native;
 use crate::path::handler::needs::{Caller, NotExported, not_exported};
 use crate::path::handler::plugin::{Exports, Instance, LoadError, Loader, PluginFile};
 use crate::path::handler::wasm::WasmEngine;
@@ -102,7 +104,9 @@ impl Check {
             };
             output::data(verdict);
         }
-        if ok { ExitCode::SUCCESS } else { ExitCode::from(NO) }
+        let status = if ok { 0 } else { NO };
+        native::end_if_inside(status);
+        ExitCode::from(status)
     }
 }
 
@@ -152,5 +156,7 @@ fn plugin_problems(
         Some(origins.plugin.problem(with_causes(&error), ""))
     };
     let problems = handlers.into_iter().filter_map(problem).collect();
+    // Each within its call deadline.
+    runtime.block_on(loader.ended(Duration::MAX));
     Ok((problems, exports))
 }

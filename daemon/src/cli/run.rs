@@ -12,6 +12,7 @@ use super::{NO, configuration_file, output};
 use crate::control::config;
 use crate::control::live::{Live, Trigger};
 use crate::gateway::Gateway;
+use crate::path::handler::native;
 use crate::telemetry::logging;
 
 /// Threads at least: one that a defect holds up must not hold up everything.
@@ -52,6 +53,7 @@ impl Run {
         let code = runtime.block_on(until_signal(file, loaded));
         // A password file on a file system that hangs must not hold up the end.
         runtime.shutdown_background();
+        native::end_if_inside(if code == ExitCode::SUCCESS { 0 } else { NO });
         code
     }
 }

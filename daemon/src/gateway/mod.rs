@@ -121,6 +121,8 @@ pub struct Gateway {
     /// `shutdown-grace`, as it is now.
     grace: Arc<watch::Sender<Duration>>,
     progress: Arc<Progress>,
+    /// Loads plugins.
+    plugin_loader: Loader,
     /// Owns the stages until it is stopped.
     changes: JoinHandle<Stages>,
     stop_changes: CancellationToken,
@@ -187,7 +189,7 @@ impl Gateway {
             tokio::task::spawn_blocking(move || Outboxes::on_disk(store, kept)).await??
         };
         let schedules = Schedules::new(Arc::clone(&metrics), Arc::clone(&outboxes), Arc::clone(&progress));
-        let loader = loader(&config, cache).await?;
+        let plugin_loader = loader(&config, cache).await?;
         let shared = Shared {
             names: loaded.names.clone(),
             metrics,
@@ -202,7 +204,7 @@ impl Gateway {
             received: received.clone(),
             grace: Arc::new(watch::channel(config.shutdown_grace).0),
             tap: tap.clone(),
-            compiler: Compiler::start(loader).map_err(GatewayError::Compiler)?,
+            compiler: Compiler::start(plugin_loader.clone()).map_err(GatewayError::Compiler)?,
             archive: Archive::new(&config.state_dir),
             verdicts: Verdicts::default(),
             stop_sessions: CancellationToken::new(),
@@ -256,6 +258,7 @@ impl Gateway {
             router: shared.router,
             grace: shared.grace,
             progress,
+            plugin_loader,
             changes: tokio::spawn(live::run(stages, queue, sender, configuration, stop_changes.clone())),
             live,
             watch_config,
@@ -314,6 +317,7 @@ impl Gateway {
             Ok(stages) => stages.stop().await,
             Err(error) => joined(Some(error), "the task that changes the configuration panicked"),
         }
+        self.plugin_loader.ended(grace).await;
         self.schedules.abort();
         joined(self.schedules.await.err(), "the task that looks at the clock panicked");
         self.expiry.abort();

@@ -16,7 +16,7 @@ use crate::causes::with_causes;
 use crate::control::config::Loaded;
 use crate::control::config::diff::{Change, Difference};
 use crate::control::config::model::{Config, Handler};
-use crate::path::handler::archive::{CopyError, FileState, Record, Source, sources};
+use crate::path::handler::archive::{CopyError, FileState, Record, Source, Trying, sources};
 use crate::path::handler::needs::not_exported;
 use crate::path::handler::plugin::{LoadError, Plugin, PluginFile, PluginHash};
 use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHandler, VersionError};
@@ -98,15 +98,31 @@ impl<'a> Start<'a> {
 
     /// Starts it with the first version that starts.
     async fn begin(self, known: &mut HashMap<PluginHash, Plugin>) -> Result<(ReadyHandler, Found), GatewayError> {
+        let mut trying = None;
+        let begun = self.attempts(known, &mut trying).await;
+        // Writes to the disk.
+        tokio::task::spawn_blocking(move || drop(trying)).await?;
+        begun
+    }
+
+    /// As [`Self::begin`]; what is tried for the first time is noted.
+    async fn attempts(
+        self,
+        known: &mut HashMap<PluginHash, Plugin>,
+        trying: &mut Option<Trying>,
+    ) -> Result<(ReadyHandler, Found), GatewayError> {
         let version = self.file.as_ref().ok().map(|file| file.hash());
         let (mut of_file, mut of_copy) = (None, None);
         let tried = self.handler.reload.canary.is_some();
         for source in sources(version, &self.record, &self.handler.plugin, tried) {
+            if *source == Source::File {
+                *trying = self.tries().await?;
+            }
             match self.attempt(*source, known).await {
                 Ok(ready) => {
                     self.say_copy(of_copy, "the version that the handler ran before does not start, its file's does");
                     let on_trial = match (*source, &of_file) {
-                        (Source::Copy, None) => self.try_out(&ready, known).await?,
+                        (Source::Copy, None) => self.try_out(&ready, known, trying).await?,
                         _ => None,
                     };
                     let found = self.found(*source, of_file);
@@ -141,12 +157,14 @@ impl<'a> Start<'a> {
         &self,
         ready: &ReadyHandler,
         known: &mut HashMap<PluginHash, Plugin>,
+        trying: &mut Option<Trying>,
     ) -> Result<Option<What>, GatewayError> {
         let (Some(share), Ok(file)) = (self.handler.reload.canary, &self.file) else { return Ok(None) };
         let version = file.hash();
         if self.record.is_rolled_back(version) {
             return Ok(None);
         }
+        *trying = self.tries().await?;
         let view = ready.view();
         let new = match self.plugin(Source::File, known).await {
             Ok(plugin) => view.start_version(plugin).await.map_err(Failed::from),
@@ -161,6 +179,13 @@ impl<'a> Start<'a> {
             Err(Failed::Version(error)) => What::Refused(version, error),
             Err(Failed::Copy(_)) => unreachable!("the version comes from the file"),
         }))
+    }
+
+    /// Notes that native code of the file may be loaded for the first time.
+    async fn tries(&self) -> Result<Option<Trying>, JoinError> {
+        let Some(file) = self.file.as_ref().ok().filter(|file| file.is_native()) else { return Ok(None) };
+        let (archive, handler, version) = (self.shared.archive.clone(), Arc::clone(self.handler), file.hash());
+        tokio::task::spawn_blocking(move || archive.tries(&handler.name, &handler.plugin, version)).await
     }
 
     async fn attempt(&self, source: Source, known: &mut HashMap<PluginHash, Plugin>) -> Result<ReadyHandler, Failed> {

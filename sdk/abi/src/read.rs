@@ -28,6 +28,8 @@ pub enum Fault {
         /// How many elements.
         count: usize,
     },
+    /// What is reserved is in use.
+    Reserved,
     /// Text that is not UTF-8.
     NotUtf8 {
         /// How many of its bytes are.
@@ -42,6 +44,7 @@ impl fmt::Display for Fault {
             Fault::Misaligned => f.write_str("is a misaligned pointer"),
             Fault::TooSmall { size, least } => write!(f, "says that its size is {size} bytes, less than {least}"),
             Fault::TooLong { count } => write!(f, "has {count} elements, more than fit into memory"),
+            Fault::Reserved => f.write_str("has something other than zero in what is reserved"),
             Fault::NotUtf8 { valid } => write!(f, "is not UTF-8 from byte {valid} on"),
         }
     }
@@ -73,6 +76,9 @@ macro_rules! grows {
             const LEAST: u32 = (offset_of!($type, $last) + size_of::<$field>()) as u32;
         }
         const _: () = assert!(offset_of!($type, size) == 0 && <$type as Grows>::LEAST <= size_of::<$type>() as u32);
+        // Each minor version ends at a multiple of the step, and the struct with its last field: else `known` would cut a field, or padding
+        // would count as one.
+        const _: () = assert!((<$type as Grows>::LEAST as usize).is_multiple_of(STEP) && size_of::<$type>().is_multiple_of(STEP));
     )+};
 }
 

@@ -86,13 +86,16 @@ impl<'a> OutgoingView<'a> {
     /// Reads a publish.
     ///
     /// # Errors
-    /// As [`MessageView::of`].
+    /// As [`MessageView::of`]; or what is reserved is not zero, so that a plugin cannot be in the way of what it is reserved for.
     ///
     /// # Safety
     /// As of [`MessageView::of`].
     pub unsafe fn of(from: *const Outgoing) -> Result<OutgoingView<'a>, Fault> {
         // SAFETY: as asked of the caller.
         let outgoing = unsafe { read(from) }?;
+        if outgoing.reserved != [0; 2] {
+            return Err(Fault::Reserved);
+        }
         Ok(OutgoingView {
             // SAFETY: as asked of the caller.
             topic: unsafe { outgoing.topic.text() }?,
@@ -103,7 +106,7 @@ impl<'a> OutgoingView<'a> {
             // SAFETY: as asked of the caller.
             broker: unsafe { outgoing.broker.text_or_absent() }?,
             // SAFETY: as asked of the caller.
-            properties: unsafe { PropertiesView::or_null(outgoing.properties) }?,
+            properties: unsafe { PropertiesView::to_send(outgoing.properties) }?,
         })
     }
 }
@@ -139,7 +142,34 @@ impl<'a> PropertiesView<'a> {
         }
         // SAFETY: as asked of the caller.
         let properties = unsafe { read(from) }?;
-        Ok(Some(PropertiesView {
+        // SAFETY: as asked of the caller.
+        unsafe { PropertiesView::of(&properties) }.map(Some)
+    }
+
+    /// As [`Self::or_null`], for properties that a plugin sets.
+    ///
+    /// # Errors
+    /// As [`OutgoingView::of`].
+    ///
+    /// # Safety
+    /// As of [`Self::or_null`].
+    unsafe fn to_send(from: *const Properties) -> Result<Option<PropertiesView<'a>>, Fault> {
+        if from.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: as asked of the caller.
+        let properties = unsafe { read(from) }?;
+        if properties.reserved != [0; 6] {
+            return Err(Fault::Reserved);
+        }
+        // SAFETY: as asked of the caller.
+        unsafe { PropertiesView::of(&properties) }.map(Some)
+    }
+
+    /// # Safety
+    /// As of [`Bytes::get`] and [`slice`], for all that they point to, for `'a`.
+    unsafe fn of(properties: &Properties) -> Result<PropertiesView<'a>, Fault> {
+        Ok(PropertiesView {
             // SAFETY: as asked of the caller.
             content_type: unsafe { properties.content_type.text_or_absent() }?,
             // SAFETY: as asked of the caller.
@@ -150,7 +180,7 @@ impl<'a> PropertiesView<'a> {
             utf8_payload: properties.utf8_payload != 0,
             // SAFETY: as asked of the caller.
             user: unsafe { Pairs::of(properties.user, properties.user_count) }?,
-        }))
+        })
     }
 }
 

@@ -19,6 +19,7 @@ use super::install::{Install, Installed, refuse};
 use super::view::time;
 use super::{Live, Refusal, RefusalKind, Running, WAITING_RELOADS};
 use crate::control::admin::resource::Reloaded;
+use crate::control::config::model::Handler;
 use crate::control::watch::{PLUGINS, Seen, Settled, Sight, Wanted, Watch};
 use crate::path::handler::archive::{Archive, FileState};
 use crate::path::handler::plugin::{Compiler, LoadError, Plugin, PluginFile, PluginHash};
@@ -277,8 +278,35 @@ impl Plugins {
         Some(Looked::Keeps(RefusalKind::Plugin, reason))
     }
 
-    /// Has handlers run a version.
+    /// Has handlers run a version. What is native is noted before it is loaded for the first time, until that was outlived.
     async fn have_run(
+        &mut self,
+        path: &Path,
+        file: Arc<PluginFile>,
+        wanting: Vec<HandlerView>,
+        whom: Whom<'_>,
+    ) -> Vec<(Arc<str>, Looked)> {
+        if !file.is_native() {
+            return self.install(path, file, wanting, whom).await;
+        }
+        let (archive, version) = (self.archive.clone(), file.hash());
+        let handlers: Vec<_> = wanting.iter().map(|view| Arc::clone(view.handler())).collect();
+        let tries = move || {
+            let tries = |handler: &Arc<Handler>| archive.tries(&handler.name, &handler.plugin, version);
+            handlers.iter().filter_map(tries).collect::<Vec<_>>()
+        };
+        let trying = tokio::task::spawn_blocking(tries).await;
+        let results = self.install(path, file, wanting, whom).await;
+        // Writes to the disk.
+        let tried = tokio::task::spawn_blocking(move || trying.map(drop)).await;
+        if let Err(panic) | Ok(Err(panic)) = tried {
+            tracing::error!(%panic, plugin = %path.display(), "noting that a plugin is tried panicked");
+        }
+        results
+    }
+
+    /// Has handlers run a version.
+    async fn install(
         &mut self,
         path: &Path,
         file: Arc<PluginFile>,

@@ -146,6 +146,11 @@ impl CallError {
     }
 }
 
+/// What is configured to call a handler is held against its plugin before: a defect of the daemon.
+pub(super) fn not_exported(export: &str) -> CallError {
+    CallError::Trap(format!("its plugin does not export {export}"))
+}
+
 /// Why there is no instance.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
@@ -170,6 +175,9 @@ pub enum StartError {
     /// It went past another limit.
     #[error("the handler does not start: {0}")]
     Limit(Limit),
+    /// The daemon or the machine has no room for it, whatever it is. In plain words, with what to do.
+    #[error("the handler does not start: {0}")]
+    Unavailable(String),
 }
 
 impl StartError {
@@ -182,6 +190,7 @@ impl StartError {
             | StartError::Stuck(_)
             | StartError::Memory(_)
             | StartError::Limit(_) => true,
+            StartError::Unavailable(_) => false,
         }
     }
 }

@@ -205,7 +205,7 @@ fn not_started(error: StartError) -> CallError {
         StartError::Stuck(limit) => CallError::Stuck(limit),
         StartError::Memory(limit) => CallError::Memory(limit),
         StartError::Limit(limit) => CallError::Limit(limit),
-        StartError::Refused(_) | StartError::Trap(_) => CallError::Trap(error.to_string()),
+        StartError::Refused(_) | StartError::Trap(_) | StartError::Unavailable(_) => CallError::Trap(error.to_string()),
     }
 }
 
@@ -267,8 +267,13 @@ impl InstanceParts {
         match self.settled(turn, job, (attempt, started), Ground::trial(trial)).await? {
             Settled::Failed(job, error) if is_failure(&error) => {
                 self.say_failed_on_trial(trial, &job, &error);
+                // A thread is lost, whatever the other version makes of the message.
+                let hangs = matches!(error, CallError::Stuck(_));
+                if hangs {
+                    trial.failed(&error);
+                }
                 let again = self.settled(turn, *job, (attempt, Instant::now()), Ground::active(current)).await?;
-                if !matches!(&again, Settled::Failed(_, failure) if is_failure(failure)) {
+                if !hangs && !matches!(&again, Settled::Failed(_, failure) if is_failure(failure)) {
                     trial.failed(&error);
                 }
                 Some(again)

@@ -183,8 +183,7 @@ pub struct ReadyHandler {
 }
 
 impl ReadyHandler {
-    /// Starts the instances beside each other; `init` of each has run when it returns. Cancel safe: a start that is dropped
-    /// leaves nothing behind.
+    /// Starts the instances; `init` of each has run when it returns. Cancel safe: a start that is dropped leaves nothing behind.
     ///
     /// # Errors
     /// One of them does not start; the others are gone then.
@@ -315,27 +314,29 @@ impl RunningHandler {
         purged
     }
 
-    /// Stops at once: what waits, and what is in the middle of a call, stays unacknowledged.
+    /// Stops at once: what waits, and what is in the middle of a call, stays unacknowledged. Its instances are gone, whoever looks at it.
     pub async fn stop(mut self) {
         self.runners.abort_all();
         join(&mut self.runners).await;
         end(self.parking.take()).await;
         self.parts.queue.clear();
+        drop(self.parts.instances.take_all());
+        drop(self.parts.versions.set_trial(None));
     }
 }
 
 impl InstanceParts {
-    /// An instance for each shard, started beside each other. Cancel safe:
-    /// a start that is dropped leaves nothing behind.
+    /// An instance for each shard: the first alone, so that a version that does not start costs one start, and then the others beside
+    /// each other. Cancel safe: a start that is dropped leaves nothing behind.
     async fn start_all(self: &Arc<Self>, version: &Arc<Version>) -> Result<Vec<Counted>, HandlerError> {
         let start = |_| {
             let (parts, version) = (Arc::clone(self), Arc::clone(version));
             AbortOnDropHandle::new(tokio::spawn(async move { parts.start(&version).await }))
         };
-        let starting: Vec<AbortOnDropHandle<Result<Counted, StartError>>> =
-            (0..self.handler.instances.get()).map(start).collect();
-        let mut started = Vec::with_capacity(starting.len());
-        for instance in starting {
+        let mut started = vec![start(0).await??];
+        let others: Vec<AbortOnDropHandle<Result<Counted, StartError>>> =
+            (1..self.handler.instances.get()).map(start).collect();
+        for instance in others {
             started.push(instance.await??);
         }
         Ok(started)

@@ -41,11 +41,16 @@ impl InstanceParts {
                 Some(Err(error)) if is_failure(&error) => {
                     self.meters.call(error.result());
                     self.say_run_failed_on_trial(trial, &name, &error);
+                    // A thread is lost, whatever the other version makes of the run.
+                    let hangs = matches!(error, CallError::Stuck(_));
+                    if hangs {
+                        trial.failed(&error);
+                    }
                     let again = self.settle_run(turn.shard, run, Ground::active(&current), &mut aftermath).await;
                     match &again {
                         Some(Err(failure)) if is_failure(failure) => {}
-                        Some(_) => trial.failed(&error),
-                        None => {}
+                        Some(_) if !hangs => trial.failed(&error),
+                        Some(_) | None => {}
                     }
                     again
                 }

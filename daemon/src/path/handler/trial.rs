@@ -97,7 +97,7 @@ impl Trial {
         self.tell(verdict);
     }
 
-    /// A call on trial failed, and the version that runs did not fail on the same.
+    /// A call on trial failed, and the version that runs did not fail on the same; or it hangs.
     pub(super) fn failed(&self, error: &CallError) {
         let verdict = {
             let State { canary, last, hangs } = &mut *self.lock();

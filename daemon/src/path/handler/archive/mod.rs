@@ -121,6 +121,20 @@ pub enum CopyError {
     },
 }
 
+/// A version that the daemon loads into its process, and starts, for the first time: the disk says so for as long as this is there, so that
+/// a restart knows what has ended the daemon. Its end writes to the disk.
+pub struct Trying {
+    archive: Archive,
+    handler: Arc<str>,
+    version: PluginHash,
+}
+
+impl Drop for Trying {
+    fn drop(&mut self) {
+        self.archive.has_tried(&self.handler, self.version);
+    }
+}
+
 impl Archive {
     /// What is kept in the state directory.
     pub fn new(state_dir: &Path) -> Archive {
@@ -190,6 +204,43 @@ impl Archive {
         }
         let state = FileState::Refused { version: Some(version), reason: reason.to_owned(), since };
         self.enter(handler, record, state)
+    }
+
+    /// Notes that a version is about to be loaded into the process for the first time; nothing where it is the active one, or none
+    /// is that could run instead. Blocks on the disk; where that cannot be written, the version is tried all the same.
+    pub fn tries(&self, handler: &Arc<str>, plugin: &Path, version: PluginHash) -> Option<Trying> {
+        let _disk = self.disk();
+        let mut record = self.read(handler);
+        if record.active(plugin).is_none_or(|active| active == version) {
+            return None;
+        }
+        record.tries(version, SystemTime::now());
+        if let Err(error) = self.note(handler, record) {
+            tracing::warn!(%handler, %version, %error,
+                "that a version of the handler's plugin is tried cannot be written, a restart tries it again");
+        }
+        Some(Trying { archive: self.clone(), handler: Arc::clone(handler), version })
+    }
+
+    /// The daemon has outlived the first start of a version.
+    fn has_tried(&self, handler: &Arc<str>, version: PluginHash) {
+        let _disk = self.disk();
+        let mut record = self.read(handler);
+        // A verdict has taken the note back, or the handler is gone.
+        if !record.has_tried(version) {
+            return;
+        }
+        if let Err(error) = self.note(handler, record) {
+            tracing::warn!(%handler, %version, %error,
+                "that a version of the handler's plugin was tried cannot be written, a restart refuses it");
+        }
+    }
+
+    /// Changes the record of a handler alone.
+    fn note(&self, handler: &Arc<str>, record: Record) -> io::Result<()> {
+        let written = durable::replace(&self.path(handler).join(RECORD), &record.text());
+        self.entries().entry(Arc::clone(handler)).or_default().record = record;
+        written
     }
 
     /// Notes how a handler's file stands. Whether that is news.
@@ -311,6 +362,24 @@ mod tests {
     use super::*;
 
     const PLUGIN: &str = "plugins/celsius.wasm";
+
+    #[test]
+    fn what_is_tried_is_on_the_disk_until_that_was_outlived() {
+        let mut world = World::new();
+        let (old, new) = (file("old").hash(), file("new").hash());
+        let tries = |world: &World, version| world.archive.tries(&world.handler, Path::new(PLUGIN), version);
+        assert!(tries(&world, new).is_none(), "nothing could run instead");
+        world.activate("old").expect("is writable");
+        assert!(tries(&world, old).is_none(), "it ran before");
+        drop(tries(&world, new).expect("is tried"));
+        world.again();
+        assert!(!world.archive.record(&world.handler).is_rolled_back(new), "it was outlived");
+        let crash = tries(&world, new).expect("is tried");
+        assert!(!world.archive.record(&world.handler).is_rolled_back(new), "it is tried just now");
+        world.again();
+        assert!(world.archive.record(&world.handler).is_rolled_back(new), "it has ended the daemon");
+        std::mem::forget(crash);
+    }
 
     struct World {
         state: tempfile::TempDir,

@@ -19,12 +19,24 @@ const MOST_REFUSED: usize = 16;
 /// Bytes kept of a reason: a guest may say as much as it likes.
 const REASON_BYTES: usize = 1024;
 
+/// What is said of a version whose first start the daemon did not outlive.
+const ENDED_BY: &str = "the daemon ended while it was loaded and started for the first time";
+
 /// The versions of one handler's plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     active: Option<Active>,
     /// Oldest first.
     refused: Vec<Refused>,
+    /// Only while the daemon loads and starts it.
+    trying: Option<Trying>,
+}
+
+/// A version that the daemon loads into its process for the first time, since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Trying {
+    version: PluginHash,
+    since: SystemTime,
 }
 
 /// The version that a handler runs, and runs again after a restart.
@@ -44,7 +56,7 @@ pub struct Refused {
     pub reason: String,
     /// Since when.
     pub time: SystemTime,
-    /// It started, and failed on trial: a start would not show that again.
+    /// A start would not show that again: it started, and failed on trial. Or it would end the daemon.
     pub rolled_back: bool,
 }
 
@@ -59,7 +71,7 @@ impl Record {
         self.refused.iter().find(|refused| refused.version == version)
     }
 
-    /// Whether a version failed on trial.
+    /// Whether a version failed on trial, or ended the daemon.
     pub fn is_rolled_back(&self, version: PluginHash) -> bool {
         self.refused(version).is_some_and(|refused| refused.rolled_back)
     }
@@ -72,11 +84,13 @@ impl Record {
     /// A version, which came from this file, is the active one from now on.
     pub(super) fn activate(&mut self, version: PluginHash, plugin: &Path) {
         self.refused.retain(|refused| refused.version != version);
+        self.has_tried(version);
         self.active = Some(Active { version, plugin: plugin.to_owned() });
     }
 
     /// A version is not to run. Without effect on the active one.
     pub(super) fn refuse(&mut self, mut refused: Refused) {
+        self.has_tried(refused.version);
         if self.keeps(refused.version) {
             return;
         }
@@ -90,6 +104,16 @@ impl Record {
         self.refused.drain(..surplus);
     }
 
+    /// A version is about to be loaded into the process for the first time: if the daemon ends by that, the next one knows from this.
+    pub(super) fn tries(&mut self, version: PluginHash, since: SystemTime) {
+        self.trying = Some(Trying { version, since });
+    }
+
+    /// The daemon has outlived that. Whether the version was the one.
+    pub(super) fn has_tried(&mut self, version: PluginHash) -> bool {
+        self.trying.take_if(|trying| trying.version == version).is_some()
+    }
+
     /// The text of its file.
     pub(super) fn text(&self) -> Vec<u8> {
         let written = Written {
@@ -100,13 +124,17 @@ impl Record {
                 plugin: active.plugin.to_string_lossy().into_owned(),
             }),
             refused: self.refused.iter().map(WrittenRefused::of).collect(),
+            trying: self.trying.as_ref().map(|trying| WrittenTrying {
+                version: format!("{:#}", trying.version),
+                since: humantime::format_rfc3339_millis(trying.since).to_string(),
+            }),
         };
         let mut text = serde_json::to_vec_pretty(&written).expect("strings and numbers become JSON");
         text.push(b'\n');
         text
     }
 
-    /// Reads the text of a file.
+    /// Reads the text of a file, which a daemon left behind: a version that it was trying has ended it, and is refused.
     ///
     /// # Errors
     /// It is no record, or one of a later release.
@@ -119,9 +147,13 @@ impl Record {
             )));
         }
         let active = written.active.map(WrittenActive::read).transpose()?;
-        let mut record = Record { active, refused: Vec::new() };
+        let mut record = Record { active, refused: Vec::new(), trying: None };
         for refused in written.refused {
             record.refuse(refused.read()?);
+        }
+        if let Some(trying) = written.trying {
+            let (version, time) = (hash(&trying.version)?, time(&trying.since)?);
+            record.refuse(Refused { version, reason: ENDED_BY.to_owned(), time, rolled_back: true });
         }
         Ok(record)
     }
@@ -138,6 +170,15 @@ struct Written {
     version: u32,
     active: Option<WrittenActive>,
     refused: Vec<WrittenRefused>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trying: Option<WrittenTrying>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct WrittenTrying {
+    version: String,
+    since: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -161,6 +202,10 @@ fn hash(text: &str) -> Result<PluginHash, RecordError> {
     PluginHash::parse(text).ok_or_else(|| RecordError(format!("{text:?} is no SHA-256 in hexadecimal digits")))
 }
 
+fn time(text: &str) -> Result<SystemTime, RecordError> {
+    humantime::parse_rfc3339(text).map_err(|error| RecordError(format!("the time {text:?}: {error}")))
+}
+
 impl WrittenActive {
     fn read(self) -> Result<Active, RecordError> {
         Ok(Active { version: hash(&self.version)?, plugin: PathBuf::from(self.plugin) })
@@ -178,8 +223,7 @@ impl WrittenRefused {
     }
 
     fn read(self) -> Result<Refused, RecordError> {
-        let time = humantime::parse_rfc3339(&self.time);
-        let time = time.map_err(|error| RecordError(format!("the time {:?}: {error}", self.time)))?;
+        let time = time(&self.time)?;
         Ok(Refused { version: hash(&self.version)?, reason: self.reason, time, rolled_back: self.rolled_back })
     }
 }
@@ -224,6 +268,40 @@ mod tests {
         assert_eq!(record.refused(version(1)), None);
         record.refuse(refused(1, 6));
         assert_eq!((record.refused(version(1)), record.active(Path::new(FILE))), (None, Some(version(1))));
+    }
+
+    #[test]
+    fn what_was_tried_when_the_daemon_ended_is_refused_by_the_next() {
+        let (mut record, since) = (Record::default(), SystemTime::UNIX_EPOCH + Duration::from_secs(9));
+        record.activate(version(1), Path::new(FILE));
+        record.tries(version(2), since);
+        let next = Record::parse(&record.text()).expect("is one");
+        let refused = next.refused(version(2)).expect("is refused");
+        assert_eq!((refused.reason.as_str(), refused.time, refused.rolled_back), (ENDED_BY, since, true));
+        let after = Record::parse(&next.text()).expect("is one");
+        assert_eq!(after, next, "and stays so");
+        assert!(!record.has_tried(version(3)) && record.has_tried(version(2)) && !record.has_tried(version(2)));
+        let outlived = Record::parse(&record.text()).expect("is one");
+        assert_eq!(outlived.refused(version(2)), None);
+    }
+
+    #[test]
+    fn a_version_with_a_verdict_is_not_tried_any_more() {
+        let tries = || {
+            let mut record = Record::default();
+            record.tries(version(2), SystemTime::UNIX_EPOCH);
+            record
+        };
+        let mut record = tries();
+        record.activate(version(2), Path::new(FILE));
+        assert!(!record.has_tried(version(2)));
+        let mut record = tries();
+        record.refuse(refused(2, 5));
+        assert!(!record.has_tried(version(2)));
+        let mut record = tries();
+        record.activate(version(1), Path::new(FILE));
+        record.refuse(refused(3, 5));
+        assert!(record.has_tried(version(2)));
     }
 
     #[test]

@@ -19,6 +19,15 @@ use crate::printable::printable;
 /// Bytes kept of a guest's own words.
 pub(in crate::path::handler) const MAX_WORDS_BYTES: usize = 1024;
 
+/// A deadline too far for the clock is this one instead: thirty years.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// So long from now on.
+pub(in crate::path::handler) fn deadline(limit: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(limit).unwrap_or(now + FAR)
+}
+
 /// One handler's grants, limits and configuration.
 pub struct Host {
     /// The handler's name.
@@ -77,6 +86,11 @@ impl Host {
     /// Threads that hang in its native code count here.
     pub(in crate::path::handler) fn counting_threads(self, stuck: IntGauge) -> Host {
         Host { threads_stuck: Some(stuck), ..self }
+    }
+
+    /// When a call that begins now is to have ended.
+    pub(in crate::path::handler) fn deadline(&self) -> Instant {
+        deadline(self.call_deadline)
     }
 
     /// The name of a broker.

@@ -1,6 +1,6 @@
 //! Whether a guest's publish is permitted: a pure decision over the handler's grants and what its call holds already.
 //!
-//! Fed by the host functions of `publisher`. A permitted publish is held back in [`Held`] until its call has returned ok.
+//! Fed by the host functions of each kind of plugin. A permitted publish is held back in [`Held`] until its call has returned ok.
 
 use super::call::Origin;
 use super::grants::Host;

@@ -1,7 +1,8 @@
 //! What a plugin's call of a host function works on: the call in progress of this thread.
 //!
 //! Owned by the thread of an instance. Whatever handle a plugin passes, nothing is read through it: it is compared with the one that this
-//! thread gave out, so that a stale one, or one of another thread, is a refusal. What a call publishes and writes is shared with the
+//! thread gives out, so that one of another thread, or of an instance that has ended, is a refusal; one that was kept from an earlier call of
+//! the same instance stands for the call in progress. What a call publishes and writes is shared with the
 //! instance, which takes it away when it stops waiting: from then on nothing that the plugin does has an effect.
 
 use std::cell::{Cell, RefCell};
@@ -59,6 +60,8 @@ pub(super) struct Caller {
 struct Lent {
     values: Vec<Bytes>,
     texts: Vec<Arc<str>>,
+    /// What earlier functions failed with.
+    words: Vec<String>,
     lists: Vec<(Vec<String>, Vec<tidegate_abi::Bytes>)>,
 }
 
@@ -96,7 +99,7 @@ impl Caller {
     /// A callback has returned: what it was lent is gone, and what it said is given out.
     pub(super) fn end(&self) -> Words {
         *self.lent.borrow_mut() = Lent::default();
-        self.last_error.borrow_mut().clear();
+        self.last_error.take();
         self.words.take()
     }
 
@@ -148,8 +151,12 @@ impl Caller {
     fn finish(&self, done: Result<(), Refusal>) -> Status {
         match done {
             Ok(()) => Status::OK,
+            // No failure: of the last one the words stay.
+            Err(Refusal { status: Status::NOT_FOUND, .. }) => Status::NOT_FOUND,
             Err(Refusal { status, words }) => {
-                *self.last_error.borrow_mut() = words;
+                // The plugin may look at the words that it was given before until its callback returns.
+                let before = self.last_error.replace(words);
+                self.lent.borrow_mut().words.push(before);
                 status
             }
         }

@@ -2,12 +2,11 @@
 //!
 //! Pure. Each text is a sentence whose subject, the plugin, is left out.
 
-use std::io;
-
 use super::library::{LOAD_DEADLINE, MAX_LIBRARIES};
+use crate::path::handler::plugin::PluginHash;
 
 /// Why a library does not become a plugin.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum NativeError {
     /// The daemon was started without them.
     #[error("is a native plugin, which this daemon was not started for; set native = true, and start the daemon again")]
@@ -28,12 +27,15 @@ pub enum NativeError {
     },
     /// The private copy cannot be made. Its reason is part of the text, since the sentence says nothing without it.
     #[error("cannot be copied into state-dir: {0}")]
-    Copy(io::Error),
+    Copy(String),
     /// So many that an end must be made.
     #[error(
         "cannot be loaded: {MAX_LIBRARIES} native libraries are loaded already, and none can be unloaded; restart the daemon"
     )]
     TooMany,
+    /// The machine has no thread to give. Its reason is part of the text.
+    #[error("cannot be loaded: no thread can be made for it: {0}")]
+    NoThread(String),
     /// The dynamic linker refuses, such as for a library that it needs.
     #[error("cannot be loaded: {0}")]
     Refused(String),
@@ -44,6 +46,21 @@ pub enum NativeError {
         humantime::format_duration(LOAD_DEADLINE)
     )]
     Hangs,
+    /// Those of another library run on, and hold what the dynamic linker needs.
+    #[error(
+        "cannot be loaded: the initialisers of another native plugin, version {other}, have not ended yet, and no other can be loaded \
+         before they do; restart the daemon"
+    )]
+    Blocked {
+        /// The other one.
+        other: PluginHash,
+    },
+    /// Its entry point runs on.
+    #[error(
+        "cannot be loaded: its entry point did not return within {}; the thread that runs it is left behind; restart the daemon",
+        humantime::format_duration(LOAD_DEADLINE)
+    )]
+    EntryHangs,
     /// No entry point of any version.
     #[error(
         "is a shared library, but not a plugin: it does not export {entry}; build it with tidegate.h or tidegate-native"
@@ -77,4 +94,28 @@ pub enum NativeError {
     /// Nothing that it could be called for.
     #[error("has neither on_message nor on_schedule, as a handler must; set one of them in its tg_plugin")]
     NoCall,
+}
+
+impl NativeError {
+    /// Whether the library is at fault, and not the daemon or the machine.
+    pub fn blames_the_version(&self) -> bool {
+        match self {
+            NativeError::NotPermitted
+            | NativeError::Copy(_)
+            | NativeError::TooMany
+            | NativeError::NoThread(_)
+            | NativeError::Blocked { .. } => false,
+            NativeError::Damaged(_)
+            | NativeError::NotShared(_)
+            | NativeError::OtherMachine { .. }
+            | NativeError::Refused(_)
+            | NativeError::Hangs
+            | NativeError::EntryHangs
+            | NativeError::NoEntry { .. }
+            | NativeError::OtherAbi { .. }
+            | NativeError::RefusesHost
+            | NativeError::Breaks { .. }
+            | NativeError::NoCall => true,
+        }
+    }
 }

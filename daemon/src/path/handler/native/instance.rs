@@ -6,7 +6,7 @@
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tidegate_abi::Status;
 use tokio::sync::oneshot;
@@ -15,20 +15,18 @@ use tokio::time::timeout_at;
 use super::caller::Effects;
 use super::library::Plugin;
 use super::life::Life;
-use super::threads::MAX_STUCK;
+use super::process::Entered;
+use super::threads::{Full, Threads};
 use super::worker::{Job, Returned, Work, Worker};
-use crate::path::handler::call::{Call, CallError, Run, StartError, Trigger};
+use crate::path::handler::call::{Call, CallError, Run, StartError, Trigger, not_exported};
 use crate::path::handler::host::{CallState, Host, Origin, unix_nanos};
-use crate::path::handler::plugin::Exports;
+use crate::path::handler::plugin::{Exports, PluginHash};
 use crate::path::handler::{Limit, Publish};
 use crate::path::kv::Transaction;
 use crate::telemetry::trace::Trace;
 
 /// Bytes of the stack of an instance's thread, as a program's main thread has them. What is not used takes no memory.
 const STACK: usize = 8 << 20;
-
-/// A deadline too far for the clock is this one instead: thirty years.
-const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// One instance of a native handler. Lives on a Tokio runtime with a clock. Dropped, its thread destroys the state and ends, or is left
 /// behind where it is in a call.
@@ -41,6 +39,8 @@ pub struct Instance {
     effects: Effects,
     /// What the last call read and wrote.
     kv: Transaction,
+    /// Of the last call.
+    deadline: Instant,
 }
 
 impl Instance {
@@ -49,36 +49,34 @@ impl Instance {
     /// Cancel safe: a start that is dropped leaves at most a thread behind that hangs.
     ///
     /// # Errors
-    /// The plugin refuses or fails in one of the ways of a call; too many threads of the handler hang already.
+    /// The plugin refuses or fails in one of the ways of a call; or there is no room for a thread.
     pub async fn start(plugin: &Plugin, host: Arc<Host>) -> Result<Instance, StartError> {
         let threads = plugin.threads(&host.name);
         if let Some(gauge) = &host.threads_stuck {
             threads.count_in(gauge.clone());
         }
-        if threads.stuck(Instant::now()) >= MAX_STUCK {
-            return Err(StartError::Trap(format!(
-                "{MAX_STUCK} threads of it hang in native code, which nothing can stop; restart the daemon"
-            )));
-        }
+        let deadline = host.deadline();
+        let number = place(&threads, plugin.version(), deadline).await?;
         let (created, made) = oneshot::channel();
         let (jobs, queue) = sync_channel(1);
         let effects: Effects = Arc::new(Mutex::new(Some(CallState::new(Arc::clone(&host)))));
-        let life = Arc::new(Life::new(threads));
+        let life = Arc::new(Life::new(threads, number));
         let worker = Worker {
             table: plugin.table(),
             host: Arc::clone(&host),
             effects: Arc::clone(&effects),
             life: Arc::clone(&life),
             jobs: queue,
+            entered: Entered::new(),
         };
         let thread = std::thread::Builder::new().name(format!("native {}", host.name)).stack_size(STACK);
         let mut instance =
-            Instance { host, exports: plugin.exports(), jobs, life, effects, kv: Transaction::default() };
+            Instance { host, exports: plugin.exports(), jobs, life, effects, kv: Transaction::default(), deadline };
         thread.spawn(move || worker.run(created)).map_err(|error| {
             instance.life.ends();
-            StartError::Trap(format!("no thread can be made for it: {error}"))
+            StartError::Unavailable(format!("no thread can be made for it: {error}"))
         })?;
-        let returned = timeout_at(instance.deadline().into(), made).await;
+        let returned = timeout_at(deadline.into(), made).await;
         // Nothing is published in `init`.
         let _none = instance.take_effects();
         let limit = instance.host.call_deadline;
@@ -142,7 +140,8 @@ impl Instance {
         if self.life.is_over() {
             return Err(CallError::Trap("it was called again after it had failed".to_owned()));
         }
-        let deadline = self.deadline();
+        let deadline = self.host.deadline();
+        self.deadline = deadline;
         let mut state = CallState::new(Arc::clone(&self.host));
         state.begin(origin, trace);
         *self.effects.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
@@ -166,11 +165,6 @@ impl Instance {
         }
     }
 
-    fn deadline(&self) -> Instant {
-        let now = Instant::now();
-        now.checked_add(self.host.call_deadline).unwrap_or(now + FAR)
-    }
-
     /// Takes away what the plugin has done so far: what it does from now on has no effect.
     fn take_effects(&mut self) -> Result<Vec<Publish>, Limit> {
         let state = self.effects.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -179,9 +173,9 @@ impl Instance {
         state.end()
     }
 
-    /// The thread is not waited for any more. Whether it hangs in a call.
+    /// The thread is not waited for any more. Whether it is in a call.
     fn leave(&self) -> bool {
-        self.life.is_left(self.deadline())
+        self.life.is_left(self.deadline, self.host.deadline())
     }
 
     /// What follows from how a callback returned.
@@ -215,7 +209,17 @@ impl Drop for Instance {
 /// The daemon's own code on it panicked: a defect.
 const THREAD_ENDED: &str = "its thread has ended";
 
-/// What is configured to call a handler is held against its plugin before: a defect of the daemon.
-fn not_exported(callback: &str) -> CallError {
-    CallError::Trap(format!("its plugin has no {callback}"))
+/// A thread's number, once there is room for it. Waits for those that are about to end.
+async fn place(threads: &Threads, version: PluginHash, deadline: Instant) -> Result<u64, StartError> {
+    loop {
+        let next_end = threads.next_end();
+        match threads.begin(version, Instant::now()) {
+            Ok(number) => return Ok(number),
+            Err(Full::Ending) if Instant::now() < deadline => {
+                // What has come of it is looked at anew.
+                let _ = timeout_at(deadline.into(), next_end).await;
+            }
+            Err(full) => return Err(StartError::Unavailable(full.to_string())),
+        }
+    }
 }

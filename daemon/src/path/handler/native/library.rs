@@ -11,6 +11,7 @@ use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -21,8 +22,10 @@ use tidegate_abi::{ENTRY, ENTRY_PREFIX, Entry, Fault, MAJOR};
 use super::elf;
 use super::error::NativeError;
 use super::functions::HOST;
+use super::process::Entered;
 use super::threads::Threads;
 use super::worker::Table;
+use crate::path::handler::host::deadline;
 use crate::path::handler::plugin::{Exports, PluginFile, PluginHash};
 use crate::printable::printable;
 
@@ -53,12 +56,14 @@ pub struct Natives {
 
 #[derive(Default)]
 struct Loaded {
-    /// By the hash of the file.
-    libraries: HashMap<PluginHash, &'static Library>,
+    /// By the hash of the file: what its entry point gave, which is called once.
+    libraries: HashMap<PluginHash, Result<Table, NativeError>>,
     /// Copies that were made. Each has a name of its own.
     copies: u64,
     /// Libraries that are in the process, or whose initialisers hang there.
     mapped: usize,
+    /// The library whose initialisers did not end in time, and whether they still run.
+    hanging: Option<(PluginHash, Arc<AtomicBool>)>,
 }
 
 impl Natives {
@@ -86,46 +91,79 @@ impl Natives {
         Ok(Natives { _passing: Some(folder), ..natives })
     }
 
-    /// Loads a library, unless the same file is loaded already, and checks it. Blocks while its initialisers run.
+    /// Loads a library, unless the same file is loaded already, and checks it. Blocks while its initialisers and its entry point run.
     ///
     /// # Errors
     /// It is no plugin of this machine and this version, or cannot be loaded.
     pub(in crate::path::handler) fn load(self: &Arc<Self>, file: &PluginFile) -> Result<Plugin, NativeError> {
         elf::check(file.bytes())?;
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let library = match loaded.libraries.get(&file.hash()) {
-            Some(library) => *library,
+        let table = match loaded.libraries.get(&file.hash()) {
+            Some(table) => table.clone()?,
             None => self.open(&mut loaded, file)?,
         };
-        drop(loaded);
-        let table = in_time(|| read(library))??;
-        Ok(Plugin { table, natives: Arc::clone(self) })
+        Ok(Plugin { table, version: file.hash(), natives: Arc::clone(self) })
     }
 
-    /// Has the dynamic linker load a private copy.
-    fn open(&self, loaded: &mut Loaded, file: &PluginFile) -> Result<&'static Library, NativeError> {
+    /// Has the dynamic linker load a private copy, and calls its entry point.
+    fn open(&self, loaded: &mut Loaded, file: &PluginFile) -> Result<Table, NativeError> {
         if loaded.mapped >= MAX_LIBRARIES {
             return Err(NativeError::TooMany);
         }
+        if let Some((other, hangs)) = &loaded.hanging
+            && hangs.load(Ordering::Acquire)
+        {
+            return Err(NativeError::Blocked { other: *other });
+        }
         loaded.copies += 1;
+        // The last line of a daemon that the library ends. And what a thread needs for its first line it could not get while the library's
+        // initialisers hang, since the linker is held then.
+        let origin = file.path().map(|path| path.display().to_string());
+        tracing::info!(version = %file.hash(), path = origin, "loading a native plugin");
         let path = self.directory.join(format!("{}-{}.so", file.hash(), loaded.copies));
-        let copied = copy(&path, file.bytes());
-        let opened = copied.map_err(NativeError::Copy).and_then(|()| {
-            let path = path.clone();
-            // SAFETY: initialisers of native plugins may do anything: who permits them with `native = true` trusts them with the process.
-            // The copy has no other name and its directory no other user, so that it is not changed while it is mapped.
-            in_time(move || unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) })
+        let initialising = Arc::new(AtomicBool::new(true));
+        let copied = copy(&path, file.bytes()).map_err(|error| NativeError::Copy(error.to_string()));
+        let opened = copied.and_then(|()| {
+            let (path, initialising) = (path.clone(), Arc::clone(&initialising));
+            in_time(move || {
+                // SAFETY: initialisers of native plugins may do anything: who permits them with `native = true` trusts them with the
+                // process. The copy has no other name and its directory no other user, so that it is not changed while it is mapped.
+                let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) };
+                initialising.store(false, Ordering::Release);
+                // Never unloaded, also where nobody waits for it any more.
+                let library = library.map(|library| &*Box::leak(Box::new(library)));
+                library.map(read).map_err(|error| NativeError::Refused(linker_words(&error, &path)))
+            })
         });
         // What is mapped stays, and the linker takes no other file for it while its memory holds on to it.
         if let Err(error) = fs::remove_file(&path) {
             tracing::warn!(path = %path.display(), %error, "the private copy of a native plugin cannot be removed");
         }
-        // What the linker refuses it does not keep.
-        loaded.mapped += usize::from(matches!(opened, Ok(Ok(_)) | Err(NativeError::Hangs)));
-        let library = opened?.map_err(|error| NativeError::Refused(linker_words(&error, &path)))?;
-        let library: &'static Library = Box::leak(Box::new(library));
-        loaded.libraries.insert(file.hash(), library);
-        Ok(library)
+        let table = match opened? {
+            // What the linker refuses it does not keep.
+            Some(opened) => opened?,
+            None if initialising.load(Ordering::Acquire) => {
+                // Said here: whoever asked may need a new thread to say it, and none gets past its first steps while the linker is held.
+                tracing::error!(version = %file.hash(), path = origin,
+                    "the initialisers of a native plugin hang: nothing can be loaded or changed any more, restart the daemon");
+                loaded.hanging = Some((file.hash(), initialising));
+                Err(NativeError::Hangs)
+            }
+            None => Err(NativeError::EntryHangs),
+        };
+        loaded.mapped += 1;
+        loaded.libraries.insert(file.hash(), table.clone());
+        table
+    }
+
+    /// Waits until the threads of instances that are gone have destroyed their state: each within its call deadline, and no longer than
+    /// this. Cancellation safe.
+    pub(in crate::path::handler) async fn ended(&self, at_most: Duration) {
+        let at_most = deadline(at_most);
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>();
+        for threads in threads {
+            threads.ended(at_most).await;
+        }
     }
 
     /// The threads of a handler.
@@ -139,6 +177,7 @@ impl Natives {
 #[derive(Clone)]
 pub struct Plugin {
     table: Table,
+    version: PluginHash,
     natives: Arc<Natives>,
 }
 
@@ -151,7 +190,12 @@ impl Plugin {
     /// Of callbacks that no library has.
     #[cfg(test)]
     pub(super) fn of(table: Table, natives: Arc<Natives>) -> Plugin {
-        Plugin { table, natives }
+        Plugin { table, version: PluginFile::new(Vec::new()).hash(), natives }
+    }
+
+    /// The hash of its file.
+    pub(super) fn version(&self) -> PluginHash {
+        self.version
     }
 
     /// What it is called by.
@@ -171,13 +215,17 @@ impl fmt::Debug for Plugin {
     }
 }
 
-/// Runs the library's code on a thread of its own, so that what does not end holds up nobody for longer.
-fn in_time<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> Result<T, NativeError> {
+/// Runs the library's code on a thread of its own, so that what does not end holds up nobody for longer: then there is no result.
+fn in_time<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>, NativeError> {
     let (done, result) = mpsc::sync_channel(1);
-    // Nobody may be there any more to hear of it.
-    let begun = std::thread::Builder::new().name("native-load".to_owned()).spawn(move || _ = done.send(run()));
-    begun.map_err(|error| NativeError::Refused(format!("no thread can be made for it: {error}")))?;
-    result.recv_timeout(LOAD_DEADLINE).map_err(|_| NativeError::Hangs)
+    let entered = Entered::new();
+    let begun = std::thread::Builder::new().name("native-load".to_owned()).spawn(move || {
+        let _entered = entered;
+        // Nobody may be there any more to hear of it.
+        let _ = done.send(run());
+    });
+    begun.map_err(|error| NativeError::NoThread(error.to_string()))?;
+    Ok(result.recv_timeout(LOAD_DEADLINE).ok())
 }
 
 /// Writes a copy that only the daemon's user can read, and nobody can write.

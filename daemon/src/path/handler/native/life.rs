@@ -29,9 +29,9 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Of a thread that begins in the library's code.
-    pub(super) fn new(threads: Arc<Threads>) -> Life {
-        Life { number: threads.number(), threads, place: Mutex::new(Place::Inside) }
+    /// Of the thread with this number, which begins in the library's code.
+    pub(super) fn new(threads: Arc<Threads>, number: u64) -> Life {
+        Life { number, threads, place: Mutex::new(Place::Inside) }
     }
 
     /// The thread begins a call. False if nobody waits for it.
@@ -44,13 +44,14 @@ impl Life {
         self.moves(Place::Inside, Place::Idle)
     }
 
-    /// The instance does not wait any more; the thread has until `due` to end what it is not late for yet. True if it is in a call.
-    pub(super) fn is_left(&self, due: Instant) -> bool {
+    /// The instance does not wait any more. The thread may be in the call that it is in until `deadline`, or else has until `due` to end.
+    /// True if it is in a call.
+    pub(super) fn is_left(&self, deadline: Instant, due: Instant) -> bool {
         let mut place = self.lock();
         // Within the lock: the thread's end is told after this.
         match *place {
             Place::Idle => self.threads.leaves(self.number, due),
-            Place::Inside => self.threads.is_stuck(self.number),
+            Place::Inside => self.threads.is_left_inside(self.number, deadline),
             Place::Left | Place::Gone => return false,
         }
         std::mem::replace(&mut *place, Place::Left) == Place::Inside
@@ -88,31 +89,42 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::path::handler::plugin::PluginFile;
 
     const SOON: Duration = Duration::from_secs(1);
 
     fn life() -> (Arc<Threads>, Life) {
         let threads = Arc::new(Threads::default());
-        (Arc::clone(&threads), Life::new(threads))
+        let number = threads.begin(PluginFile::new(Vec::new()).hash(), Instant::now()).expect("there is room");
+        (Arc::clone(&threads), Life::new(threads, number))
     }
 
     #[test]
     fn who_is_left_inside_counts_until_the_end() {
         let ((threads, life), now) = (life(), Instant::now());
         assert!(life.comes_back() && life.goes_in() && !life.is_over());
-        assert!(life.is_left(now + SOON));
+        assert!(life.is_left(now, now + SOON));
         assert_eq!(threads.stuck(now), 1);
         assert!(!life.comes_back() && life.is_over());
-        assert!(!life.is_left(now + SOON), "once is enough");
+        assert!(!life.is_left(now + SOON, now + SOON), "once is enough");
         life.ends();
         assert_eq!(threads.stuck(now), 0);
+    }
+
+    #[test]
+    fn who_is_left_inside_before_its_deadline_counts_from_that_on() {
+        let ((threads, life), now) = (life(), Instant::now());
+        assert!(life.is_left(now + SOON, now));
+        assert_eq!((threads.stuck(now), threads.stuck(now + SOON)), (0, 1));
+        life.ends();
+        assert_eq!(threads.stuck(now + SOON), 0);
     }
 
     #[test]
     fn who_is_left_while_idle_counts_only_past_the_time_for_its_end() {
         let ((threads, life), now) = (life(), Instant::now());
         assert!(life.comes_back());
-        assert!(!life.is_left(now + SOON));
+        assert!(!life.is_left(now, now + SOON));
         assert!(!life.goes_in());
         assert_eq!((threads.stuck(now), threads.stuck(now + SOON)), (0, 1));
         life.ends();
@@ -123,7 +135,7 @@ mod tests {
     fn who_has_ended_is_not_left() {
         let ((threads, life), now) = (life(), Instant::now());
         life.ends();
-        assert!(!life.is_left(now));
+        assert!(!life.is_left(now, now));
         assert_eq!(threads.stuck(now), 0);
     }
 }

@@ -178,7 +178,7 @@ fn the_plugin_runs_on_a_schedule_and_on_silence() {
             let expected = format!("{number} 1700000000123456789 stats");
             assert_eq!(publishes[0].message.payload, expected.as_bytes());
         }
-        let unasked = Err(CallError::Trap("its plugin has no on_message".to_owned()));
+        let unasked = Err(CallError::Trap("its plugin does not export on_message".to_owned()));
         assert_eq!(call(&mut instance).await, unasked);
     });
 }
@@ -259,6 +259,17 @@ fn what_a_plugin_must_not_pass_is_refused_in_words() {
             Status::INVALID,
             &part("is a null pointer"),
         );
+        refused(
+            &Outgoing { reserved: [0, 1], ..good },
+            Status::INVALID,
+            &part("has something other than zero in what is reserved"),
+        );
+        let properties = tidegate_abi::Properties { reserved: [1, 0, 0, 0, 0, 0], ..NO_PROPERTIES };
+        refused(
+            &Outgoing { properties: &raw const properties, ..good },
+            Status::INVALID,
+            &part("has something other than zero in what is reserved"),
+        );
         refused(&Outgoing { qos: 3, ..good }, Status::INVALID, "the quality of service is 3; it is 0, 1 or 2");
         refused(
             &Outgoing { broker: Bytes::of_text("mill"), ..good },
@@ -329,6 +340,19 @@ fn what_was_lent_stays_until_the_callback_returns() {
     }
     check(on_message, handler().kv(1 << 20).system().config(r#"{"unit":"F"}"#), Ok(0));
 }
+
+const NO_PROPERTIES: tidegate_abi::Properties = tidegate_abi::Properties {
+    size: size_of::<tidegate_abi::Properties>() as u32,
+    message_expiry: 0,
+    has_message_expiry: 0,
+    utf8_payload: 0,
+    reserved: [0; 6],
+    content_type: Bytes::ABSENT,
+    response_topic: Bytes::ABSENT,
+    correlation_data: Bytes::ABSENT,
+    user: ptr::null(),
+    user_count: 0,
+};
 
 const NO_READINGS: Readings = Readings {
     size: 0,
@@ -522,15 +546,18 @@ fn a_call_that_is_dropped_is_left_behind_too() {
     let stuck = gauge();
     run(async {
         let host = Arc::new(handler().allow(&["1:#"]).host().counting_threads(stuck.clone()));
-        let mut instance = Instance::start(&plugin(handling(on_message)), host).await.expect("starts");
+        let plugin = plugin(handling(on_message));
+        let threads = plugin.threads(&host.name);
+        let mut instance = Instance::start(&plugin, host).await.expect("starts");
         let unfinished = tokio::time::timeout(SOON, call(&mut instance)).await;
         assert!(unfinished.is_err(), "ended by itself");
         assert_eq!(told.recv_timeout(PATIENCE).as_deref(), Ok("called"));
         drop(instance);
-        assert_eq!(stuck.get(), 1);
+        assert_eq!(stuck.get(), 0, "its deadline has not passed");
+        assert_eq!(threads.stuck(Instant::now() + PATIENCE), 1);
         go.send(()).expect("somebody hangs");
         assert_eq!(told.recv_timeout(PATIENCE).as_deref(), Ok("Status(24)"));
-        wait(|| stuck.get() == 0);
+        wait(|| threads.stuck(Instant::now() + PATIENCE) == 0);
     });
 }
 
@@ -555,7 +582,9 @@ fn with_too_many_threads_that_hang_no_other_begins() {
             assert_eq!(stuck.get(), hanging);
         }
         let words = "16 threads of it hang in native code, which nothing can stop; restart the daemon";
-        assert_eq!(Instance::start(&plugin, host()).await.err(), Some(StartError::Trap(words.to_owned())));
+        let error = Instance::start(&plugin, host()).await.err();
+        assert_eq!(error, Some(StartError::Unavailable(words.to_owned())));
+        assert!(!error.expect("is refused").blames_the_version());
         drop(go);
         wait(|| stuck.get() == 0);
         Instance::start(&plugin, host()).await.expect("begins again");
@@ -578,12 +607,65 @@ fn a_destroy_that_hangs_is_counted() {
         let host = Arc::new(handler().deadline(SOON).host().counting_threads(stuck.clone()));
         drop(Instance::start(&plugin, Arc::clone(&host)).await.expect("starts"));
         assert_eq!(stuck.get(), 0, "it has as long as a call");
-        let threads = plugin.threads(&host.name);
-        wait(|| threads.stuck(Instant::now()) == 1);
-        assert_eq!(stuck.get(), 1);
+        let told = async {
+            while stuck.get() == 0 {
+                tokio::time::sleep(SOON / 10).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.expect("is counted, though nobody asks");
         drop(go);
         wait(|| stuck.get() == 0);
     });
+}
+
+/// An instance for each call, whose ends take a while: as many begin as end.
+#[test]
+fn who_begins_waits_for_those_that_are_about_to_end() {
+    static GATE: Gate = Gate::new();
+    unsafe extern "C" fn on_message(_: *mut c_void, _: *mut Call, _: *const Message) -> Status {
+        Status::OK
+    }
+    unsafe extern "C" fn destroy(_: *mut c_void) {
+        GATE.hang();
+    }
+    let (go, _told) = GATE.set();
+    run(async {
+        let plugin = plugin(Table { destroy: Some(destroy), ..handling(on_message) });
+        let host = Arc::new(handler().host());
+        for _ in 0..16 {
+            drop(Instance::start(&plugin, Arc::clone(&host)).await.expect("starts"));
+        }
+        let waits = tokio::time::timeout(SOON, Instance::start(&plugin, Arc::clone(&host))).await;
+        assert!(waits.is_err(), "there is no room");
+        go.send(()).expect("somebody hangs");
+        let begins = tokio::time::timeout(PATIENCE, Instance::start(&plugin, host)).await;
+        drop(begins.expect("there is room").expect("starts"));
+        drop(go);
+    });
+}
+
+#[test]
+fn a_key_that_is_not_there_leaves_the_words_of_the_last_failure() {
+    unsafe extern "C" fn on_message(_: *mut c_void, call: *mut Call, _: *const Message) -> Status {
+        let fails = |size: usize| {
+            assert_eq!(host!(kv_set(call, Bytes::of_text("k"), Bytes::of(&vec![0; size]), FOREVER)), Status::TOO_LARGE);
+        };
+        let mut value = Bytes::ABSENT;
+        let mut absent = || host!(kv_get(call, Bytes::of_text("absent"), &raw mut value));
+        assert_eq!(absent(), Status::NOT_FOUND);
+        assert_eq!(last_error(call), "", "nothing has failed");
+        fails(2000);
+        let words = host!(last_error(call));
+        assert_eq!(absent(), Status::NOT_FOUND);
+        assert!(last_error(call).starts_with("the key is longer than 512 bytes"));
+        assert_eq!(publish(call, b"x"), Status::DENIED);
+        assert!(last_error(call).starts_with("handler \"celsius\" must not publish to"));
+        // SAFETY: it was lent until this callback returns.
+        let words = unsafe { words.text() }.expect("is still there");
+        assert!(words.starts_with("the key is longer than 512 bytes"), "{words}");
+        Status::OK
+    }
+    check(on_message, handler().kv(1 << 10), Ok(0));
 }
 
 #[test]

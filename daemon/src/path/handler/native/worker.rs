@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::caller::{Caller, Effects, Words};
 use super::life::Life;
+use super::process::Entered;
 use crate::message;
 use crate::path::handler::host::{Host, unix_nanos};
 use crate::path::handler::plugin::Exports;
@@ -72,22 +73,29 @@ pub(super) struct Worker {
     pub(super) effects: Effects,
     pub(super) life: Arc<Life>,
     pub(super) jobs: Receiver<Job>,
+    pub(super) entered: Entered,
 }
 
 /// Tells the end of the thread, however it comes.
-struct End(Arc<Life>);
+struct End {
+    life: Arc<Life>,
+    /// There until the end.
+    entered: Option<Entered>,
+}
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.0.ends();
+        // Before it is told: who has waited for the end may end the process.
+        drop(self.entered.take());
+        self.life.ends();
     }
 }
 
 impl Worker {
     /// Makes the state, makes the calls as they come, and destroys the state.
     pub(super) fn run(self, created: oneshot::Sender<Returned>) {
-        let Worker { table, host, effects, life, jobs } = self;
-        let _end = End(Arc::clone(&life));
+        let Worker { table, host, effects, life, jobs, entered } = self;
+        let _end = End { life: Arc::clone(&life), entered: Some(entered) };
         // Stays where it is until the thread ends.
         let caller = Caller::new(host, effects);
         let here = caller.enter();

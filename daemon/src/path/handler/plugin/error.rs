@@ -117,7 +117,11 @@ pub enum LoadError {
 impl LoadError {
     /// Whether the file is at fault, and not the daemon or the machine.
     pub fn blames_the_version(&self) -> bool {
-        !matches!(self, LoadError::Missing | LoadError::Read(_) | LoadError::Prepare(_))
+        match self {
+            LoadError::Missing | LoadError::Read(_) | LoadError::Prepare(_) => false,
+            LoadError::Native(error) => error.blames_the_version(),
+            _ => true,
+        }
     }
 
     pub(super) fn from_io(error: io::Error) -> LoadError {

@@ -66,6 +66,11 @@ impl PluginFile {
         self.hash
     }
 
+    /// Whether it is code that runs in the daemon's process, and may end it.
+    pub fn is_native(&self) -> bool {
+        self.kind().is_ok_and(|kind| kind == Kind::NativeLibrary)
+    }
+
     /// What kind of plugin it is.
     ///
     /// # Errors

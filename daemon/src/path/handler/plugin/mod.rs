@@ -9,6 +9,7 @@ mod file;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use self::compiler::Compiler;
 pub use self::error::LoadError;
@@ -79,6 +80,14 @@ impl Loader {
         };
         Ok(Plugin { code, hash: file.hash() })
     }
+
+    /// Waits until instances of native plugins that are gone have destroyed their state: each within its call deadline, and no longer than
+    /// this. Cancellation safe.
+    pub async fn ended(&self, at_most: Duration) {
+        if let Some(native) = &self.native {
+            native.ended(at_most).await;
+        }
+    }
 }
 
 /// What can make instances of a handler. Cheap to clone.
@@ -119,7 +128,8 @@ pub enum Instance {
 }
 
 impl Instance {
-    /// Makes an instance and runs its `init`, all within one call deadline. Cancel safe: a start that is dropped leaves nothing behind.
+    /// Makes an instance and runs its `init`, all within one call deadline. Cancel safe: a start that is dropped leaves nothing behind, but
+    /// a thread where native code does not end.
     ///
     /// # Errors
     /// It refuses or fails in one of the ways of a call; the texts leave out the handler's name.

@@ -21,16 +21,13 @@ use super::state::State;
 use super::store::OwnStore;
 use super::ticker::Ticker;
 use crate::path::handler::Publish;
-use crate::path::handler::call::{Call, CallError, Run, StartError, Trigger};
+use crate::path::handler::call::{Call, CallError, Run, StartError, Trigger, not_exported};
 use crate::path::handler::host::{Host, Origin, unix_nanos};
 use crate::path::kv::Transaction;
 use crate::telemetry::trace::Trace;
 
 /// Handles of resources that a guest may hold.
 const MAX_HANDLES: usize = 1024;
-
-/// A deadline too far for the clock is this one instead: thirty years.
-const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// One instance of a handler. Lives on a Tokio runtime with a clock; guests compute on its threads for up to a
 /// millisecond at a time.
@@ -51,7 +48,7 @@ impl Instance {
     pub async fn start(plugin: &Plugin, host: Arc<Host>) -> Result<Instance, StartError> {
         let ticker = Arc::clone(plugin.ticker());
         let component = plugin.component();
-        let deadline = deadline(host.call_deadline);
+        let deadline = host.deadline();
         let store = Store::new(component.engine(), State::new(Arc::clone(&host), deadline));
         let mut store = OwnStore::new(store);
         store.limiter(|state| &mut state.limits);
@@ -119,7 +116,7 @@ impl Instance {
 
     /// Prepares for a call: its deadline.
     fn begin(&mut self, origin: Origin, trace: Option<&Arc<Trace>>) -> Instant {
-        let deadline = deadline(self.host.call_deadline);
+        let deadline = self.host.deadline();
         self.store.data_mut().begin_call(origin, deadline, trace.cloned());
         self.store.set_epoch_deadline(1);
         deadline
@@ -140,16 +137,6 @@ impl Instance {
             (Ok(Err(failure)), Ok(_)) => Err(returned_error(&self.host, failure)),
         }
     }
-}
-
-/// What is configured to call a handler is held against its plugin before: a defect of the daemon.
-fn not_exported(interface: &str) -> CallError {
-    CallError::Trap(format!("its plugin does not export {interface}"))
-}
-
-fn deadline(limit: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(limit).unwrap_or(now + FAR)
 }
 
 /// The deadline also for what the epoch cannot interrupt: a guest that waits in a host call.

@@ -120,7 +120,7 @@ async fn a_version_that_passes_takes_over_with_the_instances_that_it_has() {
 #[tokio::test]
 async fn what_both_versions_fail_on_says_nothing_of_the_one_on_trial_and_is_retried_on_the_other() {
     let world = World::new();
-    let running = world.ready(&FAILS_TWICE, handler().retry(2, MILLI).quarantine(3, HOUR)).await.serve();
+    let running = world.ready(&FAILS_TWICE, handler().retry(2, 100 * MILLI).quarantine(3, HOUR)).await.serve();
     let (view, queue) = (running.view(), Arc::clone(running.queue()));
     try_out(&view, &TRAPS, 1.0).await.expect("starts");
     assert_eq!(world.echoes(&queue, &["bad"]).await, ["bad"]);

@@ -1,0 +1,266 @@
+//! Native plugins that hang, crash or end late: what it costs the daemon, other versions, and its end.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use tidegate_tests::metrics::Metrics;
+use tidegate_tests::native::{HEAD, library};
+use tidegate_tests::versions::version;
+use tidegate_tests::{Config, Daemon, Home, Message, Mosquitto, Protocol, ports, wait};
+
+/// Long enough for any machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const RUNS: &str = "the handler runs a new version";
+
+const REFUSED: &str = "a new version of the handler's plugin is refused, the handler keeps the one that runs";
+
+const KNOWN: &str =
+    "the handler's plugin file holds a version that was refused before, it runs the copy of the one before that";
+
+/// The callbacks of a plugin in C. Each has a body; `mark` goes to the topic `out/mark`.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    /// Before all else.
+    before: &'a str,
+    entry: &'a str,
+    create: &'a str,
+    on_message: &'a str,
+    destroy: &'a str,
+}
+
+const PARTS: Parts<'static> =
+    Parts { before: "", entry: "", create: "return TG_OK;", on_message: "return TG_OK;", destroy: "" };
+
+/// What a plugin publishes that works.
+fn says(mark: &str) -> String {
+    format!(
+        "tg_outgoing out = tg_publish_to(tg_text(\"out/mark\"), tg_text(\"{mark}\"));\n\
+         return tg_check(host, call, host->publish(call, &out));"
+    )
+}
+
+impl Parts<'_> {
+    fn library(self) -> Vec<u8> {
+        let Parts { before, entry, create, on_message, destroy } = self;
+        library(&format!(
+            "#define _GNU_SOURCE\n#include <fcntl.h>\n#include <stdlib.h>\n#include <time.h>\n#include <unistd.h>\n{HEAD}\n\
+             static inline void rest(long ms) {{ struct timespec t = {{ ms / 1000, ms % 1000 * 1000000 }}; nanosleep(&t, NULL); }}\n\
+             static inline void note(const char *path) {{\n\
+                 int file = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);\n\
+                 if (file < 0 || write(file, \"x\", 1) != 1 || close(file) != 0) abort();\n\
+             }}\n\
+             {before}\n\
+             static tg_status create(tg_call *call, void **state) {{ (void)call; (void)state;\n{create}\n}}\n\
+             static tg_status on_message(void *state, tg_call *call, const tg_message *message) {{\n\
+                 (void)state; (void)call; (void)message;\n{on_message}\n}}\n\
+             static void destroy(void *state) {{ (void)state;\n{destroy}\n}}\n\
+             static const tg_plugin plugin = {{ sizeof(tg_plugin), TG_MINOR, TG_LITERAL(\"made\"), TG_LITERAL(\"1\"),\n\
+                 create, on_message, NULL, destroy }};\n\
+             TG_EXPORT const tg_plugin *tidegate_plugin_v1(const tg_host *table);\n\
+             TG_EXPORT const tg_plugin *tidegate_plugin_v1(const tg_host *table) {{ host = table;\n{entry}\nreturn &plugin; }}\n"
+        ))
+    }
+}
+
+fn marked(mark: &str) -> Vec<u8> {
+    Parts { on_message: &says(mark), ..PARTS }.library()
+}
+
+fn config(port: u16, top: &str, keys: &str) -> Config {
+    Config::new()
+        .top(&format!("native = true\n{top}"))
+        .broker("plant", port, Protocol::V5, "")
+        .table(format!("[handlers.made]\nplugin = \"made.so\"\nallow = {{ publish = [\"plant:out/#\"] }}\n{keys}"))
+        .subscription("plant", "in/#", 1, "made", "")
+}
+
+fn start(config: &Config, library: &[u8]) -> Daemon {
+    let admin = ports::free();
+    let home = Home::new(config, admin);
+    home.install("made.so", library);
+    let daemon = Daemon::of(home, admin);
+    daemon.wait_ready();
+    daemon
+}
+
+/// What the version that runs publishes.
+#[track_caller]
+fn mark(broker: &Mosquitto) -> String {
+    let client = broker.client(Protocol::V5);
+    client.subscribe("out/mark", 1);
+    client.publish(&Message::new("in/a", "x"));
+    client.collect(1)[0].text().to_owned()
+}
+
+/// Replaces the file, and waits until its version runs.
+#[track_caller]
+fn replace(daemon: &Daemon, library: &[u8]) {
+    daemon.home().install("made.so", library);
+    daemon.wait_event(RUNS, &[("handler", "made"), ("version", &version(library))]);
+}
+
+/// Replaces the file, and waits until its version is refused. The reason.
+#[track_caller]
+fn replace_in_vain(daemon: &Daemon, library: &[u8]) -> String {
+    daemon.home().install("made.so", library);
+    let event = daemon.wait_event(REFUSED, &[("handler", "made"), ("version", &version(library))]);
+    event["reason"].as_str().expect("has a reason").to_owned()
+}
+
+fn stuck(metrics: &Metrics) -> f64 {
+    metrics.sum("tidegate_handler_threads_stuck", &[("handler", "made")])
+}
+
+fn record(daemon: &Daemon) -> String {
+    fs::read_to_string(daemon.home().path().join("state/plugins/made/record.json")).unwrap_or_default()
+}
+
+/// How often a plugin has noted something in a file.
+fn noted(path: &Path) -> usize {
+    fs::read(path).map_or(0, |notes| notes.len())
+}
+
+#[test]
+fn a_version_whose_start_hangs_costs_one_thread() {
+    let broker = Mosquitto::start();
+    let daemon = start(&config(broker.port(), "", "instances = 8\ncall-deadline = \"200ms\""), &marked("first"));
+    let hangs = Parts { create: "for (;;) { rest(1000); }\nreturn TG_OK;", ..PARTS }.library();
+    let reason = replace_in_vain(&daemon, &hangs);
+    assert!(reason.contains("init took longer than call-deadline = 200ms"), "{reason}");
+    assert_eq!(stuck(&daemon.metrics()), 1.0);
+    replace(&daemon, &marked("second"));
+    assert_eq!(mark(&broker), "second");
+}
+
+#[test]
+fn a_version_that_hangs_on_trial_is_rolled_back_whatever_the_other_makes_of_the_message() {
+    let broker = Mosquitto::start();
+    let keys = "instances = 1\ncall-deadline = \"200ms\"\nretry = { max = 0 }\nreload = { canary = 1.0 }";
+    let rejects = Parts { on_message: "return tg_reject(host, call, \"no\");", ..PARTS }.library();
+    let daemon = start(&config(broker.port(), "", keys), &rejects);
+    let hangs = Parts { on_message: "for (;;) { rest(1000); }\nreturn TG_OK;", ..PARTS }.library();
+    daemon.home().install("made.so", &hangs);
+    daemon.wait_event("a new version of the handler's plugin is on trial", &[("version", &version(&hangs))]);
+    broker.client(Protocol::V5).publish(&Message::new("in/a", "x"));
+    let rolled_back =
+        "the version of the handler's plugin on trial is rolled back, the handler keeps the one that runs";
+    let event = daemon.wait_event(rolled_back, &[("version", &version(&hangs))]);
+    let reason = event["reason"].as_str().expect("has a reason");
+    assert!(reason.starts_with("a call on trial hangs; the last: "), "{reason}");
+}
+
+#[test]
+fn an_entry_point_is_called_once() {
+    let broker = Mosquitto::start();
+    let once = Parts { entry: "static int calls; if (++calls > 1) return NULL;", on_message: &says("first"), ..PARTS };
+    let once = once.library();
+    let daemon = start(&config(broker.port(), "", "instances = 1"), &once);
+    replace(&daemon, &marked("second"));
+    replace(&daemon, &once);
+    assert_eq!(mark(&broker), "first");
+}
+
+#[test]
+fn initialisers_that_hang_are_told_messages_go_on_and_the_next_daemon_runs_the_version_before() {
+    let broker = Mosquitto::start();
+    let mut daemon = start(&config(broker.port(), "", "instances = 1"), &marked("first"));
+    let hangs = "__attribute__((constructor)) static void begin(void) { for (;;) rest(1000); }";
+    let hangs = Parts { before: hangs, ..PARTS }.library();
+    daemon.home().install("made.so", &hangs);
+    let told =
+        "the initialisers of a native plugin hang: nothing can be loaded or changed any more, restart the daemon";
+    daemon.wait_event(told, &[("version", &version(&hangs)), ("path", "plugins/made.so")]);
+    assert_eq!(mark(&broker), "first");
+    daemon.kill();
+    daemon.restart();
+    assert_eq!(mark(&broker), "first");
+    daemon.wait_event(KNOWN, &[("handler", "made"), ("version", &version(&hangs))]);
+}
+
+/// A version that ends the daemon when it is loaded, or when an instance of it starts.
+fn crashes(with: Parts<'_>) {
+    let broker = Mosquitto::start();
+    let mut daemon = start(&config(broker.port(), "", "instances = 2"), &marked("first"));
+    let crashes = with.library();
+    daemon.home().install("made.so", &crashes);
+    assert!(!daemon.ended().success(), "the daemon outlives an abort");
+    daemon.restart();
+    assert_eq!(mark(&broker), "first");
+    let event = daemon.wait_event(KNOWN, &[("handler", "made"), ("version", &version(&crashes))]);
+    assert_eq!(event["reason"], "the daemon ended while it was loaded and started for the first time");
+    replace(&daemon, &marked("second"));
+    daemon.terminate();
+    daemon.restart();
+    assert_eq!(mark(&broker), "second");
+    // Found at a start: the first one does not know it, the next one does.
+    daemon.terminate();
+    let other = Parts { on_message: &says("other"), ..with }.library();
+    daemon.home().install("made.so", &other);
+    let ended = daemon.home().start(&["run", "-c", "tidegate.toml"]).wait(PATIENCE);
+    assert_eq!(ended.code(), None, "the daemon outlives an abort");
+    daemon.restart();
+    assert_eq!(mark(&broker), "second");
+    daemon.terminate();
+}
+
+#[test]
+fn a_library_whose_initialiser_crashes_is_refused_by_the_next_daemon() {
+    let before = "__attribute__((constructor)) static void begin(void) { abort(); }";
+    crashes(Parts { before, ..PARTS });
+}
+
+#[test]
+fn a_library_whose_create_crashes_is_refused_by_the_next_daemon() {
+    crashes(Parts { create: "abort();", ..PARTS });
+}
+
+#[test]
+fn a_stop_while_a_library_is_loaded_is_not_blamed_on_it() {
+    let broker = Mosquitto::start();
+    let mut daemon = start(&config(broker.port(), "", "instances = 1"), &marked("first"));
+    let slow = "__attribute__((constructor)) static void begin(void) { rest(2000); }";
+    let slow = Parts { before: slow, on_message: &says("slow"), ..PARTS }.library();
+    daemon.home().install("made.so", &slow);
+    wait::until_true("it is tried", || record(&daemon).contains("\"trying\""));
+    daemon.terminate();
+    assert!(!record(&daemon).contains("\"trying\""), "{}", record(&daemon));
+    daemon.restart();
+    assert_eq!(mark(&broker), "slow");
+}
+
+#[test]
+fn every_state_is_destroyed_before_the_process_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("destroyed");
+    let destroy = format!("rest(300); note(\"{}\");", file.display());
+    let library = Parts { destroy: &destroy, on_message: &says("first"), ..PARTS }.library();
+    let broker = Mosquitto::start();
+    let mut daemon = start(&config(broker.port(), "", "instances = 3"), &library);
+    assert_eq!(mark(&broker), "first");
+    daemon.terminate();
+    assert_eq!(noted(&file), 3);
+    let ran = daemon.home().run(&["check", "tidegate.toml"]);
+    assert_eq!((ran.code, noted(&file)), (Some(0), 4), "{ran:?}");
+}
+
+#[test]
+fn a_process_ends_without_destructors_under_code_that_still_runs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (called, ended) = (folder.path().join("called"), folder.path().join("ended"));
+    let before = format!("__attribute__((destructor)) static void end(void) {{ note(\"{}\"); }}", ended.display());
+    let on_message = format!("note(\"{}\"); for (;;) {{ rest(1000); }}\nreturn TG_OK;", called.display());
+    let library = Parts { before: &before, on_message: &on_message, ..PARTS }.library();
+    let broker = Mosquitto::start();
+    let keys = "instances = 1\ncall-deadline = \"1h\"";
+    let mut daemon = start(&config(broker.port(), "shutdown-grace = \"1s\"", keys), &library);
+    daemon.terminate();
+    assert_eq!(noted(&ended), 1, "where nothing runs any more, the end is an ordinary one");
+    daemon.restart();
+    broker.client(Protocol::V5).publish(&Message::new("in/a", "x"));
+    wait::until_true("it is called", || noted(&called) == 1);
+    daemon.terminate();
+    assert_eq!(noted(&ended), 1, "the library's destructor ran under its code");
+    daemon.wait_event("native code still runs, the process ends without the destructors of its libraries", &[]);
+}
