@@ -186,7 +186,7 @@ fn what_reached_nobody_is_told_again() {
     let mut settle = resting(&["a"], TERMS);
     let goes = |settle: &mut Settle, now: u64| {
         settle.told(Path::new("a"), Hint::Closed, at(now));
-        [now, now + 250].map(|now| settle.seen(Path::new("a"), None, at(now)));
+        [now, now + 250].iter().for_each(|now| settle.seen(Path::new("a"), None, at(*now)));
         settle.verdicts(at(now + 250))
     };
     let gone = [("a".into(), Verdict::Gone)];
