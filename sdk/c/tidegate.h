@@ -320,8 +320,7 @@ typedef struct tg_host {
      *  earliest. The last one counts; TG_OK forgets it. */
     void (*set_error)(tg_call *call, tg_bytes words, uint64_t after_ms);
 
-    /** Says in words why the last host function of this call that failed did. Empty where none did. For TG_UNKNOWN_BROKER, the name.
-     *  Valid until another one fails. */
+    /** Says in words why the last host function of this call that failed did. Empty where none did. Valid until another one fails. */
     tg_bytes (*last_error)(tg_call *call);
 } tg_host;
 

@@ -124,14 +124,6 @@ fn a_misspelt_key_is_refused_with_the_nearest() {
 }
 
 #[test]
-fn what_does_not_work_yet_is_an_unknown_key() {
-    let home = Home::empty();
-    home.write("tidegate.toml", "watch-config = true\n[brokers.plant]\naddress = \"mqtt.example\"\n");
-    let ran = home.run(&["check"]);
-    assert!(ran.code == Some(1) && ran.stderr.contains("unknown key"), "{ran:?}");
-}
-
-#[test]
 fn a_bad_filter_is_refused_with_a_good_one() {
     refused(
         "[brokers.plant]\naddress = \"mqtt.example\"\n\n[[subscriptions]]\nbroker = \"plant\"\ntopic = \"a/#/b\"\n",

@@ -44,7 +44,10 @@ fn the_four_topics_of_the_specification_run_the_best_ranked_handler_once(protoco
 
     let mut echoes: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let came = collector.collect(WINNERS.len() * ROUNDS);
-    let metrics = daemon.wait_metrics("every copy reaches its end", |metrics| metrics.in_progress("plant") == 0.0);
+    let all = (WINNERS.len() * ROUNDS) as f64;
+    let metrics = daemon.wait_metrics("every copy reaches its end", |metrics| {
+        metrics.finished("plant", "handled") >= all && metrics.in_progress("plant") == 0.0
+    });
     for message in came.iter().chain(&collector.rest()) {
         echoes.entry(message.topic.clone()).or_default().push(message.text().to_owned());
     }
@@ -53,7 +56,7 @@ fn the_four_topics_of_the_specification_run_the_best_ranked_handler_once(protoco
         assert_eq!(echoes.get(&format!("out/{topic}")), Some(&rounds), "echoes of {topic}, once each and in order");
         assert_eq!(metrics.calls(handler, "ok"), ROUNDS as f64, "calls of the handler that {topic} runs");
     }
-    assert_eq!(metrics.finished("plant", "handled"), (WINNERS.len() * ROUNDS) as f64);
+    assert_eq!(metrics.finished("plant", "handled"), all);
     daemon.balance();
 }
 

@@ -82,10 +82,14 @@ mod fault_socket_stalled;
 mod fault_target_down;
 mod fault_target_down_on_disk;
 
+mod reload_canary;
 mod reload_plugin;
 mod schedule_handler;
 mod schedule_publish;
 mod schedule_silence;
+
+mod native_conformance;
+mod native_plugins;
 
 mod admin_limits;
 mod admin_schemathesis;

@@ -162,7 +162,12 @@ impl Daemon {
     #[track_caller]
     pub fn launch(config: &Config) -> Daemon {
         let admin = ports::free();
-        let home = Home::new(config, admin);
+        Daemon::of(Home::new(config, admin), admin)
+    }
+
+    /// As [`Daemon::launch`], in a folder that has all that it needs.
+    #[track_caller]
+    pub fn of(home: Home, admin: u16) -> Daemon {
         let process = launch(&home);
         let mut daemon = Daemon { process, admin, home };
         daemon.wait_alive();
@@ -427,6 +432,9 @@ pub fn binary() -> PathBuf {
 }
 
 /// A plugin in `TIDEGATE_PLUGINS`, else in `target/plugins`; guests made for tests are in `test` below.
+///
+/// # Panics
+/// It is not built.
 pub fn built_plugin(name: &str) -> PathBuf {
     let folder = env::var_os("TIDEGATE_PLUGINS").map_or_else(|| target().join("plugins"), PathBuf::from);
     let found = [folder.join(name), folder.join("test").join(name)].into_iter().find(|file| file.is_file());

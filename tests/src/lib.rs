@@ -19,6 +19,7 @@ pub mod fault;
 pub mod http;
 pub mod metrics;
 pub mod mosquitto;
+pub mod native;
 pub mod nats;
 pub mod numbered;
 pub mod operator;

@@ -49,6 +49,8 @@ enum Part {
     StartFull,
     /// What a stream of 1,000 messages a second suffers beside handlers that do their worst, each alone.
     Hostile,
+    /// From the rename of a plugin's file until its version runs, with 1,000 messages a second and with none.
+    Reload,
     /// The parts of the daemon that every message passes, each alone.
     Micro,
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::stages::Shared;
-pub use self::stages::Stages;
+pub use self::stages::{Prepared, Stages};
 use crate::control::admin::api::Api;
 use crate::control::admin::{Admin, AdminError, Pages};
 use crate::control::config::Loaded;
@@ -115,6 +115,8 @@ pub struct Gateway {
     admin: Option<SocketAddr>,
     tap: Tap,
     live: Live,
+    /// Has the configuration read again when its files change. Ends when a stop begins.
+    watch_config: AbortOnDropHandle<()>,
     router: Arc<Router>,
     /// `shutdown-grace`, as it is now.
     grace: Arc<watch::Sender<Duration>>,
@@ -247,6 +249,7 @@ impl Gateway {
         let pages = Pages { metrics: Arc::clone(&shared.metrics), obstacles, details };
         let api = Api::new(Arc::new(live.clone()), received, tracer, shared.names.clone(), stop_admin.clone());
         let admin_task = tokio::spawn(admin.serve(pages, api, stop_admin.clone()));
+        let watch_config = AbortOnDropHandle::new(tokio::spawn(live::watch_configuration(live.clone())));
         Ok(Gateway {
             admin: address,
             tap,
@@ -255,6 +258,7 @@ impl Gateway {
             progress,
             changes: tokio::spawn(live::run(stages, queue, sender, configuration, stop_changes.clone())),
             live,
+            watch_config,
             stop_changes,
             hurry: shared.hurry,
             admin_task,
@@ -297,6 +301,8 @@ impl Gateway {
     pub async fn stop(self) -> u64 {
         self.stopping.cancel();
         self.router.close();
+        self.watch_config.abort();
+        joined(self.watch_config.await.err(), "the task that watches the configuration panicked");
         self.stop_changes.cancel();
         joined(self.retries.await.err(), "the task that has dead letters handled again panicked");
         joined(self.plugins.await.err(), "the task that reloads plugins panicked");

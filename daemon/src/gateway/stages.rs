@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::GatewayError;
-use super::starting::ready;
+use super::starting::{Found, note, ready};
 use crate::brokers::BrokerNames;
 use crate::control::config::Loaded;
 use crate::control::config::diff::{BrokerChange, Change, Difference};
@@ -103,6 +103,8 @@ pub struct Prepared {
     loaded: Arc<Loaded>,
     difference: Difference,
     ready: HashMap<Arc<str>, ReadyHandler>,
+    /// What the ready ones start with.
+    found: Vec<Found>,
 }
 
 impl Stages {
@@ -112,7 +114,7 @@ impl Stages {
     /// Nothing runs then.
     pub async fn start(shared: Shared, file: PathBuf, loaded: Loaded) -> Result<Stages, GatewayError> {
         let difference = Difference::between(None, &loaded);
-        let ready = ready(&shared, &loaded, &difference, &HashMap::new()).await?;
+        let (ready, found) = ready(&shared, &loaded, &difference, &HashMap::new()).await?;
         are_exported(&loaded, &ready, &HashMap::new())?;
         let (archive, configured) = (shared.archive.clone(), loaded.config.handlers.iter());
         let configured = configured.map(|handler| Arc::clone(&handler.name)).collect();
@@ -120,7 +122,7 @@ impl Stages {
         let loaded = Arc::new(loaded);
         let mut stages =
             Stages { shared, file, loaded: Arc::clone(&loaded), brokers: HashMap::new(), handlers: HashMap::new() };
-        stages.make(Prepared { loaded, difference, ready }).await;
+        stages.make(Prepared { loaded, difference, ready, found }).await;
         Ok(stages)
     }
 
@@ -199,9 +201,9 @@ impl Stages {
     pub async fn prepare(&self, loaded: Loaded) -> Result<Prepared, GatewayError> {
         let difference = Difference::between(Some(&self.loaded), &loaded);
         let ready = ready(&self.shared, &loaded, &difference, &self.handlers).await;
-        let ready = ready.and_then(|ready| are_exported(&loaded, &ready, &self.handlers).map(|()| ready));
-        match ready {
-            Ok(ready) => Ok(Prepared { loaded: Arc::new(loaded), difference, ready }),
+        let fitting = |(ready, found)| are_exported(&loaded, &ready, &self.handlers).map(|()| (ready, found));
+        match ready.and_then(fitting) {
+            Ok((ready, found)) => Ok(Prepared { loaded: Arc::new(loaded), difference, ready, found }),
             Err(error) => {
                 self.forget_added(&difference);
                 Err(error)
@@ -227,7 +229,8 @@ impl Stages {
     ///
     /// Not cancel safe.
     pub async fn make(&mut self, prepared: Prepared) {
-        let Prepared { loaded, difference, mut ready } = prepared;
+        let Prepared { loaded, difference, mut ready, found } = prepared;
+        note(&self.shared, found).await;
         self.shared.names.adopt(&loaded.names);
         self.shared.places.configure(&loaded.config);
         let old = std::mem::replace(&mut self.loaded, loaded);

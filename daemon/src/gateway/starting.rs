@@ -2,7 +2,7 @@
 //! copy is kept.
 //!
 //! Used by the stages, at the daemon's start and when a handler's configuration changes; which version goes first is decided in
-//! `path/handler/archive/choice.rs`. What came of it is written to the disk once every handler has started.
+//! `path/handler/archive/choice.rs`. What came of it is written to the disk once it is certain that the handlers are to run.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(super) async fn ready(
     loaded: &Loaded,
     difference: &Difference,
     running: &HashMap<Arc<str>, RunningHandler>,
-) -> Result<HashMap<Arc<str>, ReadyHandler>, GatewayError> {
+) -> Result<(HashMap<Arc<str>, ReadyHandler>, Vec<Found>), GatewayError> {
     // What runs already need not be compiled, nor what two handlers use be compiled twice.
     let plugins = running.values().flat_map(|handler| handler.view().plugins());
     let mut known: HashMap<PluginHash, Plugin> = plugins.map(|plugin| (plugin.hash(), plugin)).collect();
@@ -43,9 +43,16 @@ pub(super) async fn ready(
         ready.insert(Arc::clone(name), started);
         found.push(what);
     }
+    Ok((ready, found))
+}
+
+/// Keeps what handlers start with, once that is certain, and says what an operator should know.
+pub(super) async fn note(shared: &Shared, found: Vec<Found>) {
     let shared = shared.clone();
-    tokio::task::spawn_blocking(move || found.into_iter().for_each(|found| found.note(&shared))).await?;
-    Ok(ready)
+    let noted = tokio::task::spawn_blocking(move || found.into_iter().for_each(|found| found.note(&shared)));
+    if let Err(panic) = noted.await {
+        tracing::error!(%panic, "keeping what handlers start with panicked");
+    }
 }
 
 /// One handler that is to start.
@@ -116,10 +123,10 @@ impl<'a> Start<'a> {
         }
         self.say_copy(of_copy, "the version that the handler ran before does not start either");
         // What an operator sees, and can mend, is the file.
-        Err(match (of_file, self.file) {
-            (Some(error), _) => not_started(self.handler, error),
-            (None, Err(error)) => not_started(self.handler, error.into()),
-            (None, Ok(_)) => unreachable!("a file that can be read is one of the sources"),
+        Err(match (self.file, of_file) {
+            (Err(error), _) => not_started(self.handler, error.into()),
+            (Ok(_), Some(error)) => not_started(self.handler, error),
+            (Ok(_), None) => unreachable!("a file that can be read is one of the sources"),
         })
     }
 
@@ -137,7 +144,7 @@ impl<'a> Start<'a> {
     ) -> Result<Option<What>, GatewayError> {
         let (Some(share), Ok(file)) = (self.handler.reload.canary, &self.file) else { return Ok(None) };
         let version = file.hash();
-        if self.record.refused(version).is_some() {
+        if self.record.is_rolled_back(version) {
             return Ok(None);
         }
         let view = ready.view();
@@ -151,8 +158,8 @@ impl<'a> Start<'a> {
                 What::OnTrial { version, running: view.version(), share }
             }
             Err(Failed::Aborted(error)) => return Err(error.into()),
-            Err(Failed::Version(error)) => What::Refused(version, error.to_string()),
-            Err(Failed::Copy(error)) => What::Refused(version, error.to_string()),
+            Err(Failed::Version(error)) => What::Refused(version, error),
+            Err(Failed::Copy(_)) => unreachable!("the version comes from the file"),
         }))
     }
 
@@ -223,7 +230,7 @@ impl<'a> Start<'a> {
             (Source::File, Ok(file), _) => What::File(Arc::clone(file)),
             (_, Err(LoadError::Missing), _) => What::Missing,
             (_, Err(error), _) => What::Unreadable(VersionError::reason_of(error)),
-            (Source::Copy, Ok(file), Some(error)) => What::Refused(file.hash(), error.to_string()),
+            (Source::Copy, Ok(file), Some(error)) => What::Refused(file.hash(), error),
             (Source::Copy, Ok(file), None) => What::Known(file.hash()),
         };
         Found { handler, what }
@@ -240,7 +247,7 @@ fn not_started(handler: &Arc<Handler>, error: VersionError) -> GatewayError {
 }
 
 /// What a handler started with.
-struct Found {
+pub(super) struct Found {
     handler: Arc<Handler>,
     what: What,
 }
@@ -252,12 +259,12 @@ enum What {
     Missing,
     /// The copy: nothing in the file can be read.
     Unreadable(String),
-    /// The copy: what the file holds was refused before.
+    /// The copy: what the file holds failed on trial before.
     Known(PluginHash),
     /// The copy: what the file holds is on trial.
     OnTrial { version: PluginHash, running: PluginHash, share: f64 },
     /// The copy: what the file holds is refused now.
-    Refused(PluginHash, String),
+    Refused(PluginHash, VersionError),
 }
 
 impl Found {
@@ -270,8 +277,10 @@ impl Found {
         match what {
             What::File(file) => {
                 if let Err(error) = archive.activate(name, &handler.plugin, &file) {
-                    tracing::error!(handler = %name, %plugin, version = %file.hash(), %error,
+                    let (version, reason) = (file.hash(), error.to_string());
+                    tracing::error!(handler = %name, %plugin, %version, %error,
                         "the version that the handler runs cannot be kept, a restart has the file alone");
+                    archive.file(name, FileState::NotKept { version, reason, since });
                 }
             }
             What::Missing => {
@@ -289,22 +298,28 @@ impl Found {
             What::Known(version) => {
                 let Some(refused) = archive.refused(name, version) else { return };
                 let (reason, since) = (refused.reason.clone(), refused.time);
-                if archive.file(name, FileState::Refused { version: Some(version), reason: refused.reason, since }) {
-                    tracing::warn!(handler = %name, %plugin, %version, reason,
-                        "the handler's plugin file holds a version that was refused before, it runs the copy of the one before that");
-                }
+                archive.file(name, FileState::Refused { version: Some(version), reason: refused.reason, since });
+                tracing::warn!(handler = %name, %plugin, %version, reason,
+                    "the handler's plugin file holds a version that was refused before, it runs the copy of the one before that");
             }
             What::OnTrial { version, running, share } => {
                 archive.file(name, FileState::OnTrial { version, since });
                 tracing::info!(handler = %name, %plugin, %version, %running, share,
                     "a new version of the handler's plugin is on trial");
             }
-            What::Refused(version, reason) => {
-                if archive.refuse(name, version, &reason) {
-                    tracing::error!(handler = %name, %plugin, %version, reason,
-                        "the handler's plugin file is refused, it runs the copy of the version that it ran before");
-                }
-                shared.metrics.handler(name).reload(ReloadResult::Refused);
+            What::Refused(version, error) => {
+                let reason = error.to_string();
+                let result = if error.blames_the_version() {
+                    archive.refuse(name, version, &reason, false);
+                    ReloadResult::Refused
+                } else {
+                    let state = FileState::Refused { version: Some(version), reason: reason.clone(), since };
+                    archive.file(name, state);
+                    ReloadResult::Failed
+                };
+                tracing::error!(handler = %name, %plugin, %version, reason,
+                    "the handler's plugin file is refused, it runs the copy of the version that it ran before");
+                shared.metrics.handler(name).reload(result);
             }
         }
     }

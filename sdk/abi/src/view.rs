@@ -39,7 +39,7 @@ impl<'a> MessageView<'a> {
     /// A pointer in it cannot be what it should, or a text is not UTF-8.
     ///
     /// # Safety
-    /// As of [`read`] and [`slice`], for the message and all that it points to.
+    /// As of [`read`] and [`slice()`], for the message and all that it points to.
     pub unsafe fn of(from: *const Message) -> Result<MessageView<'a>, Fault> {
         // SAFETY: as asked of the caller.
         let message = unsafe { read(from) }?;
@@ -235,10 +235,10 @@ impl<'a> Texts<'a> {
     /// Reads an array.
     ///
     /// # Errors
-    /// As [`slice`].
+    /// As [`slice()`].
     ///
     /// # Safety
-    /// As of [`slice`], for the array; as of [`Bytes::get`] for each element, all for `'a`.
+    /// As of [`slice()`], for the array; as of [`Bytes::get`] for each element, all for `'a`.
     pub unsafe fn of(from: *const Bytes, count: usize) -> Result<Texts<'a>, Fault> {
         // SAFETY: as asked of the caller.
         unsafe { slice(from, count) }.map(|texts| Texts(texts.iter()))
@@ -268,10 +268,10 @@ impl<'a> Pairs<'a> {
     /// Reads an array.
     ///
     /// # Errors
-    /// As [`slice`].
+    /// As [`slice()`].
     ///
     /// # Safety
-    /// As of [`slice`], for the array; as of [`Pair::texts`] for each element, all for `'a`.
+    /// As of [`slice()`], for the array; as of [`Pair::texts`] for each element, all for `'a`.
     pub unsafe fn of(from: *const Pair, count: usize) -> Result<Pairs<'a>, Fault> {
         // SAFETY: as asked of the caller.
         unsafe { slice(from, count) }.map(|pairs| Pairs(pairs.iter()))

@@ -193,6 +193,18 @@ fn example() -> (String, String) {
     (code.join("\n"), command.join("\n"))
 }
 
+/// The pieces of the guide in C.
+#[test]
+fn the_guides_examples_build() {
+    let guide = include_str!("../../../docs/writing-native-plugins.md");
+    let blocks = guide.split("```c\n").skip(1).filter_map(|rest| rest.split("```").next()).collect::<Vec<_>>();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        C.build("guide.so", block, &["-O2", "-fPIC", "-shared"]);
+        CXX.build("guide.so", block, &["-O2", "-fPIC", "-shared"]);
+    }
+}
+
 #[test]
 fn the_example_at_the_top_builds() {
     let (code, command) = example();

@@ -36,7 +36,8 @@ impl Daemon for Native {
             Status::INVALID_TOPIC => Err(PublishError::InvalidTopic(words())),
             Status::TOO_LARGE => Err(PublishError::TooLarge),
             Status::QUOTA => Err(PublishError::Quota),
-            Status::UNKNOWN_BROKER => Err(PublishError::UnknownBroker(words())),
+            // The SDK says it in its own words.
+            Status::UNKNOWN_BROKER => Err(PublishError::UnknownBroker(message.broker.clone().unwrap_or_default())),
             Status::OUTBOX_FULL => Err(PublishError::OutboxFull),
             _ => Err(PublishError::Other(words())),
         }

@@ -101,6 +101,11 @@ macro_rules! __export_native {
     };
 }
 
+/// The guide's examples, compiled with this crate's own.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/writing-native-plugins.md")]
+struct Guide;
+
 /// What the macros of this crate expand to. Not for use by hand: it changes without notice.
 #[cfg(not(target_family = "wasm"))]
 #[doc(hidden)]

@@ -156,7 +156,7 @@ fn publishes_leave_with_all_that_they_have() {
 fn a_refused_publish_is_the_sdks_error() {
     #[track_caller]
     fn check(status: Status, expected: Error, ends: Status) {
-        let plugin = calls!(|_: &Message| Ok(publish(Outgoing::new("a", ""))?));
+        let plugin = calls!(|_: &Message| Ok(publish(Outgoing::new("a", "").to_broker("mill"))?));
         let mut fake = Fake::refusing(status, "in words");
         assert_eq!(call(&plugin, &mut fake, &message("t", "")), ends);
         assert_eq!(failure(&fake), Some((&*expected.to_string(), None)));
@@ -166,7 +166,7 @@ fn a_refused_publish_is_the_sdks_error() {
     check(Status::INVALID_TOPIC, PublishError::InvalidTopic(words()).into(), Status::REJECT);
     check(Status::TOO_LARGE, PublishError::TooLarge.into(), Status::REJECT);
     check(Status::QUOTA, PublishError::Quota.into(), Status::REJECT);
-    check(Status::UNKNOWN_BROKER, PublishError::UnknownBroker(words()).into(), Status::REJECT);
+    check(Status::UNKNOWN_BROKER, PublishError::UnknownBroker("mill".into()).into(), Status::REJECT);
     check(Status::OUTBOX_FULL, PublishError::OutboxFull.into(), Status::RETRY);
     check(Status::OTHER, PublishError::Other(words()).into(), Status::RETRY);
     check(Status(77), PublishError::Other(words()).into(), Status::RETRY);

@@ -22,6 +22,8 @@ pub enum Question {
     StartFull,
     /// A stream beside a hostile handler, against one alone.
     Hostile,
+    /// New versions of a plugin while messages come, against none.
+    Reload,
 }
 
 impl Question {
@@ -33,6 +35,7 @@ impl Question {
             Question::Disk => ["outbox in memory", "outbox on disk"],
             Question::StartFull => ["nothing on disk", "1,000,000 publishes on disk"],
             Question::Hostile => ["quiet", "beside it"],
+            Question::Reload => ["no messages", "1,000 messages a second"],
         }
     }
 }

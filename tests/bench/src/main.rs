@@ -1,7 +1,8 @@
 //! Measures the built daemon against a minimal program on rumqttc (the floor) and against the broker alone.
 //!
 //! Owns: the command line and the exit code: 1 when a result is wrong, out of order or lost at a rate that must be
-//! sustained, never because of a time. `measure.rs`, `operating.rs`, `disk.rs`, `hostile.rs` and `full.rs` say what is measured, `station.rs` runs it, `report.rs`
+//! sustained, never because of a time. `measure.rs`, `operating.rs`, `disk.rs`, `hostile.rs`, `full.rs` and `reload.rs` say what is
+//! measured, `station.rs` runs it, `report.rs`
 //! prints it; `load.rs` and `receiver.rs` are the two ends, `crowd.rs` asks meanwhile. Built optimised and run by `cargo xtask bench`, which builds what it needs.
 
 mod clock;
@@ -19,6 +20,7 @@ mod packets;
 mod process;
 mod readings;
 mod receiver;
+mod reload;
 mod report;
 mod station;
 mod tally;

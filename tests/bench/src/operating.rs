@@ -50,6 +50,9 @@ impl Run {
         if self.wanted(Measurement::Hostile) {
             self.hostile(number, &mut samples)?;
         }
+        if self.wanted(Measurement::Reload) {
+            self.reload(number, sides, &mut samples)?;
+        }
         Ok(samples)
     }
 

@@ -15,7 +15,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use self::promises::{PROMISES, Promise, Row};
+use self::promises::{Promise, Row, promises};
 use self::row::{Ran, Rows};
 use self::tree::Tree;
 use crate::plugins;
@@ -124,12 +124,12 @@ pub fn run(options: &Options) -> Result<()> {
 
 /// The promises of these names, in the order of the table; all where there are none.
 fn chosen(names: &[String]) -> Result<Vec<&'static Promise>> {
-    let known = || PROMISES.iter().map(|promise| promise.name);
+    let known = || promises().map(|promise| promise.name);
     if let Some(name) = names.iter().find(|name| !known().any(|known| known == *name)) {
         bail!("there is no promise {name:?}: use {}", known().collect::<Vec<_>>().join(", "));
     }
     let wanted = |promise: &&Promise| names.is_empty() || names.iter().any(|name| name == promise.name);
-    Ok(PROMISES.iter().filter(wanted).collect())
+    Ok(promises().filter(wanted).collect())
 }
 
 /// The rows of a promise that are asked for.
@@ -183,8 +183,8 @@ mod tests {
 
     #[test]
     fn promises_are_chosen_by_name() {
-        assert_eq!(chosen(&[]).expect("all").len(), PROMISES.len());
-        let last = PROMISES.last().expect("there are some").name;
+        assert_eq!(chosen(&[]).expect("all").len(), promises().count());
+        let last = promises().last().expect("there are some").name;
         let one = chosen(&[last.to_owned()]).expect("it is known");
         assert_eq!(one.iter().map(|promise| promise.name).collect::<Vec<_>>(), [last]);
         let unknown = chosen(&["nonsense".to_owned()]).map(|_| ()).expect_err("it is unknown").to_string();

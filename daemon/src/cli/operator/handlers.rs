@@ -21,7 +21,13 @@ impl Resource for HandlerKeys {
     const KEYS: &'static [Key] = {
         use Kind::{Boolean, Choice, Integer, List, Number, NumberOrOff, Table, Text};
         &[
-            key("plugin", &["plugin"], Text, "FILE", "A WebAssembly component, by its file name in plugins-dir"),
+            key(
+                "plugin",
+                &["plugin"],
+                Text,
+                "FILE",
+                "Its plugin, by its file name in plugins-dir: a WebAssembly component (.wasm), or a native library (.so)",
+            ),
             key(
                 "instances",
                 &["instances"],
@@ -366,8 +372,9 @@ fn dead_letters(kept: u64, dropped: u64) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::super::testing::{check_refused, check_request, check_shown};
+    use super::super::testing::{check_refused, check_request, check_shown, run_against};
     use super::*;
+    use crate::cli::client::testing::Scripted;
 
     #[test]
     fn the_options_become_keys_of_the_configuration() {
@@ -417,6 +424,18 @@ mod tests {
         check_refused("handlers set h --unset dead-letter-topic", 2, "use --unset dead-letter, which takes all of it");
         check_refused("handlers set h --unset name", 2, "invalid value 'name'");
         check_refused("handlers add h --plugin p --config unit", 2, "there is no = in it; write KEY=VALUE");
+    }
+
+    #[test]
+    fn a_reload_goes_on_with_the_next_handler_where_one_keeps_what_it_runs() {
+        let problem = Scripted::problem("422 Unprocessable Content", "handler a keeps running version 0123", "");
+        let reloaded = json!({"name": "b", "before": "0123", "version": "4567"});
+        let unchanged = json!({"name": "c", "before": "4567", "version": "4567"});
+        let answers = vec![problem, Scripted::json(&reloaded), Scripted::json(&unchanged)];
+        let (ran, asked) = run_against("handlers reload a b c", b"", answers);
+        let output = "handler b runs version 4567 in place of 0123\nhandler c is unchanged: it runs version 4567\n";
+        assert_eq!((ran.code, ran.output.as_str(), asked.len()), (4, output, 3), "{}", ran.notices);
+        assert!(ran.notices.contains("handler a keeps running version 0123"), "{}", ran.notices);
     }
 
     #[test]

@@ -159,7 +159,7 @@ fn changes<T: PartialEq>(old: &[(&Arc<str>, T)], new: &[(&Arc<str>, T)]) -> Vec<
 /// Whether two brokers that are written alike are alike: relative paths lead from the folder of the file that they stand in. The
 /// name of the machine is no part of it.
 fn leads_alike(one: &Broker, other: &Broker) -> bool {
-    Broker { client_id: other.client_id.clone(), ..one.clone() } == *other
+    Broker { id: other.id, client_id: other.client_id.clone(), ..one.clone() } == *other
 }
 
 /// Whether a connection that was made with one may stay with the other.

@@ -93,6 +93,13 @@ impl Sources {
         self.runtime.path()
     }
 
+    /// Whether the operator's files, of which this is the main one, hold what was read of them. Blocks the thread for as long as
+    /// reading them takes.
+    pub fn are_as_read(&self, file: &Path) -> bool {
+        let same = |(one, other): (&SourceFile, &SourceFile)| one.path() == other.path() && one.text() == other.text();
+        source::read(file).is_ok_and(|files| files.len() == self.files.len() && files.iter().zip(&self.files).all(same))
+    }
+
     /// The configuration with another text in place of STATE-DIR/runtime.toml, which is not written. The other files count as
     /// they were read, and so does what they interpolate: a change by command touches nothing else. It may block the thread:
     /// certificates are looked at. `names` keeps the numbers of the brokers that run.

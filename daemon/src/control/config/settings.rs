@@ -19,8 +19,20 @@ pub struct Changed {
 
 /// The settings in which two configurations differ.
 pub fn changed(old: &Config, new: &Config) -> Vec<Changed> {
-    let Config { state_dir, native, log, shutdown_grace, received, watch_config, admin, .. } = new;
-    let Config { brokers: _, subscriptions: _, handlers: _, schedules: _, .. } = new;
+    let Config {
+        state_dir,
+        native,
+        log,
+        shutdown_grace,
+        received,
+        watch_config,
+        admin,
+        // `diff.rs` compares these.
+        brokers: _,
+        subscriptions: _,
+        handlers: _,
+        schedules: _,
+    } = new;
     let LogSettings { level, format } = log;
     let Limits { messages, bytes } = received;
     let Admin { socket, listen, token_file } = admin;

@@ -16,9 +16,10 @@ use super::warnings::new_with;
 use super::{Edit, Live, Refusal, RefusalKind, Running, WAITING_CHANGES};
 use crate::causes::with_causes;
 use crate::control::admin::resource::ReloadReport;
+use crate::control::config::Loaded;
 use crate::control::config::runtime::Section;
 use crate::durable;
-use crate::gateway::{GatewayError, Stages};
+use crate::gateway::{GatewayError, Prepared, Stages};
 
 /// Largest text of what was added, in bytes: thousands of objects.
 const LARGEST: usize = 4 << 20;
@@ -98,12 +99,12 @@ pub async fn run(
         // Whoever asked may have gone: the change stands.
         match request {
             Some(Request::Edit(edit, answer)) => {
-                let result = change(&mut stages, &edit).await;
+                let result = change(&mut stages, &edit, &stop).await;
                 let result = result.map(|warnings| Changed { running: shown(&stages, &running), warnings });
                 let _ = answer.send(result);
             }
             Some(Request::Reload(asked, answer)) => {
-                let result = reload(&mut stages, asked, &reloads).await;
+                let result = reload(&mut stages, asked, &reloads, &stop).await;
                 shown(&stages, &running);
                 let _ = answer.send(result);
             }
@@ -130,8 +131,21 @@ fn shown(stages: &Stages, running: &watch::Sender<Arc<Running>>) -> Arc<Running>
     now
 }
 
+/// Does everything that may fail for a configuration; a stop of the daemon does not wait for that.
+pub(super) async fn prepare(
+    stages: &Stages,
+    candidate: Loaded,
+    stop: &CancellationToken,
+) -> Result<Result<Prepared, GatewayError>, Refusal> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(stopping()),
+        prepared = stages.prepare(candidate) => Ok(prepared),
+    }
+}
+
 /// Makes a change. The warnings that are new with it.
-async fn change(stages: &mut Stages, edit: &Edit) -> Result<Vec<String>, Refusal> {
+async fn change(stages: &mut Stages, edit: &Edit, stop: &CancellationToken) -> Result<Vec<String>, Refusal> {
     let loaded = Arc::clone(stages.loaded());
     let text = {
         let (loaded, edit) = (Arc::clone(&loaded), edit.clone());
@@ -150,7 +164,7 @@ async fn change(stages: &mut Stages, edit: &Edit) -> Result<Vec<String>, Refusal
     let candidate = candidate.map_err(|problems| refused(edit, &problems, &loaded))?;
     keeps_what_waits(stages, edit)?;
     let mut warnings = new_with(edit, &loaded.warnings, &candidate.warnings);
-    let prepared = stages.prepare(candidate).await.map_err(|error| not_prepared(&error))?;
+    let prepared = prepare(stages, candidate, stop).await?.map_err(|error| not_prepared(&error))?;
     let path = sources.runtime_path().to_owned();
     let written = {
         let path = path.clone();

@@ -16,7 +16,7 @@ use crate::gateway::Stages;
 use crate::path::handler::archive::{Archive, FileState};
 use crate::path::handler::needs::not_exported;
 use crate::path::handler::plugin::{Plugin, PluginFile, PluginHash};
-use crate::path::handler::{HandlerError, HandlerView};
+use crate::path::handler::{HandlerError, HandlerView, VersionError};
 use crate::telemetry::metrics::ReloadResult;
 
 /// A version that handlers are to run.
@@ -92,12 +92,12 @@ impl One<'_> {
         }
         let exports = |handler: &str| (*handler == **name).then(|| install.plugin.exports());
         if let Some(missing) = not_exported(self.config, exports).into_iter().next() {
-            return refuse(self.archive, &self.view, version, missing.to_string()).await;
+            return refuse(self.archive, &self.view, version, &missing.into()).await;
         }
         let new = match self.view.start_version(install.plugin.clone()).await {
             Ok(new) => new,
             Err(HandlerError::Start(error)) => {
-                return refuse(self.archive, &self.view, version, error.to_string()).await;
+                return refuse(self.archive, &self.view, version, &error.into()).await;
             }
             Err(HandlerError::Aborted(error)) => return self.not_kept(version, &error.to_string()),
         };
@@ -141,11 +141,23 @@ impl One<'_> {
     }
 }
 
-/// A handler is not to run a version: what is said and remembered of that.
-pub(super) async fn refuse(archive: &Archive, view: &HandlerView, version: PluginHash, reason: String) -> Installed {
-    view.meters().reload(ReloadResult::Refused);
-    if note_refused(archive, view, version, &reason).await {
-        let handler = view.handler();
+/// A handler is not to run a version: what is said of that, and remembered where the version is at fault.
+pub(super) async fn refuse(
+    archive: &Archive,
+    view: &HandlerView,
+    version: PluginHash,
+    error: &VersionError,
+) -> Installed {
+    let (handler, reason) = (view.handler(), error.to_string());
+    let is_news = if error.blames_the_version() {
+        view.meters().reload(ReloadResult::Refused);
+        note_refused(archive, view, version, (&reason, false)).await
+    } else {
+        view.meters().reload(ReloadResult::Failed);
+        let since = SystemTime::now();
+        archive.file(&handler.name, FileState::Refused { version: Some(version), reason: reason.clone(), since })
+    };
+    if is_news {
         tracing::error!(handler = %handler.name, plugin = %handler.plugin.display(), %version,
             running = %view.version(), reason,
             "a new version of the handler's plugin is refused, the handler keeps the one that runs");
@@ -154,9 +166,15 @@ pub(super) async fn refuse(archive: &Archive, view: &HandlerView, version: Plugi
 }
 
 /// Remembers that a handler is not to run a version. Whether that is news.
-pub(super) async fn note_refused(archive: &Archive, view: &HandlerView, version: PluginHash, reason: &str) -> bool {
+pub(super) async fn note_refused(
+    archive: &Archive,
+    view: &HandlerView,
+    version: PluginHash,
+    (reason, rolled_back): (&str, bool),
+) -> bool {
     let (archive, handler, reason) = (archive.clone(), Arc::clone(view.handler()), reason.to_owned());
-    let noted = tokio::task::spawn_blocking(move || archive.refuse(&handler.name, version, &reason)).await;
+    let noted = move || archive.refuse(&handler.name, version, &reason, rolled_back);
+    let noted = tokio::task::spawn_blocking(noted).await;
     noted.unwrap_or_else(|panic| {
         tracing::error!(%panic, "noting that a version is refused panicked");
         false

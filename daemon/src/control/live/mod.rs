@@ -24,6 +24,7 @@ mod state;
 mod trials;
 mod view;
 mod warnings;
+mod watching;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ pub use self::refusal::{Refusal, RefusalKind};
 pub use self::reload::{Reloads, Trigger};
 pub use self::retry::{Batch, Retries};
 pub use self::state::{KvPage, KvSet};
+pub use self::watching::watch_configuration;
 use crate::control::config::Loaded;
 use crate::control::config::model::Broker;
 use crate::control::config::runtime::Section;

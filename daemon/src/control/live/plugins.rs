@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -21,9 +21,12 @@ use super::{Live, Refusal, RefusalKind, Running, WAITING_RELOADS};
 use crate::control::admin::resource::Reloaded;
 use crate::control::watch::{PLUGINS, Seen, Settled, Sight, Wanted, Watch};
 use crate::path::handler::archive::{Archive, FileState};
-use crate::path::handler::plugin::{Compiler, LoadError, PluginFile, PluginHash};
+use crate::path::handler::plugin::{Compiler, LoadError, Plugin, PluginFile, PluginHash};
 use crate::path::handler::{HandlerView, TrialStanding, Verdicts, VersionError};
 use crate::telemetry::metrics::ReloadResult;
+
+/// How long after it could not be read a file is read again, at the earliest.
+const READ_AGAIN: Duration = Duration::from_secs(5);
 
 /// A command to look at the file of a handler's plugin now.
 pub struct Reload {
@@ -63,6 +66,8 @@ pub struct Plugins {
     /// Files of which a version was compiled and dropped for a newer one: the next is installed, so that a file that changes all the
     /// time does not keep its handlers from every new version.
     dropped: HashSet<PathBuf>,
+    /// Files that could not be read, such as for want of a file descriptor: they are looked at again.
+    unread: HashSet<PathBuf>,
 }
 
 /// What came of a look, for one handler.
@@ -82,6 +87,8 @@ enum Looked {
 enum Whom<'a> {
     /// All handlers of the file that need it, as long as the file is as it was seen.
     Those(&'a Settled),
+    /// All of them, as the file is now.
+    All,
     /// This one, whatever is known against the version.
     One(&'a str),
 }
@@ -114,7 +121,17 @@ impl Plugins {
         compiler: Compiler,
     ) -> io::Result<Plugins> {
         let (watch, sight) = Watch::start("plugins-dir", PLUGINS, wanted(&running.borrow()))?;
-        Ok(Plugins { running, changes, verdicts, archive, compiler, watch, sight, dropped: HashSet::new() })
+        Ok(Plugins {
+            running,
+            changes,
+            verdicts,
+            archive,
+            compiler,
+            watch,
+            sight,
+            dropped: HashSet::new(),
+            unread: HashSet::new(),
+        })
     }
 
     /// Reloads what is to be reloaded, until a stop.
@@ -142,6 +159,11 @@ impl Plugins {
                     // A handler that was not among those that run when its trial came to a verdict.
                     self.conclude_trials().await;
                 }
+                () = tokio::time::sleep(READ_AGAIN), if !self.unread.is_empty() => {
+                    for path in std::mem::take(&mut self.unread) {
+                        self.look(&path, Whom::All).await;
+                    }
+                }
                 // Nobody is left who could ask.
                 else => return,
             }
@@ -157,7 +179,9 @@ impl Plugins {
             Seen::Gone(path) => {
                 let running = Arc::clone(&self.running.borrow());
                 let views = running.handlers.iter().filter(|view| view.handler().plugin == *path);
-                views.for_each(|view| drop(self.missing(view)));
+                let views: Vec<HandlerView> = views.cloned().collect();
+                self.end_other_trials(&views, None).await;
+                views.iter().for_each(|view| drop(self.missing(view)));
             }
         }
     }
@@ -186,8 +210,10 @@ impl Plugins {
         if whom.is_outdated().await {
             return Vec::new();
         }
-        if let Ok(read) = &read {
-            self.end_other_trials(&views, read.as_ref().ok().map(PluginFile::hash)).await;
+        match &read {
+            Ok(Err(LoadError::Read(_))) => _ = self.unread.insert(path.to_owned()),
+            Ok(read) => self.end_other_trials(&views, read.as_ref().ok().map(PluginFile::hash)).await,
+            Err(_) => {}
         }
         match read {
             Ok(Ok(file)) => self.found(path, Arc::new(file), views, whom).await,
@@ -204,7 +230,7 @@ impl Plugins {
     fn views(&self, path: &Path, whom: Whom<'_>) -> Vec<HandlerView> {
         let running = self.running.borrow();
         let is_meant = |view: &&HandlerView| match whom {
-            Whom::Those(_) => true,
+            Whom::Those(_) | Whom::All => true,
             Whom::One(name) => *view.handler().name == *name,
         };
         running.handlers.iter().filter(|view| view.handler().plugin == path).filter(is_meant).cloned().collect()
@@ -239,7 +265,9 @@ impl Plugins {
             }
             return Some(Looked::Runs);
         }
-        let Whom::Those(_) = whom else { return None };
+        if let Whom::One(_) = whom {
+            return None;
+        }
         let refused = self.archive.refused(name, version)?;
         let (reason, since) = (refused.reason.clone(), refused.time);
         if self.archive.file(name, FileState::Refused { version: Some(version), reason: refused.reason, since }) {
@@ -268,7 +296,7 @@ impl Plugins {
             .find(|plugin| plugin.hash() == version);
         let compiled = match runs {
             Some(plugin) => Ok(plugin),
-            None => self.compiler.compile(Arc::clone(&file)).await,
+            None => self.compile(path, Arc::clone(&file)).await,
         };
         if !self.dropped.remove(path) && whom.is_outdated().await {
             self.dropped.insert(path.to_owned());
@@ -277,10 +305,9 @@ impl Plugins {
         let plugin = match compiled {
             Ok(plugin) => plugin,
             Err(error) => {
-                let reason = VersionError::reason_of(&error);
-                let mut results = Vec::new();
+                let (error, mut results) = (error.into(), Vec::new());
                 for view in wanting {
-                    let installed = refuse(&self.archive, &view, version, reason.clone()).await;
+                    let installed = refuse(&self.archive, &view, version, &error).await;
                     results.push((Arc::clone(&view.handler().name), looked(installed, version)));
                 }
                 return results;
@@ -294,6 +321,14 @@ impl Plugins {
         }
         let installed = installed.await.unwrap_or_default();
         installed.into_iter().map(|(name, installed)| (name, looked(installed, version))).collect()
+    }
+
+    async fn compile(&self, path: &Path, file: Arc<PluginFile>) -> Result<Plugin, LoadError> {
+        let (begun, version) = (Instant::now(), file.hash());
+        let plugin = self.compiler.compile(file).await?;
+        let milliseconds = begun.elapsed().as_secs_f64() * 1e3;
+        tracing::info!(plugin = %path.display(), %version, milliseconds, "a plugin's new version was compiled");
+        Ok(plugin)
     }
 
     fn missing(&self, view: &HandlerView) -> (Arc<str>, Looked) {

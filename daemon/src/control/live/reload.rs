@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
-use super::change::{Request, blocking, kind_of};
+use super::change::{Request, blocking, kind_of, prepare};
 use super::difference::{self, is_nothing};
 use super::warnings::fresh;
 use super::{Live, Refusal, RefusalKind};
@@ -129,10 +130,15 @@ impl Live {
 }
 
 /// Does what was asked for. What has changed, or would.
-pub(super) async fn reload(stages: &mut Stages, asked: Asked, reloads: &Reloads) -> Result<ReloadReport, Refusal> {
+pub(super) async fn reload(
+    stages: &mut Stages,
+    asked: Asked,
+    reloads: &Reloads,
+    stop: &CancellationToken,
+) -> Result<ReloadReport, Refusal> {
     let Asked { trigger, dry_run } = asked;
-    let result = attempt(stages, dry_run).await;
-    if dry_run {
+    let result = attempt(stages, dry_run, stop).await;
+    if dry_run || result.as_ref().is_err_and(|refusal| refusal.kind == RefusalKind::Stopping) {
         return result;
     }
     reloads.ended(trigger, result.as_ref().err());
@@ -169,7 +175,7 @@ fn say(trigger: Trigger, done: &ReloadReport) {
     );
 }
 
-async fn attempt(stages: &mut Stages, dry_run: bool) -> Result<ReloadReport, Refusal> {
+async fn attempt(stages: &mut Stages, dry_run: bool, stop: &CancellationToken) -> Result<ReloadReport, Refusal> {
     let old = Arc::clone(stages.loaded());
     let (file, names) = (stages.file().to_owned(), stages.names().clone());
     let candidate = blocking(move || config::load_again(&file, &names)).await?;
@@ -184,7 +190,8 @@ async fn attempt(stages: &mut Stages, dry_run: bool) -> Result<ReloadReport, Ref
     let mut told = difference::told(&old, &candidate, &difference);
     (told.dry_run, told.warnings) = (dry_run, fresh(&old.warnings, &candidate.warnings));
     let (objects, origins) = (candidate.config.clone(), candidate.origins.clone());
-    let prepared = stages.prepare(candidate).await.map_err(|error| not_prepared(&error, &objects, &origins))?;
+    let prepared = prepare(stages, candidate, stop).await?;
+    let prepared = prepared.map_err(|error| not_prepared(&error, &objects, &origins))?;
     if dry_run {
         stages.discard(&prepared);
     } else {

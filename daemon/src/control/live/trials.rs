@@ -93,7 +93,7 @@ impl One<'_> {
         self.view.end_trial();
         self.view.meters().reload(ReloadResult::RolledBack);
         let reason = trial.refusal.unwrap_or_default();
-        if note_refused(self.archive, &self.view, version, &reason).await {
+        if note_refused(self.archive, &self.view, version, (&reason, true)).await {
             tracing::error!(handler = %handler.name, plugin = %handler.plugin.display(), %version,
                 running = %self.view.version(), reason,
                 "the version of the handler's plugin on trial is rolled back, the handler keeps the one that runs");

@@ -14,6 +14,7 @@ mod settle;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,7 +120,14 @@ impl Watch {
         // It is not joined: a look at a network's file system may take for ever, and the daemon's end must not.
         std::thread::Builder::new().name(format!("watch {key}")).spawn({
             let (inbox, reports) = (Arc::clone(&inbox), Arc::clone(&reports));
-            move || Looks::new(key, terms, inbox, reports, events).run()
+            move || {
+                let looks = || Looks::new(key, terms, Arc::clone(&inbox), Arc::clone(&reports), events);
+                // Otherwise nothing would be reloaded any more, and nobody would know.
+                while panic::catch_unwind(AssertUnwindSafe(|| looks().run())).is_err() {
+                    tracing::error!(watch = key, "looking for files that change panicked, it begins anew");
+                    std::thread::sleep(terms.look);
+                }
+            }
         })?;
         Ok((Watch { inbox, reports: Arc::clone(&reports) }, Sight { reports }))
     }

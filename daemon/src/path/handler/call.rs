@@ -171,3 +171,17 @@ pub enum StartError {
     #[error("the handler does not start: {0}")]
     Limit(Limit),
 }
+
+impl StartError {
+    /// Whether the version is at fault, and not the daemon or the machine.
+    pub fn blames_the_version(&self) -> bool {
+        match self {
+            StartError::Refused(_)
+            | StartError::Trap(_)
+            | StartError::Deadline(_)
+            | StartError::Stuck(_)
+            | StartError::Memory(_)
+            | StartError::Limit(_) => true,
+        }
+    }
+}

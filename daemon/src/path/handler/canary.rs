@@ -85,6 +85,27 @@ impl Canary {
         self.verdict
     }
 
+    /// A call on trial hangs, and cannot be ended: that no share of the calls may do.
+    pub fn hangs(&mut self) -> Verdict {
+        if self.verdict != Verdict::Continue {
+            return Verdict::Continue;
+        }
+        self.calls += 1;
+        self.failures += 1;
+        self.verdict = Verdict::RollBack;
+        self.verdict
+    }
+
+    /// The version that runs is left alone since it fails: the one on trial takes its place, unless it has failed too often so far.
+    pub fn is_needed(&mut self) -> Verdict {
+        let failed = f64::from(self.failures) / f64::from(self.calls.max(1));
+        if self.verdict != Verdict::Continue || failed > self.max_failures {
+            return Verdict::Continue;
+        }
+        self.verdict = Verdict::Promote;
+        self.verdict
+    }
+
     /// What followed so far.
     pub fn verdict(&self) -> Verdict {
         self.verdict
@@ -158,6 +179,26 @@ mod tests {
             assert_eq!((canary.verdict(), canary.calls(), canary.failures()), (verdict, calls, failures));
             assert_eq!(canary.chooses(), chosen);
         }
+    }
+
+    #[test]
+    fn one_call_that_hangs_is_enough() {
+        let mut canary = Canary::new(0.5, 0.9);
+        assert_eq!(canary.hangs(), Verdict::RollBack);
+        assert_eq!((canary.verdict(), canary.calls(), canary.failures()), (Verdict::RollBack, 1, 1));
+        assert_eq!(canary.hangs(), Verdict::Continue, "told once");
+    }
+
+    #[test]
+    fn a_version_that_did_not_fail_takes_over_from_one_that_does() {
+        let mut canary = Canary::new(0.5, 0.05);
+        assert_eq!(canary.is_needed(), Verdict::Promote);
+        assert_eq!(canary.is_needed(), Verdict::Continue, "told once");
+        let mut canary = Canary::new(0.5, 0.05);
+        canary.ended(Shown::Fails);
+        assert_eq!((canary.is_needed(), canary.verdict()), (Verdict::Continue, Verdict::Continue));
+        (0..19).for_each(|_| _ = canary.ended(Shown::Works));
+        assert_eq!(canary.is_needed(), Verdict::Promote);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::control::config::format_duration;
 use crate::control::config::model::{Handler, Isolation};
 use crate::message::{HOP_LIMIT, Message};
 use crate::path::dead_letter::{DeadLetters, Input, Letter};
-use crate::path::dispatch::{GivenUp, HandlerQueue, Job, Permit, Sign, Turn, Work};
+use crate::path::dispatch::{GivenUp, HandlerQueue, Job, Permit, Sign, Standing, Turn, Work};
 use crate::path::kv::{Ready, Transaction};
 use crate::path::outbox::{Completion, Effects, Outboxes, Room, Submitted, Touch};
 use crate::path::receipt::Outcome;
@@ -248,7 +248,7 @@ impl InstanceParts {
         drop(permit);
         match settled {
             Some(Settled::Submitted(Some(room))) => self.admitted(room).await,
-            Some(Settled::Failed(job, error)) => self.failed(turn, *job, &error).await,
+            Some(Settled::Failed(job, error)) => self.failed((turn, &current), *job, &error).await,
             Some(Settled::Submitted(None) | Settled::Overtaken(_)) | None => {}
         }
         took
@@ -374,7 +374,7 @@ impl InstanceParts {
         match result {
             Ok(publishes) => {
                 // A version on trial shows nothing of the one that runs.
-                if ground.trial.is_none() {
+                if ground.trial.is_none() && self.versions.is_current(ground.version) {
                     turn.shows(Sign::Works, String::new);
                 }
                 self.submit(job, publishes, ready, took)
@@ -450,7 +450,7 @@ impl InstanceParts {
     }
 
     /// A call did not return ok: it is made again later, unless that is no use.
-    async fn failed(&self, turn: &Turn, job: Job, error: &CallError) {
+    async fn failed(&self, (turn, version): (&Turn, &Arc<Version>), job: Job, error: &CallError) {
         self.note_failure(LastFailure::now(error));
         let now = Instant::now();
         let again = match error {
@@ -465,7 +465,7 @@ impl InstanceParts {
             | CallError::Memory(_)
             | CallError::Limit(_) => job.tries.again(&self.handler.retry, now, None, chance::random()).map_err(Some),
         };
-        turn.shows(sign(error, again.is_err()), || error.to_string());
+        self.shows((turn, version), sign(error, again.is_err()), error);
         match again {
             Ok(due) => {
                 self.say_called_again(&job, error, due.saturating_duration_since(now));
@@ -476,6 +476,18 @@ impl InstanceParts {
                 self.say_final(&job, error, given_up);
                 self.give_up(job, error, given_up).await;
             }
+        }
+    }
+
+    /// A call on this version has shown something. Nothing of the one that runs, where that is another by now.
+    pub(super) fn shows(&self, (turn, version): (&Turn, &Arc<Version>), sign: Sign, error: &CallError) {
+        if !self.versions.is_current(version) {
+            return;
+        }
+        turn.shows(sign, || error.to_string());
+        let trial = self.versions.trial();
+        if let Some(trial) = trial.filter(|_| matches!(self.queue.standing(), Standing::Quarantined(_))) {
+            trial.is_needed();
         }
     }
 

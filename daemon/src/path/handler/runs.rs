@@ -68,7 +68,7 @@ impl InstanceParts {
             }
             Err(error) => {
                 if matches!(error, CallError::Stuck(_)) {
-                    turn.shows(Sign::Hangs, || error.to_string());
+                    self.shows((turn, &current), Sign::Hangs, &error);
                 }
                 self.run_failed(error, tries, until)
             }

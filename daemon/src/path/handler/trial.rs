@@ -65,6 +65,8 @@ struct State {
     canary: Canary,
     /// Written at each failure that counts.
     last: Option<LastFailure>,
+    /// The last one is a call that cannot be ended.
+    hangs: bool,
 }
 
 impl Trial {
@@ -75,7 +77,7 @@ impl Trial {
         canary: Canary,
         verdicts: Verdicts,
     ) -> Trial {
-        let state = Mutex::new(State { canary, last: None });
+        let state = Mutex::new(State { canary, last: None, hangs: false });
         Trial { version, instances, file, state, said: Occasional::every(FAILURE_SAID), verdicts }
     }
 
@@ -98,13 +100,20 @@ impl Trial {
     /// A call on trial failed, and the version that runs did not fail on the same.
     pub(super) fn failed(&self, error: &CallError) {
         let verdict = {
-            let State { canary, last } = &mut *self.lock();
+            let State { canary, last, hangs } = &mut *self.lock();
             // After the verdict nothing counts, and its reason stands.
             if canary.verdict() == Verdict::Continue {
                 *last = Some(LastFailure::now(error));
+                *hangs = matches!(error, CallError::Stuck(_));
             }
-            canary.ended(Shown::Fails)
+            if *hangs { canary.hangs() } else { canary.ended(Shown::Fails) }
         };
+        self.tell(verdict);
+    }
+
+    /// The version that runs is left alone since it fails.
+    pub(super) fn is_needed(&self) {
+        let verdict = self.lock().canary.is_needed();
         self.tell(verdict);
     }
 
@@ -116,11 +125,14 @@ impl Trial {
 
     /// How it stands.
     pub(super) fn standing(&self) -> TrialStanding {
-        let State { canary, last } = &*self.lock();
+        let State { canary, last, hangs } = &*self.lock();
         let (calls, failures, verdict) = (canary.calls(), canary.failures(), canary.verdict());
         let refusal = || {
             let last = last.as_ref().map(|last| format!("; the last: {}", last.error)).unwrap_or_default();
             let most = canary.max_failures();
+            if *hangs {
+                return format!("a call on trial hangs{last}");
+            }
             format!("{failures} of {calls} calls on trial failed, more than max-failures = {most}{last}")
         };
         let refusal = (verdict == Verdict::RollBack).then(refusal);

@@ -21,6 +21,15 @@ pub enum VersionError {
 }
 
 impl VersionError {
+    /// Whether it is the version's fault, so that it is to be remembered against it: otherwise it may run later, or after a restart.
+    pub fn blames_the_version(&self) -> bool {
+        match self {
+            VersionError::Load(error) => error.blames_the_version(),
+            VersionError::Start(error) => error.blames_the_version(),
+            VersionError::NotExported(_) => true,
+        }
+    }
+
     /// What is said of a version whose file cannot be loaded.
     pub fn reason_of(error: &LoadError) -> String {
         format!("it {error}")

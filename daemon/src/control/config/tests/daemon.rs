@@ -274,7 +274,7 @@ fn unknown_keys() {
         "natives = true",
         &[&format!(r#"tidegate.toml:1:1: natives: unknown key; did you mean "native"? known here: {TOP_KEYS}"#)],
     );
-    root("watch-config = true", &[&format!("tidegate.toml:1:1: watch-config: unknown key; known here: {TOP_KEYS}")]);
+    root("watch-plugins = true", &[&format!("tidegate.toml:1:1: watch-plugins: unknown key; known here: {TOP_KEYS}")]);
     root(
         r#"state_dir = "x""#,
         &[&format!(r#"tidegate.toml:1:1: state_dir: unknown key; did you mean "state-dir"? known here: {TOP_KEYS}"#)],

@@ -124,7 +124,7 @@ fn interpolated_files_have_a_limit() {
 
 /// One mistake of each stage.
 const MANY_MISTAKES: &str = r#"state-dir = "${env:NONE}"
-watch-config = true
+watch-plugins = true
 [brokers.plant]
 address = "tcp://mqtt.example"
 port = "1883"
@@ -141,10 +141,10 @@ allow = { publish = ["plant"] }
 
 #[test]
 fn one_run_reports_every_problem() {
-    let known = "admin, brokers, handlers, log, native, plugins-dir, recv-buffer, recv-bytes, schedules, shutdown-grace, state-dir, subscriptions";
+    let known = "admin, brokers, handlers, log, native, plugins-dir, recv-buffer, recv-bytes, schedules, shutdown-grace, state-dir, subscriptions, watch-config";
     let expected = [
         r#"1:13: state-dir = "${env:NONE}": the environment variable NONE is not set; set it for the daemon"#,
-        &format!("2:1: watch-config: unknown key; known here: {known}"),
+        &format!("2:1: watch-plugins: unknown key; known here: {known}"),
         r#"4:11: brokers.plant.address = "tcp://mqtt.example": must not have a prefix: a name or address alone; use "mqtt.example""#,
         r#"5:8: brokers.plant.port = "1883": expected an integer, got a string; use 1883"#,
         r#"6:18: brokers.plant.will.topic = "a/#": has the wildcard '#' at byte 2, which only a topic filter may have (MQTT 5 §4.7.1); use one topic such as "gateway/state""#,

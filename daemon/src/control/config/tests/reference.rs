@@ -117,6 +117,8 @@ fn the_documentation_shows_good_configurations() {
         include_str!("../../../../../plugins/celsius/README.md"),
         include_str!("../../../../../plugins/envelope/README.md"),
         include_str!("../../../../../plugins/heartbeat/README.md"),
+        include_str!("../../../../../plugins/native-c/README.md"),
+        include_str!("../../../../../plugins/native-rust/README.md"),
         include_str!("../../../../../plugins/relay/README.md"),
         include_str!("../../../../../plugins/threshold/README.md"),
     ];

@@ -186,7 +186,7 @@ fn what_reached_nobody_is_told_again() {
     let mut settle = resting(&["a"], TERMS);
     let goes = |settle: &mut Settle, now: u64| {
         settle.told(Path::new("a"), Hint::Closed, at(now));
-        [now, now + 250].iter().for_each(|now| settle.seen(Path::new("a"), None, at(*now)));
+        let _ = [now, now + 250].map(|now| settle.seen(Path::new("a"), None, at(now)));
         settle.verdicts(at(now + 250))
     };
     let gone = [("a".into(), Verdict::Gone)];
@@ -418,7 +418,7 @@ impl World {
                 return Ok(());
             }
             self.now = next;
-            if next % 2000 == 0 {
+            if next.is_multiple_of(2000) {
                 (0..NAMES.len()).for_each(|file| self.look(file));
             }
             self.turn()?;

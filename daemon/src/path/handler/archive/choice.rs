@@ -18,13 +18,16 @@ pub enum Source {
 
 /// Where to look for a version, first to last: the next one is for when the one before does not load or start. `file` is the version
 /// in the file, unless that cannot be read; `tried` says that the handler tries new versions on a part of its calls first.
+///
+/// A version that was refused is tried again: the reason may have been the configuration, or the machine, and what is still in the way
+/// refuses it anew. Only what failed on trial is not.
 pub fn sources(file: Option<PluginHash>, record: &Record, plugin: &Path, tried: bool) -> &'static [Source] {
     match (file, record.active(plugin)) {
         (_, None) => &[Source::File],
         (None, Some(_)) => &[Source::Copy],
         (Some(file), Some(active)) if file == active => &[Source::File],
-        // Better a version that was refused than none at all.
-        (Some(file), Some(_)) if tried || record.refused(file).is_some() => &[Source::Copy, Source::File],
+        // Better a version that failed on trial than none at all.
+        (Some(file), Some(_)) if tried || record.is_rolled_back(file) => &[Source::Copy, Source::File],
         (Some(_), Some(_)) => &[Source::File, Source::Copy],
     }
 }
@@ -39,7 +42,7 @@ mod tests {
     use crate::path::handler::plugin::PluginFile;
 
     #[test]
-    fn the_file_goes_first_unless_it_is_gone_refused_or_to_be_tried() {
+    fn the_file_goes_first_unless_it_is_gone_rolled_back_or_to_be_tried() {
         let [old, new] = [b"old", b"new"].map(|bytes| PluginFile::new(bytes.to_vec()).hash());
         let (plugin, mut record) = (Path::new("p.wasm"), Record::default());
         let check = |record: &Record, file, tried, expected: &[Source]| {
@@ -52,7 +55,11 @@ mod tests {
         check(&record, Some(old), true, &[File]);
         check(&record, Some(new), false, &[File, Copy]);
         check(&record, Some(new), true, &[Copy, File]);
-        record.refuse(Refused { version: new, reason: String::new(), time: SystemTime::UNIX_EPOCH });
+        let refused =
+            |rolled_back| Refused { version: new, reason: String::new(), time: SystemTime::UNIX_EPOCH, rolled_back };
+        record.refuse(refused(false));
+        check(&record, Some(new), false, &[File, Copy]);
+        record.refuse(refused(true));
         check(&record, Some(new), false, &[Copy, File]);
         assert_eq!(sources(Some(new), &record, Path::new("q.wasm"), false), [File], "the copy is of another file");
         assert_eq!(sources(None, &record, Path::new("q.wasm"), false), [File]);

@@ -159,8 +159,8 @@ impl Archive {
         let _disk = self.disk();
         let (folder, before) = (self.path(handler), self.read(handler));
         let copy = folder.join(format!("{:#}", file.hash()));
-        let is_there = copy.metadata().is_ok_and(|there| there.is_file() && there.len() == file.bytes().len() as u64);
-        if !is_there || !before.keeps(file.hash()) {
+        // Read, since a copy that is damaged would be found out when it is needed.
+        if self.copy(handler, file.hash()).is_err() {
             durable::replace(&copy, file.bytes())?;
         }
         let mut record = before.clone();
@@ -178,11 +178,11 @@ impl Archive {
 
     /// Notes that a handler is not to run a version. Whether that is news: it was not known of what the file holds. Blocks on the
     /// disk; where that cannot be written, a restart tries the version again.
-    pub fn refuse(&self, handler: &Arc<str>, version: PluginHash, reason: &str) -> bool {
+    pub fn refuse(&self, handler: &Arc<str>, version: PluginHash, reason: &str, rolled_back: bool) -> bool {
         let _disk = self.disk();
         let mut record = self.read(handler);
         let since = SystemTime::now();
-        record.refuse(Refused { version, reason: reason.to_owned(), time: since });
+        record.refuse(Refused { version, reason: reason.to_owned(), time: since, rolled_back });
         let path = self.path(handler).join(RECORD);
         if let Err(error) = durable::replace(&path, &record.text()) {
             tracing::error!(%handler, file = %path.display(), %error,
@@ -293,13 +293,15 @@ fn prune(folder: &Path, record: &Record) -> io::Result<()> {
     let stays = |name: &str| {
         matches!(name, RECORD | DAMAGED) || PluginHash::parse(name).is_some_and(|version| record.keeps(version))
     };
+    let mut result = Ok(());
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if !entry.file_name().to_str().is_some_and(stays) {
-            fs::remove_file(entry.path())?;
+            // What cannot be removed keeps nothing else.
+            result = fs::remove_file(entry.path()).and(result);
         }
     }
-    Ok(())
+    result
 }
 
 #[cfg(test)]
@@ -416,14 +418,17 @@ mod tests {
         let mut world = World::new();
         world.activate("one").expect("writes");
         let bad = file("bad").hash();
-        assert!(world.archive.refuse(&world.handler, bad, "does not start"));
-        assert!(!world.archive.refuse(&world.handler, bad, "does not start"), "that is known");
+        assert!(world.archive.refuse(&world.handler, bad, "does not start", false));
+        assert!(!world.archive.refuse(&world.handler, bad, "does not start", false), "that is known");
         assert_eq!(world.active(), Some(file("one").hash()));
         world.again();
         assert_eq!(world.archive.record(&world.handler).refused(bad).expect("is known").reason, "does not start");
         assert_eq!(world.archive.refused("celsius", bad).expect("was read").reason, "does not start");
         world.archive.file(&world.handler, FileState::Runs);
-        assert!(world.archive.refuse(&world.handler, bad, "does not start"), "the file held another one meanwhile");
+        assert!(
+            world.archive.refuse(&world.handler, bad, "does not start", false),
+            "the file held another one meanwhile"
+        );
         world.activate("bad").expect("writes");
         assert_eq!((world.archive.refused("celsius", bad), world.archive.file_of("celsius")), (None, FileState::Runs));
     }

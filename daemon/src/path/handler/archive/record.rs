@@ -44,6 +44,8 @@ pub struct Refused {
     pub reason: String,
     /// Since when.
     pub time: SystemTime,
+    /// It started, and failed on trial: a start would not show that again.
+    pub rolled_back: bool,
 }
 
 impl Record {
@@ -55,6 +57,11 @@ impl Record {
     /// What is known against a version.
     pub fn refused(&self, version: PluginHash) -> Option<&Refused> {
         self.refused.iter().find(|refused| refused.version == version)
+    }
+
+    /// Whether a version failed on trial.
+    pub fn is_rolled_back(&self, version: PluginHash) -> bool {
+        self.refused(version).is_some_and(|refused| refused.rolled_back)
     }
 
     /// Whether a version's copy is to stay.
@@ -146,6 +153,8 @@ struct WrittenRefused {
     version: String,
     reason: String,
     time: String,
+    #[serde(default)]
+    rolled_back: bool,
 }
 
 fn hash(text: &str) -> Result<PluginHash, RecordError> {
@@ -164,13 +173,14 @@ impl WrittenRefused {
             version: format!("{:#}", refused.version),
             reason: refused.reason.clone(),
             time: humantime::format_rfc3339_millis(refused.time).to_string(),
+            rolled_back: refused.rolled_back,
         }
     }
 
     fn read(self) -> Result<Refused, RecordError> {
         let time = humantime::parse_rfc3339(&self.time);
         let time = time.map_err(|error| RecordError(format!("the time {:?}: {error}", self.time)))?;
-        Ok(Refused { version: hash(&self.version)?, reason: self.reason, time })
+        Ok(Refused { version: hash(&self.version)?, reason: self.reason, time, rolled_back: self.rolled_back })
     }
 }
 
@@ -189,7 +199,7 @@ mod tests {
 
     fn refused(number: u8, seconds: u64) -> Refused {
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        Refused { version: version(number), reason: format!("reason {number}"), time }
+        Refused { version: version(number), reason: format!("reason {number}"), time, rolled_back: number % 2 == 1 }
     }
 
     const FILE: &str = "plugins/celsius.wasm";

@@ -46,7 +46,7 @@ pub(in crate::path) fn handler() -> TestHandler {
 impl TestHandler {
     /// Calls that fail are made again so many times, after so long each.
     pub(in crate::path::handler) fn retry(mut self, max: u32, wait: Duration) -> TestHandler {
-        self.handler.retry = Retry { max, backoff: wait..=wait, max_time: 10 * wait };
+        self.handler.retry = Retry { max, backoff: wait..=wait, max_time: (10 * wait).max(Duration::from_secs(10)) };
         self
     }
 

@@ -24,7 +24,7 @@ struct Target {
 
 /// What the daemon is built for; `e_machine` is that of its architecture.
 const HERE: Target = Target {
-    bits: (size_of::<usize>() * 8) as u8,
+    bits: usize::BITS as u8,
     little: cfg!(target_endian = "little"),
     machine: if cfg!(target_arch = "x86_64") {
         62

@@ -66,8 +66,14 @@ unsafe extern "C" fn log(call: *mut Call, number: u32, message: Bytes, fields: *
         let message = unsafe { shown(message) };
         // SAFETY: as above, for the fields and what they point to.
         let fields = unsafe { tidegate_abi::slice(fields, field_count) }.unwrap_or_default();
-        // SAFETY: as above.
-        let fields: Vec<_> = fields.iter().map(|field| unsafe { (shown(field.key), shown(field.value)) }).collect();
+        let pair = |field: &Pair| {
+            // SAFETY: as above.
+            let key = unsafe { shown(field.key) };
+            // SAFETY: as above.
+            let value = unsafe { shown(field.value) };
+            (key, value)
+        };
+        let fields: Vec<_> = fields.iter().map(pair).collect();
         caller.host().log.line(&Line { level: level(number), message: &message, fields: &fields, stream: None });
     });
 }
@@ -114,11 +120,7 @@ fn publish_refusal(caller: &Caller, error: PublishError) -> Refusal {
         PublishError::UnknownBroker(_) => Status::UNKNOWN_BROKER,
         PublishError::Other(_) => Status::OTHER,
     };
-    let words = match error {
-        PublishError::UnknownBroker(name) => name,
-        other => caller.host().reason(&other),
-    };
-    Refusal { status, words }
+    Refusal { status, words: caller.host().reason(&error) }
 }
 
 fn kv_refusal(caller: &Caller, error: KvError) -> Refusal {

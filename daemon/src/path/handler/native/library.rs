@@ -35,6 +35,9 @@ pub(super) const LOAD_DEADLINE: Duration = Duration::from_secs(10);
 /// Versions of the ABI that are looked for where this daemon's is not there.
 const MAJORS: std::ops::RangeInclusive<u32> = 1..=64;
 
+/// What the dynamic linker says of a file system whose files must not run.
+const MAP_REFUSED: &str = "failed to map segment from shared object";
+
 /// Bytes kept of a reason in the dynamic linker's words, and of a plugin's name.
 const MAX_WORDS_BYTES: usize = 1024;
 
@@ -227,6 +230,9 @@ fn linker_words(error: &libloading::Error, copy: &Path) -> String {
         libloading::Error::DlOpen { source } => source.to_string(),
         other => other.to_string(),
     };
-    let words = words.replace(&format!("{}: ", copy.display()), "");
+    let mut words = words.replace(&format!("{}: ", copy.display()), "");
+    if let Some(directory) = copy.parent().filter(|_| words.contains(MAP_REFUSED)) {
+        words.push_str(&format!("; is the file system of {} mounted noexec?", directory.display()));
+    }
     printable(&words, MAX_WORDS_BYTES).into_owned()
 }

@@ -260,7 +260,11 @@ fn what_a_plugin_must_not_pass_is_refused_in_words() {
             &part("is a null pointer"),
         );
         refused(&Outgoing { qos: 3, ..good }, Status::INVALID, "the quality of service is 3; it is 0, 1 or 2");
-        refused(&Outgoing { broker: Bytes::of_text("mill"), ..good }, Status::UNKNOWN_BROKER, "mill");
+        refused(
+            &Outgoing { broker: Bytes::of_text("mill"), ..good },
+            Status::UNKNOWN_BROKER,
+            "no broker \"mill\" is configured; add it, or use another",
+        );
         refused(
             &Outgoing { topic: Bytes::of_text("a/+"), ..good },
             Status::INVALID_TOPIC,

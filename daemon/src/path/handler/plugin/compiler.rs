@@ -4,6 +4,7 @@
 //! their turn; it waits for nobody. It ends once nobody can ask any more.
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -36,7 +37,7 @@ impl Compiler {
             while let Some(Compilation { file, answer }) = waiting.blocking_recv() {
                 // Who asked may be gone, and then nobody needs it.
                 if !answer.is_closed() {
-                    let _ = answer.send(loader.load(&file));
+                    let _ = answer.send(compiled(&loader, &file));
                 }
             }
         })?;
@@ -52,5 +53,30 @@ impl Compiler {
         let (answer, compiled) = oneshot::channel();
         self.compilations.send(Compilation { file, answer }).await.map_err(|_| cut())?;
         compiled.await.unwrap_or_else(|_| Err(cut()))
+    }
+}
+
+/// A panic, which is a defect of the daemon or of its compiler, costs one plugin and not the thread.
+fn compiled(loader: &Loader, file: &PluginFile) -> Result<Plugin, LoadError> {
+    outliving(|| loader.load(file))
+}
+
+fn outliving<T>(load: impl FnOnce() -> Result<T, LoadError>) -> Result<T, LoadError> {
+    // What a panic leaves half done is inside of the engine, which is made for that.
+    panic::catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|_| {
+        let reason = "its compilation panicked, which is a defect of the daemon; the log says where";
+        Err(LoadError::Prepare(reason.to_owned()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error() {
+        let error = outliving::<()>(|| panic!("asked to")).expect_err("panics").to_string();
+        assert!(error.starts_with("cannot be prepared to run: its compilation panicked"), "{error}");
+        assert!(outliving(|| Ok(())).is_ok());
     }
 }

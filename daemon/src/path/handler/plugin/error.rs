@@ -115,6 +115,11 @@ pub enum LoadError {
 }
 
 impl LoadError {
+    /// Whether the file is at fault, and not the daemon or the machine.
+    pub fn blames_the_version(&self) -> bool {
+        !matches!(self, LoadError::Missing | LoadError::Read(_) | LoadError::Prepare(_))
+    }
+
     pub(super) fn from_io(error: io::Error) -> LoadError {
         match error.kind() {
             io::ErrorKind::NotFound => LoadError::Missing,

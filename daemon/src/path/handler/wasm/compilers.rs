@@ -1,4 +1,4 @@
-//! The threads that compile components: as many as there are cores, of the lowest priority.
+//! The threads that compile components: as many as there are cores, of low priority.
 //!
 //! Owns: a pool of their own for wasmtime's parallel compilation, which else takes threads like any other from the messages of all
 //! handlers for as long as a large component takes. On an idle machine, as at the daemon's start, they have every core for themselves.
@@ -12,6 +12,11 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 /// Work that is not done by then is told of; and again each time that it has taken twice as long.
 const LONG: Duration = Duration::from_secs(10);
+
+/// How much nicer the threads are than the daemon: its threads, as busy with messages, have nine tenths of a core. Not 19, which leaves
+/// a busy machine's compilation a fiftieth: a reload would take minutes, and so would whoever needs what it holds.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
 
 /// Threads for work that must not hold up others.
 pub(super) struct Compilers {
@@ -61,11 +66,13 @@ impl Compilers {
     }
 }
 
-/// Gives the calling thread the lowest priority (nice 19): neighbours on its core get 98 % of it while they have something to do.
+/// Lowers the calling thread's priority.
 #[cfg(target_os = "linux")]
 fn step_back() {
     // On Linux "this process" is this thread.
-    if let Err(error) = rustix::process::setpriority_process(None, 19) {
+    let lowered = rustix::process::getpriority_process(None)
+        .and_then(|own| rustix::process::setpriority_process(None, (own + NICE).min(19)));
+    if let Err(error) = lowered {
         tracing::warn!(%error, "plugins are compiled at the priority of everything else");
     }
 }
@@ -113,7 +120,7 @@ mod tests {
         };
         assert!(compilers.run_within(Duration::from_millis(2), wait, tell));
         let seen = seen.into_inner().expect("nothing panics with it");
-        assert_eq!(seen.len(), 3);
+        assert!(seen.len() >= 3, "{seen:?}");
         assert!(seen.windows(2).all(|pair| pair[1] >= 2 * pair[0]), "{seen:?}");
     }
 
@@ -127,7 +134,7 @@ mod tests {
         let compilers = Compilers::start().expect("threads");
         // As wasmtime spreads what it compiles.
         let found: Vec<i32> = compilers.run(|| (0..64).into_par_iter().map(|_| priority()).collect(), |_| {});
-        assert_eq!(found, vec![19; 64]);
+        assert_eq!(found, vec![(before + NICE).min(19); 64]);
         assert_eq!(priority(), before);
     }
 }

@@ -270,3 +270,20 @@ async fn no_message_is_lost_doubled_or_overtaken_by_trials() {
     assert_eq!(world.finished(Outcome::Handled), ((ROUNDS + 1) * MESSAGES) as u64);
     assert!(world.calls(CallResult::Trap) > 0);
 }
+
+#[tokio::test]
+async fn a_version_on_trial_takes_over_from_one_that_is_quarantined() {
+    let world = World::new();
+    let running = world.ready(&TRAPS, handler().quarantine(1, HOUR)).await.serve();
+    let (view, queue) = (running.view(), Arc::clone(running.queue()));
+    // So small a share that no call but the first is on trial.
+    try_out(&view, &ECHO, 0.000_001).await.expect("starts");
+    assert_eq!(world.echoes(&queue, &["1"]).await, ["1"]);
+    assert_eq!(view.trial().map(|trial| trial.verdict), Some(Verdict::Continue));
+    world.push(&queue, "t", "2");
+    in_time(world.verdicts.told()).await;
+    assert!(matches!(queue.standing(), Standing::Quarantined(_)));
+    assert_eq!(view.trial().map(|trial| trial.verdict), Some(Verdict::Promote));
+    assert_eq!(view.promote(), Some(TRAPS.hash()));
+    until(|| queue.standing() == Standing::Open).await;
+}
