@@ -167,7 +167,7 @@ impl<'a> PropertiesView<'a> {
     }
 
     /// # Safety
-    /// As of [`Bytes::get`] and [`slice`], for all that they point to, for `'a`.
+    /// As of [`Bytes::get`] and [`slice()`], for all that they point to, for `'a`.
     unsafe fn of(properties: &Properties) -> Result<PropertiesView<'a>, Fault> {
         Ok(PropertiesView {
             // SAFETY: as asked of the caller.
