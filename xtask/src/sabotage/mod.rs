@@ -1,6 +1,6 @@
 //! `cargo xtask sabotage`: shows that the scenarios can fail, by breaking one promise of the daemon at a time.
 //!
-//! Owns: the order of the steps and the verdicts. `promises.rs` lists what is broken and which scenario must notice it,
+//! Owns: the order of the steps and the verdicts. `promises/` lists what is broken and which scenario must notice it,
 //! `tree.rs` builds the broken daemon from a copy of the sources, `row.rs` runs the scenario and reads its end. The
 //! daemon itself has no switch for any of this, and the tree that is worked in is only read.
 
@@ -117,7 +117,7 @@ pub fn run(options: &Options) -> Result<()> {
     let (promises, all, seconds) = (chosen.len(), shown.len(), start.elapsed().as_secs());
     say!("\n{promises} promises broken, {noticed} of {all} rows red over it, in {seconds} s");
     if noticed < all {
-        bail!("what is not noticed is not held: mend the row, or the sabotage in xtask/src/sabotage/promises.rs");
+        bail!("what is not noticed is not held: mend the row, or the sabotage in xtask/src/sabotage/promises");
     }
     Ok(())
 }

@@ -1,3 +1,5 @@
+//! When files settle, by examples; and whatever happens to them, against a model that writes everything down.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
