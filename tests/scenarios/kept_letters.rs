@@ -80,6 +80,7 @@ fn a_message_that_fails_for_good_is_kept_whole_and_survives(protocol: Protocol) 
     daemon.terminate();
     daemon.restart();
     assert_eq!(daemon.json(&["dead-letters", "show", &id]), whole);
+    broker.wait_acknowledged();
     daemon.kill();
     daemon.restart();
     assert_eq!(daemon.json(&["dead-letters", "show", &id]), whole);
@@ -175,6 +176,7 @@ fn what_is_cleared_is_gone_for_good(protocol: Protocol) {
     let said = daemon.refused(&["dead-letters", "show", &first]);
     assert!(said.contains(&format!("there is no dead letter {first}; see")), "{said}");
     assert_eq!(daemon.json(&["dead-letters", "clear", "--handler", "other"])["dead-letters"], 4);
+    broker.wait_acknowledged();
     daemon.kill();
     daemon.restart();
     assert_eq!(kept(&daemon).len(), 4);

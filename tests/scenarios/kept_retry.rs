@@ -102,6 +102,7 @@ fn one_that_fails_again_stays_with_its_new_failure(protocol: Protocol) {
     assert!(after["time"].as_str() > before[0]["time"].as_str(), "{after}");
     let counted = [("handler", "guest"), ("reason", "trap")];
     assert_eq!(daemon.metrics().sum("tidegate_dead_letters_total", &counted), 1.0);
+    broker.wait_acknowledged();
     daemon.kill();
     daemon.restart();
     assert_eq!(kept(&daemon), [after]);

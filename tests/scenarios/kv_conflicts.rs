@@ -39,6 +39,7 @@ fn counts_to(count: usize, ms: u32) {
     assert_eq!(collector.rest(), []);
 
     // It is on the disk as well.
+    broker.wait_acknowledged();
     daemon.kill();
     daemon.restart();
     broker.client(Protocol::V5).publish(&Message::new("in/0", count.to_string()));

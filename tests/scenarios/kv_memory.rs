@@ -55,6 +55,7 @@ fn what_is_remembered_survives_a_stop_and_a_kill(protocol: Protocol) {
     assert_eq!(ask(&client, "get a;set b 2;delete c"), "1;ok;ok");
     // Acknowledged only once it is on the disk.
     daemon.settle("plant", 1);
+    broker.wait_acknowledged();
     daemon.kill();
     daemon.restart();
     assert_eq!(ask(&client, "keys ;get a;get b"), "a,b;1;2");
@@ -107,6 +108,7 @@ fn what_is_set_for_a_time_is_absent_after_it_and_gone_from_the_disk() {
     assert_eq!(ask(&client, "set d 1 1"), "ok");
     daemon.wait_metrics("all of it is safe", |metrics| metrics.in_progress("plant") == 0.0);
     // Absent at the next start too, whether it was swept or not.
+    broker.wait_acknowledged();
     daemon.kill();
     daemon.restart();
     assert_eq!(ask(&client, "keys "), "b");

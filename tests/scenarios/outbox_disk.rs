@@ -143,6 +143,7 @@ fn what_was_acknowledged_while_its_target_was_away_arrives_once_and_in_order(pro
     daemon.wait_broker("plant");
     world.send(SENT..2 * SENT);
     wait_kept(&daemon, 2 * SENT + 1);
+    world.plant.wait_acknowledged();
     daemon.kill();
     daemon.launch_again();
     daemon.wait_broker("plant");
@@ -209,6 +210,7 @@ fn an_outbox_moves_to_the_disk_and_back_under_way(protocol: Protocol) {
     daemon.wait_metrics("all of it waits in memory, unacknowledged", open);
     daemon.done(&["brokers", "set", "cloud", "--outbox-store", "disk"]);
     wait_kept(&daemon, SENT);
+    world.plant.wait_acknowledged();
     daemon.kill();
     daemon.launch_again();
     daemon.wait_broker("plant");
@@ -220,6 +222,7 @@ fn an_outbox_moves_to_the_disk_and_back_under_way(protocol: Protocol) {
     wait_kept(&daemon, 3 * SENT);
     let shown = listed(&daemon);
     assert_eq!((&shown["store"], &shown["draining"]), (&"memory".into(), &true.into()), "{shown}");
+    world.plant.wait_acknowledged();
     daemon.kill();
     daemon.launch_again();
     wait_kept(&daemon, 3 * SENT);

@@ -132,6 +132,7 @@ fn a_daemon_killed_while_messages_come_back_loses_nothing_and_keeps_the_order(pr
     let messages = numbered(COUNT, 4);
     broker.client(protocol).publish_all(&messages);
     wait_parked(&daemon, COUNT);
+    broker.wait_acknowledged();
 
     resume(&daemon);
     let mut came = collector.collect(COUNT / 10);

@@ -168,6 +168,7 @@ fn a_version_that_fails_on_trial_is_rolled_back_and_no_message_is_lost_or_overta
     assert_eq!((&shown["file"]["reason"], &shown["trial"]), (&json!(reason), &Value::Null), "{shown}");
     assert_eq!(metrics.sum("tidegate_handler_instances", &[("handler", "guest")]), 2.0);
 
+    broker.wait_acknowledged();
     daemon.kill();
     daemon.restart();
     assert_eq!(handler(&daemon)["file"]["reason"], json!(reason), "it is not tried again");
@@ -206,6 +207,8 @@ fn a_restart_in_the_middle_of_a_trial_begins_it_anew_beside_the_version_that_ran
     let mut daemon = Daemon::start(&config(broker.port(), Protocol::V5, "0.5"));
     let second = put_on_trial(&daemon, "second");
     assert_eq!(Traffic::start(&broker, &daemon, Protocol::V5).send(40), names(&[ORIGINAL, "second"]));
+    daemon.settle("plant", 40);
+    broker.wait_acknowledged();
     daemon.kill();
     daemon.restart();
     let shown = handler(&daemon);

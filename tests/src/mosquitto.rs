@@ -1,5 +1,6 @@
 //! A mosquitto of a scenario's own: a process, a port, a folder.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -121,6 +122,17 @@ impl Mosquitto {
         self.log()
     }
 
+    /// Waits until it has every acknowledgement of what it sent. The daemon counts a message as finished when it hands over its
+    /// acknowledgement: whoever kills it before that has left gets the message again.
+    #[track_caller]
+    pub fn wait_acknowledged(&self) {
+        self.log_until_now();
+        wait::until("the broker has all acknowledgements", || match unacknowledged(&self.log()) {
+            open if open.is_empty() => Ok(()),
+            open => Err(format!("{open:?}")),
+        });
+    }
+
     /// A new client with a session of this connection only.
     pub fn client(&self, protocol: Protocol) -> Client {
         Client::connect(self.port, protocol)
@@ -210,4 +222,53 @@ fn write_configuration(folder: &Path, port: u16, options: &Options) {
     }
     writeln!(text, "allow_anonymous {}\n{}", options.login.is_none(), options.extra).expect("a string takes all");
     fs::write(folder.join("mosquitto.conf"), text).expect("the folder is ours");
+}
+
+/// What connected clients have not acknowledged, by client identifier and packet identifier, as the log tells it: `Sending PUBLISH to
+/// gateway (d0, q1, r0, m7, …`, and later `Received PUBACK from gateway (Mid: 7, RC:0)`, or PUBCOMP for QoS 2.
+fn unacknowledged(log: &[String]) -> BTreeSet<(&str, &str)> {
+    let mut open = BTreeSet::new();
+    for line in log {
+        let Some((_, said)) = line.split_once(": ") else { continue };
+        if let Some((client, rest)) = said.strip_prefix("Sending PUBLISH to ").and_then(|said| said.split_once(" (d")) {
+            let mut fields = rest.split(", ").skip(1);
+            let (qos, _, id) = (fields.next(), fields.next(), fields.next());
+            if let (Some("q1" | "q2"), Some(id)) = (qos, id.and_then(|id| id.strip_prefix('m'))) {
+                open.insert((client, id));
+            }
+        } else if let Some(said) =
+            said.strip_prefix("Received PUBACK from ").or_else(|| said.strip_prefix("Received PUBCOMP from "))
+            && let Some((client, rest)) = said.split_once(" (Mid: ")
+        {
+            open.remove(&(client, rest.split([',', ')']).next().unwrap_or_default()));
+        } else if said.starts_with("Client ")
+            && (said.ends_with(" disconnected.") || said.contains(" closed its connection"))
+        {
+            let client = said.split(' ').nth(1).unwrap_or_default();
+            open.retain(|(owner, _)| *owner != client);
+        }
+    }
+    open
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_acknowledged_is_read_from_the_log() {
+        let log = |lines: &[&str]| lines.iter().map(|line| format!("1795413034: {line}")).collect::<Vec<_>>();
+        let mut lines = vec![
+            "Sending PUBLISH to gw (d0, q0, r0, m0, 'in/a', ... (1 bytes))",
+            "Sending PUBLISH to gw (d0, q1, r0, m1, 'in/a', ... (1 bytes))",
+            "Sending PUBLISH to gw (d0, q2, r0, m2, 'in/a', ... (1 bytes))",
+            "Received PUBREC from gw (Mid: 2)",
+            "Sending PUBLISH to other (d0, q1, r0, m1, 'in/a', ... (1 bytes))",
+        ];
+        assert_eq!(unacknowledged(&log(&lines)), BTreeSet::from([("gw", "1"), ("gw", "2"), ("other", "1")]));
+        lines.extend(["Received PUBACK from gw (Mid: 1, RC:0)", "Client other closed its connection."]);
+        assert_eq!(unacknowledged(&log(&lines)), BTreeSet::from([("gw", "2")]));
+        lines.push("Received PUBCOMP from gw (Mid: 2, RC:0)");
+        assert_eq!(unacknowledged(&log(&lines)), BTreeSet::new());
+    }
 }
