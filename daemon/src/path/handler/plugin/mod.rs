@@ -122,7 +122,7 @@ impl Plugin {
 /// One instance of a handler, of any kind.
 pub enum Instance {
     /// A component's.
-    Wasm(Box<wasm::Instance>),
+    Wasm(wasm::PlacedInstance),
     /// A native library's.
     Native(Box<native::Instance>),
 }
@@ -135,7 +135,7 @@ impl Instance {
     /// It refuses or fails in one of the ways of a call; the texts leave out the handler's name.
     pub async fn start(plugin: &Plugin, host: Arc<Host>) -> Result<Instance, StartError> {
         match &plugin.code {
-            Code::Wasm(plugin) => Ok(Instance::Wasm(Box::new(wasm::Instance::start(plugin, host).await?))),
+            Code::Wasm(plugin) => Ok(Instance::Wasm(wasm::PlacedInstance::start(plugin, host).await?)),
             Code::Native(plugin) => Ok(Instance::Native(Box::new(native::Instance::start(plugin, host).await?))),
         }
     }

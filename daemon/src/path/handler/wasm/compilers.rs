@@ -10,13 +10,10 @@ use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
+use super::priority::step_back;
+
 /// Work that is not done by then is told of; and again each time that it has taken twice as long.
 const LONG: Duration = Duration::from_secs(10);
-
-/// How much nicer the threads are than the daemon: its threads, as busy with messages, have nine tenths of a core. Not 19, which leaves
-/// a busy machine's compilation a fiftieth: a reload would take minutes, and so would whoever needs what it holds.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 10;
 
 /// Threads for work that must not hold up others.
 pub(super) struct Compilers {
@@ -30,7 +27,8 @@ impl Compilers {
     /// The operating system refuses them.
     pub(super) fn start() -> Result<Compilers, ThreadPoolBuildError> {
         let named = |number| format!("compiler-{number}");
-        let pool = ThreadPoolBuilder::new().thread_name(named).start_handler(|_| step_back()).build()?;
+        let pool =
+            ThreadPoolBuilder::new().thread_name(named).start_handler(|_| step_back("plugins are compiled")).build()?;
         Ok(Compilers { pool })
     }
 
@@ -65,21 +63,6 @@ impl Compilers {
         done.expect("work that panicked has its scope panic")
     }
 }
-
-/// Lowers the calling thread's priority.
-#[cfg(target_os = "linux")]
-fn step_back() {
-    // On Linux "this process" is this thread.
-    let lowered = rustix::process::getpriority_process(None)
-        .and_then(|own| rustix::process::setpriority_process(None, (own + NICE).min(19)));
-    if let Err(error) = lowered {
-        tracing::warn!(%error, "plugins are compiled at the priority of everything else");
-    }
-}
-
-/// Elsewhere the call would mean the whole process.
-#[cfg(not(target_os = "linux"))]
-fn step_back() {}
 
 #[cfg(test)]
 mod tests {
@@ -128,6 +111,8 @@ mod tests {
     #[test]
     fn its_threads_come_last_and_the_caller_does_not() {
         use rayon::prelude::*;
+
+        use super::super::priority::NICE;
 
         let priority = || rustix::process::getpriority_process(None).expect("a thread has one");
         let before = priority();

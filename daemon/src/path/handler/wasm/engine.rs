@@ -1,6 +1,6 @@
 //! The engine: one compiler, one linker and one epoch for all handlers of the daemon.
 //!
-//! Owns: wasmtime's configuration, the compile cache, the compiling threads and the ticker. Made once at start, or by `check` without a cache;
+//! Owns: wasmtime's configuration, the compile cache, the compiling threads, the ticker and the threads for guests on probation. Made once at start, or by `check` without a cache;
 //! loads plugins.
 
 use std::fs::{DirBuilder, Permissions};
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use wasmtime::component::Linker;
 use wasmtime::{Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, Strategy};
 
+use super::aside::Aside;
 use super::compilers::Compilers;
 use super::imports;
 use super::limits::MAX_WASM_STACK;
@@ -36,6 +37,7 @@ struct Shared {
     linker: Linker<State>,
     compilers: Compilers,
     ticker: Arc<Ticker>,
+    aside: Arc<Aside>,
 }
 
 impl WasmEngine {
@@ -53,7 +55,7 @@ impl WasmEngine {
         imports::add_to_linker(&mut linker).map_err(failed)?;
         let ticker = Arc::new(Ticker::start(&engine).map_err(EngineError::Ticker)?);
         let compilers = Compilers::start().map_err(EngineError::Compilers)?;
-        Ok(WasmEngine { shared: Arc::new(Shared { linker, compilers, ticker }) })
+        Ok(WasmEngine { shared: Arc::new(Shared { linker, compilers, ticker, aside: Arc::new(Aside::new()) }) })
     }
 
     /// Compiles and checks a component, and resolves its imports. Blocks, for seconds where it is large and not in the cache: call it off
@@ -62,9 +64,9 @@ impl WasmEngine {
     /// # Errors
     /// Says in a plain sentence without a subject why the file is not a handler that this version runs.
     pub fn load(&self, file: &PluginFile) -> Result<Plugin, LoadError> {
-        let Shared { linker, compilers, ticker } = &*self.shared;
+        let Shared { linker, compilers, ticker, aside } = &*self.shared;
         compilers.run(
-            || Plugin::load(linker, ticker, file.bytes()),
+            || Plugin::load(linker, (ticker, aside), file.bytes()),
             |took| {
                 let path = file.path().map(|path| tracing::field::display(path.display()));
                 let (version, bytes, seconds) = (file.hash(), file.bytes().len(), took.as_secs());

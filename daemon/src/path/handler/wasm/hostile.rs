@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use tokio::runtime::Runtime;
 
 use super::testing::{self, PUBLISH, RESULT, component, component_with};
-use super::{Instance, Plugin, WasmEngine};
+use super::{PlacedInstance, Plugin, WasmEngine};
 use crate::message::{BrokerId, Message, Qos};
 use crate::path::handler::host::testing::{TestHandler, handler};
 use crate::path::handler::plugin::PluginFile;
@@ -46,7 +46,7 @@ fn message() -> Message {
 /// The outcome of an instance's call, or why there is none.
 fn called(bytes: &[u8], handler: TestHandler) -> Result<Result<usize, CallError>, StartError> {
     runtime().block_on(async {
-        let mut instance = Instance::start(&load(bytes), Arc::new(handler.host())).await?;
+        let mut instance = PlacedInstance::start(&load(bytes), Arc::new(handler.host())).await?;
         let message = Arc::new(message());
         let call = Call { message: &message, subscription: "s", captures: &[], attempt: 1, trace: None };
         Ok(instance.call(call).await.map(|publishes| publishes.len()))
@@ -251,7 +251,7 @@ fn a_component_of_the_largest_size_loads_and_a_larger_one_is_told() {
     std::fs::write(&path, &bytes).expect("writes");
     let file = PluginFile::read(&path).expect("is within the limit");
     let plugin = ENGINE.load(&file).expect("is a handler");
-    let started = runtime().block_on(Instance::start(&plugin, Arc::new(handler().host())));
+    let started = runtime().block_on(PlacedInstance::start(&plugin, Arc::new(handler().host())));
     assert!(started.is_ok(), "{:?}", started.err());
 
     bytes.push(0);
@@ -289,7 +289,7 @@ proptest! {
                 let (deadline, begun) = (Duration::from_millis(200), Instant::now());
                 let host = Arc::new(handler().allow(&["1:#"]).deadline(deadline).host());
                 runtime().block_on(async {
-                    let Ok(mut instance) = Instance::start(&plugin, host).await else { return };
+                    let Ok(mut instance) = PlacedInstance::start(&plugin, host).await else { return };
                     let message = Arc::new(message());
                     let call = Call { message: &message, subscription: "s", captures: &[], attempt: 1, trace: None };
                     // Whatever it returns: it came back.

@@ -1,6 +1,6 @@
 //! One running component: its store, and the calls of its exports under limits.
 //!
-//! Lent to one of a handler's runners at a time, on the sessions' threads. Fed with messages and runs of schedules, one at a time;
+//! Called where `placed.rs` says, by one at a time. Fed with messages and runs of schedules, one at a time;
 //! gives back the publishes that the call held back, or why there are none. It does not replace itself: after a fault its owner does.
 
 use std::future::Future;
@@ -50,7 +50,7 @@ impl Instance {
         let component = plugin.component();
         let deadline = host.deadline();
         let store = Store::new(component.engine(), State::new(Arc::clone(&host), deadline));
-        let mut store = OwnStore::new(store);
+        let mut store = OwnStore::new(store, plugin.clone());
         store.limiter(|state| &mut state.limits);
         store.epoch_deadline_callback(on_tick);
         store.set_hostcall_fuel(most_passed(&host));

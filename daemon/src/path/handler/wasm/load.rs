@@ -5,8 +5,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use wasmtime::component::{Component, Linker};
 
+use super::aside::{Aside, Probation};
 use super::exports::Linked;
 use super::state::State;
 use super::ticker::Ticker;
@@ -26,17 +28,24 @@ pub struct Plugin {
 struct Inner {
     component: Linked,
     ticker: Arc<Ticker>,
+    aside: Arc<Aside>,
+    probation: Probation,
 }
 
 impl Plugin {
     /// Compiles and checks a component.
-    pub(super) fn load(linker: &Linker<State>, ticker: &Arc<Ticker>, bytes: &[u8]) -> Result<Plugin, LoadError> {
+    pub(super) fn load(
+        linker: &Linker<State>,
+        (ticker, aside): (&Arc<Ticker>, &Arc<Aside>),
+        bytes: &[u8],
+    ) -> Result<Plugin, LoadError> {
         let component =
             Component::from_binary(linker.engine(), bytes).map_err(|error| LoadError::Invalid(in_one_line(&error)))?;
         // So that the first instance starts as fast as the later ones.
         component.initialize_copy_on_write_image().map_err(|error| LoadError::Prepare(in_one_line(&error)))?;
         let component = verify::link(linker, &component)?;
-        Ok(Plugin { inner: Arc::new(Inner { component, ticker: Arc::clone(ticker) }) })
+        let (ticker, aside) = (Arc::clone(ticker), Arc::clone(aside));
+        Ok(Plugin { inner: Arc::new(Inner { component, ticker, aside, probation: Probation::default() }) })
     }
 
     /// What it can be called for.
@@ -52,6 +61,16 @@ impl Plugin {
     /// What interrupts its instances.
     pub(super) fn ticker(&self) -> &Arc<Ticker> {
         &self.inner.ticker
+    }
+
+    /// How its guests do.
+    pub(super) fn probation(&self) -> &Probation {
+        &self.inner.probation
+    }
+
+    /// Where its guests run, and instances of theirs begin and end, if that is not on the thread that calls them.
+    pub(super) fn aside(&self) -> Option<Handle> {
+        if self.inner.probation.holds() { self.inner.aside.runtime().cloned() } else { None }
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! Owns: the engine with its 1 ms epoch, the threads that compile, the loading and checking of plugins, and instances: a store each, with the host
 //! functions of `wit/handler.wit`, limits and a context of WASI 0.2 that grants nothing but clocks, random numbers and
-//! output to the log. Fed by the handlers' runners, which call an [`Instance`] on the sessions' threads; gives back the publishes that a call held back. This is the only place that knows wasmtime. It deliberately has no
+//! output to the log. Fed by the handlers' runners, which call a [`PlacedInstance`] on the sessions' threads; gives back the publishes that a call held back. This is the only place that knows wasmtime. It deliberately has no
 //! queue, no retry and no metrics.
 
+mod aside;
 mod bindings;
 mod compilers;
 mod console;
@@ -18,6 +19,8 @@ mod imports;
 mod instance;
 mod limits;
 mod load;
+mod placed;
+mod priority;
 mod state;
 mod store;
 #[cfg(test)]
@@ -27,5 +30,5 @@ mod verify;
 mod wasi;
 
 pub use engine::{EngineError, WasmEngine};
-pub use instance::Instance;
 pub use load::Plugin;
+pub use placed::PlacedInstance;

@@ -1,0 +1,148 @@
+//! Threads for the guests of plugins that fail again and again.
+//!
+//! Owns: which plugins those are ([`Probation`], pure), and a runtime for their guests, made when the first is on probation. An instance
+//! that is used up takes its memory with it, and the one after it asks for new: both under the one lock of the process's memory, for
+//! which a thread waits as long as another holds it, milliseconds on a busy machine. The sessions' threads have the messages of all
+//! handlers to carry; these have only those of handlers that fail, and step back behind them. Fed by [`super::PlacedInstance`]; it calls
+//! nothing by itself.
+
+use std::future::Future;
+use std::io;
+use std::panic::resume_unwind;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::priority::step_back;
+
+/// What a fault counts against a call that works: a plugin with more faults than one in seventeen calls is on probation for good.
+const FAULT: u32 = 16;
+
+/// From this count on guests are on probation: after two faults in a row.
+const LIMIT: u32 = 2 * FAULT;
+
+/// The highest count: after that many calls more than [`LIMIT`] that work, the worst plugin is trusted again.
+const MOST: u32 = 10 * FAULT;
+
+/// Whether a plugin's guests fail more than now and then. Written at each fault, and by calls that work until they have made up for it.
+#[derive(Debug, Default)]
+pub(super) struct Probation {
+    count: AtomicU32,
+}
+
+impl Probation {
+    /// A guest has used up its instance.
+    pub(super) fn failed(&self) {
+        self.change(|count| Some((count + FAULT).min(MOST)));
+    }
+
+    /// A call left the instance whole.
+    pub(super) fn worked(&self) {
+        if self.count.load(Ordering::Relaxed) > 0 {
+            self.change(|count| count.checked_sub(1));
+        }
+    }
+
+    /// Whether the next call is made aside.
+    pub(super) fn holds(&self) -> bool {
+        self.count.load(Ordering::Relaxed) >= LIMIT
+    }
+
+    fn change(&self, to: impl FnMut(u32) -> Option<u32>) {
+        // None is zero already.
+        let _ = self.count.try_update(Ordering::Relaxed, Ordering::Relaxed, to);
+    }
+}
+
+/// The runtime of guests on probation.
+pub(super) struct Aside {
+    /// None where the operating system refused its threads. Taken when dropped.
+    runtime: OnceLock<Option<Runtime>>,
+}
+
+impl Aside {
+    /// Without threads until they are needed.
+    pub(super) fn new() -> Aside {
+        Aside { runtime: OnceLock::new() }
+    }
+
+    /// Its runtime. None where the operating system refuses the threads: then guests stay where they are.
+    pub(super) fn runtime(&self) -> Option<&Handle> {
+        let runtime = self.runtime.get_or_init(|| match start() {
+            Ok(runtime) => Some(runtime),
+            Err(error) => {
+                tracing::warn!(%error, "no threads for the guests of handlers that fail: they share those of the sessions");
+                None
+            }
+        });
+        runtime.as_ref().map(Runtime::handle)
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if let Some(Some(runtime)) = self.runtime.take() {
+            // It may be dropped on a thread that must not block, and on one of its own.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// As many threads as the sessions have: where nothing else happens, these guests have the machine to themselves.
+fn start() -> io::Result<Runtime> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(threads).thread_name("aside").on_thread_start(|| step_back("handlers that fail are called"));
+    builder.enable_time().build()
+}
+
+/// Does this there. What it has not done is given up when this is dropped.
+///
+/// # Panics
+/// The work did.
+pub(super) async fn done<T: Send + 'static>(aside: &Handle, work: impl Future<Output = T> + Send + 'static) -> T {
+    match AbortOnDropHandle::new(aside.spawn(work)).await {
+        Ok(done) => done,
+        Err(error) => resume_unwind(error.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The calls of a guest, by whether each works; how many of them were made aside.
+    fn aside(probation: &Probation, calls: impl IntoIterator<Item = bool>) -> usize {
+        let call = |works: bool| {
+            let aside = probation.holds();
+            if works {
+                probation.worked()
+            } else {
+                probation.failed()
+            }
+            usize::from(aside)
+        };
+        calls.into_iter().map(call).sum()
+    }
+
+    #[test]
+    fn who_fails_again_and_again_is_on_probation_until_it_works() {
+        let probation = Probation::default();
+        assert_eq!(aside(&probation, [true; 1000]), 0);
+        assert_eq!(aside(&probation, [false; 1000]), 998, "but for the first two");
+        let until = (MOST - LIMIT + 1) as usize;
+        assert_eq!(aside(&probation, [true; 1000]), until, "then it is trusted again");
+        assert_eq!(aside(&probation, [false, true, false]), 0, "and has all its chances");
+    }
+
+    #[test]
+    fn who_fails_now_and_then_is_not() {
+        for every in [20, 50, 1000] {
+            assert_eq!(aside(&Probation::default(), (0..10_000).map(|call| call % every != 0)), 0, "one of {every}");
+        }
+        let often = aside(&Probation::default(), (0..10_000).map(|call| call % 10 != 0));
+        assert!(often > 9_000, "one of ten: {often}");
+    }
+}
