@@ -6,9 +6,10 @@
 //! handlers to carry; these have only those of handlers that fail, and step back behind them. Fed by [`super::PlacedInstance`]; it calls
 //! nothing by itself.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::resume_unwind;
+use std::pin::pin;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -103,10 +104,28 @@ fn start() -> io::Result<Runtime> {
 /// # Panics
 /// The work did.
 pub(super) async fn done<T: Send + 'static>(aside: &Handle, work: impl Future<Output = T> + Send + 'static) -> T {
-    match AbortOnDropHandle::new(aside.spawn(work)).await {
+    match AbortOnDropHandle::new(aside.spawn(gently(work))).await {
         Ok(done) => done,
         Err(error) => resume_unwind(error.into_panic()),
     }
+}
+
+/// Has this end there, whenever that is.
+pub(super) fn end<T: Send + 'static>(aside: &Handle, ended: T) {
+    drop(aside.spawn(gently(async move { drop(ended) })));
+}
+
+/// Does the work, and offers the core to others before and after each part of it. The system would let a thread that woke up wait for the
+/// rest of this one's slice, some milliseconds, and a part takes about one.
+async fn gently<T>(work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        std::thread::yield_now();
+        let polled = work.as_mut().poll(context);
+        std::thread::yield_now();
+        polled
+    })
+    .await
 }
 
 #[cfg(test)]

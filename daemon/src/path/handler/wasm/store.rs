@@ -8,6 +8,7 @@ use std::ops::{Deref, DerefMut};
 use tokio::runtime::Handle;
 use wasmtime::Store;
 
+use super::aside;
 use super::load::Plugin;
 use super::state::State;
 
@@ -45,13 +46,11 @@ impl Drop for OwnStore {
     fn drop(&mut self) {
         let Some(store) = self.store.take() else { return };
         if let Some(aside) = self.plugin.aside() {
-            // Nobody waits for it: a runtime that ends drops it there.
-            drop(aside.spawn(async move { drop(store) }));
-            return;
+            return aside::end(&aside, store);
         }
         let runtime = Handle::try_current().ok().filter(|_| store.data().limits.memory() >= LARGE);
         if let Some(runtime) = runtime {
-            // As there.
+            // Nobody waits for it: a runtime that ends drops it there.
             drop(runtime.spawn_blocking(move || drop(store)));
         }
     }
