@@ -41,83 +41,78 @@ struct Deed {
     /// The handler's name.
     name: &'static str,
     title: &'static str,
-    /// How its calls end; none where it is not called.
-    result: Option<&'static str>,
+    /// None where it is not called.
+    called: Option<Called>,
+}
+
+/// What a hostile handler is told to do at each call.
+struct Called {
+    /// Lines of its table.
+    keys: &'static str,
+    /// How its calls end.
+    result: &'static str,
 }
 
 const DEEDS: [Deed; 6] = [
-    Deed { name: "loop", title: "p99 ms at 1,000/s beside an endless loop", result: Some("deadline") },
-    Deed { name: "recurse", title: "p99 ms at 1,000/s beside endless recursion", result: Some("trap") },
-    Deed { name: "memory", title: "p99 ms at 1,000/s beside a memory bomb of 64 MiB", result: Some("memory") },
-    Deed { name: "publishes", title: "p99 ms at 1,000/s beside calls of 100,000 publishes", result: Some("limit") },
-    Deed { name: "log", title: "p99 ms at 1,000/s beside calls that log 100 MB", result: Some("ok") },
-    Deed { name: "compile", title: "p99 ms at 1,000/s beside the compilation of 2 MB", result: None },
+    Deed {
+        name: "loop",
+        title: "p99 ms at 1,000/s beside an endless loop",
+        called: Some(Called { keys: r#"config = { mode = "loop" }"#, result: "deadline" }),
+    },
+    Deed {
+        name: "recurse",
+        title: "p99 ms at 1,000/s beside endless recursion",
+        called: Some(Called { keys: r#"config = { mode = "recurse" }"#, result: "trap" }),
+    },
+    Deed {
+        name: "memory",
+        title: "p99 ms at 1,000/s beside a memory bomb of 64 MiB",
+        called: Some(Called { keys: r#"config = { mode = "memory" }"#, result: "memory" }),
+    },
+    Deed {
+        name: "publishes",
+        title: "p99 ms at 1,000/s beside calls of 100,000 publishes",
+        called: Some(Called {
+            keys: r#"
+allow = { publish = ["local:out/#"] }
+config = { mode = "reckless", count = 100000, bytes = 100 }"#,
+            result: "limit",
+        }),
+    },
+    Deed {
+        name: "log",
+        title: "p99 ms at 1,000/s beside calls that log 100 MB",
+        called: Some(Called {
+            keys: r#"
+allow = { publish = ["local:out/#"] }
+config = { mode = "shout", count = 100000, bytes = 1000 }"#,
+            result: "ok",
+        }),
+    },
+    Deed { name: "compile", title: "p99 ms at 1,000/s beside the compilation of 2 MB", called: None },
 ];
 
-/// Their tables. What waits is bounded, so that they end soon after they were measured.
-const TABLES: &str = r#"
-[handlers.loop]
+impl Deed {
+    /// Its tables, where it is called. What waits is bounded, so that it ends soon after it was measured.
+    fn tables(&self) -> Option<String> {
+        let (name, Called { keys, .. }) = (self.name, self.called.as_ref()?);
+        Some(format!(
+            r#"
+[handlers.{name}]
 plugin = "misbehave.wasm"
-config = { mode = "loop" }
-queue = 4
-retry = { max = 0 }
-quarantine = "off"
-
-[handlers.recurse]
-plugin = "misbehave.wasm"
-config = { mode = "recurse" }
-queue = 4
-retry = { max = 0 }
-quarantine = "off"
-
-[handlers.memory]
-plugin = "misbehave.wasm"
-config = { mode = "memory" }
-queue = 4
-retry = { max = 0 }
-quarantine = "off"
-
-[handlers.publishes]
-plugin = "misbehave.wasm"
-allow = { publish = ["local:out/#"] }
-config = { mode = "reckless", count = 100000, bytes = 100 }
-queue = 4
-retry = { max = 0 }
-quarantine = "off"
-
-[handlers.log]
-plugin = "misbehave.wasm"
-allow = { publish = ["local:out/#"] }
-config = { mode = "shout", count = 100000, bytes = 1000 }
-queue = 4
-retry = { max = 0 }
+{keys}
+queue = {MESSAGES}
+retry = {{ max = 0 }}
 quarantine = "off"
 
 [[subscriptions]]
 broker = "local"
-topic = "bad/loop/+"
-on-message = "loop"
-
-[[subscriptions]]
-broker = "local"
-topic = "bad/recurse/+"
-on-message = "recurse"
-
-[[subscriptions]]
-broker = "local"
-topic = "bad/memory/+"
-on-message = "memory"
-
-[[subscriptions]]
-broker = "local"
-topic = "bad/publishes/+"
-on-message = "publishes"
-
-[[subscriptions]]
-broker = "local"
-topic = "bad/log/+"
-on-message = "log"
-"#;
+topic = "bad/{name}/+"
+on-message = "{name}"
+"#
+        ))
+    }
+}
 
 impl Run {
     /// Measures the stream alone, and beside each of them.
@@ -126,13 +121,15 @@ impl Run {
     /// A program does not start, or ends; a hostile handler did not do its deed.
     pub fn hostile(&mut self, number: usize, samples: &mut Vec<Sample>) -> Result<()> {
         let admin = ports::free();
-        let settings = Settings { admin: Some(admin), tables: TABLES, plugins: &[GUEST], ..Settings::default() };
+        let tables = DEEDS.iter().filter_map(Deed::tables).collect();
+        let settings = Settings { admin: Some(admin), tables, plugins: &[GUEST], ..Settings::default() };
         let mut station = Station::new(Subject::Tidegate, &self.programs, &settings, self.clock)?;
         station.launch()?;
         say!("[{number}/{}] hostile: quiet", self.repeats);
         let quiet = self.steady(&mut station, CALM, QOS)?.latencies.quantile(0.99).context("no result came")?;
-        for Deed { name, title, result } in DEEDS {
+        for Deed { name, title, called } in DEEDS {
             say!("[{number}/{}] hostile: {name}", self.repeats);
+            let result = called.map(|called| called.result);
             let before = result.map(|result| calls(admin, name, result)).transpose()?;
             let doing = Doing::start(name, result.is_some(), &station, &self.programs.tidegate)?;
             let seen = self.steady(&mut station, CALM, QOS)?;

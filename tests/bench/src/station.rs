@@ -58,7 +58,7 @@ pub struct Programs {
 }
 
 /// How the daemon is run other than by its defaults.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub struct Settings {
     /// Lines at the top of its configuration.
     pub top: &'static str,
@@ -67,7 +67,7 @@ pub struct Settings {
     /// The port of its admin plane on 127.0.0.1; off where there is none.
     pub admin: Option<u16>,
     /// Further tables.
-    pub tables: &'static str,
+    pub tables: String,
     /// Plugins that it has beside the sample handler, in a folder of its own, by their names in the folder of the built ones.
     pub plugins: &'static [&'static str],
 }

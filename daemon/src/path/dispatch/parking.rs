@@ -309,8 +309,8 @@ impl HandlerQueue {
             return;
         }
         let (held, paused) = (park.held(), park.is_paused());
-        self.meters.parked(held.rows, held.weight, park.is_full());
-        self.meters.paused(paused, state.quarantine.is_on());
+        self.meters.park.holds(held.rows, held.weight, park.is_full());
+        self.meters.park.paused(paused, state.quarantine.is_on());
     }
 
     /// What to read of the park now.

@@ -127,7 +127,7 @@ impl Outboxes {
             let side = state.side(broker);
             side.voice.set_when_full(limits.when_full);
             if let Some(meters) = &side.meters {
-                meters.outbox_limits(limits.messages, limits.bytes);
+                meters.outbox.limits(limits.messages, limits.bytes);
             }
             state.admission.add(broker, limits, Instant::now(), changes);
             state.bring_in(broker);

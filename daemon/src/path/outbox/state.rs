@@ -245,7 +245,7 @@ impl State {
             let limits = self.admission.limits(broker);
             let side = self.side(broker);
             if let Some(meters) = &side.meters {
-                meters.outbox_dropped(reason, count);
+                meters.outbox.dropped(reason, count);
             }
             news.extend(side.voice.dropped(reason, count, limits));
         }
@@ -332,9 +332,9 @@ impl State {
             let (messages, bytes, unsent) = (outbox.messages(), outbox.bytes(), outbox.has_unsent());
             let side = self.side(broker);
             if let Some(meters) = &side.meters {
-                meters.outbox_messages.set(messages as i64);
-                meters.outbox_bytes.set(bytes as i64);
-                meters.outbox_waiting.set(waiting as i64);
+                meters.outbox.messages.set(messages as i64);
+                meters.outbox.bytes.set(bytes as i64);
+                meters.outbox.waiting.set(waiting as i64);
             }
             if unsent {
                 side.unsent.notify_one();

@@ -203,22 +203,22 @@ fn a_broker_that_is_added_again_starts_empty_and_forgets_what_its_name_owed() {
     world.outboxes.add(PLANT, "plant".into(), OutboxLimits::default(), Arc::clone(&meters));
     world.call(vec![publish(PLANT)]);
     world.outboxes.delivered(PLANT, old, Qos::AtLeastOnce);
-    assert_eq!((world.outboxes.usage(PLANT).0, meters.outbox_messages.get()), (1, 1), "it was the old one's");
+    assert_eq!((world.outboxes.usage(PLANT).0, meters.outbox.messages.get()), (1, 1), "it was the old one's");
     world.deliver(PLANT);
-    assert_eq!((world.outboxes.usage(PLANT).0, meters.outbox_messages.get()), (0, 0));
+    assert_eq!((world.outboxes.usage(PLANT).0, meters.outbox.messages.get()), (0, 0));
 }
 
 #[test]
 fn a_step_touches_the_gauges_of_its_brokers_alone() {
     let world = World::new();
     let (plant, cloud) = (world.metrics.broker("plant"), world.metrics.broker("cloud"));
-    cloud.outbox_messages.set(-1);
+    cloud.outbox.messages.set(-1);
     world.call(vec![publish(PLANT)]);
-    assert_eq!((plant.outbox_messages.get(), cloud.outbox_messages.get()), (1, -1));
+    assert_eq!((plant.outbox.messages.get(), cloud.outbox.messages.get()), (1, -1));
     world.deliver(PLANT);
-    assert_eq!((plant.outbox_messages.get(), cloud.outbox_messages.get()), (0, -1));
+    assert_eq!((plant.outbox.messages.get(), cloud.outbox.messages.get()), (0, -1));
     world.call(vec![publish(CLOUD)]);
-    assert_eq!(cloud.outbox_messages.get(), 1);
+    assert_eq!(cloud.outbox.messages.get(), 1);
 }
 
 #[test]

@@ -1,6 +1,15 @@
 //! The page of metrics: that it is documented, and that what is gone leaves nothing on it.
 
+use std::time::UNIX_EPOCH;
+
 use super::*;
+use crate::message::Qos;
+use crate::path::dead_letter::Reason;
+use crate::path::handler::CallResult;
+use crate::path::outbox::DropReason;
+use crate::path::receipt::Outcome;
+use crate::path::schedule::RunResult;
+use crate::path::session::Holder;
 use crate::store::FaultKind;
 
 /// What the page about metrics must name, with every value of labels that the code chooses.

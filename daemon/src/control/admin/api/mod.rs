@@ -1,6 +1,6 @@
 //! The HTTP API, `/api/v1`: one definition for its routes and for the document that describes them.
 //!
-//! Owns: paths, methods, parameters and the OpenAPI document. What is said is in `resource.rs`, what goes wrong in `problem.rs`,
+//! Owns: paths, methods, parameters and the OpenAPI document. What is said is in `resource/`, what goes wrong in `problem.rs`,
 //! who may ask in `gate.rs`. Every part translates between HTTP and [`Operations`], and decides nothing.
 
 mod brokers;

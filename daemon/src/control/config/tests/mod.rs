@@ -1,10 +1,13 @@
 //! What the configuration answers to good and bad files: each error with its exact message.
 //!
-//! The lists in `daemon`, `broker`, `transport`, `subscription`, `handler` and `syntax` are part of the product's specification.
+//! The lists in `daemon`, `broker`, `transport`, `subscription`, `handler`, `capacity`, `dead_letter` and `syntax` are part of the
+//! product's specification.
 
 mod added;
 mod broker;
+mod capacity;
 mod daemon;
+mod dead_letter;
 mod examples;
 mod files;
 mod handler;

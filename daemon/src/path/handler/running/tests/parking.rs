@@ -95,12 +95,12 @@ async fn a_full_park_takes_nothing_more_until_there_is_room() {
     world.pause(&queue, true);
     (1..=4).for_each(|number| world.push(&queue, "t", &number.to_string()));
     let meters = world.metrics.handler("celsius");
-    until(|| meters.counts_parked() == (2, true)).await;
+    until(|| meters.park.counts() == (2, true)).await;
     until(|| world.finished(Outcome::Parked) == 2).await;
     assert_eq!((world.progress.open(), queue.waiting()), (2, 2));
     world.pause(&queue, false);
     world.delivers(&["1", "2", "3", "4"]).await;
-    until(|| meters.counts_parked() == (0, false)).await;
+    until(|| meters.park.counts() == (0, false)).await;
 }
 
 #[tokio::test]

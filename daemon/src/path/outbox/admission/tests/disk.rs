@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::path::outbox::queue::{Amount, Load, Stored};
 
