@@ -1,6 +1,6 @@
 //! Versions of plugins on trial: how a trial begins, and what is done once it has come to a verdict or its file holds something else.
 //!
-//! The part of the change task that does it, and that of the reload task that has it done. Which calls run on trial, and what they
+//! The part of the change task that does it; the reload task has it done (`verdicts.rs`). Which calls run on trial, and what they
 //! show, is in `path/handler/{canary,trial}.rs`: the verdict comes from there. A version that has passed is kept for a restart before it
 //! takes over; one that failed is called no more from its verdict on.
 
@@ -10,15 +10,13 @@ use std::time::SystemTime;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::change::Request;
 use super::install::{Installed, One, note_refused};
-use super::plugins::Plugins;
 use crate::gateway::Stages;
 use crate::path::dispatch::Standing;
 use crate::path::handler::archive::FileState;
 use crate::path::handler::canary::Verdict;
 use crate::path::handler::plugin::{PluginFile, PluginHash};
-use crate::path::handler::{HandlerView, NewVersion, TrialStanding};
+use crate::path::handler::{NewVersion, TrialStanding};
 use crate::telemetry::metrics::ReloadResult;
 
 /// A trial that is to end.
@@ -109,34 +107,5 @@ impl One<'_> {
         tracing::info!(handler = %handler.name, plugin = %handler.plugin.display(), %version,
             running = %self.view.version(), calls = trial.calls, failures = trial.failures,
             "the trial ends: the handler's plugin file holds something else");
-    }
-}
-
-impl Plugins {
-    /// Has the change task do what follows from the verdicts of trials.
-    pub(super) async fn conclude_trials(&self) {
-        let views = self.running.borrow().handlers.clone();
-        let has_verdict = |view: &&HandlerView| view.trial().is_some_and(|trial| trial.verdict != Verdict::Continue);
-        for view in views.iter().filter(has_verdict) {
-            self.have_trial_end(view, Why::Verdict).await;
-        }
-    }
-
-    /// Ends the trials of all other versions than the one that the file of these handlers holds, if it holds one.
-    pub(super) async fn end_other_trials(&self, views: &[HandlerView], file: Option<PluginHash>) {
-        for view in views {
-            if let Some(trial) = view.trial().filter(|trial| Some(trial.version) != file) {
-                self.have_trial_end(view, Why::File(trial.version)).await;
-            }
-        }
-    }
-
-    async fn have_trial_end(&self, view: &HandlerView, why: Why) {
-        let (done, told) = oneshot::channel();
-        let end = TrialEnd { handler: Arc::clone(&view.handler().name), why, done };
-        // Where the daemon stops, a restart begins the trial anew.
-        if self.changes.send(Request::Trial(end)).await.is_ok() {
-            let _ = told.await;
-        }
     }
 }
