@@ -146,6 +146,11 @@ impl Stages {
         self.handlers.get(name).map(RunningHandler::view)
     }
 
+    /// All handlers that run.
+    pub fn handlers(&self) -> impl Iterator<Item = HandlerView> {
+        self.handlers.values().map(RunningHandler::view)
+    }
+
     /// The versions of plugins that run, kept for a restart.
     pub fn archive(&self) -> &Archive {
         &self.shared.archive
@@ -198,12 +203,12 @@ impl Stages {
     ///
     /// # Errors
     /// A plugin does not load, or an instance does not start.
-    pub async fn prepare(&self, loaded: Loaded) -> Result<Prepared, GatewayError> {
+    pub async fn prepare(&self, loaded: Arc<Loaded>) -> Result<Prepared, GatewayError> {
         let difference = Difference::between(Some(&self.loaded), &loaded);
         let ready = ready(&self.shared, &loaded, &difference, &self.handlers).await;
         let fitting = |(ready, found)| are_exported(&loaded, &ready, &self.handlers).map(|()| (ready, found));
         match ready.and_then(fitting) {
-            Ok((ready, found)) => Ok(Prepared { loaded: Arc::new(loaded), difference, ready, found }),
+            Ok((ready, found)) => Ok(Prepared { loaded, difference, ready, found }),
             Err(error) => {
                 self.forget_added(&difference);
                 Err(error)

@@ -140,7 +140,7 @@ pub(super) async fn prepare(
     tokio::select! {
         biased;
         () = stop.cancelled() => Err(stopping()),
-        prepared = stages.prepare(candidate) => Ok(prepared),
+        prepared = trials::prepare(stages, Arc::new(candidate)) => Ok(prepared),
     }
 }
 
@@ -175,7 +175,7 @@ async fn change(stages: &mut Stages, edit: &Edit, stop: &CancellationToken) -> R
         let detail = format!("{} cannot be written: {error}", path.display());
         return Err(Refusal::new(RefusalKind::Storage, detail, "make room, or let the daemon write there"));
     }
-    stages.make(prepared).await;
+    trials::make(stages, prepared).await;
     tell(edit);
     warnings.extend(stays_on_disk(stages, edit));
     for warning in &warnings {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::change::{Request, blocking, kind_of, prepare};
 use super::difference::{self, is_nothing};
 use super::warnings::fresh;
-use super::{Live, Refusal, RefusalKind};
+use super::{Live, Refusal, RefusalKind, trials};
 use crate::causes::with_causes;
 use crate::control::admin::resource::{LastReload, ReloadReport};
 use crate::control::config::diff::{BrokerChange, Difference};
@@ -195,7 +195,7 @@ async fn attempt(stages: &mut Stages, dry_run: bool, stop: &CancellationToken) -
     if dry_run {
         stages.discard(&prepared);
     } else {
-        stages.make(prepared).await;
+        trials::make(stages, prepared).await;
     }
     Ok(told)
 }
