@@ -84,6 +84,8 @@ mod fault_target_down_on_disk;
 
 mod reload_canary;
 mod reload_plugin;
+mod reload_refusals;
+mod reload_verdicts;
 mod schedule_handler;
 mod schedule_publish;
 mod schedule_silence;

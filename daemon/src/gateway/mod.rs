@@ -23,6 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::stages::Shared;
 pub use self::stages::{Prepared, Stages};
+use crate::causes::{first_of, with_causes};
 use crate::control::admin::api::Api;
 use crate::control::admin::{Admin, AdminError, Pages};
 use crate::control::config::Loaded;
@@ -101,12 +102,27 @@ pub enum GatewayError {
     /// A plugin does not export what the configuration calls it for.
     #[error(transparent)]
     NotExported(#[from] NotExported),
+    /// Several of what may be wrong with handlers, in the order of the configuration.
+    #[error("the configuration has {} problems{}", .0.len(), lines(.0))]
+    Several(Vec<GatewayError>),
     /// A defect of the metrics' definitions.
     #[error("the metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
     /// A start step panicked.
     #[error("a start step ended early")]
     Aborted(#[from] tokio::task::JoinError),
+}
+
+impl GatewayError {
+    /// As one error; none of none.
+    fn of(mut errors: Vec<GatewayError>) -> Option<GatewayError> {
+        if errors.len() > 1 { Some(GatewayError::Several(errors)) } else { errors.pop() }
+    }
+}
+
+/// The first of several errors, a line each.
+fn lines(errors: &[GatewayError]) -> String {
+    first_of(errors.iter().map(|error| with_causes(error))).iter().map(|line| format!("\n  {line}")).collect()
 }
 
 /// A running gateway.

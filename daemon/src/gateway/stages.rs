@@ -22,7 +22,6 @@ use crate::control::live::{Running, RunningBroker};
 use crate::path::dead_letter::Places;
 use crate::path::dispatch::{HandlerQueue, ParallelLimit};
 use crate::path::handler::archive::Archive;
-use crate::path::handler::needs::not_exported;
 use crate::path::handler::plugin::Compiler;
 use crate::path::handler::{HandlerView, ReadyHandler, RunningHandler, Verdicts};
 use crate::path::kept::Kept;
@@ -115,7 +114,6 @@ impl Stages {
     pub async fn start(shared: Shared, file: PathBuf, loaded: Loaded) -> Result<Stages, GatewayError> {
         let difference = Difference::between(None, &loaded);
         let (ready, found) = ready(&shared, &loaded, &difference, &HashMap::new()).await?;
-        are_exported(&loaded, &ready, &HashMap::new())?;
         let (archive, configured) = (shared.archive.clone(), loaded.config.handlers.iter());
         let configured = configured.map(|handler| Arc::clone(&handler.name)).collect();
         tokio::task::spawn_blocking(move || archive.remove_all_but(&configured)).await?;
@@ -144,6 +142,11 @@ impl Stages {
     /// A handler that runs.
     pub fn handler(&self, name: &str) -> Option<HandlerView> {
         self.handlers.get(name).map(RunningHandler::view)
+    }
+
+    /// All handlers that run.
+    pub fn handlers(&self) -> impl Iterator<Item = HandlerView> {
+        self.handlers.values().map(RunningHandler::view)
     }
 
     /// The versions of plugins that run, kept for a restart.
@@ -197,13 +200,11 @@ impl Stages {
     /// changes. Cancel safe.
     ///
     /// # Errors
-    /// A plugin does not load, or an instance does not start.
-    pub async fn prepare(&self, loaded: Loaded) -> Result<Prepared, GatewayError> {
+    /// Plugins do not load or lack an export, or instances do not start: all of them are told.
+    pub async fn prepare(&self, loaded: Arc<Loaded>) -> Result<Prepared, GatewayError> {
         let difference = Difference::between(Some(&self.loaded), &loaded);
-        let ready = ready(&self.shared, &loaded, &difference, &self.handlers).await;
-        let fitting = |(ready, found)| are_exported(&loaded, &ready, &self.handlers).map(|()| (ready, found));
-        match ready.and_then(fitting) {
-            Ok((ready, found)) => Ok(Prepared { loaded: Arc::new(loaded), difference, ready, found }),
+        match ready(&self.shared, &loaded, &difference, &self.handlers).await {
+            Ok((ready, found)) => Ok(Prepared { loaded, difference, ready, found }),
             Err(error) => {
                 self.forget_added(&difference);
                 Err(error)
@@ -439,16 +440,4 @@ impl Stages {
             stage.session.ended().await;
         }
     }
-}
-
-/// Whether each handler, ready or running, exports what it is called for.
-fn are_exported(
-    loaded: &Loaded,
-    ready: &HashMap<Arc<str>, ReadyHandler>,
-    running: &HashMap<Arc<str>, RunningHandler>,
-) -> Result<(), GatewayError> {
-    let view =
-        |name: &str| ready.get(name).map(ReadyHandler::view).or_else(|| running.get(name).map(RunningHandler::view));
-    let missing = not_exported(&loaded.config, |name| view(name).map(|view| view.exports()));
-    missing.into_iter().next().map_or(Ok(()), |missing| Err(missing.into()))
 }

@@ -4,7 +4,7 @@
 //! Used by the stages, at the daemon's start and when a handler's configuration changes; which version goes first is decided in
 //! `path/handler/archive/choice.rs`. What came of it is written to the disk once it is certain that the handlers are to run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -22,10 +22,10 @@ use crate::path::handler::plugin::{LoadError, Plugin, PluginFile, PluginHash};
 use crate::path::handler::{HandlerError, HandlerParts, ReadyHandler, RunningHandler, VersionError};
 use crate::telemetry::metrics::ReloadResult;
 
-/// Starts the handlers that are new or changed.
+/// Starts the handlers that are new or changed, and looks whether each handler exports what it is called for.
 ///
 /// # Errors
-/// One of them starts neither as its file says nor as it ran before.
+/// Some start neither as their files say nor as they ran before, or lack an export: all of them are told.
 pub(super) async fn ready(
     shared: &Shared,
     loaded: &Loaded,
@@ -35,15 +35,41 @@ pub(super) async fn ready(
     // What runs already need not be compiled, nor what two handlers use be compiled twice.
     let plugins = running.values().flat_map(|handler| handler.view().plugins());
     let mut known: HashMap<PluginHash, Plugin> = plugins.map(|plugin| (plugin.hash(), plugin)).collect();
-    let (mut ready, mut found) = (HashMap::new(), Vec::new());
+    let (mut ready, mut found, mut errors, mut failed) =
+        (HashMap::new(), Vec::new(), Vec::new(), HashSet::<&str>::new());
     for (name, _) in difference.handlers.iter().filter(|(_, change)| *change != Change::Removed) {
         let Some(handler) = loaded.config.handlers.iter().find(|handler| handler.name == *name) else { continue };
-        let start = Start::of(shared, &loaded.config, handler).await?;
-        let (started, what) = start.begin(&mut known).await?;
-        ready.insert(Arc::clone(name), started);
-        found.push(what);
+        match start(shared, &loaded.config, handler, &mut known).await {
+            Ok((started, what)) => {
+                ready.insert(Arc::clone(name), started);
+                found.push(what);
+            }
+            Err(error) => {
+                errors.push(error);
+                failed.insert(&**name);
+            }
+        }
     }
-    Ok((ready, found))
+    let view = |name: &str| match ready.get(name) {
+        Some(ready) => Some(ReadyHandler::view(ready)),
+        // Of one that failed it is not known what it would export.
+        None => running.get(name).filter(|_| !failed.contains(name)).map(RunningHandler::view),
+    };
+    let missing = not_exported(&loaded.config, |name| view(name).map(|view| view.exports()));
+    errors.extend(missing.into_iter().map(GatewayError::from));
+    match GatewayError::of(errors) {
+        None => Ok((ready, found)),
+        Some(error) => Err(error),
+    }
+}
+
+async fn start(
+    shared: &Shared,
+    config: &Config,
+    handler: &Arc<Handler>,
+    known: &mut HashMap<PluginHash, Plugin>,
+) -> Result<(ReadyHandler, Found), GatewayError> {
+    Start::of(shared, config, handler).await?.begin(known).await
 }
 
 /// Keeps what handlers start with, once that is certain, and says what an operator should know.

@@ -14,7 +14,7 @@ use super::reload::{Asked, Reloads, reload};
 use super::trials::{self, TrialEnd};
 use super::warnings::new_with;
 use super::{Edit, Live, Refusal, RefusalKind, Running, WAITING_CHANGES};
-use crate::causes::with_causes;
+use crate::causes::{first_of, with_causes};
 use crate::control::admin::resource::ReloadReport;
 use crate::control::config::Loaded;
 use crate::control::config::runtime::Section;
@@ -140,7 +140,7 @@ pub(super) async fn prepare(
     tokio::select! {
         biased;
         () = stop.cancelled() => Err(stopping()),
-        prepared = stages.prepare(candidate) => Ok(prepared),
+        prepared = trials::prepare(stages, Arc::new(candidate)) => Ok(prepared),
     }
 }
 
@@ -175,7 +175,7 @@ async fn change(stages: &mut Stages, edit: &Edit, stop: &CancellationToken) -> R
         let detail = format!("{} cannot be written: {error}", path.display());
         return Err(Refusal::new(RefusalKind::Storage, detail, "make room, or let the daemon write there"));
     }
-    stages.make(prepared).await;
+    trials::make(stages, prepared).await;
     tell(edit);
     warnings.extend(stays_on_disk(stages, edit));
     for warning in &warnings {
@@ -210,13 +210,22 @@ fn keeps_what_waits(stages: &Stages, edit: &Edit) -> Result<(), Refusal> {
 }
 
 fn not_prepared(error: &GatewayError) -> Refusal {
-    Refusal::new(kind_of(error), with_causes(error), "")
+    match error {
+        GatewayError::Several(all) => Refusal {
+            problems: first_of(all.iter().map(|error| with_causes(error))),
+            ..Refusal::new(kind_of(error), format!("the configuration would have {} problems", all.len()), "")
+        },
+        one => Refusal::new(kind_of(one), with_causes(one), ""),
+    }
 }
 
 /// What kind of refusal it is that a configuration cannot run.
 pub(super) fn kind_of(error: &GatewayError) -> RefusalKind {
     match error {
         GatewayError::Load { .. } | GatewayError::Start { .. } | GatewayError::NotExported(_) => RefusalKind::Plugin,
+        GatewayError::Several(all) => {
+            all.iter().map(kind_of).find(|kind| *kind != RefusalKind::Plugin).unwrap_or(RefusalKind::Plugin)
+        }
         _ => RefusalKind::Storage,
     }
 }

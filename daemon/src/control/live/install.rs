@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::trials::Why;
 use crate::control::config::model::Config;
 use crate::gateway::Stages;
 use crate::path::handler::archive::{Archive, FileState};
@@ -101,6 +102,9 @@ impl One<'_> {
             }
             Err(HandlerError::Aborted(error)) => return self.not_kept(version, &error.to_string()),
         };
+        if let Some(other) = self.view.trial() {
+            self.end_trial(Why::File(other.version), other).await;
+        }
         if let Some(share) = self.share_on_trial() {
             return self.try_out(new, &install.file, share);
         }

@@ -2,8 +2,9 @@
 //!
 //! Fed by the watch (`control/watch`), which tells of files that have settled and of files that went, and by commands through a bounded
 //! channel. It reads and hashes a file, compares that with what runs and with what was refused, and has the rest compiled on the
-//! compiler's thread, once for all handlers of the file; the change task makes them run it (`install.rs`). One file at a time. It waits
-//! for the disk, for compilations and for the change task, and nobody waits for it but who commanded. It ends when a stop begins.
+//! compiler's thread, once for all handlers of the file; the change task makes them run it (`install.rs`). What came of a look is put into
+//! words in `looked.rs`; how it has trials end is in `verdicts.rs`. One file at a time. It waits for the disk, for compilations and for
+//! the change task, and nobody waits for it but who commanded. It ends when a stop begins.
 
 use std::collections::HashSet;
 use std::io;
@@ -15,15 +16,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::change::{Request, stopping};
-use super::install::{Install, Installed, refuse};
-use super::view::time;
+use super::install::{Install, refuse};
+use super::looked::{Looked, looked, told};
 use super::{Live, Refusal, RefusalKind, Running, WAITING_RELOADS};
 use crate::control::admin::resource::Reloaded;
 use crate::control::config::model::Handler;
 use crate::control::watch::{PLUGINS, Seen, Settled, Sight, Wanted, Watch};
 use crate::path::handler::archive::{Archive, FileState};
 use crate::path::handler::plugin::{Compiler, LoadError, Plugin, PluginFile, PluginHash};
-use crate::path::handler::{HandlerView, TrialStanding, Verdicts, VersionError};
+use crate::path::handler::{HandlerView, Verdicts, VersionError};
 use crate::telemetry::metrics::ReloadResult;
 
 /// How long after it could not be read a file is read again, at the earliest.
@@ -69,18 +70,6 @@ pub struct Plugins {
     dropped: HashSet<PathBuf>,
     /// Files that could not be read, such as for want of a file descriptor: they are looked at again.
     unread: HashSet<PathBuf>,
-}
-
-/// What came of a look, for one handler.
-enum Looked {
-    /// It ran this already.
-    Runs,
-    /// It runs this now.
-    Now { before: PluginHash, version: PluginHash },
-    /// It has this on trial.
-    OnTrial { version: PluginHash },
-    /// It keeps what runs: this kind of refusal, and the sentence after "the handler keeps running".
-    Keeps(RefusalKind, String),
 }
 
 /// Who is asked for.
@@ -382,77 +371,4 @@ impl Plugins {
         }
         (Arc::clone(&handler.name), Looked::Keeps(RefusalKind::Plugin, format!("{plugin} is refused: {reason}")))
     }
-}
-
-fn looked(installed: Installed, version: PluginHash) -> Looked {
-    match installed {
-        Installed::Now { before } => Looked::Now { before, version },
-        Installed::Already => Looked::Runs,
-        Installed::OnTrial => Looked::OnTrial { version },
-        Installed::Refused(reason) => {
-            Looked::Keeps(RefusalKind::Plugin, format!("version {version} is refused: {reason}"))
-        }
-        Installed::NotKept(reason) => {
-            Looked::Keeps(RefusalKind::Storage, format!("version {version} cannot be kept for a restart: {reason}"))
-        }
-    }
-}
-
-/// The answer to a command.
-fn told(handler: &str, running: PluginHash, looked: Option<Looked>) -> Result<Reloaded, Refusal> {
-    let reloaded = |before: PluginHash, version: PluginHash, trial: Option<PluginHash>| Reloaded {
-        name: handler.to_owned(),
-        before: before.to_string(),
-        version: version.to_string(),
-        on_trial: trial.map(|trial| trial.to_string()),
-    };
-    match looked {
-        Some(Looked::Runs) => Ok(reloaded(running, running, None)),
-        Some(Looked::OnTrial { version }) => Ok(reloaded(running, running, Some(version))),
-        Some(Looked::Now { before, version }) => Ok(reloaded(before, version, None)),
-        Some(Looked::Keeps(kind, why)) => {
-            let remedy = match kind {
-                RefusalKind::Storage => "make room, or let the daemon write there",
-                _ => "",
-            };
-            Err(Refusal::new(kind, format!("handler {handler} keeps running version {running}: {why}"), remedy))
-        }
-        None => Err(Refusal::new(
-            RefusalKind::Changed,
-            format!("handler {handler} was changed or removed meanwhile"),
-            "look at it, and try again",
-        )),
-    }
-}
-
-impl Running {
-    /// What an operator should know of the plugins, a sentence each.
-    pub(super) fn of_plugins(&self) -> Vec<String> {
-        self.handlers.iter().filter_map(|view| of_plugin(view, &self.archive.file_of(&view.handler().name))).collect()
-    }
-}
-
-fn of_plugin(view: &HandlerView, file: &FileState) -> Option<String> {
-    let (name, plugin): (_, &PathBuf) = (&view.handler().name, &view.handler().plugin);
-    let (plugin, running) = (plugin.display(), view.version());
-    let of = |version: Option<PluginHash>| version.map(|version| format!("version {version} of ")).unwrap_or_default();
-    let what = match file {
-        FileState::Runs => return None,
-        FileState::Missing { since } => format!("{plugin} is gone, since {}", time(*since)),
-        FileState::OnTrial { .. } => match view.trial() {
-            Some(TrialStanding { version, calls, of: all, failures, .. }) => {
-                format!("on trial: version {version} of {plugin}, {calls} of {all} calls, {failures} failed")
-            }
-            None => return None,
-        },
-        FileState::Refused { version, reason, since } => {
-            format!("{}{plugin} was refused at {}: {reason}", of(*version), time(*since))
-        }
-        FileState::NotKept { version, reason, since } => format!(
-            "{}{plugin} could not be kept at {}: {reason}; `tidegate handlers reload {name}` tries it again",
-            of(Some(*version)),
-            time(*since)
-        ),
-    };
-    Some(format!("handler {name} runs version {running}: {what}"))
 }

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::change::{Request, blocking, kind_of, prepare};
 use super::difference::{self, is_nothing};
 use super::warnings::fresh;
-use super::{Live, Refusal, RefusalKind};
-use crate::causes::with_causes;
+use super::{Live, Refusal, RefusalKind, trials};
+use crate::causes::{first_of, with_causes};
 use crate::control::admin::resource::{LastReload, ReloadReport};
 use crate::control::config::diff::{BrokerChange, Difference};
 use crate::control::config::model::Config;
@@ -195,7 +195,7 @@ async fn attempt(stages: &mut Stages, dry_run: bool, stop: &CancellationToken) -
     if dry_run {
         stages.discard(&prepared);
     } else {
-        stages.make(prepared).await;
+        trials::make(stages, prepared).await;
     }
     Ok(told)
 }
@@ -222,9 +222,9 @@ fn refused(kind: RefusalKind, problems: &[Problem], added: &Path) -> Refusal {
         let of_command = (Path::new(&problem.origin.place.file) == added).then(|| by_command(&problem.origin.field));
         (problem.sentence(Path::new("")), of_command.unwrap_or_else(|| problem.remedy.clone()))
     };
-    let line = |problem: &Problem| match told(problem) {
-        (sentence, remedy) if remedy.is_empty() => sentence,
-        (sentence, remedy) => format!("{sentence}; {remedy}"),
+    let line = |problem: &Problem| {
+        let (sentence, remedy) = told(problem);
+        Refusal::new(kind, sentence, remedy).to_string()
     };
     match problems {
         [one] => {
@@ -261,9 +261,16 @@ fn by_command(field: &str) -> String {
 /// What keeps a configuration from running, where it stands.
 fn not_prepared(error: &GatewayError, config: &Config, origins: &Origins) -> Refusal {
     let kind = kind_of(error);
-    match problem(error, config, origins) {
+    let refusal = |error: &GatewayError| match problem(error, config, origins) {
         Some(problem) => Refusal::new(kind, problem.sentence(Path::new("")), problem.remedy),
         None => Refusal::new(kind, with_causes(error), ""),
+    };
+    match error {
+        GatewayError::Several(all) => Refusal {
+            problems: first_of(all.iter().map(|error| refusal(error).to_string())),
+            ..Refusal::new(kind, format!("the configuration has {} problems", all.len()), "")
+        },
+        one => refusal(one),
     }
 }
 
@@ -291,6 +298,8 @@ fn problem(error: &GatewayError, config: &Config, origins: &Origins) -> Option<P
 mod tests {
     use super::*;
     use crate::control::config::load_text;
+    use crate::path::handler::StartError;
+    use crate::path::handler::plugin::LoadError;
 
     const FILE: &str = "/nowhere/tidegate.toml";
 
@@ -325,6 +334,36 @@ mod tests {
                  remove it with `tidegate unsubscribe`, or change it with `tidegate subscriptions set`, or change the file",
             ],
         );
+    }
+
+    #[test]
+    fn each_handler_that_does_not_start_is_told_where_it_stands() {
+        let text = "[handlers.a]\nplugin = \"a.wasm\"\n[handlers.b]\nplugin = \"b.wasm\"\n\
+            [[schedules]]\nname = \"s\"\nevery = \"1s\"\non-schedule = \"a\"\n";
+        let loaded = load_text(Path::new(FILE), text, "").expect("is good");
+        let load = |handler: &str| GatewayError::Load {
+            handler: handler.into(),
+            plugin: "x.wasm".into(),
+            source: LoadError::Missing,
+        };
+        let start = GatewayError::Start { handler: "b".into(), source: StartError::Refused("no unit".to_owned()) };
+        let caller = Caller::Schedule { place: 0, name: "s".into() };
+        let check = |error: GatewayError, refusal: &str, problems: &[&str]| {
+            let told = not_prepared(&error, &loaded.config, &loaded.origins);
+            assert_eq!((told.kind, told.to_string().as_str()), (RefusalKind::Plugin, refusal));
+            assert_eq!(told.problems, problems);
+        };
+        let a = "/nowhere/tidegate.toml:2:10: handlers.a.plugin = \"a.wasm\": does not exist";
+        let b = "/nowhere/tidegate.toml:4:10: handlers.b.plugin = \"b.wasm\": init refused: no unit";
+        let s = "/nowhere/tidegate.toml:5:1: schedules[0]: the schedule s runs the handler a, whose plugin does not export \
+                 on-schedule; use another handler, or build the plugin for the world schedule-handler or full-handler";
+        check(load("a"), a, &[]);
+        let missing = NotExported { caller, handler: "a".into() };
+        let all = GatewayError::Several(vec![load("a"), start, missing.into()]);
+        check(all, "the configuration has 3 problems", &[a, b, s]);
+        let more = "and 2 more; `tidegate check` tells all of them";
+        let all = GatewayError::Several((0..12).map(|_| load("a")).collect());
+        check(all, "the configuration has 12 problems", &[[a; 10].as_slice(), &[more]].concat());
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Versions of plugins on trial: how a trial begins, and what is done once it has come to a verdict or its file holds something else.
 //!
-//! The part of the change task that does it, and that of the reload task that has it done. Which calls run on trial, and what they
+//! The part of the change task that does it; the reload task has it done (`verdicts.rs`). Which calls run on trial, and what they
 //! show, is in `path/handler/{canary,trial}.rs`: the verdict comes from there. A version that has passed is kept for a restart before it
-//! takes over; one that failed is called no more from its verdict on.
+//! takes over; one that failed is called no more from its verdict on. A verdict goes before a change of the configuration that is not
+//! made yet, since handlers that are changed begin with another trial, or none.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,10 +11,9 @@ use std::time::SystemTime;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::change::Request;
 use super::install::{Installed, One, note_refused};
-use super::plugins::Plugins;
-use crate::gateway::Stages;
+use crate::control::config::Loaded;
+use crate::gateway::{GatewayError, Prepared, Stages};
 use crate::path::dispatch::Standing;
 use crate::path::handler::archive::FileState;
 use crate::path::handler::canary::Verdict;
@@ -43,15 +43,83 @@ pub enum Why {
 /// Ends a handler's trial, unless it has ended already. A stop of the daemon cuts it short.
 pub(super) async fn end(stages: &Stages, handler: &str, why: Why, stop: &CancellationToken) {
     let Some(view) = stages.handler(handler) else { return };
+    let Some(trial) = view.trial() else { return };
     let one = One { config: &stages.loaded().config, archive: stages.archive(), view };
-    match why {
-        Why::Verdict => tokio::select! {
-            biased;
-            // Nothing has changed, or all of it has.
-            () = stop.cancelled() => {}
-            _ = one.conclude() => {}
-        },
-        Why::File(version) => one.withdraw(version),
+    tokio::select! {
+        biased;
+        // Nothing has changed, or all of it has.
+        () = stop.cancelled() => {}
+        _ = one.end_trial(why, trial) => {}
+    }
+}
+
+/// Does everything that may fail for a configuration. Trials that come to a verdict before that is done end first: what was to be rolled
+/// back is neither started nor tried anew. Cancel safe.
+///
+/// # Errors
+/// As of [`Stages::prepare`].
+pub(super) async fn prepare(stages: &Stages, candidate: Arc<Loaded>) -> Result<Prepared, GatewayError> {
+    loop {
+        for view in stages.handlers() {
+            One { config: &stages.loaded().config, archive: stages.archive(), view }.conclude().await;
+        }
+        // Those whose version cannot be kept for a restart stand.
+        let before = with_verdict(stages);
+        let prepared = stages.prepare(Arc::clone(&candidate)).await?;
+        // This ends: no trial begins meanwhile, and each has one verdict.
+        if with_verdict(stages) == before {
+            return Ok(prepared);
+        }
+        stages.discard(&prepared);
+    }
+}
+
+/// The versions on trial that have come to a verdict, with their handlers.
+fn with_verdict(stages: &Stages) -> Vec<(Arc<str>, PluginHash)> {
+    let verdict = |view: HandlerView| {
+        let trial = view.trial().filter(|trial| trial.verdict != Verdict::Continue)?;
+        Some((Arc::clone(&view.handler().name), trial.version))
+    };
+    stages.handlers().filter_map(verdict).collect()
+}
+
+/// Makes what was prepared. Trials that come to a verdict before their handlers are replaced speak for those that take their place.
+///
+/// Not cancel safe.
+pub(super) async fn make(stages: &mut Stages, prepared: Prepared) {
+    let on_trial: Vec<HandlerView> = stages.handlers().filter(|view| view.trial().is_some()).collect();
+    stages.make(prepared).await;
+    for before in on_trial {
+        let (Some(trial), Some(view)) = (before.trial(), stages.handler(&before.handler().name)) else { continue };
+        let one = One { config: &stages.loaded().config, archive: stages.archive(), view };
+        one.end_trial(Why::Verdict, trial).await;
+    }
+}
+
+/// What is to be done about a version on trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Its trial goes on, or is over.
+    Nothing,
+    /// It takes the place of the one that runs.
+    TakesOver,
+    /// It is refused.
+    RollsBack,
+    /// Its trial ends without a verdict.
+    Ends,
+}
+
+/// What follows from a trial of this version that stands so, for a handler that has `on_trial` on trial.
+fn step(why: Why, (version, verdict): (PluginHash, Verdict), on_trial: Option<PluginHash>) -> Step {
+    if on_trial != Some(version) {
+        return Step::Nothing;
+    }
+    match (why, verdict) {
+        // Whatever the file holds: it may hold this version again.
+        (_, Verdict::RollBack) => Step::RollsBack,
+        (Why::File(gone), _) if gone == version => Step::Ends,
+        (Why::File(_), _) | (Why::Verdict, Verdict::Continue) => Step::Nothing,
+        (Why::Verdict, Verdict::Promote) => Step::TakesOver,
     }
 }
 
@@ -73,18 +141,29 @@ impl One<'_> {
         Installed::OnTrial
     }
 
-    /// Does what follows from the verdict of the trial. Cancel safe: a version is kept before it runs, and nothing is waited for in
-    /// between; one that is rolled back is gone before that is remembered.
+    /// Does what follows from the verdict of the trial, if there is one. Cancel safe.
     pub(super) async fn conclude(&self) -> Installed {
-        let Some(trial) = self.view.trial() else { return Installed::Already };
-        let version = trial.version;
-        match trial.verdict {
-            Verdict::Continue => Installed::OnTrial,
-            Verdict::Promote => match self.keep(&trial.file).await {
+        match self.view.trial() {
+            Some(trial) => self.end_trial(Why::Verdict, trial).await,
+            None => Installed::Already,
+        }
+    }
+
+    /// Does what follows from a trial that stands so: the handler's, or that of the one whose place it has taken. Cancel safe: a version
+    /// is kept before it runs, and nothing is waited for in between; one that is rolled back is gone before that is remembered.
+    pub(super) async fn end_trial(&self, why: Why, trial: TrialStanding) -> Installed {
+        let (version, on_trial) = (trial.version, self.view.trial().map(|trial| trial.version));
+        match step(why, (version, trial.verdict), on_trial) {
+            Step::Nothing => Installed::OnTrial,
+            Step::TakesOver => match self.keep(&trial.file).await {
                 Ok(()) => self.view.promote().map_or(Installed::Already, |before| self.runs(version, before)),
                 Err(error) => self.not_kept(version, &error),
             },
-            Verdict::RollBack => self.roll_back(trial).await,
+            Step::RollsBack => self.roll_back(trial).await,
+            Step::Ends => {
+                self.withdraw(&trial);
+                Installed::Already
+            }
         }
     }
 
@@ -102,41 +181,37 @@ impl One<'_> {
     }
 
     /// Ends the trial of a version that its file does not hold any more.
-    fn withdraw(&self, version: PluginHash) {
+    fn withdraw(&self, trial: &TrialStanding) {
         let handler = self.view.handler();
-        let Some(trial) = self.view.trial().filter(|trial| trial.version == version) else { return };
         self.view.end_trial();
-        tracing::info!(handler = %handler.name, plugin = %handler.plugin.display(), %version,
+        tracing::info!(handler = %handler.name, plugin = %handler.plugin.display(), version = %trial.version,
             running = %self.view.version(), calls = trial.calls, failures = trial.failures,
             "the trial ends: the handler's plugin file holds something else");
     }
 }
 
-impl Plugins {
-    /// Has the change task do what follows from the verdicts of trials.
-    pub(super) async fn conclude_trials(&self) {
-        let views = self.running.borrow().handlers.clone();
-        let has_verdict = |view: &&HandlerView| view.trial().is_some_and(|trial| trial.verdict != Verdict::Continue);
-        for view in views.iter().filter(has_verdict) {
-            self.have_trial_end(view, Why::Verdict).await;
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Ends the trials of all other versions than the one that the file of these handlers holds, if it holds one.
-    pub(super) async fn end_other_trials(&self, views: &[HandlerView], file: Option<PluginHash>) {
-        for view in views {
-            if let Some(trial) = view.trial().filter(|trial| Some(trial.version) != file) {
-                self.have_trial_end(view, Why::File(trial.version)).await;
-            }
-        }
-    }
-
-    async fn have_trial_end(&self, view: &HandlerView, why: Why) {
-        let (done, told) = oneshot::channel();
-        let end = TrialEnd { handler: Arc::clone(&view.handler().name), why, done };
-        // Where the daemon stops, a restart begins the trial anew.
-        if self.changes.send(Request::Trial(end)).await.is_ok() {
-            let _ = told.await;
+    #[test]
+    fn a_verdict_counts_for_the_handler_that_has_the_version_on_trial_and_a_rollback_whatever_the_file_holds() {
+        let [tried, other] = ["1", "2"].map(|digit| PluginHash::parse(&digit.repeat(64)).expect("is a hash"));
+        let verdicts = [Verdict::Continue, Verdict::Promote, Verdict::RollBack];
+        let check = |why, on_trial, expected: [Step; 3]| {
+            assert_eq!(verdicts.map(|verdict| step(why, (tried, verdict), on_trial)), expected, "{why:?} {on_trial:?}");
+        };
+        check(Why::Verdict, Some(tried), [Step::Nothing, Step::TakesOver, Step::RollsBack]);
+        check(Why::File(tried), Some(tried), [Step::Ends, Step::Ends, Step::RollsBack]);
+        check(Why::File(other), Some(tried), [Step::Nothing, Step::Nothing, Step::RollsBack]);
+        // It runs, or is gone; or the next one is on trial, of which this says nothing.
+        for (why, on_trial) in [
+            (Why::Verdict, None),
+            (Why::Verdict, Some(other)),
+            (Why::File(tried), Some(other)),
+            (Why::File(tried), None),
+        ] {
+            check(why, on_trial, [Step::Nothing; 3]);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Owns: which version is current, and which is on trial. Written by the change task alone; read by each call. Calls in progress end on
 //! the version that they began with.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::plugin::Plugin;
@@ -12,12 +13,16 @@ use super::trial::Trial;
 pub struct Version {
     /// What runs.
     pub plugin: Plugin,
-    /// Higher than those before; the first is 0.
+    /// Higher than those of the handler before it; the first is 0.
     pub(super) number: u64,
 }
 
 /// The versions of one handler.
-pub(super) struct Versions(Mutex<State>);
+pub(super) struct Versions {
+    state: Mutex<State>,
+    /// The number of the current one, so that each call that ends need not take the lock again. Written with the lock held.
+    current: AtomicU64,
+}
 
 struct State {
     current: Arc<Version>,
@@ -37,7 +42,8 @@ pub(super) struct Begun {
 impl Versions {
     /// The first version.
     pub(super) fn new(plugin: Plugin) -> Versions {
-        Versions(Mutex::new(State { current: Arc::new(Version { plugin, number: 0 }), trial: None, next: 1 }))
+        let current = Arc::new(Version { plugin, number: 0 });
+        Versions { current: AtomicU64::new(current.number), state: Mutex::new(State { current, trial: None, next: 1 }) }
     }
 
     /// The version that runs now.
@@ -45,9 +51,9 @@ impl Versions {
         Arc::clone(&self.lock().current)
     }
 
-    /// Whether this version runs now.
-    pub(super) fn is_current(&self, version: &Arc<Version>) -> bool {
-        Arc::ptr_eq(&self.lock().current, version)
+    /// Whether this version of the handler runs now.
+    pub(super) fn is_current(&self, version: &Version) -> bool {
+        self.current.load(Ordering::Acquire) == version.number
     }
 
     /// What a call that begins now begins with. Whether it is one that may run on a version on trial is asked only where there is one.
@@ -76,6 +82,7 @@ impl Versions {
     pub(super) fn swap(&self, version: Arc<Version>) -> Arc<Version> {
         let (before, trial) = {
             let mut state = self.lock();
+            self.current.store(version.number, Ordering::Release);
             (std::mem::replace(&mut state.current, version), state.trial.take())
         };
         // The end of its instances frees memory, which takes time.
@@ -89,6 +96,6 @@ impl Versions {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
