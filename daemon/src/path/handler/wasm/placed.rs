@@ -3,8 +3,11 @@
 //! Lent to one of a handler's runners at a time. Its calls run on the runner's thread, which is a session's: a message changes no thread.
 //! Those of a plugin whose guests fail again and again run aside (`aside.rs`), with all that its instances begin and end with. It decides nothing else.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+use tokio::runtime::Handle;
 
 use super::aside;
 use super::instance::Instance;
@@ -50,14 +53,8 @@ impl PlacedInstance {
         let called = match self.plugin.aside() {
             None => self.instance().call(call).await,
             Some(aside) => {
-                let (owned, mut instance) = (OwnedCall::of(call), self.taken());
-                let (called, instance) = aside::done(&aside, async move {
-                    let called = instance.call(owned.call()).await;
-                    (called, instance)
-                })
-                .await;
-                self.instance = Some(instance);
-                called
+                let call = OwnedCall::of(call);
+                self.lent(&aside, |mut instance| async move { (instance.call(call.call()).await, instance) }).await
             }
         };
         self.seen(called)
@@ -71,14 +68,8 @@ impl PlacedInstance {
         let called = match self.plugin.aside() {
             None => self.instance().run(run).await,
             Some(aside) => {
-                let (owned, mut instance) = (OwnedRun::of(run), self.taken());
-                let (called, instance) = aside::done(&aside, async move {
-                    let called = instance.run(owned.run()).await;
-                    (called, instance)
-                })
-                .await;
-                self.instance = Some(instance);
-                called
+                let run = OwnedRun::of(run);
+                self.lent(&aside, |mut instance| async move { (instance.run(run.run()).await, instance) }).await
             }
         };
         self.seen(called)
@@ -93,8 +84,16 @@ impl PlacedInstance {
         self.instance.as_mut().expect("after a call that was dropped there is none")
     }
 
-    fn taken(&mut self) -> Box<Instance> {
-        self.instance.take().expect("after a call that was dropped there is none")
+    /// What comes of work with the instance, which is done aside.
+    async fn lent<T, W>(&mut self, aside: &Handle, work: impl FnOnce(Box<Instance>) -> W) -> T
+    where
+        T: Send + 'static,
+        W: Future<Output = (T, Box<Instance>)> + Send + 'static,
+    {
+        let instance = self.instance.take().expect("after a call that was dropped there is none");
+        let (done, instance) = aside::done(aside, work(instance)).await;
+        self.instance = Some(instance);
+        done
     }
 
     /// Whether a guest uses up its instances decides where the next one runs.
