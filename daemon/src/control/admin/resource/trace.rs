@@ -11,7 +11,7 @@ use crate::path::router::explain::{Candidate, Verdict};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct TraceStep {
-    /// Which message: as in [`Received`].
+    /// Which message: as in `Received`.
     pub sequence: u64,
     /// When, in RFC 3339, with microseconds.
     pub time: String,

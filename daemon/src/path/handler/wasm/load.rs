@@ -1,6 +1,6 @@
 //! Components that were compiled, checked and linked, ready to make instances.
 //!
-//! Fed by [`super::WasmEngine::load`]; feeds [`super::Instance::start`]. It runs no guest code.
+//! Fed by [`super::WasmEngine::load`]; feeds [`super::PlacedInstance::start`]. It runs no guest code.
 
 use std::fmt;
 use std::sync::Arc;
