@@ -9,8 +9,12 @@ use super::{Api, Failed};
 use crate::control::admin::extract::{Name, Query};
 use crate::control::admin::gate::Peer;
 use crate::control::admin::limits;
+use crate::control::admin::problem::HttpError;
 use crate::control::admin::resource::{DeadLetterCount, DeadLetterList, WholeDeadLetter};
 use crate::control::live::{LetterPage, Letters, Refusal, RefusalKind};
+
+/// The highest id, as it stands in the document too: JSON of many languages has no larger whole number.
+const MOST_ID: u64 = 9_223_372_036_854_775_807;
 
 /// Which dead letters are listed.
 #[derive(Deserialize, IntoParams)]
@@ -25,7 +29,7 @@ pub(super) struct Listing {
     #[param(minimum = 1, maximum = 1000)]
     last: Option<usize>,
     /// Those alone that are older than the one with this id.
-    #[param(minimum = 0, maximum = 9223372036854775807_i64)]
+    #[param(minimum = 0, maximum = 9223372036854775807_u64)]
     before: Option<u64>,
 }
 
@@ -38,6 +42,10 @@ pub(super) async fn list_dead_letters(
 ) -> Result<Json<DeadLetterList>, Failed> {
     let Listing { handler, reason, last, before } = listing;
     let last = super::page("last", last)?;
+    if let Some(beyond) = before.filter(|before| *before > MOST_ID) {
+        let why = format!("before: {beyond} is not between 0 and {MOST_ID}");
+        return Err(HttpError::Malformed("query", why).into());
+    }
     let _permit = api.turn(peer).await;
     Ok(Json(api.operations().dead_letters(LetterPage { handler, reason, before, last }).await?))
 }
@@ -46,7 +54,7 @@ pub(super) async fn list_dead_letters(
 #[utoipa::path(
     get,
     path = "/api/v1/dead-letters/{id}",
-    params(("id" = u64, Path, minimum = 0, maximum = 9223372036854775807_i64, description = "The dead letter's id")),
+    params(("id" = u64, Path, minimum = 0, maximum = 9223372036854775807_u64, description = "The dead letter's id")),
     responses((status = 200, body = WholeDeadLetter))
 )]
 pub(super) async fn get_dead_letter(
