@@ -354,8 +354,8 @@ typedef struct tg_plugin {
     void (*destroy)(void *state);
 } tg_plugin;
 
-/** The one symbol that a plugin exports. Called once when the library was loaded, before all else, on any thread. Keep `host`. A plugin that
- *  returns null is refused. */
+/** The one symbol that a plugin exports. Called once in a process that has loaded the library, before all else, on any thread: in the daemon's,
+ *  and before that in one that only tries whether it loads, and ends. Keep `host`. A plugin that returns null is refused. */
 __attribute__((visibility("default"))) const tg_plugin *tidegate_plugin_v1(const tg_host *host);
 
 /* ---- Conveniences: compiled into the plugin ---------------------------------------------------------------------------------- */

@@ -1,9 +1,10 @@
-//! Native plugins that hang, crash or end late: what it costs the daemon, other versions, and its end.
+//! Native plugins that hang, crash or end late: what it costs the process that tries them first, the daemon, other versions, and its end.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::json;
 use tidegate_tests::metrics::Metrics;
 use tidegate_tests::native::{HEAD, library};
 use tidegate_tests::versions::version;
@@ -15,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const RUNS: &str = "the handler runs a new version";
 
 const REFUSED: &str = "a new version of the handler's plugin is refused, the handler keeps the one that runs";
+
+const REFUSED_AT_START: &str =
+    "the handler's plugin file is refused, it runs the copy of the version that it ran before";
 
 const KNOWN: &str =
     "the handler's plugin file holds a version that was refused before, it runs the copy of the one before that";
@@ -41,11 +45,37 @@ fn says(mark: &str) -> String {
     )
 }
 
+/// Whether the process is the one that loads a version before the daemon does; and what that process is.
+const TRIED: &str = r#"
+static inline int tried(void) {
+    char words[4096];
+    int file = open("/proc/self/cmdline", O_RDONLY);
+    long len = read(file, words, sizeof words);
+    if (file < 0 || len <= 0 || close(file) != 0) abort();
+    return memmem(words, (size_t)len, "load-native", 11) != NULL;
+}
+static inline void tell_process(const char *path) {
+    char line[300], target[256];
+    int file = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600), len = sprintf(line, "%d\n", (int)getpid());
+    if (file < 0 || write(file, line, (size_t)len) != len) abort();
+    DIR *all = opendir("/proc/self/fd");
+    for (struct dirent *one; (one = readdir(all)) != NULL;) {
+        int number = atoi(one->d_name);
+        if (number <= 2 || number == file || number == dirfd(all)) continue;
+        long size = readlinkat(dirfd(all), one->d_name, target, sizeof target);
+        len = sprintf(line, "%.*s\n", (int)size, target);
+        if (write(file, line, (size_t)len) != len) abort();
+    }
+    if (write(file, "all\n", 4) != 4 || closedir(all) != 0 || close(file) != 0) abort();
+}
+"#;
+
 impl Parts<'_> {
     fn library(self) -> Vec<u8> {
         let Parts { before, entry, create, on_message, destroy } = self;
         library(&format!(
-            "#define _GNU_SOURCE\n#include <fcntl.h>\n#include <stdlib.h>\n#include <time.h>\n#include <unistd.h>\n{HEAD}\n\
+            "#define _GNU_SOURCE\n#include <dirent.h>\n#include <fcntl.h>\n#include <signal.h>\n#include <stdio.h>\n#include <stdlib.h>\n\
+             #include <string.h>\n#include <time.h>\n#include <unistd.h>\n{HEAD}\n{TRIED}\
              static inline void rest(long ms) {{ struct timespec t = {{ ms / 1000, ms % 1000 * 1000000 }}; nanosleep(&t, NULL); }}\n\
              static inline void note(const char *path) {{\n\
                  int file = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);\n\
@@ -162,21 +192,170 @@ fn an_entry_point_is_called_once() {
     assert_eq!(mark(&broker), "first");
 }
 
+/// A constructor with this body.
+fn initialiser(body: &str) -> String {
+    format!("__attribute__((constructor)) static void begin(void) {{ {body} }}")
+}
+
+const HANGS: &str = "for (;;) rest(1000);";
+
+/// Whether a process runs. One that nobody has waited for yet does not.
+fn runs(process: &str) -> bool {
+    let told = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // After the name, which is in brackets.
+    told.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// That a version was refused is seen wherever one looks for it.
+#[track_caller]
+fn is_shown(daemon: &Daemon, refused: &[u8], reason: &str) {
+    let shown = &daemon.json(&["handlers", "list", "made"])["file"];
+    let expected = [json!("refused"), json!(version(refused)), json!(reason)];
+    assert_eq!(["state", "version", "reason"].map(|key| shown[key].clone()), expected, "{shown}");
+    let page = daemon.get("/readyz");
+    assert!(page.status == 200 && page.body.contains(reason), "{}", page.body);
+}
+
+fn reloads(daemon: &Daemon, result: &str) -> f64 {
+    daemon.metrics().sum("tidegate_handler_reloads_total", &[("handler", "made"), ("result", result)])
+}
+
 #[test]
-fn initialisers_that_hang_are_told_messages_go_on_and_the_next_daemon_runs_the_version_before() {
+fn initialisers_that_hang_cost_a_process_of_their_own() {
+    let broker = Mosquitto::start();
+    let (folder, keys) = (tempfile::tempdir().expect("a folder"), "instances = 1");
+    let told = folder.path().join("told");
+    let mut daemon = start(&config(broker.port(), "", keys), &marked("first"));
+    let before = initialiser(&format!("tell_process(\"{}\"); {HANGS}", told.display()));
+    let hangs = Parts { before: &before, ..PARTS }.library();
+    daemon.home().install("made.so", &hangs);
+    // But for what this test was given itself by who started it, and hands on.
+    let given =
+        fs::read_dir("/proc/self/fd").expect("is there").filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+    let given: Vec<_> = given.map(|target| target.display().to_string()).collect();
+    let lines = || {
+        let told = fs::read_to_string(&told).unwrap_or_default();
+        told.lines().filter(|line| !given.iter().any(|given| given == line)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    wait::until_true("it is tried", || lines().last().is_some_and(|line| line == "all"));
+    // It has nothing of the daemon's, but where it tells how far it got.
+    assert!(lines().len() == 3 && runs(&lines()[0]) && lines()[1].starts_with("pipe:"), "{:?}", lines());
+    // Messages and commands go on meanwhile.
+    assert_eq!(mark(&broker), "first");
+    assert_eq!(daemon.json(&["handlers", "list", "made"])["state"], "open");
+    let fields = [("handler", "made"), ("version", &*version(&hangs))];
+    let event = daemon.wait_event_within(PATIENCE, REFUSED, &fields);
+    let reason = event["reason"].as_str().expect("has a reason");
+    assert_eq!(
+        reason,
+        "it cannot be loaded: its initialisers did not end within 10s in the process that tried it first; \
+         `tidegate load-native FILE` shows it"
+    );
+    is_shown(&daemon, &hangs, reason);
+    assert_eq!(reloads(&daemon, "refused"), 1.0);
+    assert!(!runs(&lines()[0]), "it outlives its deadline");
+    assert_eq!(mark(&broker), "first");
+    replace(&daemon, &marked("second"));
+    assert_eq!(mark(&broker), "second");
+    assert_eq!(lines().len(), 3, "the daemon ran it too");
+    daemon.terminate();
+}
+
+#[test]
+fn what_crashes_while_it_is_loaded_is_refused_and_the_daemon_goes_on() {
     let broker = Mosquitto::start();
     let mut daemon = start(&config(broker.port(), "", "instances = 1"), &marked("first"));
-    let hangs = "__attribute__((constructor)) static void begin(void) { for (;;) rest(1000); }";
-    let hangs = Parts { before: hangs, ..PARTS }.library();
+    let ended =
+        |part: &str, how: &str| format!("it cannot be loaded: its {part} ended the process that tried it first, {how}");
+    // The runtime of Rust has a handler for the second one, which waits for it to come again.
+    let crashes =
+        |signal: &str| format!("if (tried()) {{ signal({signal}, SIG_DFL); raise({signal}); }} else abort();");
+    let cases = [
+        (initialiser(&crashes("SIGABRT")), String::new(), ended("initialisers", "by signal 6 (SIGABRT)")),
+        (initialiser("printf(\"loads\\n\"); exit(0);"), String::new(), ended("initialisers", "with exit status 0")),
+        (String::new(), crashes("SIGSEGV"), ended("entry point", "by signal 11 (SIGSEGV)")),
+        (String::new(), "_exit(7);".to_owned(), ended("entry point", "with exit status 7")),
+        (
+            String::new(),
+            HANGS.to_owned(),
+            "it cannot be loaded: its entry point did not end within 10s in the process that tried it first".to_owned(),
+        ),
+    ];
+    for (number, (before, entry, expected)) in cases.iter().enumerate() {
+        let refused = Parts { before, entry, ..PARTS }.library();
+        daemon.home().install("made.so", &refused);
+        let event =
+            daemon.wait_event_within(PATIENCE, REFUSED, &[("handler", "made"), ("version", &version(&refused))]);
+        let reason = event["reason"].as_str().expect("has a reason");
+        assert!(reason.starts_with(expected), "{reason}");
+        is_shown(&daemon, &refused, reason);
+        assert_eq!((mark(&broker).as_str(), reloads(&daemon, "refused")), ("first", number as f64 + 1.0));
+    }
+    assert!(!record(&daemon).contains("\"trying\""), "{}", record(&daemon));
+    // Found at a start.
+    daemon.terminate();
+    let other = Parts { before: &cases[0].0, on_message: &says("other"), ..PARTS }.library();
+    daemon.home().install("made.so", &other);
+    daemon.restart();
+    let event = daemon.wait_event(REFUSED_AT_START, &[("handler", "made"), ("version", &version(&other))]);
+    let reason = event["reason"].as_str().expect("has a reason");
+    assert!(reason.starts_with(&cases[0].2), "{reason}");
+    is_shown(&daemon, &other, reason);
+    assert_eq!(mark(&broker), "first");
+    daemon.terminate();
+}
+
+#[test]
+fn the_process_that_tries_a_version_ends_with_a_daemon_that_is_killed() {
+    let broker = Mosquitto::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let told = folder.path().join("told");
+    let mut daemon = start(&config(broker.port(), "", "instances = 1"), &marked("first"));
+    let before = initialiser(&format!("tell_process(\"{}\"); {HANGS}", told.display()));
+    daemon.home().install("made.so", &Parts { before: &before, ..PARTS }.library());
+    let process = wait::until("it is tried", || {
+        let told = fs::read_to_string(&told).unwrap_or_default();
+        told.split_once('\n').map(|(process, _)| process.to_owned()).ok_or("it is not")
+    });
+    assert!(runs(&process));
+    daemon.kill();
+    // At its deadline it would end by itself.
+    let soon = Duration::from_secs(5);
+    wait::until_within(soon, "the process has ended", || if runs(&process) { Err("it runs") } else { Ok(()) });
+}
+
+#[test]
+fn initialisers_that_hang_in_the_daemon_alone_are_told_and_the_next_one_runs_the_version_before() {
+    let broker = Mosquitto::start();
+    let mut daemon = start(&config(broker.port(), "", "instances = 1"), &marked("first"));
+    let before = initialiser(&format!("if (!tried()) {HANGS}"));
+    let hangs = Parts { before: &before, ..PARTS }.library();
     daemon.home().install("made.so", &hangs);
     let told =
         "the initialisers of a native plugin hang: nothing can be loaded or changed any more, restart the daemon";
     daemon.wait_event(told, &[("version", &version(&hangs)), ("path", "plugins/made.so")]);
-    assert_eq!(mark(&broker), "first");
     daemon.kill();
     daemon.restart();
     assert_eq!(mark(&broker), "first");
     daemon.wait_event(KNOWN, &[("handler", "made"), ("version", &version(&hangs))]);
+}
+
+#[test]
+fn an_entry_point_that_hangs_in_the_daemon_alone_costs_a_thread() {
+    let broker = Mosquitto::start();
+    let mut daemon = start(&config(broker.port(), "", "instances = 1"), &marked("first"));
+    let entry = format!("if (!tried()) {HANGS}");
+    let hangs = Parts { entry: &entry, ..PARTS }.library();
+    daemon.home().install("made.so", &hangs);
+    let event = daemon.wait_event_within(PATIENCE, REFUSED, &[("handler", "made"), ("version", &version(&hangs))]);
+    let reason = event["reason"].as_str().expect("has a reason");
+    let words =
+        "it cannot be loaded: its entry point did not return within 10s; the thread that runs it is left behind";
+    assert!(reason.starts_with(words), "{reason}");
+    replace(&daemon, &marked("second"));
+    assert_eq!(mark(&broker), "second");
+    daemon.terminate();
+    daemon.wait_event("native code still runs, the process ends without the destructors of its libraries", &[]);
 }
 
 /// A version that ends the daemon when it is loaded, or when an instance of it starts.
@@ -206,9 +385,8 @@ fn crashes(with: Parts<'_>) {
 }
 
 #[test]
-fn a_library_whose_initialiser_crashes_is_refused_by_the_next_daemon() {
-    let before = "__attribute__((constructor)) static void begin(void) { abort(); }";
-    crashes(Parts { before, ..PARTS });
+fn a_library_whose_initialiser_crashes_in_the_daemon_alone_is_refused_by_the_next_daemon() {
+    crashes(Parts { before: &initialiser("if (!tried()) abort();"), ..PARTS });
 }
 
 #[test]
@@ -220,8 +398,7 @@ fn a_library_whose_create_crashes_is_refused_by_the_next_daemon() {
 fn a_stop_while_a_library_is_loaded_is_not_blamed_on_it() {
     let broker = Mosquitto::start();
     let mut daemon = start(&config(broker.port(), "", "instances = 1"), &marked("first"));
-    let slow = "__attribute__((constructor)) static void begin(void) { rest(2000); }";
-    let slow = Parts { before: slow, on_message: &says("slow"), ..PARTS }.library();
+    let slow = Parts { before: &initialiser("rest(2000);"), on_message: &says("slow"), ..PARTS }.library();
     daemon.home().install("made.so", &slow);
     wait::until_true("it is tried", || record(&daemon).contains("\"trying\""));
     daemon.terminate();

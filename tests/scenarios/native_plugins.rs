@@ -168,6 +168,16 @@ fn a_library_of_another_machine_or_a_part_of_one_is_told() {
     refused(&program, "is a program, not a shared library; link it with -shared");
 }
 
+/// What a crash costs is the process that `check` and the daemon have load a library first.
+#[test]
+fn a_library_that_crashes_while_it_is_loaded_is_told_at_its_line() {
+    let crashes = "__attribute__((constructor)) static void begin(void) { _exit(9); }";
+    refused(
+        &library(&format!("#include <unistd.h>\n{}\n{crashes}\n", plugin("return TG_OK;"))),
+        "cannot be loaded: its initialisers ended the process that tried it first, with exit status 9",
+    );
+}
+
 fn stuck(metrics: &Metrics) -> f64 {
     metrics.sum("tidegate_handler_threads_stuck", &[("handler", "slow")])
 }

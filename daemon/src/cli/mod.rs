@@ -8,6 +8,7 @@ mod client;
 mod console;
 mod explain;
 mod import;
+mod load_native;
 mod operator;
 pub mod output;
 mod pages;
@@ -47,6 +48,9 @@ enum Command {
     Topic(topic::TopicArgs),
     #[command(flatten)]
     Operator(operator::Operator),
+    /// Load a native plugin, and tell how far that gets: what the daemon does in a process of its own first
+    #[command(hide = true)]
+    LoadNative(load_native::LoadNative),
     /// Print completions for a shell
     Completions(pages::Completions),
     /// Print the manual, or write all its pages to a folder
@@ -65,6 +69,7 @@ impl Cli {
             Command::Import(import) => import.run(),
             Command::Topic(topic) => topic.run(),
             Command::Operator(operator) => operator.run(),
+            Command::LoadNative(load) => load.run(),
             Command::Completions(completions) => completions.run(Cli::command()),
             Command::Man(man) => man.run(Cli::command()),
         }

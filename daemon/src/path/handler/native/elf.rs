@@ -143,13 +143,13 @@ fn is_whole(numbers: &Numbers<'_>, bits: u8) -> Result<(), NativeError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
     /// A header of this machine, without program headers.
-    fn header() -> Vec<u8> {
+    pub(in super::super) fn header() -> Vec<u8> {
         let mut bytes = vec![0; 64];
         bytes[..4].copy_from_slice(b"\x7fELF");
         bytes[4] = HERE.bits / 32;

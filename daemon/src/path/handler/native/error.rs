@@ -3,6 +3,7 @@
 //! Pure. Each text is a sentence whose subject, the plugin, is left out.
 
 use super::library::{LOAD_DEADLINE, MAX_LIBRARIES};
+use super::probe::Part;
 use crate::path::handler::plugin::PluginHash;
 
 /// Why a library does not become a plugin.
@@ -39,7 +40,35 @@ pub enum NativeError {
     /// The dynamic linker refuses, such as for a library that it needs.
     #[error("cannot be loaded: {0}")]
     Refused(String),
-    /// Its initialisers run on.
+    /// No process of its own could try it, or tell what came of that.
+    #[error(
+        "cannot be tried in a process of its own: {0}; the daemon starts its own program for that, before it loads a native plugin; try \
+         again once that is possible"
+    )]
+    NotTried(String),
+    /// What a process of its own says of it: the text of another one of these.
+    #[error("{0}")]
+    Tried(String),
+    /// It ended a process of its own.
+    #[error(
+        "cannot be loaded: {part} ended the process that tried it first, {how}; `tidegate load-native FILE` shows it"
+    )]
+    Ends {
+        /// What of it ran last.
+        part: Part,
+        /// By which signal, or with which exit status.
+        how: String,
+    },
+    /// It did not end in a process of its own.
+    #[error(
+        "cannot be loaded: {part} did not end within {} in the process that tried it first; `tidegate load-native FILE` shows it",
+        humantime::format_duration(LOAD_DEADLINE)
+    )]
+    TookTooLong {
+        /// What of it runs on.
+        part: Part,
+    },
+    /// Its initialisers run on in the daemon itself, although they ended before.
     #[error(
         "cannot be loaded: its initialisers did not end within {}; the thread that runs them is left behind, and no other native \
          plugin can be loaded before they end; restart the daemon",
@@ -55,7 +84,7 @@ pub enum NativeError {
         /// The other one.
         other: PluginHash,
     },
-    /// Its entry point runs on.
+    /// Its entry point runs on in the daemon itself, although it returned before.
     #[error(
         "cannot be loaded: its entry point did not return within {}; the thread that runs it is left behind; restart the daemon",
         humantime::format_duration(LOAD_DEADLINE)
@@ -104,11 +133,15 @@ impl NativeError {
             | NativeError::Copy(_)
             | NativeError::TooMany
             | NativeError::NoThread(_)
+            | NativeError::NotTried(_)
             | NativeError::Blocked { .. } => false,
             NativeError::Damaged(_)
             | NativeError::NotShared(_)
             | NativeError::OtherMachine { .. }
             | NativeError::Refused(_)
+            | NativeError::Tried(_)
+            | NativeError::Ends { .. }
+            | NativeError::TookTooLong { .. }
             | NativeError::Hangs
             | NativeError::EntryHangs
             | NativeError::NoEntry { .. }

@@ -22,6 +22,7 @@ use tidegate_abi::{ENTRY, ENTRY_PREFIX, Entry, Fault, MAJOR};
 use super::elf;
 use super::error::NativeError;
 use super::functions::HOST;
+use super::probe;
 use super::process::Entered;
 use super::threads::Threads;
 use super::worker::Table;
@@ -29,7 +30,7 @@ use crate::path::handler::host::deadline;
 use crate::path::handler::plugin::{Exports, PluginFile, PluginHash};
 use crate::printable::printable;
 
-/// Libraries in one process, those included that turned out to be no plugins. Each keeps its memory until the daemon ends.
+/// Libraries in one process, those included whose load or entry point failed only there. Each keeps its memory until the daemon ends.
 pub(super) const MAX_LIBRARIES: usize = 64;
 
 /// How long the initialisers of a library may take.
@@ -91,7 +92,8 @@ impl Natives {
         Ok(Natives { _passing: Some(folder), ..natives })
     }
 
-    /// Loads a library, unless the same file is loaded already, and checks it. Blocks while its initialisers and its entry point run.
+    /// Loads a library, unless the same file is loaded already, and checks it: in a process of its own first. Blocks while its initialisers
+    /// and its entry point run, in both.
     ///
     /// # Errors
     /// It is no plugin of this machine and this version, or cannot be loaded.
@@ -105,7 +107,7 @@ impl Natives {
         Ok(Plugin { table, version: file.hash(), natives: Arc::clone(self) })
     }
 
-    /// Has the dynamic linker load a private copy, and calls its entry point.
+    /// Has a process of its own load a private copy, and then the dynamic linker of this one; calls its entry point.
     fn open(&self, loaded: &mut Loaded, file: &PluginFile) -> Result<Table, NativeError> {
         if loaded.mapped >= MAX_LIBRARIES {
             return Err(NativeError::TooMany);
@@ -123,24 +125,16 @@ impl Natives {
         let path = self.directory.join(format!("{}-{}.so", file.hash(), loaded.copies));
         let initialising = Arc::new(AtomicBool::new(true));
         let copied = copy(&path, file.bytes()).map_err(|error| NativeError::Copy(error.to_string()));
-        let opened = copied.and_then(|()| {
+        let opened = copied.and_then(|()| probe::check(&path)).and_then(|()| {
             let (path, initialising) = (path.clone(), Arc::clone(&initialising));
-            in_time(move || {
-                // SAFETY: initialisers of native plugins may do anything: who permits them with `native = true` trusts them with the
-                // process. The copy has no other name and its directory no other user, so that it is not changed while it is mapped.
-                let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) };
-                initialising.store(false, Ordering::Release);
-                // Never unloaded, also where nobody waits for it any more.
-                let library = library.map(|library| &*Box::leak(Box::new(library)));
-                library.map(read).map_err(|error| NativeError::Refused(linker_words(&error, &path)))
-            })
+            in_time(move || open(&path, |_| initialising.store(false, Ordering::Release)))
         });
         // What is mapped stays, and the linker takes no other file for it while its memory holds on to it.
         if let Err(error) = fs::remove_file(&path) {
             tracing::warn!(path = %path.display(), %error, "the private copy of a native plugin cannot be removed");
         }
         let table = match opened? {
-            // What the linker refuses it does not keep.
+            // What the linker refuses it does not keep, nor what a process of its own tells of.
             Some(opened) => opened?,
             None if initialising.load(Ordering::Acquire) => {
                 // Said here: whoever asked may need a new thread to say it, and none gets past its first steps while the linker is held.
@@ -215,8 +209,23 @@ impl fmt::Debug for Plugin {
     }
 }
 
+/// Has the dynamic linker load a library, and calls its entry point. Tells when the linker is done, and whether it has loaded it: what it
+/// has is never unloaded, also where it is no plugin.
+///
+/// # Errors
+/// The linker refuses it. Inside: it is loaded, and is no plugin of this version.
+pub(super) fn open(path: &Path, done: impl FnOnce(bool)) -> Result<Result<Table, NativeError>, NativeError> {
+    // SAFETY: initialisers of native plugins may do anything: who permits them with `native = true` trusts them with the process. The
+    // copy has no other name and its directory no other user, so that it is not changed while it is mapped.
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
+    done(library.is_ok());
+    // Also where nobody waits for it any more.
+    let library = library.map(|library| &*Box::leak(Box::new(library)));
+    library.map(read).map_err(|error| NativeError::Refused(linker_words(&error, path)))
+}
+
 /// Runs the library's code on a thread of its own, so that what does not end holds up nobody for longer: then there is no result.
-fn in_time<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>, NativeError> {
+pub(super) fn in_time<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>, NativeError> {
     let (done, result) = mpsc::sync_channel(1);
     let entered = Entered::new();
     let begun = std::thread::Builder::new().name("native-load".to_owned()).spawn(move || {
@@ -283,4 +292,46 @@ fn linker_words(error: &libloading::Error, copy: &Path) -> String {
         words.push_str(&format!("; is the file system of {} mounted noexec?", directory.display()));
     }
     printable(&words, MAX_WORDS_BYTES).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing but its header.
+    fn library() -> PluginFile {
+        PluginFile::new(elf::tests::header())
+    }
+
+    #[track_caller]
+    fn refused(natives: &Arc<Natives>, file: &PluginFile) -> NativeError {
+        natives.load(file).err().expect("is refused")
+    }
+
+    /// The linker is not asked for anything while another library holds it.
+    #[test]
+    fn a_library_whose_initialisers_hang_keeps_out_all_others_until_they_end() {
+        let (natives, file) = (Arc::new(Natives::passing().expect("there is room for a directory")), library());
+        let (other, hangs) = (PluginFile::new(b"other".to_vec()).hash(), Arc::new(AtomicBool::new(true)));
+        natives.loaded.lock().expect("is whole").hanging = Some((other, Arc::clone(&hangs)));
+        let error = refused(&natives, &file);
+        let words =
+            format!("cannot be loaded: the initialisers of another native plugin, version {other}, have not ended");
+        assert!(error.to_string().starts_with(&words), "{error}");
+        assert!(!error.blames_the_version());
+        hangs.store(false, Ordering::Release);
+        // This program, which the probe starts, is not the daemon: it is asked, and cannot tell.
+        let error = refused(&natives, &file);
+        assert!(matches!(error, NativeError::NotTried(_)), "{error}");
+        let left = fs::read_dir(&natives.directory).expect("is there").count();
+        assert_eq!((natives.loaded.lock().expect("is whole").mapped, left), (0, 0));
+    }
+
+    #[test]
+    fn there_is_an_end_to_libraries() {
+        let (natives, file) = (Arc::new(Natives::passing().expect("there is room for a directory")), library());
+        natives.loaded.lock().expect("is whole").mapped = MAX_LIBRARIES;
+        let error = refused(&natives, &file);
+        assert!(matches!(error, NativeError::TooMany) && !error.blames_the_version(), "{error}");
+    }
 }

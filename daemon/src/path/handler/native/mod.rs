@@ -1,6 +1,6 @@
 //! Native handlers: shared libraries of `sdk/c/tidegate.h`, loaded into the daemon's process.
 //!
-//! Owns: the private copies of the libraries, which are never unloaded; and instances, a thread each, with the host functions of the ABI.
+//! Owns: the private copies of the libraries, which a process of its own loads first, and which are never unloaded; and instances, a thread each, with the host functions of the ABI.
 //! Fed by the handlers' runners; gives back the publishes that a call held back. This is the only place that loads libraries, and the
 //! only one in the daemon with `unsafe`: each block says why it may. What a handler may do is decided in `host/`, what the other side
 //! points to is read by `tidegate-abi`. It deliberately stops nothing: code that does not come back keeps its thread, is counted, and its
@@ -16,6 +16,7 @@ mod functions;
 mod instance;
 mod library;
 mod life;
+mod probe;
 mod process;
 #[cfg(test)]
 mod tests;
@@ -25,4 +26,5 @@ mod worker;
 pub use self::error::NativeError;
 pub use self::instance::Instance;
 pub use self::library::{Natives, Plugin};
+pub use self::probe::load_native;
 pub use self::process::end_if_inside;

@@ -43,5 +43,10 @@ pub fn end_if_inside(status: u8) {
     tracing::warn!(threads, "native code still runs, the process ends without the destructors of its libraries");
     // Who read it may be gone.
     let _ = stdout().flush();
-    _exit(status.into());
+    end(status);
+}
+
+/// Ends the process at once with this status, without the destructors of its libraries.
+pub(super) fn end(status: u8) -> ! {
+    _exit(status.into())
 }
