@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A deadline that is reached soon.
 const SOON: Duration = Duration::from_millis(50);
 
+/// A deadline that an instance starts within, on any machine, and that is reached all the same.
+const LATER: Duration = Duration::from_secs(2);
+
 type OnMessage = unsafe extern "C" fn(*mut c_void, *mut Call, *const Message) -> Status;
 
 const NOTHING: Table = Table { create: None, on_message: None, on_schedule: None, destroy: None };
@@ -508,12 +511,12 @@ fn a_call_past_its_deadline_is_left_behind_without_effects() {
     let stuck = gauge();
     run(async {
         let plugin = plugin(Table { destroy: Some(destroy), ..handling(on_message) });
-        let host = handler().allow(&["1:#"]).deadline(SOON).host().counting_threads(stuck.clone());
+        let host = handler().allow(&["1:#"]).deadline(LATER).host().counting_threads(stuck.clone());
         let host = Arc::new(host);
         let mut instance = Instance::start(&plugin, Arc::clone(&host)).await.expect("starts");
         let begin = Instant::now();
-        assert_eq!(call(&mut instance).await, Err(CallError::Stuck(SOON)));
-        assert!(begin.elapsed() >= SOON);
+        assert_eq!(call(&mut instance).await, Err(CallError::Stuck(LATER)));
+        assert!(begin.elapsed() >= LATER);
         assert_eq!(stuck.get(), 1);
         assert!(instance.take_kv().is_empty());
         let again = Err(CallError::Trap("it was called again after it had failed".to_owned()));
@@ -604,7 +607,7 @@ fn a_destroy_that_hangs_is_counted() {
     let stuck = gauge();
     run(async {
         let plugin = plugin(Table { destroy: Some(destroy), ..handling(on_message) });
-        let host = Arc::new(handler().deadline(SOON).host().counting_threads(stuck.clone()));
+        let host = Arc::new(handler().deadline(LATER).host().counting_threads(stuck.clone()));
         drop(Instance::start(&plugin, Arc::clone(&host)).await.expect("starts"));
         assert_eq!(stuck.get(), 0, "it has as long as a call");
         let told = async {
