@@ -14,12 +14,15 @@ on_disk!(nothing_is_lost_and_it_goes_on_by_itself);
 /// Inputs a second, whether they are taken or not.
 const RATE: u32 = 5000;
 
+/// What waits for the target has room in its outbox: it is the disk that is full.
+const WIDE: &str = "outbox.max-messages = 100000";
+
 fn nothing_is_lost_and_it_goes_on_by_itself(on: On) {
     let row = Row::begin("fault_disk_full", on);
     // A small file system on one protocol, where that is permitted, and a limit on the other.
     let disk = Disk::new(if on.protocol == Protocol::V5 { Means::FileSystem } else { Means::Limit });
     let (state, means) = (disk.state(), disk.means());
-    let setup = Setup::new(&row).tables(move |config| relay(config.state(state), "")).rate(RATE).until(0);
+    let setup = Setup::new(&row).cloud(WIDE).tables(move |config| relay(config.state(state), "")).rate(RATE).until(0);
     let mut bench = setup.start();
     let count = bench.ledger.flow().count();
     // So that what waits grows, and the disk is needed.

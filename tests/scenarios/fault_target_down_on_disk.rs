@@ -18,6 +18,9 @@ const RATE: u32 = 5000;
 /// How often the daemon ends while the target is down.
 const ENDS: usize = 3;
 
+/// What comes again after a kill takes room in the outbox a second time.
+const WIDE: &str = "outbox.max-messages = 100000";
+
 /// What a small outbox holds.
 const SMALL: usize = 100;
 
@@ -35,7 +38,7 @@ fn what_waits_outlives_kills_and_is_acknowledged(on: On) {
 /// The target is down for the first half, in which the daemon ends several times.
 fn down(on: On, end: fn(&mut Daemon)) -> (Bench, Row) {
     let row = Row::begin("fault_target_down_on_disk", on);
-    let mut bench = Setup::new(&row).rate(RATE).until(0).start();
+    let mut bench = Setup::new(&row).cloud(WIDE).rate(RATE).until(0).start();
     let half = bench.ledger.flow().count() / 2;
     bench.cloud.stop();
     for round in 1..=ENDS {

@@ -16,6 +16,7 @@ fn counting(broker: &Mosquitto, ms: u32) -> Config {
 #[track_caller]
 fn counts_to(count: usize, ms: u32) {
     const TOPICS: usize = 16;
+    const PART: usize = 5_000;
     let broker = Mosquitto::start();
     let mut daemon = Daemon::start(&counting(&broker, ms));
     let collector = broker.client(Protocol::V5);
@@ -23,7 +24,9 @@ fn counts_to(count: usize, ms: u32) {
     let messages: Vec<_> = (0..count).map(|n| Message::new(format!("in/{}", n % TOPICS), n.to_string())).collect();
     broker.client(Protocol::V5).publish_all(&messages);
 
-    let came = collector.collect(count);
+    // In parts, each of which has its time.
+    let parts = (0..count).step_by(PART).map(|from| collector.collect(PART.min(count - from)));
+    let came: Vec<Message> = parts.flatten().collect();
     let number = |message: &Message, place: usize| -> usize {
         message.text().split(' ').nth(place).and_then(|word| word.parse().ok()).expect("a number")
     };
