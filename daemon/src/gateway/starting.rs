@@ -361,7 +361,7 @@ impl Found {
             What::Refused(version, error) => {
                 let reason = error.to_string();
                 let result = if error.blames_the_version() {
-                    archive.refuse(name, version, &reason, false);
+                    archive.refuse(name, version, &reason, error.blocks_the_daemon());
                     ReloadResult::Refused
                 } else {
                     let state = FileState::Refused { version: Some(version), reason: reason.clone(), since };

@@ -155,7 +155,7 @@ pub(super) async fn refuse(
     let (handler, reason) = (view.handler(), error.to_string());
     let is_news = if error.blames_the_version() {
         view.meters().reload(ReloadResult::Refused);
-        note_refused(archive, view, version, (&reason, false)).await
+        note_refused(archive, view, version, (&reason, error.blocks_the_daemon())).await
     } else {
         view.meters().reload(ReloadResult::Failed);
         let since = SystemTime::now();
@@ -169,15 +169,15 @@ pub(super) async fn refuse(
     Installed::Refused(reason)
 }
 
-/// Remembers that a handler is not to run a version. Whether that is news.
+/// Remembers that a handler is not to run a version, nor to try it again after a restart where that is `for_good`. Whether that is news.
 pub(super) async fn note_refused(
     archive: &Archive,
     view: &HandlerView,
     version: PluginHash,
-    (reason, rolled_back): (&str, bool),
+    (reason, for_good): (&str, bool),
 ) -> bool {
     let (archive, handler, reason) = (archive.clone(), Arc::clone(view.handler()), reason.to_owned());
-    let noted = move || archive.refuse(&handler.name, version, &reason, rolled_back);
+    let noted = move || archive.refuse(&handler.name, version, &reason, for_good);
     let noted = tokio::task::spawn_blocking(noted).await;
     noted.unwrap_or_else(|panic| {
         tracing::error!(%panic, "noting that a version is refused panicked");

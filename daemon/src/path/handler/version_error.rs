@@ -3,6 +3,7 @@
 //! Pure. Made by the start and by the change task.
 
 use super::StartError;
+use super::native::NativeError;
 use super::needs::NotExported;
 use super::plugin::LoadError;
 
@@ -30,8 +31,29 @@ impl VersionError {
         }
     }
 
+    /// Whether the next daemon that loads the version would be stuck as this one is: it is not tried again but by command.
+    pub fn blocks_the_daemon(&self) -> bool {
+        matches!(self, VersionError::Load(LoadError::Native(NativeError::Hangs)))
+    }
+
     /// What is said of a version whose file cannot be loaded.
     pub fn reason_of(error: &LoadError) -> String {
         format!("it {error}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_hangs_in_the_linker_blocks_the_next_daemon_too() {
+        let check = |error: NativeError, expected| {
+            let error = VersionError::from(LoadError::from(error));
+            assert_eq!((error.blocks_the_daemon(), error.blames_the_version()), (expected, true), "{error}");
+        };
+        check(NativeError::Hangs, true);
+        check(NativeError::EntryHangs, false);
+        check(NativeError::Refused("no such symbol".to_owned()), false);
     }
 }

@@ -56,7 +56,7 @@ pub struct Refused {
     pub reason: String,
     /// Since when.
     pub time: SystemTime,
-    /// A start would not show that again: it started, and failed on trial. Or it would end the daemon.
+    /// A start would not show that again: it started, and failed on trial. Or it would end the daemon, or block it.
     pub rolled_back: bool,
 }
 

@@ -305,7 +305,7 @@ mod tests {
 
     #[track_caller]
     fn refused(natives: &Arc<Natives>, file: &PluginFile) -> NativeError {
-        natives.load(file).err().expect("is refused")
+        natives.load(file).expect_err("is refused")
     }
 
     /// The linker is not asked for anything while another library holds it.
