@@ -8,7 +8,7 @@ const MOST_TOLD: usize = 10;
 /// The first lines of many, and how many more there are.
 pub fn first_of(lines: impl ExactSizeIterator<Item = String>) -> Vec<String> {
     let more = lines.len().saturating_sub(MOST_TOLD);
-    let more = (more > 0).then(|| format!("and {more} more; `tidegate check` tells all of them"));
+    let more = (more > 0).then(|| format!("and {more} more"));
     lines.take(MOST_TOLD).chain(more).collect()
 }
 
@@ -40,7 +40,7 @@ mod tests {
         for (many, more) in [(11, 1), (1_000, 990)] {
             let told = first_of(lines(many));
             assert_eq!(told[..10], lines(10).collect::<Vec<_>>());
-            assert_eq!(told[10..], [format!("and {more} more; `tidegate check` tells all of them")]);
+            assert_eq!(told[10..], [format!("and {more} more")]);
         }
     }
 }

@@ -36,7 +36,7 @@ fn holds(daemon: &Daemon, messages: f64) {
 }
 
 fn a_message_that_fails_for_good_is_kept_whole_and_survives(protocol: Protocol) {
-    let broker = Mosquitto::start();
+    let broker = Mosquitto::telling();
     let config = config(broker.port(), protocol, REJECT_BAD, "");
     let mut daemon = Daemon::start(&config);
     let client = broker.client(Protocol::V5);
@@ -154,7 +154,7 @@ fn each_way_to_fail_is_kept_with_its_reason(protocol: Protocol) {
 }
 
 fn what_is_cleared_is_gone_for_good(protocol: Protocol) {
-    let broker = Mosquitto::start();
+    let broker = Mosquitto::telling();
     let config = config(broker.port(), protocol, "mode = \"reject\"", "")
         .guest("other", "plant", "mode = \"reject\"", "instances = 1")
         .subscription("plant", "other/#", 1, "other", "");

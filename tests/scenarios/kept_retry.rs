@@ -80,7 +80,7 @@ fn a_dead_letter_is_handled_again_once_its_handler_is_mended(protocol: Protocol)
 }
 
 fn one_that_fails_again_stays_with_its_new_failure(protocol: Protocol) {
-    let broker = Mosquitto::start();
+    let broker = Mosquitto::telling();
     let mut daemon = Daemon::start(&config(broker.port(), protocol, "mode = \"reject\"", ""));
     broker.client(protocol).publish_all(&["a", "b"].map(|text| Message::new("in/a", text)));
     daemon.settle("plant", 2);

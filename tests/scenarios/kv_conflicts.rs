@@ -17,7 +17,7 @@ fn counting(broker: &Mosquitto, ms: u32) -> Config {
 fn counts_to(count: usize, ms: u32) {
     const TOPICS: usize = 16;
     const PART: usize = 5_000;
-    let broker = Mosquitto::start();
+    let broker = Mosquitto::telling();
     let mut daemon = Daemon::start(&counting(&broker, ms));
     let collector = broker.client(Protocol::V5);
     collector.subscribe("out/#", 1);

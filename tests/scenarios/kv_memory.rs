@@ -45,7 +45,7 @@ fn a_call_reads_its_own_writes_and_one_that_fails_leaves_none(protocol: Protocol
 }
 
 fn what_is_remembered_survives_a_stop_and_a_kill(protocol: Protocol) {
-    let broker = Mosquitto::start();
+    let broker = Mosquitto::telling();
     let mut daemon = Daemon::start(&gateway(&broker, protocol, ""));
     let client = client(&broker, protocol);
     assert_eq!(ask(&client, "set a 1;set b 1;set c 1"), "ok;ok;ok");
@@ -96,7 +96,7 @@ fn a_changed_handler_remembers_what_it_did_and_so_does_one_that_comes_back() {
 
 #[test]
 fn what_is_set_for_a_time_is_absent_after_it_and_gone_from_the_disk() {
-    let broker = Mosquitto::start();
+    let broker = Mosquitto::telling();
     let mut daemon = Daemon::start(&gateway(&broker, Protocol::V5, ""));
     let client = client(&broker, Protocol::V5);
     assert_eq!(ask(&client, "set a 1 300;set b 1 3600000;set c 1 1;get a"), "ok;ok;ok;1");

@@ -395,12 +395,26 @@ fn a_library_whose_create_crashes_is_refused_by_the_next_daemon() {
 }
 
 #[test]
+fn a_stop_while_a_process_tries_a_library_is_not_blamed_on_it() {
+    stopped_while_it_loads("tried()");
+}
+
+#[test]
 fn a_stop_while_a_library_is_loaded_is_not_blamed_on_it() {
+    stopped_while_it_loads("!tried()");
+}
+
+/// A stop while an initialiser takes long, where this is true.
+fn stopped_while_it_loads(slow: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("loads");
     let broker = Mosquitto::start();
     let mut daemon = start(&config(broker.port(), "", "instances = 1"), &marked("first"));
-    let slow = Parts { before: &initialiser("rest(2000);"), on_message: &says("slow"), ..PARTS }.library();
+    let before = initialiser(&format!("if ({slow}) {{ note(\"{}\"); rest(2000); }}", file.display()));
+    let slow = Parts { before: &before, on_message: &says("slow"), ..PARTS }.library();
     daemon.home().install("made.so", &slow);
-    wait::until_true("it is tried", || record(&daemon).contains("\"trying\""));
+    wait::until_true("it loads", || file.exists() && noted(&file) == 1);
+    assert!(record(&daemon).contains("\"trying\""), "{}", record(&daemon));
     daemon.terminate();
     assert!(!record(&daemon).contains("\"trying\""), "{}", record(&daemon));
     daemon.restart();

@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 use tidegate_tests::config::ECHO;
-use tidegate_tests::mosquitto::Options;
 use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols, wait};
 
 on_both_protocols!(
@@ -81,7 +80,7 @@ fn a_broker_that_is_not_connected_is_connected_for_it(protocol: Protocol) {
 
 /// A broker that logs every packet.
 fn talkative() -> Mosquitto {
-    Mosquitto::with(Options { extra: "log_type all".to_owned(), ..Options::default() })
+    Mosquitto::telling()
 }
 
 /// Waits until the broker has confirmed so many ends of subscriptions: a message that it sent before may come until then.

@@ -37,7 +37,7 @@ struct World {
 
 impl World {
     fn new(protocol: Protocol) -> World {
-        let (plant, cloud) = (Mosquitto::start(), Mosquitto::persistent());
+        let (plant, cloud) = (Mosquitto::telling(), Mosquitto::persistent());
         let collector = Client::options(cloud.port(), protocol).session("collector").connect().expect("is let in");
         collector.subscribe("up/#", 1);
         World { plant, cloud, collector, protocol }

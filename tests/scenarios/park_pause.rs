@@ -124,7 +124,7 @@ fn a_daemon_killed_while_a_handler_is_paused_loses_nothing_and_it_stays_paused(p
 
 fn a_daemon_killed_while_messages_come_back_loses_nothing_and_keeps_the_order(protocol: Protocol) {
     const COUNT: usize = 400;
-    let broker = Mosquitto::start();
+    let broker = Mosquitto::telling();
     let mut daemon = Daemon::start(&config(broker.port(), protocol, "mode = \"slow\", ms = 2", ""));
     let collector = broker.client(protocol);
     collector.subscribe("out/#", 1);

@@ -147,7 +147,7 @@ fn a_version_that_passes_its_trial_takes_over_and_no_message_is_lost_or_overtake
 }
 
 fn a_version_that_fails_on_trial_is_rolled_back_and_no_message_is_lost_or_overtaken(protocol: Protocol) {
-    let broker = Mosquitto::start();
+    let broker = Mosquitto::telling();
     let mut daemon = Daemon::start(&config(broker.port(), protocol, "0.5"));
     let original = version(&guest(ORIGINAL));
     let mut traffic = Traffic::start(&broker, &daemon, protocol);
@@ -203,7 +203,7 @@ fn what_a_failed_call_on_trial_remembered_and_published_is_undone(protocol: Prot
 
 #[test]
 fn a_restart_in_the_middle_of_a_trial_begins_it_anew_beside_the_version_that_ran() {
-    let broker = Mosquitto::start();
+    let broker = Mosquitto::telling();
     let mut daemon = Daemon::start(&config(broker.port(), Protocol::V5, "0.5"));
     let second = put_on_trial(&daemon, "second");
     assert_eq!(Traffic::start(&broker, &daemon, Protocol::V5).send(40), names(&[ORIGINAL, "second"]));

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use tidegate_tests::config::ECHO;
-use tidegate_tests::mosquitto::Options;
 use tidegate_tests::versions::guest;
 use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols, wait};
 
@@ -19,7 +18,7 @@ on_both_protocols!(
 
 /// A broker that logs each packet.
 fn broker() -> Mosquitto {
-    Mosquitto::with(Options { extra: "log_type all".to_owned(), ..Options::default() })
+    Mosquitto::telling()
 }
 
 /// How often a broker has logged this of a client.

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tidegate_tests::mosquitto::Options;
 use tidegate_tests::native::{HEAD, library};
 use tidegate_tests::versions::{NAMED, ORIGINAL, guest, version};
 use tidegate_tests::{Client, Config, Daemon, Home, Message, Mosquitto, Protocol, ports, wait};
@@ -213,8 +212,7 @@ fn a_version_that_is_to_be_rolled_back_while_a_change_is_prepared_does_not_run_b
 /// The last call on trial ends when the handler that made it is being replaced.
 #[test]
 fn a_verdict_of_the_last_call_before_a_change_counts_after_it() {
-    let (plant, cloud) =
-        (Mosquitto::start(), Mosquitto::with(Options { extra: "log_type all".to_owned(), ..Options::default() }));
+    let (plant, cloud) = (Mosquitto::start(), Mosquitto::telling());
     let made = |keys: &str| {
         Config::new()
             .top("native = true")

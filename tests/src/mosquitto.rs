@@ -26,6 +26,8 @@ pub struct Options {
     pub persistent: bool,
     /// Only this user name and password are let in.
     pub login: Option<(String, String)>,
+    /// Every packet is logged.
+    pub tells: bool,
     /// Further lines of its configuration.
     pub extra: String,
     /// Environment variables that it gets beside its own.
@@ -59,6 +61,11 @@ impl Mosquitto {
     /// Starts a broker that lets everybody in and keeps nothing.
     pub fn start() -> Mosquitto {
         Mosquitto::with(Options::default())
+    }
+
+    /// Starts a broker that logs every packet, and lets everybody in and keeps nothing.
+    pub fn telling() -> Mosquitto {
+        Mosquitto::with(Options { tells: true, ..Options::default() })
     }
 
     /// Starts a broker that keeps its sessions through a restart.
@@ -124,8 +131,12 @@ impl Mosquitto {
 
     /// Waits until it has every acknowledgement of what it sent. The daemon counts a message as finished when it hands over its
     /// acknowledgement: whoever kills it before that has left gets the message again.
+    ///
+    /// # Panics
+    /// It does not log every packet, so that nobody can know.
     #[track_caller]
     pub fn wait_acknowledged(&self) {
+        assert!(self.options.tells, "start it with Mosquitto::telling");
         self.log_until_now();
         wait::until("the broker has all acknowledgements", || match unacknowledged(&self.log()) {
             open if open.is_empty() => Ok(()),
@@ -219,6 +230,9 @@ fn write_configuration(folder: &Path, port: u16, options: &Options) {
             Command::new("mosquitto_passwd").args(["-c", "-b"]).arg(&passwords).args([user, password]).status();
         assert!(status.is_ok_and(|status| status.success()), "mosquitto_passwd failed: run `cargo xtask test`");
         writeln!(text, "password_file {}", passwords.display()).expect("a string takes all");
+    }
+    if options.tells {
+        text += "log_type all\n";
     }
     writeln!(text, "allow_anonymous {}\n{}", options.login.is_none(), options.extra).expect("a string takes all");
     fs::write(folder.join("mosquitto.conf"), text).expect("the folder is ours");

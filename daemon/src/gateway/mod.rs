@@ -319,6 +319,7 @@ impl Gateway {
     /// says goodbye to the brokers. What is not finished stays unacknowledged. Returns how many messages that were.
     pub async fn stop(self) -> u64 {
         self.stopping.cancel();
+        self.plugin_loader.close();
         self.router.close();
         self.watch_config.abort();
         joined(self.watch_config.await.err(), "the task that watches the configuration panicked");

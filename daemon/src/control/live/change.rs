@@ -104,9 +104,8 @@ pub async fn run(
                 let _ = answer.send(result);
             }
             Some(Request::Reload(asked, answer)) => {
-                let result = reload(&mut stages, asked, &reloads, &stop).await;
-                shown(&stages, &running);
-                let _ = answer.send(result);
+                let show = |stages: &Stages| drop(shown(stages, &running));
+                let _ = answer.send(reload(&mut stages, asked, &reloads, show, &stop).await);
             }
             Some(Request::Install(install)) => {
                 let results = install::install(&stages, &install, &stop).await;

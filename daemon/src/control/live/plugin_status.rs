@@ -1,6 +1,6 @@
 //! How the plugins' files stand to what handlers run, a sentence each: what `/readyz` and `tidegate status` tell.
 //!
-//! Pure. Reads what the archive knows of each file, and how each trial stands; decides nothing.
+//! Reads what the archive knows of each file, and how each trial stands; decides nothing.
 
 use std::path::PathBuf;
 

@@ -134,6 +134,7 @@ pub(super) async fn reload(
     stages: &mut Stages,
     asked: Asked,
     reloads: &Reloads,
+    shown: impl FnOnce(&Stages),
     stop: &CancellationToken,
 ) -> Result<ReloadReport, Refusal> {
     let Asked { trigger, dry_run } = asked;
@@ -142,6 +143,8 @@ pub(super) async fn reload(
         return result;
     }
     reloads.ended(trigger, result.as_ref().err());
+    // Whoever reads that it is done finds what it has made.
+    shown(stages);
     match &result {
         Ok(done) => say(trigger, done),
         Err(refusal) => {
@@ -361,7 +364,7 @@ mod tests {
         let missing = NotExported { caller, handler: "a".into() };
         let all = GatewayError::Several(vec![load("a"), start, missing.into()]);
         check(all, "the configuration has 3 problems", &[a, b, s]);
-        let more = "and 2 more; `tidegate check` tells all of them";
+        let more = "and 2 more";
         let all = GatewayError::Several((0..12).map(|_| load("a")).collect());
         check(all, "the configuration has 12 problems", &[[a; 10].as_slice(), &[more]].concat());
     }

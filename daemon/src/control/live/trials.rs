@@ -60,14 +60,20 @@ pub(super) async fn end(stages: &Stages, handler: &str, why: Why, stop: &Cancell
 /// As of [`Stages::prepare`].
 pub(super) async fn prepare(stages: &Stages, candidate: Arc<Loaded>) -> Result<Prepared, GatewayError> {
     loop {
+        // Those whose version cannot be kept for a restart.
+        let mut stand = Vec::new();
         for view in stages.handlers() {
-            One { config: &stages.loaded().config, archive: stages.archive(), view }.conclude().await;
+            let handler = Arc::clone(&view.handler().name);
+            let Some(trial) = view.trial() else { continue };
+            let (version, one) =
+                (trial.version, One { config: &stages.loaded().config, archive: stages.archive(), view });
+            if let Installed::NotKept(_) = one.end_trial(Why::Verdict, trial).await {
+                stand.push((handler, version));
+            }
         }
-        // Those whose version cannot be kept for a restart stand.
-        let before = with_verdict(stages);
         let prepared = stages.prepare(Arc::clone(&candidate)).await?;
         // This ends: no trial begins meanwhile, and each has one verdict.
-        if with_verdict(stages) == before {
+        if with_verdict(stages).iter().all(|one| stand.contains(one)) {
             return Ok(prepared);
         }
         stages.discard(&prepared);
@@ -83,7 +89,8 @@ fn with_verdict(stages: &Stages) -> Vec<(Arc<str>, PluginHash)> {
     stages.handlers().filter_map(verdict).collect()
 }
 
-/// Makes what was prepared. Trials that come to a verdict before their handlers are replaced speak for those that take their place.
+/// Makes what was prepared. Trials that come to a verdict while that is under way speak for the handlers that take the place of theirs, where
+/// these have the version on trial; where they run it, by a change that takes the trial away, it is said.
 ///
 /// Not cancel safe.
 pub(super) async fn make(stages: &mut Stages, prepared: Prepared) {
@@ -91,6 +98,10 @@ pub(super) async fn make(stages: &mut Stages, prepared: Prepared) {
     stages.make(prepared).await;
     for before in on_trial {
         let (Some(trial), Some(view)) = (before.trial(), stages.handler(&before.handler().name)) else { continue };
+        if trial.verdict == Verdict::RollBack && view.version() == trial.version {
+            tracing::error!(handler = %view.handler().name, version = %trial.version, calls = trial.calls, failures = trial.failures,
+                "a version failed on trial while a change was made by which it runs without one");
+        }
         let one = One { config: &stages.loaded().config, archive: stages.archive(), view };
         one.end_trial(Why::Verdict, trial).await;
     }

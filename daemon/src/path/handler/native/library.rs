@@ -53,6 +53,8 @@ pub struct Natives {
     loaded: Mutex<Loaded>,
     /// By handler; what hangs stays counted when the handler's configuration changes.
     threads: Mutex<HashMap<Arc<str>, Arc<Threads>>>,
+    /// The daemon stops.
+    closed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -79,7 +81,8 @@ impl Natives {
         for left in fs::read_dir(&directory)? {
             fs::remove_file(left?.path())?;
         }
-        Ok(Natives { directory, _passing: None, loaded: Mutex::default(), threads: Mutex::default() })
+        let closed = AtomicBool::new(false);
+        Ok(Natives { directory, _passing: None, loaded: Mutex::default(), threads: Mutex::default(), closed })
     }
 
     /// With a directory that goes with this.
@@ -126,6 +129,9 @@ impl Natives {
         let initialising = Arc::new(AtomicBool::new(true));
         let copied = copy(&path, file.bytes()).map_err(|error| NativeError::Copy(error.to_string()));
         let opened = copied.and_then(|()| probe::check(&path)).and_then(|()| {
+            if self.closed.load(Ordering::Acquire) {
+                return Err(NativeError::NotTried("the daemon stops".to_owned()));
+            }
             let (path, initialising) = (path.clone(), Arc::clone(&initialising));
             in_time(move || open(&path, |_| initialising.store(false, Ordering::Release)))
         });
@@ -148,6 +154,11 @@ impl Natives {
         loaded.mapped += 1;
         loaded.libraries.insert(file.hash(), table.clone());
         table
+    }
+
+    /// No library is loaded any more: what is being tried is for nobody.
+    pub(in crate::path::handler) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
     }
 
     /// Waits until the threads of instances that are gone have destroyed their state: each within its call deadline, and no longer than

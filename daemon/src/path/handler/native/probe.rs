@@ -44,6 +44,9 @@ const MAX_TOLD_BYTES: u64 = 4096;
 /// How long a process that was killed may take to end. Past that, such as on a disk that does not answer, it is left to itself.
 const KILL_GRACE: Duration = Duration::from_secs(1);
 
+/// How long it may take until it begins. Its own deadline, which it tells of, begins there: on a busy machine it is the first one to pass.
+const BEGIN_GRACE: Duration = Duration::from_secs(5);
+
 /// Standard output.
 const STDOUT: RawFd = 1;
 
@@ -76,7 +79,8 @@ enum End {
     TookTooLong,
 }
 
-/// Has a process of its own load the library at `path` and call its entry point. Blocks, for [`LOAD_DEADLINE`] and [`KILL_GRACE`] at most.
+/// Has a process of its own load the library at `path` and call its entry point. Blocks, for [`LOAD_DEADLINE`],
+/// [`BEGIN_GRACE`] and [`KILL_GRACE`] at most.
 ///
 /// # Errors
 /// The library is no plugin of this version, ends the process or does not end; or there can be no such process.
@@ -84,7 +88,7 @@ pub(super) fn check(path: &Path) -> Result<(), NativeError> {
     let program = program().map_err(|error| NativeError::NotTried(format!("the program is not found: {error}")))?;
     let mut command = Command::new(program);
     command.arg0("tidegate").arg(COMMAND).arg(path);
-    let (told, end) = run(&mut command, LOAD_DEADLINE)?;
+    let (told, end) = run(&mut command, LOAD_DEADLINE + BEGIN_GRACE)?;
     judge(&told, end)
 }
 
@@ -190,7 +194,9 @@ fn judge(told: &str, end: End) -> Result<(), NativeError> {
         return Err(NativeError::NotTried(match end {
             End::Status(status) => format!("it ended before it had begun, {}", how(status)),
             End::Unknown => "it ended before it had begun".to_owned(),
-            End::TookTooLong => format!("it did not begin within {}", humantime::format_duration(LOAD_DEADLINE)),
+            End::TookTooLong => {
+                format!("it did not begin within {}", humantime::format_duration(LOAD_DEADLINE + BEGIN_GRACE))
+            }
         }));
     }
     let (mut part, mut verdict) = (Part::Initialisers, None);
@@ -201,6 +207,9 @@ fn judge(told: &str, end: End) -> Result<(), NativeError> {
         }
     }
     let status = match end {
+        End::TookTooLong if verdict == Some(LOADS) => {
+            return Err(NativeError::NotTried("the library loads, and the process does not end".to_owned()));
+        }
         End::TookTooLong => return Err(NativeError::TookTooLong { part }),
         End::Status(status) if status.signal().is_some_and(is_sent) => {
             return Err(NativeError::NotTried(format!("it was ended from outside, {}", how(status))));
@@ -221,9 +230,11 @@ fn judge(told: &str, end: End) -> Result<(), NativeError> {
     }
 }
 
-/// Whether a signal is one that others send: a service's stop, a terminal, or a system whose memory runs out.
+/// Whether a signal is one that others send: a service's stop, a terminal, a system whose memory runs out, or a limit on files or time.
 fn is_sent(signal: i32) -> bool {
-    [Signal::HUP, Signal::INT, Signal::QUIT, Signal::KILL, Signal::TERM].iter().any(|sent| sent.as_raw() == signal)
+    [Signal::HUP, Signal::INT, Signal::QUIT, Signal::KILL, Signal::TERM, Signal::XFSZ, Signal::XCPU]
+        .iter()
+        .any(|sent| sent.as_raw() == signal)
 }
 
 /// The end of a process, for people.
@@ -382,7 +393,7 @@ mod tests {
         }
         check("", exit(127), &words("it ended before it had begun, with exit status 127"), false);
         check("running 0 tests\n", exit(0), &words("it ended before it had begun, with exit status 0"), false);
-        check("", End::TookTooLong, &words("it did not begin within 10s"), false);
+        check("", End::TookTooLong, &words("it did not begin within 15s"), false);
         check("loading\nfailed: no thread\n", exit(1), &words("no thread"), false);
         check("loading\n", End::Unknown, &words("nobody knows how it ended"), false);
     }
@@ -420,7 +431,7 @@ mod tests {
 
     #[test]
     fn a_process_and_what_it_has_started_end_at_the_deadline() {
-        let ran = run_all("echo loading; sleep 600 & sleep 600", Duration::from_millis(500));
+        let ran = run_all("echo loading; sleep 600 & sleep 600", Duration::from_secs(5));
         assert_eq!(ran, ("loading\n".to_owned(), End::TookTooLong));
     }
 

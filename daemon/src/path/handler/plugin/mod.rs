@@ -81,6 +81,13 @@ impl Loader {
         Ok(Plugin { code, hash: file.hash() })
     }
 
+    /// No native plugin is loaded any more.
+    pub fn close(&self) {
+        if let Some(native) = &self.native {
+            native.close();
+        }
+    }
+
     /// Waits until instances of native plugins that are gone have destroyed their state: each within its call deadline, and no longer than
     /// this. Cancellation safe.
     pub async fn ended(&self, at_most: Duration) {

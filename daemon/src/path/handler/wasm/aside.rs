@@ -8,7 +8,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,6 +24,9 @@ const FAULT: u32 = 16;
 /// From this count on guests are on probation: after two faults in a row.
 const LIMIT: u32 = 2 * FAULT;
 
+/// Threads, on however few cores.
+const LEAST_THREADS: usize = 2;
+
 /// The highest count: after that many calls more than [`LIMIT`] that work, the worst plugin is trusted again.
 const MOST: u32 = 10 * FAULT;
 
@@ -34,7 +37,7 @@ pub(super) struct Probation {
 }
 
 impl Probation {
-    /// A guest has used up its instance.
+    /// A guest has failed, and used up its instance.
     pub(super) fn failed(&self) {
         self.change(|count| Some((count + FAULT).min(MOST)));
     }
@@ -91,12 +94,14 @@ impl Drop for Aside {
     }
 }
 
-/// As many threads as the sessions have: where nothing else happens, these guests have the machine to themselves.
+/// As many threads as there are cores, and two at least: one guest may hold one for as long as a copy of its memory takes.
 fn start() -> io::Result<Runtime> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = std::thread::available_parallelism().map_or(LEAST_THREADS, |cores| cores.get().max(LEAST_THREADS));
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(threads).thread_name("aside").on_thread_start(|| step_back("handlers that fail are called"));
-    builder.enable_time().build()
+    // Tokio panics where the system refuses a thread, which here means that there is no such runtime.
+    catch_unwind(AssertUnwindSafe(|| builder.enable_time().build()))
+        .unwrap_or_else(|_| Err(io::Error::other("the system refuses further threads")))
 }
 
 /// Does this there. What it has not done is given up when this is dropped.

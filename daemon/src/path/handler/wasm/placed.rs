@@ -39,7 +39,7 @@ impl PlacedInstance {
                 aside::done(&aside, async move { Instance::start(&plugin, host).await }).await
             }
         };
-        if started.as_ref().is_err_and(StartError::blames_the_version) {
+        if let Err(StartError::Trap(_) | StartError::Memory(_) | StartError::Limit(_)) = &started {
             plugin.probation().failed();
         }
         Ok(PlacedInstance { instance: Some(Box::new(started?)), plugin: plugin.clone() })
@@ -96,12 +96,15 @@ impl PlacedInstance {
         done
     }
 
-    /// Whether a guest uses up its instances decides where the next one runs.
+    /// Whether guests fail decides where the next call is made.
     fn seen(&self, called: Result<Vec<Publish>, CallError>) -> Result<Vec<Publish>, CallError> {
-        if called.as_ref().is_err_and(|error| !error.keeps_instance()) {
-            self.plugin.probation().failed();
-        } else {
-            self.plugin.probation().worked();
+        match &called {
+            Err(CallError::Trap(_) | CallError::Memory(_) | CallError::Limit(_)) => self.plugin.probation().failed(),
+            // Its machine may be busy; with less of it, the next call would be late too.
+            Err(CallError::Deadline(_) | CallError::Stuck(_)) => {}
+            Ok(_) | Err(CallError::Reject(_) | CallError::Retry { .. } | CallError::NoRoom(_)) => {
+                self.plugin.probation().worked();
+            }
         }
         called
     }
