@@ -156,7 +156,7 @@ pub(super) const PROMISES: &[Promise] = &[
         rows: &[
             Row {
                 test: "store_full::nothing_is_acknowledged_while_the_disk_is_full::on_5",
-                red: "what is not safe is not acknowledged",
+                red: "what is not safe is not acknowledged|what was sent when the disk was full",
             },
             Row { test: "fault_disk_full::nothing_is_lost_and_it_goes_on_by_itself::on_disk_5", red: "lost:" },
         ],
