@@ -19,7 +19,16 @@ fn echoing(port: u16, protocol: Protocol, keys: &str) -> Config {
 
 /// A broker with a listener for TLS beside its plain one, on this port.
 fn broker(port: u16, authority: &Authority, lines: &str) -> Mosquitto {
-    Mosquitto::with(Options::default().tls_listener(port, authority, &authority.server(), lines))
+    let options = Options { tells: true, ..Options::default() };
+    Mosquitto::with(options.tls_listener(port, authority, &authority.server(), lines))
+}
+
+/// Waits until a broker that was restarted has granted the daemon's subscription: it had forgotten it.
+#[track_caller]
+fn wait_subscribed(broker: &Mosquitto) {
+    wait::until_true("the daemon subscribes again", || {
+        broker.log().iter().any(|line| line.contains("Sending SUBACK to tidegate-"))
+    });
 }
 
 /// Sends a message through the daemon, which hears it and answers over TLS.
@@ -50,6 +59,7 @@ fn a_connection_through_tls_is_made_anew(protocol: Protocol) {
     daemon.wait_not_ready();
     broker.restart();
     daemon.wait_ready();
+    wait_subscribed(&broker);
     echo(&broker, "again");
 }
 
@@ -137,6 +147,7 @@ fn a_renewed_certificate_is_used_from_the_next_connection_on() {
     broker.restart();
     daemon.wait_ready();
     assert!(seen(&broker, "second") && !seen(&broker, "first"), "{:?}", broker.log());
+    wait_subscribed(&broker);
     echo(&broker, "renewed");
 }
 
