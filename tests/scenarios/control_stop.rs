@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidegate_tests::config::ECHO;
 use tidegate_tests::script::{Request, ScriptedBroker};
 use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols};
 
@@ -68,22 +69,23 @@ fn a_stop_finishes_qos_0_messages_too(protocol: Protocol) {
 /// The connection stands until what was taken in before is finished; the broker goes on sending meanwhile.
 fn what_comes_during_a_stop_stays_with_the_broker(protocol: Protocol) {
     let broker = ScriptedBroker::listen(protocol);
-    let guest = "mode = \"hold\", ms = 1500, trigger = \"slow\"";
     let config = Config::new()
+        .top("shutdown-grace = \"1m\"")
         .broker("plant", broker.port(), protocol, "")
-        .guest("echo", "plant", guest, "instances = 1\ncall-deadline = \"10s\"")
+        .guest("echo", "plant", ECHO, "instances = 1")
         .subscription("plant", "in/#", 1, "echo", "");
     let mut daemon = Daemon::launch(&config);
     let mut peer = broker.accept(false);
     peer.grant();
-    peer.publish(1, &Message::new("in/a", "slow"));
-    daemon.wait_event("holding", &[("handler", "echo")]);
+    peer.publish(1, &Message::new("in/a", "early"));
+    // Until that has its acknowledgement, its message is in progress.
+    let Request::Publish(_, output) = peer.request() else { panic!("the output comes first") };
     daemon.signal("TERM");
     daemon.wait_event("stopping: finishing the messages in progress; a second signal ends at once", &[]);
     peer.publish(2, &Message::new("in/b", "late"));
     daemon.wait_metrics("both have come", |metrics| metrics.received("plant") == 2.0);
+    peer.is_silent();
 
-    let Request::Publish(_, output) = peer.request() else { panic!("the output comes first") };
     peer.acknowledge(output);
     let told = [peer.request(), peer.request()];
     assert_eq!(

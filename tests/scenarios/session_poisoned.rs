@@ -168,7 +168,7 @@ fn a_broker_that_ends_connections_for_other_reasons_costs_no_publish(protocol: P
     }
     // Closed soon after it was accepted: the publish under suspicion is not sent so early, and cannot be the cause.
     for _ in 0..2 {
-        cloud.accept(true).is_silent();
+        cloud.accept(true).hang_up_on_silence();
     }
     // On protocol 5 a broker says that it leaves for a reason of its own.
     if protocol == Protocol::V5 {

@@ -55,14 +55,14 @@ impl Config {
     /// Adds a handler; its plugin is copied to the home's folder of plugins.
     pub fn handler(mut self, name: &str, plugin: &str, keys: &str) -> Config {
         self.plugins.push(plugin.to_owned());
-        self.table(format!("[handlers.{name}]\nplugin = \"{plugin}\"\n{keys}\n"))
+        self.table(handler(name, plugin, keys))
     }
 
     /// Adds a handler of this component.
     pub fn component(mut self, name: &str, component: Vec<u8>, keys: &str) -> Config {
         let plugin = format!("{name}.wasm");
         self.made.push((plugin.clone(), component));
-        self.table(format!("[handlers.{name}]\nplugin = \"{plugin}\"\n{keys}\n"))
+        self.table(handler(name, &plugin, keys))
     }
 
     /// Adds a handler of the test guest, which may publish to `out/#` of `broker`. What the guest does is in its `config`,
@@ -101,4 +101,10 @@ impl Config {
         writeln!(self.tables, "{toml}").expect("a string takes all");
         self
     }
+}
+
+/// A handler's table. Its calls get the time that they may take on a loaded machine, unless the keys say how long that is.
+fn handler(name: &str, plugin: &str, keys: &str) -> String {
+    let patience = if keys.contains("call-deadline") { "" } else { "call-deadline = \"20s\"\n" };
+    format!("[handlers.{name}]\nplugin = \"{plugin}\"\n{patience}{keys}\n")
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -398,6 +399,21 @@ impl Daemon {
     }
 }
 
+impl Drop for Daemon {
+    /// What it has counted belongs to the report of a failed test: no line of the log tells where a message is.
+    #[expect(clippy::print_stderr, reason = "the report of a failed test")]
+    fn drop(&mut self) {
+        if thread::panicking()
+            && self.process.ended().is_none()
+            && let Ok(response) = http::get(self.admin, "/metrics")
+        {
+            let shown: String =
+                response.body.lines().filter(|line| is_telling(line)).map(|line| format!("{line}\n")).collect();
+            eprintln!("--- what tidegate (process {}) has counted:\n{shown}---", self.process.id());
+        }
+    }
+}
+
 fn launch(home: &Home) -> Process {
     let mut command = Command::new(binary());
     command.args(["run", "-c"]).arg(home.path().join("tidegate.toml")).current_dir(home.path());
@@ -413,12 +429,13 @@ fn expect_status(port: u16, path: &str, status: u16) -> Result<String, String> {
 
 /// The counters of messages, for a failed test.
 fn counts(metrics: &Metrics) -> String {
-    let told = |line: &&str| {
-        ["tidegate_messages", "tidegate_handler_calls", "tidegate_outbox", "tidegate_broker_", "tidegate_handler_q"]
-            .iter()
-            .any(|family| line.starts_with(family))
-    };
-    metrics.page.lines().filter(told).filter(|line| !line.ends_with(" 0")).map(|line| format!("\n  {line}")).collect()
+    metrics.page.lines().filter(|line| is_telling(line)).map(|line| format!("\n  {line}")).collect()
+}
+
+/// Whether a line of `/metrics` tells of messages, and not of none.
+fn is_telling(line: &str) -> bool {
+    let families = ["tidegate_messages", "tidegate_handler_", "tidegate_outbox", "tidegate_broker_"];
+    families.iter().any(|family| line.starts_with(family)) && !line.ends_with(" 0") && !line.contains("_bucket{")
 }
 
 /// `TIDEGATE_BIN`, else the debug build.

@@ -2,12 +2,8 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use crate::wait::PATIENCE;
-
-/// For connecting, and for each read.
-const LIMIT: Duration = Duration::from_secs(10);
 
 /// A response.
 #[derive(Debug)]
@@ -26,7 +22,7 @@ pub struct Response {
 /// Nobody listens, the connection breaks, or what comes is not HTTP.
 pub fn get(port: u16, path: &str) -> io::Result<Response> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     write!(stream, "GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;

@@ -87,8 +87,15 @@ impl Peer {
     /// The kind of the next packet, by its number (MQTT 5 §2.1.2), of which no more than the beginning is read.
     #[track_caller]
     pub fn kind(&mut self) -> u8 {
-        let beginning = self.stream.fill_buf().expect("the daemon sends a packet");
-        beginning.first().expect("the connection stands") >> 4
+        loop {
+            match self.stream.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                beginning => {
+                    let beginning = beginning.expect("the daemon sends a packet");
+                    return beginning.first().expect("the connection stands") >> 4;
+                }
+            }
+        }
     }
 
     /// Waits until the daemon has closed the connection; what it sent before is thrown away.
@@ -124,6 +131,17 @@ impl Peer {
         // An error means that the daemon was faster.
         let _ = self.stream.get_ref().shutdown(Shutdown::Write);
         self.closed();
+    }
+
+    /// As [`Peer::hang_up`], and checks that the daemon sent nothing before.
+    #[track_caller]
+    pub fn hang_up_on_silence(mut self) {
+        // An error means that the daemon was faster.
+        let _ = self.stream.get_ref().shutdown(Shutdown::Write);
+        match self.packet() {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+            seen => panic!("the daemon sent {seen:?}"),
+        }
     }
 
     /// PINGRESP.

@@ -240,13 +240,16 @@ impl Stages {
         // Before their handlers and brokers go; the runs of those that come wait until their handlers serve.
         let schedules: Vec<Arc<str>> = difference.schedules.iter().map(|(name, _)| Arc::clone(name)).collect();
         self.shared.schedules.configure(&self.loaded.config, &schedules, queues.clone());
+        let changed: HashMap<&Arc<str>, BrokerChange> =
+            difference.brokers.iter().map(|(name, change)| (name, *change)).collect();
+        let comes = |broker: &&Arc<Broker>| changed.get(&broker.name) == Some(&BrokerChange::Added);
+        // Before any handler serves: it may have messages on the disk, and what is published to a broker that is not there is dropped.
+        self.loaded.config.brokers.iter().filter(comes).for_each(|broker| self.open(broker));
         for (name, _) in difference.handlers.iter().filter(|(_, change)| *change == Change::Added) {
             // Before any message can come for it.
             let added = ready.remove(name).map(ReadyHandler::serve);
             self.handlers.extend(added.map(|handler| (Arc::clone(name), handler)));
         }
-        let changed: HashMap<&Arc<str>, BrokerChange> =
-            difference.brokers.iter().map(|(name, change)| (name, *change)).collect();
         for broker in &self.loaded.config.brokers.clone() {
             match changed.get(&broker.name) {
                 Some(BrokerChange::Added) => self.add(broker, &queues),
@@ -292,11 +295,17 @@ impl Stages {
         old.chain(new).collect()
     }
 
+    /// Opens what a broker has without a session: what is published to it waits from now on, and its parallel limit holds.
+    fn open(&self, broker: &Arc<Broker>) {
+        let meters = self.shared.metrics.broker(&broker.name);
+        self.shared.parks.limit(broker.id).set_most(broker.parallel_limit.map(usize::from));
+        self.shared.outboxes.add(broker.id, Arc::clone(&broker.name), broker.outbox, meters);
+    }
+
+    /// Begins the session of a broker that is open.
     fn add(&mut self, broker: &Arc<Broker>, queues: &HashMap<Arc<str>, Arc<HandlerQueue>>) {
         let meters = self.shared.metrics.broker(&broker.name);
         let limit = self.shared.parks.limit(broker.id);
-        limit.set_most(broker.parallel_limit.map(usize::from));
-        self.shared.outboxes.add(broker.id, Arc::clone(&broker.name), broker.outbox, Arc::clone(&meters));
         let routes = self.routes(broker, &meters, &limit, queues);
         let session = self.session(broker, routes, &meters, Wish::default());
         let stage = BrokerStage { config: Arc::clone(broker), session, meters, limit };

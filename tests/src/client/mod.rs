@@ -199,6 +199,16 @@ impl Client {
         })
     }
 
+    /// The next message, whenever it comes within the usual time; `what` says what is missing otherwise.
+    ///
+    /// # Panics
+    /// None came in time.
+    #[track_caller]
+    pub fn next(&self, what: impl FnOnce() -> String) -> Message {
+        let next = self.shared.wait(PATIENCE, |state| state.inbox.pop_front().ok_or("no message"));
+        next.unwrap_or_else(|reason| panic!("{}: {reason}", what()))
+    }
+
     /// Everything until a message satisfies `last`, which is the last that is returned.
     #[track_caller]
     pub fn collect_until(&self, what: &str, mut last: impl FnMut(&Message) -> bool) -> Vec<Message> {

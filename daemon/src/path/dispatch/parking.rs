@@ -393,7 +393,7 @@ impl HandlerQueue {
         trial: bool,
     ) -> (After, bool) {
         let mut brought = false;
-        for number in numbers {
+        for (at, number) in numbers.iter().enumerate() {
             let Ok(place) = entries.binary_search_by_key(number, |entry| entry.id) else { continue };
             match park.revive(&entries[place]) {
                 Revived::Job(job) => {
@@ -403,7 +403,10 @@ impl HandlerQueue {
                     state.gate.replayed(self.place(&job), *number, job, trial);
                     brought = true;
                 }
-                Revived::Busy => return (After::Later, brought),
+                Revived::Busy => {
+                    park.not_brought(&numbers[at + 1..]);
+                    return (After::Later, brought);
+                }
                 Revived::Stays => {}
             }
         }

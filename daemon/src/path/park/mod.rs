@@ -392,6 +392,12 @@ impl Park {
         })
     }
 
+    /// These were found and are not brought after all: they are read again.
+    pub fn not_brought(&self, numbers: &[u64]) {
+        let mut inner = self.inner();
+        numbers.iter().for_each(|number| inner.replay.stays(*number));
+    }
+
     /// The calls so far of a message that stays in the park.
     pub fn tried(&self, number: u64, tries: Tries) {
         self.inner().replay.tried(number, tries.parked());

@@ -197,6 +197,30 @@ pub(super) const PROMISES: &[Promise] = &[
         rows: &[Row { test: "reload_configuration::only_what_differs_changes::on_5", red: "the record of plant has" }],
     },
     Promise {
+        name: "serve-before-outboxes",
+        sentence: "what is parked and comes back at the start is published to brokers that come with it",
+        edits: &[
+            Edit {
+                file: STAGES,
+                old: ".filter(comes).for_each(|broker| self.open(broker));",
+                new: ".filter(comes).for_each(drop);",
+            },
+            Edit {
+                file: STAGES,
+                old: "        let limit = self.shared.parks.limit(broker.id);
+        let routes",
+                new: "        std::thread::sleep(Duration::from_millis(100));
+        self.open(broker);
+        let limit = self.shared.parks.limit(broker.id);
+        let routes",
+            },
+        ],
+        rows: &[Row {
+            test: "park_pause::a_stop_while_messages_come_back_leaves_none_unacknowledged::on_5",
+            red: "messages are missing",
+        }],
+    },
+    Promise {
         name: "end-brokers-before-handlers",
         sentence: "what a handler's last call publishes reaches a broker that is removed together with it",
         edits: &[Edit {

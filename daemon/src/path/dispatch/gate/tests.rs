@@ -44,7 +44,8 @@ enum Event {
     /// The oldest write is synced.
     Sync,
     ReadBegins,
-    ReadEnds,
+    /// From this place on, what was found is not brought after all: something is in the way of one.
+    ReadEnds(Option<usize>),
     /// What a call did is safe, and what it handled is in the park no more.
     Safe(prop::sample::Index),
     HandOver,
@@ -66,7 +67,7 @@ fn event() -> impl Strategy<Value = Event> {
         6 => Just(Event::Park),
         6 => Just(Event::Sync),
         3 => Just(Event::ReadBegins),
-        3 => Just(Event::ReadEnds),
+        3 => prop::option::weighted(0.2, 0_usize..3).prop_map(Event::ReadEnds),
         3 => any::<prop::sample::Index>().prop_map(Event::Safe),
         1 => Just(Event::HandOver),
         1 => (0_u32..2).prop_map(Event::Lost),
@@ -218,7 +219,7 @@ impl World {
         }
     }
 
-    fn read_ends(&mut self) {
+    fn read_ends(&mut self, busy: Option<usize>) {
         let Some(Snapshot { reading, found, trial }) = self.snapshot.take() else { return };
         if trial && (self.gate.mode() != Mode::Parking || self.paused) {
             return;
@@ -233,7 +234,11 @@ impl World {
             Brought::End if trial => {}
             Brought::End => self.gate.open(|job| among(shards, job)),
             Brought::Some(numbers) => {
-                for number in numbers {
+                for (at, number) in numbers.into_iter().enumerate() {
+                    if busy.is_some_and(|busy| at >= busy) {
+                        self.replay.stays(number);
+                        continue;
+                    }
                     self.gate.replayed(among(self.shards, &job(number)), number, job(number), trial);
                 }
             }
@@ -298,7 +303,7 @@ impl World {
             Event::Park => drop(self.park()),
             Event::Sync => drop(self.sync()),
             Event::ReadBegins => self.read_begins(false),
-            Event::ReadEnds => self.read_ends(),
+            Event::ReadEnds(busy) => self.read_ends(*busy),
             Event::Safe(which) if !self.unsafe_yet.is_empty() => self.safe(which.index(self.unsafe_yet.len())),
             Event::Safe(_) => {}
             Event::HandOver => self.hand_over(),
@@ -317,7 +322,7 @@ impl World {
                 self.safe(0);
             }
             self.read_begins(false);
-            self.read_ends();
+            self.read_ends(None);
             for shard in 0..MORE_SHARDS {
                 self.end(shard, true);
                 self.take(shard);

@@ -172,6 +172,8 @@ impl Cover {
             wildcards: welcome.wildcards,
         });
         let ambiguous = wire.machine.is_ambiguous() && !self.ambiguity_said.swap(true, Ordering::Relaxed);
+        // Before the state says that it is connected: what the session lost is not granted.
+        self.tell(&mut wire);
         drop(wire);
         *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = begun;
         let name = &self.broker.name;

@@ -1,5 +1,8 @@
 //! Subscriptions that change, or are refused, on a live session.
 
+use super::super::cover::{Batch, Cover, Next};
+use super::super::packet::{LARGEST_PACKET, Welcome};
+use super::super::subscribing::Request;
 use super::*;
 
 #[tokio::test]
@@ -57,4 +60,44 @@ async fn a_refusal_is_told_with_its_reason() {
     let refused: Vec<_> = status.refused().collect();
     assert_eq!(refused, [(&Arc::from("plant:a"), "the broker's access rules refuse it")]);
     assert_eq!(status.subscriptions[1].1, Standing::Granted(Qos::AtMostOnce));
+}
+
+/// Until the broker has answered, also in the moment when it is told as connected.
+#[tokio::test]
+async fn what_a_lost_session_had_is_not_granted_when_the_next_one_begins() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = configuration(folder.path(), 1883, "", &["in/#"]);
+    let metrics = Metrics::new().expect("families are well formed");
+    let meters = metrics.broker("plant");
+    let queue = Arc::new(HandlerQueue::new(Arc::clone(&config.handlers[0]), metrics.handler("h"), None));
+    let routes = routes(&config, &queue, &metrics, &meters);
+    let names = config.subscriptions.iter().map(|subscription| Arc::clone(&subscription.name));
+    let (sender, status) = watch::channel(SessionStatus::new(names));
+    let cover = Cover::new(&config.brokers[0], routes, folder.path(), &meters, sender);
+    let welcome = |session_present| Welcome {
+        session_present,
+        receive_maximum: 20,
+        exactly_once_window: 20,
+        max_packet: LARGEST_PACKET,
+        max_qos: Qos::ExactlyOnce,
+        retain: true,
+        identifiers: false,
+        shares: false,
+        wildcards: true,
+        keep_alive: None,
+    };
+    for (session_present, pending) in [(false, 1), (true, 0), (false, 1)] {
+        cover.connecting().await;
+        cover.connected(&welcome(session_present));
+        assert_eq!(status.borrow().pending(), pending, "session present: {session_present}");
+        loop {
+            match cover.next(Batch { subscribe: 1, unsubscribe: 1 }) {
+                Next::Save(record) => cover.save(record).await,
+                Next::Send(Request::Subscribe(filters)) => cover.subscribed(&filters, &[Ok(Qos::AtLeastOnce)]),
+                Next::Send(Request::Unsubscribe(_)) | Next::Wait => panic!("only a SUBSCRIBE is owed"),
+                Next::Done => break,
+            }
+        }
+        assert_eq!(status.borrow().pending(), 0);
+    }
 }
