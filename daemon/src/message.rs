@@ -145,6 +145,25 @@ impl Message {
     }
 }
 
+#[cfg(test)]
+impl Message {
+    /// Of the first broker, with QoS 1, at the beginning of time, and nothing else: what a test wants otherwise, it says.
+    pub(crate) fn testing(topic: &str, payload: impl AsRef<[u8]>) -> Message {
+        Message {
+            broker: BrokerId(0),
+            topic: TopicName::new(topic).expect("is a name"),
+            payload: Bytes::copy_from_slice(payload.as_ref()),
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            dup: false,
+            received: SystemTime::UNIX_EPOCH,
+            arrived: Instant::now(),
+            properties: None,
+            hops: 0,
+        }
+    }
+}
+
 /// A message to publish to some broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {

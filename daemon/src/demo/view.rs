@@ -219,7 +219,6 @@ fn short(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
 
     use bytes::Bytes;
 
@@ -234,18 +233,7 @@ mod tests {
     }
 
     fn received(topic: &str, payload: &[u8]) -> Sighting {
-        Sighting::Received(Arc::new(Message {
-            broker: BrokerId(0),
-            topic: TopicName::new(topic).expect("valid"),
-            payload: Bytes::copy_from_slice(payload),
-            qos: Qos::AtLeastOnce,
-            retain: false,
-            dup: false,
-            received: SystemTime::UNIX_EPOCH,
-            arrived: Instant::now(),
-            properties: None,
-            hops: 0,
-        }))
+        Sighting::Received(Arc::new(Message::testing(topic, payload)))
     }
 
     fn called(result: CallResult, took: Duration) -> Sighting {

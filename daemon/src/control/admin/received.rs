@@ -65,29 +65,22 @@ pub fn pieces(listed: Listed, names: BrokerNames) -> impl Iterator<Item = String
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::{Duration, Instant, UNIX_EPOCH};
+    use std::time::{Duration, UNIX_EPOCH};
 
     use bytes::Bytes;
 
     use super::*;
     use crate::control::admin::resource::ReceivedList;
-    use crate::message::{Message, Qos};
+    use crate::message::Message;
     use crate::telemetry::received::{Limits, ReceivedRing};
     use crate::telemetry::wanted::Wanted;
-    use crate::topic::TopicName;
 
     fn message(names: &BrokerNames, payload: Bytes) -> Arc<Message> {
         Arc::new(Message {
             broker: names.number("plant"),
-            topic: TopicName::new("t/ä").expect("valid"),
-            payload,
-            qos: Qos::AtLeastOnce,
             retain: true,
-            dup: false,
             received: UNIX_EPOCH + Duration::from_nanos(1_700_000_000_120_999_999),
-            arrived: Instant::now(),
-            properties: None,
-            hops: 0,
+            ..Message::testing("t/ä", payload)
         })
     }
 

@@ -150,27 +150,11 @@ pub enum TemplateError {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Instant, SystemTime};
-
-    use bytes::Bytes;
 
     use super::*;
-    use crate::message::{BrokerId, Qos};
-    use crate::topic::TopicName;
 
     fn message(payload: &[u8]) -> Message {
-        Message {
-            broker: BrokerId(0),
-            topic: TopicName::new("a/\u{1}b").expect("a topic name"),
-            payload: Bytes::copy_from_slice(payload),
-            qos: Qos::AtLeastOnce,
-            retain: true,
-            dup: false,
-            received: SystemTime::UNIX_EPOCH,
-            arrived: Instant::now(),
-            properties: None,
-            hops: 0,
-        }
+        Message { retain: true, ..Message::testing("a/\u{1}b", payload) }
     }
 
     #[test]

@@ -322,21 +322,15 @@ mod tests {
 
     use super::*;
     use crate::control::config::model::Retry;
-    use crate::message::{BrokerId, HOPS};
+    use crate::message::HOPS;
     use crate::path::dispatch::Tries;
 
     fn message(payload: &[u8], properties: Option<Properties>) -> Message {
         Message {
-            broker: BrokerId(0),
-            topic: TopicName::new("sensors/1/temperature").expect("is a name"),
-            payload: Bytes::copy_from_slice(payload),
-            qos: Qos::AtLeastOnce,
             retain: true,
-            dup: false,
-            received: UNIX_EPOCH,
-            arrived: Instant::now(),
             properties: properties.map(Box::new),
             hops: 3,
+            ..Message::testing("sensors/1/temperature", payload)
         }
     }
 

@@ -138,18 +138,7 @@ impl World {
 }
 
 fn message(qos: Qos, topic: &str) -> Message {
-    Message {
-        broker: CLOUD,
-        topic: TopicName::new(topic).expect("is a name"),
-        payload: Bytes::from_static(b"21.5"),
-        qos,
-        retain: false,
-        dup: false,
-        received: SystemTime::now(),
-        arrived: Instant::now(),
-        properties: None,
-        hops: 0,
-    }
+    Message { broker: CLOUD, qos, ..Message::testing(topic, "21.5") }
 }
 
 fn publish(broker: BrokerId) -> Publish {

@@ -501,7 +501,6 @@ mod tests {
     use std::pin::pin;
     use std::sync::TryLockError;
     use std::task::{Context, Poll, Waker};
-    use std::time::SystemTime;
 
     use bytes::Bytes;
 
@@ -535,18 +534,7 @@ mod tests {
         }
 
         fn push(&self, queue: &HandlerQueue, payload: &'static str) {
-            let message = Message {
-                broker: BrokerId(0),
-                topic: TopicName::new("t").expect("is a name"),
-                payload: Bytes::from_static(payload.as_bytes()),
-                qos: Qos::AtLeastOnce,
-                retain: false,
-                dup: false,
-                received: SystemTime::now(),
-                arrived: Instant::now(),
-                properties: None,
-                hops: 0,
-            };
+            let message = Message::testing("t", payload);
             let receipt = Receipt::new(self.metrics.broker("plant"), Arc::clone(&self.progress), message.qos, None);
             let part = receipt.split(1).next().expect("one part");
             let subscription = Subscription {

@@ -203,11 +203,8 @@ impl Drop for Follower {
 pub(crate) mod testing {
     //! Messages for tests.
 
-    use std::time::{Instant, UNIX_EPOCH};
-
     use super::*;
-    use crate::message::{BrokerId, Qos};
-    use crate::topic::TopicName;
+    use crate::message::BrokerId;
 
     /// From broker 0, with so many bytes.
     pub(crate) fn message(topic: &str, bytes: usize) -> Arc<Message> {
@@ -216,18 +213,7 @@ pub(crate) mod testing {
 
     /// From this broker, with so many bytes.
     pub(crate) fn of_broker(broker: u32, topic: &str, bytes: usize) -> Arc<Message> {
-        Arc::new(Message {
-            broker: BrokerId(broker),
-            topic: TopicName::new(topic).expect("valid"),
-            payload: vec![b'x'; bytes].into(),
-            qos: Qos::AtLeastOnce,
-            retain: false,
-            dup: false,
-            received: UNIX_EPOCH,
-            arrived: Instant::now(),
-            properties: None,
-            hops: 0,
-        })
+        Arc::new(Message { broker: BrokerId(broker), ..Message::testing(topic, vec![b'x'; bytes]) })
     }
 }
 

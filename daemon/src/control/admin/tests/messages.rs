@@ -1,28 +1,21 @@
 //! Received messages, streams, publishing, explaining.
 
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 
 use super::*;
 use crate::message::{Message, Qos};
-use crate::topic::TopicName;
 
 impl Plane {
     /// The gateway receives a message.
     fn receive(&self, topic: &str, payload: &str) -> Arc<Message> {
         let message = Arc::new(Message {
             broker: self.names.number("plant"),
-            topic: TopicName::new(topic).expect("valid"),
-            payload: payload.to_owned().into(),
             qos: Qos::AtMostOnce,
-            retain: false,
-            dup: false,
             received: SystemTime::now(),
-            arrived: Instant::now(),
-            properties: None,
-            hops: 0,
+            ..Message::testing(topic, payload)
         });
         self.received.push(&message);
         message

@@ -136,18 +136,7 @@ impl World {
 
     /// A message that is received and goes to this queue.
     fn push(&self, queue: &HandlerQueue, topic: &str, payload: &str) {
-        let message = Message {
-            broker: PLANT,
-            topic: TopicName::new(topic).expect("is a name"),
-            payload: Bytes::copy_from_slice(payload.as_bytes()),
-            qos: Qos::AtLeastOnce,
-            retain: false,
-            dup: false,
-            received: SystemTime::now(),
-            arrived: Instant::now(),
-            properties: None,
-            hops: 0,
-        };
+        let message = Message { broker: PLANT, ..Message::testing(topic, payload) };
         let receipt = Receipt::new(Arc::clone(&self.plant), Arc::clone(&self.progress), message.qos, None);
         let part = receipt.split(1).next().expect("one part");
         let (subscription, limit) = (Arc::clone(&self.subscription), Arc::clone(&self.limit));

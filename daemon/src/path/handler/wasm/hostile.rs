@@ -4,18 +4,17 @@
 //! `tests/scenarios/handler_hostile.rs`.
 
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
 
 use super::testing::{self, PUBLISH, RESULT, component, component_with};
 use super::{PlacedInstance, Plugin, WasmEngine};
-use crate::message::{BrokerId, Message, Qos};
+use crate::message::{BrokerId, Message};
 use crate::path::handler::host::testing::{TestHandler, handler};
 use crate::path::handler::plugin::PluginFile;
 use crate::path::handler::{Call, CallError, CallResult, StartError};
-use crate::topic::TopicName;
 
 /// One for all: each has threads of its own.
 static ENGINE: LazyLock<WasmEngine> = LazyLock::new(testing::engine);
@@ -29,18 +28,7 @@ fn runtime() -> Runtime {
 }
 
 fn message() -> Message {
-    Message {
-        broker: BrokerId(1),
-        topic: TopicName::new("a").expect("is a name"),
-        payload: "21.5".into(),
-        qos: Qos::AtLeastOnce,
-        retain: false,
-        dup: false,
-        received: UNIX_EPOCH,
-        arrived: Instant::now(),
-        properties: None,
-        hops: 0,
-    }
+    Message { broker: BrokerId(1), ..Message::testing("a", "21.5") }
 }
 
 /// The outcome of an instance's call, or why there is none.

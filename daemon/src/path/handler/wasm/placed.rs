@@ -166,10 +166,9 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::message::{BrokerId, Qos};
+    use crate::message::BrokerId;
     use crate::path::handler::host::testing::handler;
     use crate::path::handler::wasm::testing::{PUBLISH, RESULT, component, load};
-    use crate::topic::TopicName;
 
     /// Publishes the payload; traps where there is none, and never returns where it is one byte.
     fn moody() -> Plugin {
@@ -199,18 +198,7 @@ mod tests {
     }
 
     async fn call(instance: &mut PlacedInstance, payload: &'static str) -> Result<Vec<String>, CallError> {
-        let message = Arc::new(Message {
-            broker: BrokerId(1),
-            topic: TopicName::new("in/a").expect("is a name"),
-            payload: payload.into(),
-            qos: Qos::AtLeastOnce,
-            retain: false,
-            dup: false,
-            received: UNIX_EPOCH,
-            arrived: Instant::now(),
-            properties: None,
-            hops: 0,
-        });
+        let message = Arc::new(Message { broker: BrokerId(1), ..Message::testing("in/a", payload) });
         let call = Call { message: &message, subscription: "all", captures: &[], attempt: 1, trace: None };
         instance.call(call).await.map(|publishes| publishes.iter().map(text).collect())
     }
