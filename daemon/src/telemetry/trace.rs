@@ -549,7 +549,7 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         drop(trace);
-        let told = tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("is woken").expect("ends");
+        let told = tokio::time::timeout(Duration::from_secs(40), waiting).await.expect("is woken").expect("ends");
         assert_eq!(told, 2);
     }
 

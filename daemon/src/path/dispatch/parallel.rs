@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     async fn woken(waker: &Notify) {
-        tokio::time::timeout(Duration::from_secs(10), waker.notified()).await.expect("is woken");
+        tokio::time::timeout(Duration::from_secs(40), waker.notified()).await.expect("is woken");
     }
 
     #[tokio::test]

@@ -40,7 +40,7 @@ use crate::telemetry::trace::Tracer;
 use crate::topic::TopicName;
 
 /// How long anything may take that is to happen.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// How long a test looks for what must not happen.
 const SILENCE: Duration = Duration::from_millis(200);

@@ -375,7 +375,7 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         push(&ring, 1);
-        let told = timeout(Duration::from_secs(10), waiting).await.expect("is woken").expect("ends");
+        let told = timeout(Duration::from_secs(40), waiting).await.expect("is woken").expect("ends");
         assert!(matches!(told, Followed::Message(entry) if entry.sequence == 1));
         assert_eq!(ring.0.followers.load(Ordering::Relaxed), 0);
     }

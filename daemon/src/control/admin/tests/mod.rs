@@ -28,7 +28,7 @@ use crate::telemetry::received::{Limits, ReceivedRing};
 use crate::telemetry::trace::Tracer;
 
 /// For anything that should come at once.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// An admin plane that serves.
 struct Plane {
