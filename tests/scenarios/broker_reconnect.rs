@@ -119,7 +119,8 @@ fn what_is_published_while_the_daemon_is_away_comes(make: &Make, protocol: Proto
     let collector = broker.client(protocol);
     collector.subscribe("out/#", 1);
     let publisher = broker.client(protocol);
-    for end in [Daemon::terminate, Daemon::kill] {
+    // First the one that needs nothing on its way to the broker.
+    for end in [Daemon::kill, Daemon::terminate] {
         end(&mut daemon);
         // So that the broker sends nothing to the connection that is no more.
         observer.collect(1);

@@ -108,7 +108,7 @@ fn a_message_that_is_rejected_becomes_a_dead_letter_and_the_others_go_on(protoco
 fn each_way_to_fail_has_its_reason(protocol: Protocol) {
     let ways = [
         ("trap", "mode = \"trap\"", "the handler trapped: "),
-        ("deadline", "mode = \"loop\"", "the call took longer than call-deadline = 100ms"),
+        ("deadline", "mode = \"loop\"", "the call took longer than call-deadline = 2s"),
         ("memory", "mode = \"memory\"", "the handler needs more than max-memory = 8388608 bytes"),
         ("limit", "mode = \"many\", count = 65, bytes = 1", "the call publishes more than max-publishes = 64 messages"),
         ("retry", "mode = \"retry\"", "the handler asks for a retry: asked to retry"),
@@ -118,7 +118,7 @@ fn each_way_to_fail_has_its_reason(protocol: Protocol) {
     let mut config = Config::new().broker("plant", broker.port(), protocol, "");
     for (way, guest, _) in ways {
         // Of the others none is to be slower than this on a loaded machine.
-        let deadline = if way == "deadline" { "100ms" } else { "30s" };
+        let deadline = if way == "deadline" { "2s" } else { "30s" };
         let limits = format!("instances = 1\ncall-deadline = \"{deadline}\"\nmax-memory = \"8MiB\"");
         let retry = "retry = { max = 1, backoff = \"10ms..10ms\" }";
         config = config.guest(way, "plant", guest, &format!("{limits}\n{retry}\n{}", dead_letter("plant")));

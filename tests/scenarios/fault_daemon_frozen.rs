@@ -18,9 +18,6 @@ const FROZEN: Duration = Duration::from_millis(1200);
 /// freeze, and well below its deadline.
 const HOLDS: &str = "mode = \"hold\", ms = 400, attempts = 1, broker = \"cloud\"";
 
-/// Which one of its topic, in the smallest size.
-const HELD: usize = 500;
-
 /// Calls that are to be hit.
 const HITS: usize = 3;
 
@@ -29,8 +26,9 @@ const FREEZES: usize = 10;
 
 fn calls_that_miss_their_deadline_are_made_again(on: On) {
     let row = Row::begin("fault_daemon_frozen", on);
-    // Larger sizes have more of them: their numbers end in it.
-    let holds = format!("{HOLDS}, trigger = \"{} \"", row.scaled(HELD).min(HELD));
+    // By how their numbers end and how long they are: about 20, spread over the whole flow, and more in larger sizes.
+    let (end, dots) = if row.scaled(HITS) < HITS { ("0", 115) } else { ("00", 110) };
+    let holds = format!("{HOLDS}, trigger = \"{end} {}\"", ".".repeat(dots));
     let bench = Setup::new(&row)
         .tables(move |config| {
             let keys = format!("instances = 2\n{DEADLINE}");

@@ -23,7 +23,7 @@ fn flaky(port: u16, protocol: Protocol, mode: &str, attempts: u32, keys: &str) -
 
 fn a_message_is_handled_again_and_only_its_topic_waits(protocol: Protocol) {
     let broker = Mosquitto::start();
-    let daemon = Daemon::start(&flaky(broker.port(), protocol, "retry", 2, ""));
+    let daemon = Daemon::start(&flaky(broker.port(), protocol, "retry", 1, "retry = { backoff = \"5s\" }"));
     let collector = broker.client(protocol);
     collector.subscribe("out/#", 1);
 
@@ -34,8 +34,8 @@ fn a_message_is_handled_again_and_only_its_topic_waits(protocol: Protocol) {
     let texts: Vec<_> = came.iter().map(Message::text).collect();
     assert_eq!(texts, ["free", "bad", "behind", "last"]);
     let metrics = daemon.settle("plant", sent.len());
-    assert_eq!((metrics.calls("flaky", "retry"), metrics.calls("flaky", "ok")), (2.0, 4.0));
-    assert_eq!(metrics.sum("tidegate_handler_retries_total", &[("handler", "flaky")]), 2.0);
+    assert_eq!((metrics.calls("flaky", "retry"), metrics.calls("flaky", "ok")), (1.0, 4.0));
+    assert_eq!(metrics.sum("tidegate_handler_retries_total", &[("handler", "flaky")]), 1.0);
     assert_eq!(metrics.sum("tidegate_handler_retrying_messages", &[("handler", "flaky")]), 0.0);
     assert_eq!(metrics.finished("plant", "handled"), 4.0);
     assert_eq!(collector.rest(), [], "a failed call publishes nothing");
@@ -148,15 +148,16 @@ fn each_message_of_a_topic_has_max_time_of_its_own() {
     let daemon = Daemon::start(&flaky(broker.port(), Protocol::V5, "retry", 1000, keys));
     let client = broker.client(Protocol::V5);
     client.subscribe("dead/it", 1);
-    client.publish_all(&["bad 1", "bad 2"].map(|text| Message::new("in/a", text)));
-    let letters = client.collect(2);
-    assert_eq!(letters.iter().map(Message::text).collect::<Vec<_>>(), ["bad 1", "bad 2"]);
-    for letter in letters {
+    client.publish_all(&["bad 1", "bad 2", "bad 3"].map(|text| Message::new("in/a", text)));
+    let letters = client.collect(3);
+    assert_eq!(letters.iter().map(Message::text).collect::<Vec<_>>(), ["bad 1", "bad 2", "bad 3"]);
+    let attempts = letters.iter().map(|letter| {
         let attempts = letter.properties.user.iter().find(|(key, _)| key == "tidegate-attempts");
-        let attempts: Option<u32> = attempts.and_then(|(_, value)| value.parse().ok());
-        assert!(attempts.is_some_and(|attempts| attempts > 1), "{letter:?}");
-    }
-    daemon.settle("plant", 2);
+        attempts.and_then(|(_, value)| value.parse::<u32>().ok()).expect("a number of attempts")
+    });
+    // On a loaded machine one of them may have used up its time in its first call.
+    assert!(attempts.filter(|attempts| *attempts > 1).count() >= 2, "{letters:?}");
+    daemon.settle("plant", 3);
 }
 
 #[test]

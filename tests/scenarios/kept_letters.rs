@@ -116,14 +116,14 @@ fn what_is_acknowledged_is_kept_when_the_daemon_is_killed(protocol: Protocol) {
 fn each_way_to_fail_is_kept_with_its_reason(protocol: Protocol) {
     let ways = [
         ("trap", "mode = \"trap\"", "the handler trapped: "),
-        ("deadline", "mode = \"loop\"", "the call took longer than call-deadline = 100ms"),
+        ("deadline", "mode = \"loop\"", "the call took longer than call-deadline = 2s"),
         ("retry", "mode = \"retry\"", "the handler asks for a retry: asked to retry"),
     ];
     let given_up = "; given up after 2 calls (retry.max = 1)";
     let broker = Mosquitto::start();
     let mut config = Config::new().broker("plant", broker.port(), protocol, "");
     for (way, guest, _) in ways {
-        let deadline = if way == "deadline" { "100ms" } else { "30s" };
+        let deadline = if way == "deadline" { "2s" } else { "30s" };
         let keys =
             format!("instances = 1\ncall-deadline = \"{deadline}\"\nretry = {{ max = 1, backoff = \"10ms..10ms\" }}");
         config = config.guest(way, "plant", guest, &keys).subscription("plant", &format!("in/{way}"), 0, way, "");

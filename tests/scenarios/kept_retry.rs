@@ -43,7 +43,17 @@ fn a_dead_letter_is_handled_again_once_its_handler_is_mended(protocol: Protocol)
     let broker = Mosquitto::start();
     let daemon = Daemon::start(&Config::new().broker("plant", broker.port(), protocol, ""));
     daemon.home().plugin("misbehave.wasm");
-    let add = ["handlers", "add", "guest", "--plugin", "misbehave.wasm", "--allow-publish", "plant:out/#"];
+    let add = [
+        "handlers",
+        "add",
+        "guest",
+        "--plugin",
+        "misbehave.wasm",
+        "--allow-publish",
+        "plant:out/#",
+        "--call-deadline",
+        "20s",
+    ];
     daemon.done(&[&add[..], &["--config", "mode=reject"]].concat());
     daemon.done(&["subscribe", "--broker", "plant", "--topic", "in/#", "--qos", "1", "--on-message", "guest"]);
     let client = broker.client(Protocol::V5);

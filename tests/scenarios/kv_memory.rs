@@ -68,7 +68,17 @@ fn a_changed_handler_remembers_what_it_did_and_so_does_one_that_comes_back() {
     let mut daemon = Daemon::start(&Config::new().broker("plant", broker.port(), Protocol::V5, ""));
     daemon.home().plugin("misbehave.wasm");
     let add = || {
-        let plugin = ["handlers", "add", "memory", "--plugin", "misbehave.wasm", "--config", "mode=kv"];
+        let plugin = [
+            "handlers",
+            "add",
+            "memory",
+            "--plugin",
+            "misbehave.wasm",
+            "--config",
+            "mode=kv",
+            "--call-deadline",
+            "20s",
+        ];
         daemon.done(&[&plugin[..], &["--allow-publish", "plant:out/#", "--allow-kv", "2KiB"]].concat());
         daemon.done(&["subscribe", "--broker", "plant", "--topic", "in/#", "--qos", "1", "--on-message", "memory"]);
     };
@@ -99,7 +109,7 @@ fn what_is_set_for_a_time_is_absent_after_it_and_gone_from_the_disk() {
     let broker = Mosquitto::telling();
     let mut daemon = Daemon::start(&gateway(&broker, Protocol::V5, ""));
     let client = client(&broker, Protocol::V5);
-    assert_eq!(ask(&client, "set a 1 300;set b 1 3600000;set c 1 1;get a"), "ok;ok;ok;1");
+    assert_eq!(ask(&client, "set a 1 5000;set b 1 3600000;set c 1 1;get a"), "ok;ok;ok;1");
     wait::until("the first one is absent", || match &*ask(&client, "get a;keys ") {
         "none;b" => Ok(()),
         other => Err(other.to_owned()),

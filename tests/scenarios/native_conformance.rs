@@ -345,7 +345,7 @@ fn init_of_both_reads_and_does_nothing_else() {
 #[test]
 fn calls_of_both_fail_alike() {
     let keys = format!(
-        "{ALLOW}instances = 1\nretry = {{ max = 2, backoff = \"10ms..20ms\" }}\nquarantine = \"off\"\ncall-deadline = \"1s\""
+        "{ALLOW}instances = 1\nretry = {{ max = 2, backoff = \"10ms..20ms\" }}\nquarantine = \"off\"\ncall-deadline = \"3s\""
     );
     let both = start(&keys, "");
     both.collectors.iter().for_each(|collector| collector.subscribe("out/#", 1));
@@ -382,8 +382,8 @@ fn calls_of_both_fail_alike() {
     // Two calls went through since, one of them the second time.
     let too_late = same(fails(json!({ "do": "retry", "reason": "too late", "after-ms": 3_600_000 }), 11.0));
     assert_eq!(too_late, failed("retry", "the handler asks for a retry: too late"));
-    for (result, error) in fails(json!({ "do": "spin", "ms": 2_500 }), 14.0) {
-        let said = error.starts_with("the call took longer than call-deadline = 1s");
+    for (result, error) in fails(json!({ "do": "spin", "ms": 6_500 }), 14.0) {
+        let said = error.starts_with("the call took longer than call-deadline = 3s");
         assert!(result == "deadline" && said, "{result} {error}");
     }
     both.daemon

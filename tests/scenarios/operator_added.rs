@@ -43,7 +43,20 @@ fn what_was_added_comes_back_after_a_stop_and_after_a_crash() {
     let mut daemon = Daemon::start(&Config::new());
     daemon.home().plugin("celsius.wasm");
     done(&daemon, &["brokers", "add", "plant", "--address", "127.0.0.1", "--port", &port, "--auto-connect"]);
-    done(&daemon, &["handlers", "add", "celsius", "--plugin", "celsius.wasm", "--allow-publish", "plant:#"]);
+    done(
+        &daemon,
+        &[
+            "handlers",
+            "add",
+            "celsius",
+            "--plugin",
+            "celsius.wasm",
+            "--allow-publish",
+            "plant:#",
+            "--call-deadline",
+            "20s",
+        ],
+    );
     done(&daemon, &["subscribe", "--broker", "plant", "--topic", "t/+", "--qos", "1", "--on-message", "celsius"]);
     daemon.wait_broker("plant");
     daemon.terminate();

@@ -11,7 +11,9 @@ fn daemon(plant: &Mosquitto, protocol: Protocol) -> Daemon {
     daemon.home().plugin("misbehave.wasm");
     for name in ["first", "second"] {
         let grant = ["--allow-publish", "plant:out/#", "--config", "mode=reject", "--config", "trigger=bad"];
-        daemon.done(&[&["handlers", "add", name, "--plugin", "misbehave.wasm"][..], &grant].concat());
+        daemon.done(
+            &[&["handlers", "add", name, "--plugin", "misbehave.wasm", "--call-deadline", "20s"][..], &grant].concat(),
+        );
         let topic = format!("{name}/#");
         let subscribe = ["subscribe", "--broker", "plant", "--topic", &topic, "--qos", "1", "--on-message", name];
         daemon.done(&subscribe);

@@ -101,7 +101,7 @@ fn the_configuration_is_shown_with_its_origins_and_exported_as_a_file() {
     let broker = Mosquitto::start();
     let daemon = daemon(&broker);
     daemon.home().plugin("celsius.wasm");
-    daemon.done(&["handlers", "add", "celsius", "--plugin", "celsius.wasm", "--queue", "7"]);
+    daemon.done(&["handlers", "add", "celsius", "--plugin", "celsius.wasm", "--queue", "7", "--call-deadline", "20s"]);
     let ran = daemon.ask_with_input(
         &["brokers", "add", "more", "--address", "a.example", "--username", "u", "--password", "-"],
         b"hunter2\n",

@@ -71,7 +71,8 @@ fn what_waits_on_the_disk_outlives_its_broker(protocol: Protocol) {
     let address = ["--address", "127.0.0.1", "--port", &port, "--outbox-store", "disk"];
     daemon.done(&[&["brokers", "add", "cloud"][..], &address].concat());
     let keys = ["--allow-publish", "cloud:up/#", "--config", "broker=cloud", "--config", "topic={topic}"];
-    daemon.done(&[&["handlers", "add", "relay", "--plugin", "relay.wasm"][..], &keys].concat());
+    daemon
+        .done(&[&["handlers", "add", "relay", "--plugin", "relay.wasm", "--call-deadline", "20s"][..], &keys].concat());
     daemon.done(&["subscribe", "--broker", "plant", "--topic", "up/#", "--qos", "1", "--on-message", "relay"]);
     send(&plant, protocol);
     let shown = wait_outbox(&daemon, "cloud", |one| one["on-disk"]["messages"] == SENT);

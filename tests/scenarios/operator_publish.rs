@@ -117,7 +117,9 @@ fn the_connection_ends_afterwards_only_if_it_was_made_for_it(protocol: Protocol)
     assert!(shown["state"] == "disconnected" || shown["state"] == "idle", "none is to be made: {shown}");
     assert_eq!(listener.collect(1)[0].text(), "one");
     // The default client identifier ends in the broker's name.
-    let seen = |what: &str| broker.log().iter().filter(|line| line.contains(what) && line.contains("-plant")).count();
+    let seen = |what: &str| {
+        broker.log_until_now().iter().filter(|line| line.contains(what) && line.contains("-plant")).count()
+    };
     wait::until_true("the broker sees it go", || seen(" disconnected") == 1);
     assert_eq!(seen("New client connected"), 1);
 

@@ -174,14 +174,14 @@ fn a_rejected_call_ends_as_failed_where_it_is_not_retried(protocol: Protocol) {
 
 fn what_is_too_old_goes_while_its_broker_is_away(protocol: Protocol) {
     let mut world = World::new(protocol);
-    let mut daemon = world.away("max-age = \"2s\"", "");
+    let mut daemon = world.away("max-age = \"6s\"", "");
     world.send();
     let metrics = daemon.settle("plant", SENT);
     assert_eq!(metrics.finished("plant", "dropped_expired"), SENT as f64);
     assert_eq!((dropped(&metrics, "expired"), outbox(&metrics, "messages")), (SENT as f64, 0.0));
     daemon.wait_event(
         "publishes are dropped: they were in the outbox for longer than max-age",
-        &[("broker", "cloud"), ("limit", "max-age = \"2s\"")],
+        &[("broker", "cloud"), ("limit", "max-age = \"6s\"")],
     );
     world.back();
     daemon.wait_connected("cloud", true);
@@ -247,7 +247,7 @@ fn a_command_is_told_that_its_message_made_way() {
 
 #[test]
 fn a_command_is_told_that_its_message_was_too_old() {
-    let slow = Slow::new("max-age = \"300ms\"");
+    let slow = Slow::new("max-age = \"3s\"");
     let second = publish(&slow.daemon, "second");
     is_told(second, "it was in the outbox for longer than max-age");
     assert_eq!(dropped(&slow.daemon.metrics(), "expired"), 1.0);

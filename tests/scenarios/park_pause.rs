@@ -2,10 +2,11 @@
 //! new, whatever happens meanwhile.
 
 use tidegate_tests::config::ECHO;
+use tidegate_tests::gate::{AT_W, ECHO as ECHO_IN_C, Gate};
 use tidegate_tests::metrics::Metrics;
 use tidegate_tests::numbered::{assert_order, collect_all, numbered};
 use tidegate_tests::script::{Request, ScriptedBroker};
-use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols};
+use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols, wait};
 
 on_both_protocols!(
     what_comes_for_a_paused_handler_is_acknowledged_and_comes_back_in_order_before_what_is_new,
@@ -39,9 +40,11 @@ fn wait_parked(daemon: &Daemon, count: usize) {
 }
 
 fn wait_open(daemon: &Daemon) {
-    daemon.wait_event("the handler has got all that was parked for it", &[("handler", "guest")]);
     daemon.wait_metrics("nothing is parked", |metrics| parked(metrics) == 0.0);
-    assert_eq!(daemon.json(&["handlers", "list", "guest"])["state"], "open");
+    wait::until("it is open", || match daemon.json(&["handlers", "list", "guest"]) {
+        shown if shown["state"] == "open" => Ok(()),
+        shown => Err(shown.to_string()),
+    });
 }
 
 /// So many messages, as long as one after the other comes: a loaded machine takes its time for all of them.
@@ -192,18 +195,25 @@ fn a_full_park_withholds_acknowledgements_and_the_connection_stays(protocol: Pro
 }
 
 fn a_message_that_comes_while_its_handler_is_paused_is_acknowledged(protocol: Protocol) {
-    let broker = ScriptedBroker::listen(protocol);
-    let daemon = Daemon::launch(&config(broker.port(), protocol, "mode = \"hold\", ms = 500", ""));
+    let (broker, gate) = (ScriptedBroker::listen(protocol), Gate::new());
+    let keys = "instances = 1\ncall-deadline = \"1m\"\nallow = { publish = [\"plant:out/#\"] }";
+    let config = Config::new()
+        .broker("plant", broker.port(), protocol, "")
+        .native("guest", gate.plugin("", &format!("{AT_W}{ECHO_IN_C}")), keys)
+        .subscription("plant", "in/#", 1, "guest", "");
+    let daemon = Daemon::launch(&config);
     let mut peer = broker.accept(false);
     peer.grant();
     // In a call, and behind it in its topic.
-    peer.publish(1, &Message::new("in/a", "1"));
-    daemon.wait_event("holding", &[("handler", "guest")]);
+    peer.publish(1, &Message::new("in/a", "wait"));
+    gate.wait_reached();
     peer.publish(2, &Message::new("in/a", "2"));
     peer.publish(3, &Message::new("in/b", "3"));
+    daemon.wait_metrics("all are taken in", |metrics| metrics.received("plant") == 3.0);
     pause(&daemon);
+    gate.open();
     let Request::Publish(output, id) = peer.request() else { panic!("the call ends") };
-    assert_eq!(output.text(), "1");
+    assert_eq!(output.text(), "wait");
     peer.acknowledge(id);
     assert_eq!([peer.request(), peer.request(), peer.request()], [1, 2, 3].map(Request::PubAck));
     peer.is_silent();

@@ -2,7 +2,8 @@
 //! a mistake changes nothing.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -208,7 +209,7 @@ fn a_reload_that_fails_changes_nothing_and_says_why() {
             .broker("plant", port, Protocol::V5, "client-id = \"gateway\"")
             .guest("echo", "plant", ECHO, "instances = 1")
             .subscription("plant", topic, 1, "echo", "")
-            .table(format!("[handlers.second]\nplugin = \"{plugin}\"\n"))
+            .table(format!("[handlers.second]\nplugin = \"{plugin}\"\ncall-deadline = \"20s\"\n"))
             .table(rest)
     };
     let good = |topic: &str| config(broker.port(), topic, "misbehave.wasm", "");
@@ -311,7 +312,7 @@ fn kept(daemon: &Daemon) -> BTreeMap<PathBuf, Vec<u8>> {
 fn what_is_kept_of_plugins_changes_with_what_runs_and_not_before() {
     let broker = broker();
     let config = |plugin: &str, rest: &str| {
-        let guest = "config = { mode = \"echo\" }\ninstances = 1";
+        let guest = "config = { mode = \"echo\" }\ninstances = 1\ncall-deadline = \"20s\"";
         let config = Config::new().broker("plant", broker.port(), Protocol::V5, "");
         config.table(format!("[handlers.echo]\nplugin = \"{plugin}\"\n{guest}\n")).table(rest)
     };
@@ -327,8 +328,10 @@ fn what_is_kept_of_plugins_changes_with_what_runs_and_not_before() {
     refused_with(&daemon, &config("other.wasm", "[handlers.bad]\nplugin = \"bad.wasm\"\n"));
     assert!(kept(&daemon) == before, "what is refused keeps nothing");
     reload_with(&daemon, &config("other.wasm", ""));
-    let copies = kept(&daemon);
-    assert!(copies.len() == 2 && copies.values().any(|bytes| *bytes == other), "{:?}", copies.keys());
+    wait::until("what does not run any more is not kept either", || match kept(&daemon) {
+        copies if copies.len() == 2 && copies.values().any(|bytes| *bytes == other) => Ok(()),
+        copies => Err(format!("{:?}", copies.keys())),
+    });
 }
 
 #[test]
@@ -412,12 +415,18 @@ fn files_that_change_are_read_again_where_they_are_watched() {
         });
     };
     let reloads = || daemon.log_lines(&["configuration reloaded"]).len();
-    // Written in its place, in two steps.
+    // Written in its place, in two steps, and open meanwhile.
     let whole = fs::read_to_string(&file).expect("is there");
-    fs::write(&file, &whole[..whole.len() / 2]).expect("is ours");
-    fs::write(&file, format!("{whole}{}", subscription("one"))).expect("is ours");
+    let (half, rest) = whole.split_at(whole.len() / 2);
+    let mut written = File::create(&file).expect("is ours");
+    written.write_all(half.as_bytes()).expect("is ours");
+    written.write_all(format!("{rest}{}", subscription("one")).as_bytes()).expect("is ours");
+    drop(written);
     has("plant:one");
-    assert_eq!(reloads(), 1, "half of it was never read");
+    wait::until("half of it was never read", || match reloads() {
+        1 => Ok(()),
+        other => Err(other),
+    });
     // Put in its place.
     daemon.home().write("next.toml", format!("{whole}{}", subscription("two")));
     fs::rename(daemon.home().path().join("next.toml"), &file).expect("is ours");
@@ -427,7 +436,9 @@ fn files_that_change_are_read_again_where_they_are_watched() {
     has("plant:three");
     daemon.home().write("conf.d/three.toml", "x");
     daemon.wait_event("the configuration is not reloaded, and nothing has changed", &[("trigger", "watch-config")]);
-    assert!(daemon.get("/readyz").body.contains("the last reload of the configuration failed"));
+    wait::until_true("the page tells it", || {
+        daemon.get("/readyz").body.contains("the last reload of the configuration failed")
+    });
     daemon.home().write("conf.d/three.toml", subscription("three"));
     wait::until("the failure is over", || match daemon.get("/readyz").body.as_str() {
         "ready\n" => Ok(()),

@@ -314,7 +314,7 @@ fn a_version_without_an_export_that_is_needed_is_refused() {
 fn nothing_is_kept_of_a_handler_that_is_removed() {
     let broker = Mosquitto::start();
     let mut daemon = Daemon::start(&config(broker.port(), Protocol::V5, ""));
-    let add = ["handlers", "add", "added", "--plugin", PLUGIN, "--config", "mode=echo"];
+    let add = ["handlers", "add", "added", "--plugin", PLUGIN, "--config", "mode=echo", "--call-deadline", "20s"];
     daemon.done(&add);
     assert!(kept(&daemon, "added").is_dir() && kept(&daemon, "guest").is_dir());
     daemon.done(&["handlers", "remove", "added"]);

@@ -3,11 +3,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tidegate_tests::native::{HEAD, library};
+use tidegate_tests::gate::{AT_W, Gate, REJECT};
+use tidegate_tests::native::library;
 use tidegate_tests::versions::{NAMED, ORIGINAL, guest, version};
 use tidegate_tests::{Client, Config, Daemon, Home, Message, Mosquitto, Protocol, ports, wait};
 
@@ -141,53 +142,6 @@ fn a_version_that_has_passed_runs_after_a_change_before_that() {
     assert_eq!(shown["file"]["state"], json!("runs"), "{shown}");
 }
 
-/// Two files by which a native plugin and a scenario wait for each other.
-struct Gate {
-    reached: PathBuf,
-    open: PathBuf,
-}
-
-impl Gate {
-    fn of(home: &Home) -> Gate {
-        Gate { reached: home.path().join("reached"), open: home.path().join("open") }
-    }
-
-    /// The plugin that stands there: in `create`, or in the calls for messages that begin with `w`; those calls reject after that.
-    fn library(&self, in_create: bool) -> Vec<u8> {
-        let text = |path: &Path| path.to_str().expect("is text").to_owned();
-        let (reached, open) = (text(&self.reached), text(&self.open));
-        let create = if in_create { "stand();" } else { "" };
-        library(&format!(
-            "#define _GNU_SOURCE\n#include <fcntl.h>\n#include <stdlib.h>\n#include <time.h>\n#include <unistd.h>\n{HEAD}\n\
-             static inline void stand(void) {{\n\
-                 int file = open(\"{reached}\", O_WRONLY | O_CREAT | O_APPEND, 0600);\n\
-                 if (file < 0 || close(file) != 0) abort();\n\
-                 struct timespec pause = {{ 0, 5000000 }};\n\
-                 while (access(\"{open}\", F_OK) != 0) nanosleep(&pause, NULL);\n\
-             }}\n\
-             static tg_status create(tg_call *call, void **state) {{ (void)call; (void)state; {create} return TG_OK; }}\n\
-             static tg_status on_message(void *state, tg_call *call, const tg_message *message) {{\n\
-                 (void)state;\n\
-                 if (message->payload.len > 0 && message->payload.ptr[0] == 'w') stand();\n\
-                 return tg_reject(host, call, \"no\");\n\
-             }}\n\
-             static const tg_plugin plugin = {{ sizeof(tg_plugin), TG_MINOR, TG_LITERAL(\"made\"), TG_LITERAL(\"1\"),\n\
-                 create, on_message, NULL, NULL }};\n\
-             TG_EXPORT const tg_plugin *tidegate_plugin_v1(const tg_host *table);\n\
-             TG_EXPORT const tg_plugin *tidegate_plugin_v1(const tg_host *table) {{ host = table; return &plugin; }}\n"
-        ))
-    }
-
-    #[track_caller]
-    fn wait_reached(&self) {
-        wait::until_true("the plugin has come to the gate", || self.reached.exists());
-    }
-
-    fn open(&self) {
-        fs::write(&self.open, "").expect("the folder is ours");
-    }
-}
-
 /// The reload has begun to prepare what it changes, and would start the version on trial as the one that runs.
 #[test]
 fn a_version_that_is_to_be_rolled_back_while_a_change_is_prepared_does_not_run_by_that() {
@@ -196,8 +150,8 @@ fn a_version_that_is_to_be_rolled_back_while_a_change_is_prepared_does_not_run_b
     let client = broker.client(Protocol::V5);
     client.subscribe("out/#", 1);
     let trap = put_on_trial(&daemon, "misbehave.wasm", &guest("trap"));
-    let gate = Gate::of(daemon.home());
-    daemon.home().put_plugin("gate.so", &gate.library(true));
+    let gate = Gate::new();
+    daemon.home().put_plugin("gate.so", &gate.plugin("stand();", REJECT));
     let gated = "[handlers.gated]\nplugin = \"gate.so\"\ncall-deadline = \"1m\"\ninstances = 1\n";
     configure(&daemon, &guests(broker.port(), "\"off\"", "").table(gated), "trap");
     daemon.signal("HUP");
@@ -229,8 +183,8 @@ fn a_verdict_of_the_last_call_before_a_change_counts_after_it() {
     home.install("made.so", &works);
     let daemon = Daemon::of(home, admin);
     daemon.wait_ready();
-    let gate = Gate::of(daemon.home());
-    let rejects = put_on_trial(&daemon, "made.so", &gate.library(false));
+    let gate = Gate::new();
+    let rejects = put_on_trial(&daemon, "made.so", &gate.plugin("", &format!("{AT_W}{REJECT}")));
     let client = plant.client(Protocol::V5);
     client.publish_all(&(0..19).map(|n| Message::new("in/a", format!("{n}"))).collect::<Vec<_>>());
     client.publish(&Message::new("in/a", "wait"));

@@ -145,7 +145,9 @@ fn a_change_of_something_else_leaves_a_schedule_alone() {
     collector.subscribe("out/#", 1);
     let daemon = Daemon::start(&ticking(broker.port(), "mode = \"echo\"", ""));
     let mut came = collector.collect(2);
-    daemon.done(&["handlers", "add", "more", "--plugin", "misbehave.wasm", "--config", "mode=echo"]);
+    let more =
+        ["handlers", "add", "more", "--plugin", "misbehave.wasm", "--config", "mode=echo", "--call-deadline", "20s"];
+    daemon.done(&more);
     let before = runs(&daemon, "ok");
     came.extend(collector.collect(2));
     daemon.wait_metrics("runs are counted on", |metrics| {

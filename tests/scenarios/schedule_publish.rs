@@ -182,6 +182,6 @@ fn after_a_restart_schedules_begin_anew() {
     collector.rest();
     daemon.restart();
     collector.collect(2);
-    assert!(runs(&daemon, "beat", "ok") >= 2.0);
+    wait::until_true("its runs are counted", || runs(&daemon, "beat", "ok") >= 2.0);
     assert_eq!(daemon.log_lines(&["ERROR"]), [""; 0]);
 }

@@ -2,6 +2,7 @@
 //! outcome is safe, and what becomes of messages whose connection is lost.
 
 use tidegate_tests::config::ECHO;
+use tidegate_tests::gate::{AT_W, ECHO as ECHO_IN_C, Gate};
 use tidegate_tests::script::{Peer, Request, ScriptedBroker};
 use tidegate_tests::{Config, Daemon, Message, Protocol, on_both_protocols};
 
@@ -60,8 +61,10 @@ fn acknowledgements_leave_in_the_order_of_arrival(protocol: Protocol) {
 
     let (outputs, acknowledged) = told_apart(&answer(&mut peer, 2 * usize::from(COUNT)));
     assert_eq!(acknowledged, (1..=COUNT).collect::<Vec<_>>(), "acknowledged in the order of arrival");
-    let first_slow = outputs.iter().position(|output| output.ends_with("slow"));
-    assert!(first_slow > Some(0), "calls ended in another order than they began, or this shows nothing: {outputs:?}");
+    let id = |output: &String| -> u16 {
+        output.split(['/', ' ']).nth(2).and_then(|id| id.parse().ok()).expect("out/in/ and a number")
+    };
+    assert!(!outputs.iter().map(id).is_sorted(), "calls ended in another order than they began, or this shows nothing");
     daemon.settle("plant", usize::from(COUNT));
 }
 
@@ -112,12 +115,21 @@ fn no_acknowledgement_leaves_before_that_of_the_output_came(protocol: Protocol) 
 }
 
 /// A connection with a call in progress and a message behind it that was not started; lost, and made anew.
-fn lost_in_between(broker: &ScriptedBroker, protocol: Protocol, daemon: &Daemon, session_present: bool) -> Peer {
+fn lost_in_between(broker: &ScriptedBroker, protocol: Protocol, gate: &Gate, session_present: bool) -> (Daemon, Peer) {
+    let config = Config::new()
+        .broker("plant", broker.port(), protocol, "")
+        .native(
+            "echo",
+            gate.plugin("", &format!("{AT_W}{ECHO_IN_C}")),
+            "instances = 1\ncall-deadline = \"1m\"\nallow = { publish = [\"plant:out/#\"] }",
+        )
+        .subscription("plant", "in/#", 1, "echo", "");
+    let daemon = Daemon::launch(&config);
     let mut peer = broker.accept(false);
     peer.grant();
-    peer.publish(1, &Message::new("in/a", "slow"));
+    peer.publish(1, &Message::new("in/a", "wait"));
     peer.publish(2, &Message::new("in/a", "next"));
-    daemon.wait_event("holding", &[("handler", "echo")]);
+    gate.wait_reached();
     daemon.wait_metrics("both are taken in", |metrics| metrics.received("plant") == 2.0);
     drop(peer);
     let mut peer = broker.accept(session_present);
@@ -125,21 +137,21 @@ fn lost_in_between(broker: &ScriptedBroker, protocol: Protocol, daemon: &Daemon,
     if !(session_present && protocol == Protocol::V311) {
         peer.grant();
     }
-    peer
+    (daemon, peer)
 }
-
-const FIRST_TAKES_LONG: &str = "mode = \"hold\", ms = 1500, trigger = \"slow\"";
 
 fn a_message_that_was_not_started_is_left_to_a_resumed_session(protocol: Protocol) {
     let broker = ScriptedBroker::listen(protocol);
-    let daemon = gateway(&broker, protocol, FIRST_TAKES_LONG, 1);
-    let mut peer = lost_in_between(&broker, protocol, &daemon, true);
-    peer.publish(1, &Message::new("in/a", "slow"));
+    let gate = Gate::new();
+    let (daemon, mut peer) = lost_in_between(&broker, protocol, &gate, true);
+    peer.publish(1, &Message::new("in/a", "wait"));
     peer.publish(2, &Message::new("in/a", "next"));
+    daemon.wait_metrics("what was not started is left", |metrics| metrics.finished("plant", "returned") == 1.0);
+    gate.open();
 
     // The call that was in progress ends and publishes; both messages come again and are handled.
     let (outputs, acknowledged) = told_apart(&answer(&mut peer, 5));
-    let expected = ["out/in/a slow", "out/in/a slow", "out/in/a next"];
+    let expected = ["out/in/a wait", "out/in/a wait", "out/in/a next"];
     assert_eq!(outputs, expected, "what was begun is published twice, what was not is published once");
     assert_eq!(acknowledged, [1, 2]);
     let metrics = daemon.settle("plant", 4);
@@ -148,11 +160,12 @@ fn a_message_that_was_not_started_is_left_to_a_resumed_session(protocol: Protoco
 
 fn a_message_that_was_not_started_is_handled_when_the_session_is_gone(protocol: Protocol) {
     let broker = ScriptedBroker::listen(protocol);
-    let daemon = gateway(&broker, protocol, FIRST_TAKES_LONG, 1);
-    let mut peer = lost_in_between(&broker, protocol, &daemon, false);
+    let gate = Gate::new();
+    let (daemon, mut peer) = lost_in_between(&broker, protocol, &gate, false);
+    gate.open();
 
     let (outputs, acknowledged) = told_apart(&answer(&mut peer, 2));
-    assert_eq!(outputs, ["out/in/a slow", "out/in/a next"]);
+    assert_eq!(outputs, ["out/in/a wait", "out/in/a next"]);
     assert!(acknowledged.is_empty(), "there is nothing to acknowledge on the new connection");
     let metrics = daemon.settle("plant", 2);
     assert_eq!(metrics.finished("plant", "handled"), 2.0);

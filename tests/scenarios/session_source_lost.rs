@@ -144,9 +144,7 @@ fn what_is_to_be_called_again_is_called_when_the_session_is_gone(protocol: Proto
     let mut peer = broker.accept(false);
     peer.grant();
     peer.publish(1, &Message::new("in/a", "x"));
-    daemon.wait_metrics("it waits", |metrics| {
-        metrics.sum("tidegate_handler_retrying_messages", &[("handler", "flaky")]) == 1.0
-    });
+    daemon.wait_metrics("it is to be called again", |metrics| metrics.calls("flaky", "retry") == 1.0);
     peer.hang_up();
 
     let mut peer = broker.accept(false);

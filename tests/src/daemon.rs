@@ -17,7 +17,7 @@ use crate::process::Process;
 use crate::{http, ports, wait};
 
 /// How long a stop may take: the default of `shutdown-grace`, and a loaded machine.
-const STOP: Duration = Duration::from_secs(20);
+const STOP: Duration = Duration::from_secs(45);
 
 /// How long a start may take: plugins are compiled, on processors that many others wait for too.
 const START: Duration = Duration::from_secs(120);
@@ -294,13 +294,15 @@ impl Daemon {
         Metrics::parse(&response.body)
     }
 
-    /// Waits until a scrape satisfies `condition`, and returns it.
+    /// Waits until a scrape satisfies `condition`, and returns the next one that does: families are gathered one after the other, so
+    /// that one scrape may have some of them as they were before.
     #[track_caller]
     pub fn wait_metrics(&self, what: &str, condition: impl Fn(&Metrics) -> bool) -> Metrics {
-        wait::until(what, || {
+        let scrape = || {
             let metrics = self.metrics();
             if condition(&metrics) { Ok(metrics) } else { Err(counts(&metrics)) }
-        })
+        };
+        wait::until(what, || scrape().and_then(|_| scrape()))
     }
 
     /// Waits until `count` messages from `broker` have come and all of them have reached their end, and checks the

@@ -16,6 +16,7 @@ pub mod daemon;
 pub mod disk;
 pub mod embedded;
 pub mod fault;
+pub mod gate;
 pub mod http;
 pub mod metrics;
 pub mod mosquitto;
