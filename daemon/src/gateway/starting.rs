@@ -223,7 +223,7 @@ impl<'a> Start<'a> {
     async fn plugin(&self, source: Source, known: &mut HashMap<PluginHash, Plugin>) -> Result<Plugin, Failed> {
         let plugin = match (source, &self.file) {
             (Source::File, Ok(file)) => match known.get(&file.hash()) {
-                Some(plugin) => plugin.clone(),
+                Some(plugin) => plugin.of(file).map_err(|error| Failed::Version(error.into()))?,
                 None => self.compile(Arc::clone(file)).await?,
             },
             (Source::Copy, _) | (Source::File, Err(_)) => {

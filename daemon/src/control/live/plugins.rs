@@ -312,7 +312,7 @@ impl Plugins {
             .flat_map(HandlerView::plugins)
             .find(|plugin| plugin.hash() == version);
         let compiled = match runs {
-            Some(plugin) => Ok(plugin),
+            Some(plugin) => plugin.of(&file),
             None => self.compile(path, Arc::clone(&file)).await,
         };
         if !self.dropped.remove(path) && whom.is_outdated().await {
