@@ -55,6 +55,7 @@ pub(super) async fn ready(
         // Of one that failed it is not known what it would export.
         None => running.get(name).filter(|_| !failed.contains(name)).map(RunningHandler::view),
     };
+    // Versions on trial are not asked: one that lacks an export is refused once the change is made, as a start would refuse it.
     let missing = not_exported(&loaded.config, |name| view(name).map(|view| view.exports()));
     errors.extend(missing.into_iter().map(GatewayError::from));
     match GatewayError::of(errors) {

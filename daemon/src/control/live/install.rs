@@ -15,8 +15,8 @@ use super::trials::Why;
 use crate::control::config::model::Config;
 use crate::gateway::Stages;
 use crate::path::handler::archive::{Archive, FileState};
-use crate::path::handler::needs::not_exported;
-use crate::path::handler::plugin::{Plugin, PluginFile, PluginHash};
+use crate::path::handler::needs::{NotExported, not_exported};
+use crate::path::handler::plugin::{Exports, Plugin, PluginFile, PluginHash};
 use crate::path::handler::{HandlerError, HandlerView, VersionError};
 use crate::telemetry::metrics::ReloadResult;
 
@@ -91,8 +91,7 @@ impl One<'_> {
         if self.view.trial().is_some_and(|trial| trial.version == version) {
             return self.conclude().await;
         }
-        let exports = |handler: &str| (*handler == **name).then(|| install.plugin.exports());
-        if let Some(missing) = not_exported(self.config, exports).into_iter().next() {
+        if let Some(missing) = self.missing(install.plugin.exports()) {
             return refuse(self.archive, &self.view, version, &missing.into()).await;
         }
         let new = match self.view.start_version(install.plugin.clone()).await {
@@ -112,6 +111,12 @@ impl One<'_> {
             Ok(()) => self.runs(version, self.view.swap(new)),
             Err(error) => self.not_kept(version, &error),
         }
+    }
+
+    /// What the handler is called for, and a version with these exports cannot serve.
+    pub(super) fn missing(&self, exports: Exports) -> Option<NotExported> {
+        let name = &self.view.handler().name;
+        not_exported(self.config, |handler| (*handler == **name).then_some(exports)).into_iter().next()
     }
 
     /// It runs a version in place of another.
