@@ -48,7 +48,7 @@ pub enum Installed {
     OnTrial,
     /// It does not run, for this reason.
     Refused(String),
-    /// It does not run, since it cannot be kept for a restart: what is in the way.
+    /// It cannot be kept for a restart: what is in the way. It runs only where it ran already.
     NotKept(String),
 }
 
@@ -83,10 +83,9 @@ pub(super) struct One<'a> {
 impl One<'_> {
     /// Cancel safe: it is kept before it runs, and nothing is waited for in between.
     async fn install(&self, install: &Install) -> Installed {
-        let (name, version) = (&self.view.handler().name, install.plugin.hash());
+        let version = install.plugin.hash();
         if self.view.version() == version {
-            self.archive.file(name, FileState::Runs);
-            return Installed::Already;
+            return self.keep_what_runs(&install.file).await;
         }
         if self.view.trial().is_some_and(|trial| trial.version == version) {
             return self.conclude().await;
@@ -109,6 +108,23 @@ impl One<'_> {
         }
         match self.keep(&install.file).await {
             Ok(()) => self.runs(version, self.view.swap(new)),
+            Err(error) => self.not_kept(version, &error),
+        }
+    }
+
+    /// The file holds what runs. A start, or a change of the configuration, may not have been able to keep that for a restart.
+    async fn keep_what_runs(&self, file: &Arc<PluginFile>) -> Installed {
+        let (handler, version) = (self.view.handler(), file.hash());
+        if self.archive.keeps(&handler.name, &handler.plugin, version) {
+            self.archive.file(&handler.name, FileState::Runs);
+            return Installed::Already;
+        }
+        match self.keep(file).await {
+            Ok(()) => {
+                tracing::info!(handler = %handler.name, plugin = %handler.plugin.display(), %version,
+                    "the version that the handler runs is kept for a restart now");
+                Installed::Already
+            }
             Err(error) => self.not_kept(version, &error),
         }
     }
@@ -142,9 +158,13 @@ impl One<'_> {
         let (handler, since) = (self.view.handler(), SystemTime::now());
         self.view.meters().reload(ReloadResult::Failed);
         if self.archive.file(&handler.name, FileState::NotKept { version, reason: reason.to_owned(), since }) {
-            tracing::error!(handler = %handler.name, plugin = %handler.plugin.display(), %version,
-                running = %self.view.version(), reason,
-                "a new version of the handler's plugin cannot be kept, the handler keeps the one that runs");
+            let running = self.view.version();
+            let message = match running == version {
+                true => "the version that the handler runs cannot be kept, a restart has the file alone",
+                false => "a new version of the handler's plugin cannot be kept, the handler keeps the one that runs",
+            };
+            tracing::error!(handler = %handler.name, plugin = %handler.plugin.display(), %version, %running, reason,
+                "{message}");
         }
         Installed::NotKept(reason.to_owned())
     }
