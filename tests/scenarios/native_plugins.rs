@@ -4,7 +4,13 @@ use serde_json::json;
 use tidegate_tests::gate::{AT_W, ECHO, Gate};
 use tidegate_tests::metrics::Metrics;
 use tidegate_tests::native::{HEAD, entry, library, plugin};
+use tidegate_tests::versions::version;
 use tidegate_tests::{Config, Daemon, Home, Message, Mosquitto, Protocol, on_both_protocols, ports};
+
+const REFUSED: &str = "a new version of the handler's plugin is refused, the handler keeps the one that runs";
+
+const REFUSED_AT_START: &str =
+    "the handler's plugin file is refused, it runs the copy of the version that it ran before";
 
 on_both_protocols!(the_sample_in_c_counts, the_sample_in_rust_keeps_a_journal,);
 
@@ -122,6 +128,43 @@ fn native_code_does_not_pass_for_a_component() {
         b"#!/bin/sh\n",
         "is not a native plugin: it does not begin with the bytes 7f 45 4c 46 (ELF); build it as a shared library",
     );
+}
+
+/// Also where another handler runs the same bytes under a name that permits it, so that nothing need be loaded.
+#[test]
+fn native_code_that_runs_already_does_not_pass_for_a_component() {
+    let broker = Mosquitto::start();
+    let config = Config::new()
+        .top("native = true")
+        .broker("plant", broker.port(), Protocol::V5, "")
+        .table("[handlers.native]\nplugin = \"made.so\"")
+        .handler("other", "celsius.wasm", "")
+        .subscription("plant", "in/#", 1, "other", "");
+    let library = idle();
+    let admin = ports::free();
+    let home = Home::new(&config, admin);
+    home.install("made.so", &library);
+    let mut daemon = Daemon::of(home, admin);
+    daemon.wait_ready();
+    let component = std::fs::read(tidegate_tests::daemon::built_plugin("celsius.wasm")).expect("is built");
+    let refused = |daemon: &Daemon, message: &str, [handler, running]: [&str; 2], file: &[u8], words: &str| {
+        let event = daemon.wait_event(message, &[("handler", handler), ("version", &version(file))]);
+        assert!(event["reason"].as_str().is_some_and(|reason| reason.starts_with(words)), "{event}");
+        let shown = daemon.json(&["handlers", "list", handler]);
+        assert_eq!((&shown["version"], &shown["file"]["state"]), (&json!(running), &json!("refused")), "{shown}");
+    };
+    let as_component = "it is native code (ELF), not a WebAssembly component; ";
+    let as_native = "it is a WebAssembly component with the name of a native plugin; ";
+    let (native, wasm) = (version(&library), version(&component));
+
+    daemon.home().install("celsius.wasm", &library);
+    refused(&daemon, REFUSED, ["other", &wasm], &library, as_component);
+    daemon.terminate();
+    daemon.restart();
+    refused(&daemon, REFUSED_AT_START, ["other", &wasm], &library, as_component);
+
+    daemon.home().install("made.so", &component);
+    refused(&daemon, REFUSED, ["native", &native], &component, as_native);
 }
 
 #[test]

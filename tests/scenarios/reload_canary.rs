@@ -24,6 +24,8 @@ const RUNS: &str = "the handler runs a new version";
 const ROLLED_BACK: &str =
     "the version of the handler's plugin on trial is rolled back, the handler keeps the one that runs";
 
+const REFUSED: &str = "a new version of the handler's plugin is refused, the handler keeps the one that runs";
+
 const ENDS: &str = "the trial ends: the handler's plugin file holds something else";
 
 /// A single failure quarantines the handler, and makes a dead letter.
@@ -246,6 +248,43 @@ fn a_trial_ends_when_its_file_goes_or_holds_another_version() {
         (&handler(&daemon)["version"], &handler(&daemon)["trial"]),
         (&json!(version(&guest(ORIGINAL))), &Value::Null)
     );
+}
+
+/// The configuration goes first, as it does at a start.
+#[test]
+fn a_version_on_trial_that_lacks_an_export_that_a_change_asks_for_is_refused() {
+    let broker = Mosquitto::start();
+    let keys = "default-broker = \"plant\"\nreload = { canary = 0.5 }";
+    let before = Config::new().broker("plant", broker.port(), Protocol::V5, "").guest("guest", "plant", NAMED, keys);
+    let mut daemon = Daemon::start(&before);
+    let celsius = fs::read(tidegate_tests::daemon::built_plugin("celsius.wasm")).expect("is built");
+    let (original, tried) = (version(&guest(ORIGINAL)), version(&celsius));
+    daemon.home().put_plugin(PLUGIN, &celsius);
+    daemon.wait_event(ON_TRIAL, &[("handler", "guest"), ("version", &tried)]);
+
+    let schedule = "[[schedules]]\nname = \"often\"\nevery = \"1h\"\non-schedule = \"guest\"\n";
+    // The file that is there stays.
+    let after = Config { plugins: Vec::new(), ..before.table(schedule) };
+    daemon.home().configure(&after, daemon.admin());
+    daemon.done(&["reload"]);
+    let event = daemon.wait_event(REFUSED, &[("handler", "guest"), ("version", &tried), ("running", &original)]);
+    let reason = event["reason"].as_str().expect("has a reason").to_owned();
+    let told = "the schedule often runs the handler guest, whose plugin does not export on-schedule; ";
+    assert!(reason.starts_with(told), "{reason}");
+    let check = |daemon: &Daemon| {
+        let shown = handler(daemon);
+        assert_eq!((&shown["version"], &shown["trial"]), (&json!(original), &Value::Null), "{shown}");
+        let file = &shown["file"];
+        assert_eq!(
+            (&file["state"], &file["version"], &file["reason"]),
+            (&json!("refused"), &json!(tried), &json!(reason))
+        );
+        daemon.done(&["schedules", "run", "often"]);
+    };
+    check(&daemon);
+    daemon.terminate();
+    daemon.restart();
+    check(&daemon);
 }
 
 /// It has no version that works, and that could run where the new one fails.

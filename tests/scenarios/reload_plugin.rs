@@ -21,6 +21,8 @@ const RUNS: &str = "the handler runs a new version";
 
 const REFUSED: &str = "a new version of the handler's plugin is refused, the handler keeps the one that runs";
 
+const RUNS_UNKEPT: &str = "the version that the handler runs cannot be kept, a restart has the file alone";
+
 const GONE: &str = "the handler's plugin file is gone, the handler keeps the version that runs";
 
 const NOT_KEPT: &str = "a new version of the handler's plugin cannot be kept, the handler keeps the one that runs";
@@ -270,6 +272,43 @@ fn a_version_that_cannot_be_kept_does_not_run_and_is_tried_again_by_command() {
     let told = daemon.json(&["handlers", "reload", "guest"]);
     assert_eq!((&told[0]["before"], &told[0]["version"], &told[1]), (&json!(new), &json!(new), &Value::Null));
     assert_eq!(daemon.get("/readyz").body, "ready\n");
+}
+
+/// The handler runs it all the same, since it is what the file holds; a restart without that would go back to the one before.
+#[test]
+fn a_version_that_a_start_cannot_keep_is_told_and_tried_again_until_it_is_kept() {
+    let broker = Mosquitto::start();
+    let mut daemon = Daemon::start(&config(broker.port(), Protocol::V5, ""));
+    daemon.terminate();
+    let second = guest("second");
+    let running = version(&second);
+    let in_the_way = kept(&daemon, "guest").join(hash(&second));
+    fs::create_dir_all(in_the_way.join("x")).expect("is ours");
+    daemon.home().put_plugin(PLUGIN, &second);
+    daemon.restart();
+    daemon.wait_event(RUNS_UNKEPT, &[("handler", "guest"), ("version", &running)]);
+    // The first look at the file, which is due by itself.
+    daemon.wait_metrics("it is tried again", |metrics| reloads(metrics, "failed") == 1.0);
+    let told = || {
+        let (page, shown) = (daemon.get("/readyz").body, handler(&daemon, "guest"));
+        assert!(page.contains(&format!("runs version {running}: version {running} of ")), "{page}");
+        assert!(page.contains(" could not be kept at "), "{page}");
+        assert_eq!((&shown["version"], &shown["file"]["state"]), (&json!(running), &json!("not-kept")), "{shown}");
+    };
+    told();
+    let said = daemon.refused(&["handlers", "reload", "guest"]);
+    assert!(said.contains("cannot be kept for a restart: "), "{said}");
+    told();
+    assert_eq!(mark(&broker), "second");
+
+    fs::remove_dir_all(&in_the_way).expect("is ours");
+    let said = daemon.done(&["handlers", "reload", "guest"]);
+    assert_eq!(said, format!("handler guest is unchanged: it runs version {running}\n"));
+    assert_eq!(daemon.get("/readyz").body, "ready\n");
+    replace_in_vain(&daemon, b"not a plugin", REFUSED);
+    daemon.kill();
+    daemon.restart();
+    assert_eq!(mark(&broker), "second");
 }
 
 #[test]

@@ -55,6 +55,7 @@ pub(super) async fn ready(
         // Of one that failed it is not known what it would export.
         None => running.get(name).filter(|_| !failed.contains(name)).map(RunningHandler::view),
     };
+    // Versions on trial are not asked: one that lacks an export is refused once the change is made, as a start would refuse it.
     let missing = not_exported(&loaded.config, |name| view(name).map(|view| view.exports()));
     errors.extend(missing.into_iter().map(GatewayError::from));
     match GatewayError::of(errors) {
@@ -223,7 +224,7 @@ impl<'a> Start<'a> {
     async fn plugin(&self, source: Source, known: &mut HashMap<PluginHash, Plugin>) -> Result<Plugin, Failed> {
         let plugin = match (source, &self.file) {
             (Source::File, Ok(file)) => match known.get(&file.hash()) {
-                Some(plugin) => plugin.clone(),
+                Some(plugin) => plugin.of(file).map_err(|error| Failed::Version(error.into()))?,
                 None => self.compile(Arc::clone(file)).await?,
             },
             (Source::Copy, _) | (Source::File, Err(_)) => {

@@ -15,8 +15,8 @@ use super::trials::Why;
 use crate::control::config::model::Config;
 use crate::gateway::Stages;
 use crate::path::handler::archive::{Archive, FileState};
-use crate::path::handler::needs::not_exported;
-use crate::path::handler::plugin::{Plugin, PluginFile, PluginHash};
+use crate::path::handler::needs::{NotExported, not_exported};
+use crate::path::handler::plugin::{Exports, Plugin, PluginFile, PluginHash};
 use crate::path::handler::{HandlerError, HandlerView, VersionError};
 use crate::telemetry::metrics::ReloadResult;
 
@@ -48,7 +48,7 @@ pub enum Installed {
     OnTrial,
     /// It does not run, for this reason.
     Refused(String),
-    /// It does not run, since it cannot be kept for a restart: what is in the way.
+    /// It cannot be kept for a restart: what is in the way. It runs only where it ran already.
     NotKept(String),
 }
 
@@ -83,16 +83,14 @@ pub(super) struct One<'a> {
 impl One<'_> {
     /// Cancel safe: it is kept before it runs, and nothing is waited for in between.
     async fn install(&self, install: &Install) -> Installed {
-        let (name, version) = (&self.view.handler().name, install.plugin.hash());
+        let version = install.plugin.hash();
         if self.view.version() == version {
-            self.archive.file(name, FileState::Runs);
-            return Installed::Already;
+            return self.keep_what_runs(&install.file).await;
         }
         if self.view.trial().is_some_and(|trial| trial.version == version) {
             return self.conclude().await;
         }
-        let exports = |handler: &str| (*handler == **name).then(|| install.plugin.exports());
-        if let Some(missing) = not_exported(self.config, exports).into_iter().next() {
+        if let Some(missing) = self.missing(install.plugin.exports()) {
             return refuse(self.archive, &self.view, version, &missing.into()).await;
         }
         let new = match self.view.start_version(install.plugin.clone()).await {
@@ -112,6 +110,29 @@ impl One<'_> {
             Ok(()) => self.runs(version, self.view.swap(new)),
             Err(error) => self.not_kept(version, &error),
         }
+    }
+
+    /// The file holds what runs. A start, or a change of the configuration, may not have been able to keep that for a restart.
+    async fn keep_what_runs(&self, file: &Arc<PluginFile>) -> Installed {
+        let (handler, version) = (self.view.handler(), file.hash());
+        if self.archive.keeps(&handler.name, &handler.plugin, version) {
+            self.archive.file(&handler.name, FileState::Runs);
+            return Installed::Already;
+        }
+        match self.keep(file).await {
+            Ok(()) => {
+                tracing::info!(handler = %handler.name, plugin = %handler.plugin.display(), %version,
+                    "the version that the handler runs is kept for a restart now");
+                Installed::Already
+            }
+            Err(error) => self.not_kept(version, &error),
+        }
+    }
+
+    /// What the handler is called for, and a version with these exports cannot serve.
+    pub(super) fn missing(&self, exports: Exports) -> Option<NotExported> {
+        let name = &self.view.handler().name;
+        not_exported(self.config, |handler| (*handler == **name).then_some(exports)).into_iter().next()
     }
 
     /// It runs a version in place of another.
@@ -137,9 +158,13 @@ impl One<'_> {
         let (handler, since) = (self.view.handler(), SystemTime::now());
         self.view.meters().reload(ReloadResult::Failed);
         if self.archive.file(&handler.name, FileState::NotKept { version, reason: reason.to_owned(), since }) {
-            tracing::error!(handler = %handler.name, plugin = %handler.plugin.display(), %version,
-                running = %self.view.version(), reason,
-                "a new version of the handler's plugin cannot be kept, the handler keeps the one that runs");
+            let running = self.view.version();
+            let message = match running == version {
+                true => "the version that the handler runs cannot be kept, a restart has the file alone",
+                false => "a new version of the handler's plugin cannot be kept, the handler keeps the one that runs",
+            };
+            tracing::error!(handler = %handler.name, plugin = %handler.plugin.display(), %version, %running, reason,
+                "{message}");
         }
         Installed::NotKept(reason.to_owned())
     }

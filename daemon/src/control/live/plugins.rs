@@ -250,6 +250,10 @@ impl Plugins {
     fn known(&self, view: &HandlerView, version: PluginHash, whom: Whom<'_>) -> Option<Looked> {
         let (name, plugin) = (&view.handler().name, view.handler().plugin.display());
         if view.version() == version {
+            // What a start or a change of the configuration could not keep, the change task keeps now.
+            if !self.archive.keeps(name, &view.handler().plugin, version) {
+                return None;
+            }
             if self.archive.file(name, FileState::Runs) {
                 tracing::info!(handler = %name, %plugin, %version, "the handler's plugin file holds the version that runs");
             }
@@ -279,7 +283,9 @@ impl Plugins {
             return self.install(path, file, wanting, whom).await;
         }
         let (archive, version) = (self.archive.clone(), file.hash());
-        let handlers: Vec<_> = wanting.iter().map(|view| Arc::clone(view.handler())).collect();
+        // What runs, and is to be kept alone, was outlived.
+        let tried = wanting.iter().filter(|view| view.version() != version);
+        let handlers: Vec<_> = tried.map(|view| Arc::clone(view.handler())).collect();
         let tries = move || {
             let tries = |handler: &Arc<Handler>| archive.tries(&handler.name, &handler.plugin, version);
             handlers.iter().filter_map(tries).collect::<Vec<_>>()
@@ -312,7 +318,7 @@ impl Plugins {
             .flat_map(HandlerView::plugins)
             .find(|plugin| plugin.hash() == version);
         let compiled = match runs {
-            Some(plugin) => Ok(plugin),
+            Some(plugin) => plugin.of(&file),
             None => self.compile(path, Arc::clone(&file)).await,
         };
         if !self.dropped.remove(path) && whom.is_outdated().await {

@@ -3,7 +3,8 @@
 //! The part of the change task that does it; the reload task has it done (`verdicts.rs`). Which calls run on trial, and what they
 //! show, is in `path/handler/{canary,trial}.rs`: the verdict comes from there. A version that has passed is kept for a restart before it
 //! takes over; one that failed is called no more from its verdict on. A verdict goes before a change of the configuration that is not
-//! made yet, since handlers that are changed begin with another trial, or none.
+//! made yet, since handlers that are changed begin with another trial, or none. One that calls a handler for what its version
+//! on trial does not export is made, and refuses that version, as a start would.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,7 +12,7 @@ use std::time::SystemTime;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::install::{Installed, One, note_refused};
+use super::install::{Installed, One, note_refused, refuse};
 use crate::control::config::Loaded;
 use crate::gateway::{GatewayError, Prepared, Stages};
 use crate::path::dispatch::Standing;
@@ -90,7 +91,8 @@ fn with_verdict(stages: &Stages) -> Vec<(Arc<str>, PluginHash)> {
 }
 
 /// Makes what was prepared. Trials that come to a verdict while that is under way speak for the handlers that take the place of theirs, where
-/// these have the version on trial; where they run it, by a change that takes the trial away, it is said.
+/// these have the version on trial; where they run it, by a change that takes the trial away, it is said. Versions on trial that lack an
+/// export that is asked for now are refused.
 ///
 /// Not cancel safe.
 pub(super) async fn make(stages: &mut Stages, prepared: Prepared) {
@@ -110,8 +112,10 @@ pub(super) async fn make(stages: &mut Stages, prepared: Prepared) {
 /// What is to be done about a version on trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// Its trial goes on, or is over.
+    /// Its trial is over.
     Nothing,
+    /// Its trial goes on.
+    GoesOn,
     /// It takes the place of the one that runs.
     TakesOver,
     /// It is refused.
@@ -129,7 +133,7 @@ fn step(why: Why, (version, verdict): (PluginHash, Verdict), on_trial: Option<Pl
         // Whatever the file holds: it may hold this version again.
         (_, Verdict::RollBack) => Step::RollsBack,
         (Why::File(gone), _) if gone == version => Step::Ends,
-        (Why::File(_), _) | (Why::Verdict, Verdict::Continue) => Step::Nothing,
+        (Why::File(_), _) | (Why::Verdict, Verdict::Continue) => Step::GoesOn,
         (Why::Verdict, Verdict::Promote) => Step::TakesOver,
     }
 }
@@ -164,17 +168,21 @@ impl One<'_> {
     /// is kept before it runs, and nothing is waited for in between; one that is rolled back is gone before that is remembered.
     pub(super) async fn end_trial(&self, why: Why, trial: TrialStanding) -> Installed {
         let (version, on_trial) = (trial.version, self.view.trial().map(|trial| trial.version));
-        match step(why, (version, trial.verdict), on_trial) {
-            Step::Nothing => Installed::OnTrial,
-            Step::TakesOver => match self.keep(&trial.file).await {
-                Ok(()) => self.view.promote().map_or(Installed::Already, |before| self.runs(version, before)),
-                Err(error) => self.not_kept(version, &error),
-            },
-            Step::RollsBack => self.roll_back(trial).await,
-            Step::Ends => {
+        match (step(why, (version, trial.verdict), on_trial), self.missing(trial.exports)) {
+            (Step::RollsBack, _) => self.roll_back(trial).await,
+            (Step::Ends, _) => {
                 self.withdraw(&trial);
                 Installed::Already
             }
+            (Step::GoesOn | Step::TakesOver, Some(missing)) => {
+                self.view.end_trial();
+                refuse(self.archive, &self.view, version, &missing.into()).await
+            }
+            (Step::TakesOver, None) => match self.keep(&trial.file).await {
+                Ok(()) => self.view.promote().map_or(Installed::Already, |before| self.runs(version, before)),
+                Err(error) => self.not_kept(version, &error),
+            },
+            (Step::GoesOn, None) | (Step::Nothing, _) => Installed::OnTrial,
         }
     }
 
@@ -212,9 +220,9 @@ mod tests {
         let check = |why, on_trial, expected: [Step; 3]| {
             assert_eq!(verdicts.map(|verdict| step(why, (tried, verdict), on_trial)), expected, "{why:?} {on_trial:?}");
         };
-        check(Why::Verdict, Some(tried), [Step::Nothing, Step::TakesOver, Step::RollsBack]);
+        check(Why::Verdict, Some(tried), [Step::GoesOn, Step::TakesOver, Step::RollsBack]);
         check(Why::File(tried), Some(tried), [Step::Ends, Step::Ends, Step::RollsBack]);
-        check(Why::File(other), Some(tried), [Step::Nothing, Step::Nothing, Step::RollsBack]);
+        check(Why::File(other), Some(tried), [Step::GoesOn, Step::GoesOn, Step::RollsBack]);
         // It runs, or is gone; or the next one is on trial, of which this says nothing.
         for (why, on_trial) in [
             (Why::Verdict, None),

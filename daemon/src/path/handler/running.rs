@@ -82,7 +82,7 @@ impl HandlerView {
         self.0.versions.current().plugin.hash()
     }
 
-    /// What its plugin exports.
+    /// What the version that runs exports; one on trial may export less.
     pub fn exports(&self) -> Exports {
         self.0.versions.current().plugin.exports()
     }

@@ -12,7 +12,7 @@ use super::CallError;
 use super::canary::{Canary, PASSED_AT, Shown, Verdict};
 use super::instance::{InstanceParts, LastFailure};
 use super::instances::Instances;
-use super::plugin::{Plugin, PluginFile, PluginHash};
+use super::plugin::{Exports, Plugin, PluginFile, PluginHash};
 use super::versions::Version;
 use crate::path::dispatch::Job;
 use crate::telemetry::occasional::Occasional;
@@ -36,6 +36,8 @@ impl Verdicts {
 pub struct TrialStanding {
     /// What is on trial.
     pub version: PluginHash,
+    /// What that can be called for.
+    pub exports: Exports,
     /// Calls on it that have shown something.
     pub calls: u32,
     /// Calls after which it has passed.
@@ -136,8 +138,9 @@ impl Trial {
             format!("{failures} of {calls} calls on trial failed, more than max-failures = {most}{last}")
         };
         let refusal = (verdict == Verdict::RollBack).then(refusal);
-        let (version, file) = (self.version.plugin.hash(), Arc::clone(&self.file));
-        TrialStanding { version, calls, of: PASSED_AT, failures, verdict, file, refusal }
+        let Version { plugin, .. } = &*self.version;
+        let (version, exports, file) = (plugin.hash(), plugin.exports(), Arc::clone(&self.file));
+        TrialStanding { version, exports, calls, of: PASSED_AT, failures, verdict, file, refusal }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -70,7 +70,7 @@ pub enum FileState {
         /// Since when.
         since: SystemTime,
     },
-    /// It holds a version that would run, but that could not be kept.
+    /// It holds a version that would run, or runs since the start, but that could not be kept.
     NotKept {
         /// Which.
         version: PluginHash,
@@ -257,6 +257,11 @@ impl Archive {
     /// How a handler's file stands.
     pub fn file_of(&self, handler: &str) -> FileState {
         self.entries().get(handler).map(|entry| entry.file.clone()).unwrap_or_default()
+    }
+
+    /// Whether a version is the one that a restart finds where the handler's plugin is this file.
+    pub fn keeps(&self, handler: &str, plugin: &Path, version: PluginHash) -> bool {
+        self.entries().get(handler).is_some_and(|entry| entry.record.active(plugin) == Some(version))
     }
 
     /// What is known against a version, as far as it was read or written since the start.
@@ -449,11 +454,19 @@ mod tests {
         world.activate("one").expect("writes");
         let in_the_way = world.folder().join(name("two"));
         fs::create_dir_all(in_the_way.join("x")).expect("makes");
+        let keeps = |world: &World| {
+            ["one", "two"].map(|bytes| world.archive.keeps("celsius", Path::new(PLUGIN), file(bytes).hash()))
+        };
         world.activate("two").expect_err("something is in its place");
-        assert_eq!(world.active(), Some(file("one").hash()));
+        assert_eq!((world.active(), keeps(&world)), (Some(file("one").hash()), [true, false]));
         world.again();
         assert_eq!(world.active(), Some(file("one").hash()));
         assert!(world.archive.copy("celsius", file("one").hash()).is_ok());
+        fs::remove_dir_all(&in_the_way).expect("is ours");
+        world.activate("two").expect("writes");
+        assert_eq!(keeps(&world), [false, true]);
+        assert!(!world.archive.keeps("celsius", Path::new("plugins/other.wasm"), file("two").hash()));
+        assert!(!world.archive.keeps("other", Path::new(PLUGIN), file("two").hash()));
     }
 
     #[test]

@@ -88,7 +88,8 @@ impl Record {
         self.active = Some(Active { version, plugin: plugin.to_owned() });
     }
 
-    /// A version is not to run. Without effect on the active one.
+    /// A version is not to run. Without effect on the active one. What failed on trial stays known as that, whatever it is refused for later:
+    /// only becoming the active one forgives it.
     pub(super) fn refuse(&mut self, mut refused: Refused) {
         self.has_tried(refused.version);
         if self.keeps(refused.version) {
@@ -98,6 +99,7 @@ impl Record {
             refused.reason.truncate(refused.reason.floor_char_boundary(REASON_BYTES));
             refused.reason.push('…');
         }
+        refused.rolled_back |= self.is_rolled_back(refused.version);
         self.refused.retain(|known| known.version != refused.version);
         self.refused.push(refused);
         let surplus = self.refused.len().saturating_sub(MOST_REFUSED);
@@ -268,6 +270,21 @@ mod tests {
         assert_eq!(record.refused(version(1)), None);
         record.refuse(refused(1, 6));
         assert_eq!((record.refused(version(1)), record.active(Path::new(FILE))), (None, Some(version(1))));
+    }
+
+    /// What failed on trial and is tried again by command may be refused for less: that says nothing of the trial.
+    #[test]
+    fn a_rollback_stays_known_whatever_is_said_later_until_the_version_is_active() {
+        let mut record = Record::default();
+        record.refuse(Refused { rolled_back: true, ..refused(2, 5) });
+        record.refuse(Refused { reason: "later".to_owned(), rolled_back: false, ..refused(2, 6) });
+        let known = record.refused(version(2)).expect("is known");
+        assert!(known.rolled_back && known.reason == "later", "{known:?}");
+        assert!(Record::parse(&record.text()).expect("is one").is_rolled_back(version(2)));
+        record.activate(version(2), Path::new(FILE));
+        record.activate(version(1), Path::new(FILE));
+        record.refuse(Refused { rolled_back: false, ..refused(2, 7) });
+        assert!(!record.is_rolled_back(version(2)), "it was forgiven");
     }
 
     #[test]

@@ -117,6 +117,15 @@ impl Plugin {
         self.hash
     }
 
+    /// The same plugin as what this file, which has the same bytes, is loaded as: nothing is loaded, but the file must be what its name says.
+    ///
+    /// # Errors
+    /// It is not, as [`Loader::load`] says too.
+    pub fn of(&self, file: &PluginFile) -> Result<Plugin, LoadError> {
+        debug_assert!(file.hash() == self.hash, "these are other bytes");
+        file.kind().map(|_| self.clone())
+    }
+
     /// What it can be called for.
     pub fn exports(&self) -> Exports {
         match &self.code {
