@@ -142,18 +142,18 @@ fn a_version_that_has_passed_runs_after_a_change_before_that() {
 }
 
 /// Two files by which a native plugin and a scenario wait for each other.
-struct Gate {
+pub(crate) struct Gate {
     reached: PathBuf,
     open: PathBuf,
 }
 
 impl Gate {
-    fn of(home: &Home) -> Gate {
+    pub(crate) fn of(home: &Home) -> Gate {
         Gate { reached: home.path().join("reached"), open: home.path().join("open") }
     }
 
     /// The plugin that stands there: in `create`, or in the calls for messages that begin with `w`; those calls reject after that.
-    fn library(&self, in_create: bool) -> Vec<u8> {
+    pub(crate) fn library(&self, in_create: bool) -> Vec<u8> {
         let text = |path: &Path| path.to_str().expect("is text").to_owned();
         let (reached, open) = (text(&self.reached), text(&self.open));
         let create = if in_create { "stand();" } else { "" };
@@ -179,11 +179,11 @@ impl Gate {
     }
 
     #[track_caller]
-    fn wait_reached(&self) {
+    pub(crate) fn wait_reached(&self) {
         wait::until_true("the plugin has come to the gate", || self.reached.exists());
     }
 
-    fn open(&self) {
+    pub(crate) fn open(&self) {
         fs::write(&self.open, "").expect("the folder is ours");
     }
 }

@@ -1,9 +1,9 @@
 //! What the thread that looks is told: hints of the system, what is wanted, and that it is to end.
 //!
 //! Owns: what was told and not yet taken, and what is wanted, which whoever begins to look is told anew. Fed by the events of `notify` and by [`super::Watch`]; feeds `looks.rs`. It is bounded: of
-//! each path the last hint counts, and of too many paths only that there were too many. It decides nothing about files.
+//! each path the last hint counts, and of too many paths only that there were too many; the rest is about files that are wanted. It decides nothing about files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,13 +25,15 @@ pub(super) struct News {
     pub lost: bool,
     /// What is wanted from now on.
     pub wanted: Option<Wanted>,
+    /// Files that somebody else wants to know of.
+    pub again: BTreeSet<PathBuf>,
     /// It is to end.
     stop: bool,
 }
 
 impl News {
     fn is_empty(&self) -> bool {
-        self.hints.is_empty() && !self.lost && self.wanted.is_none() && !self.stop
+        self.hints.is_empty() && !self.lost && self.wanted.is_none() && self.again.is_empty() && !self.stop
     }
 }
 
@@ -67,6 +69,11 @@ impl Inbox {
         told.news.wanted = Some(wanted);
         drop(told);
         self.changed.notify_one();
+    }
+
+    /// Somebody else wants to know of these files.
+    pub(super) fn tell_again(&self, files: BTreeSet<PathBuf>) {
+        self.put(|news| news.again.extend(files));
     }
 
     /// Somebody begins to look, and is told what is wanted. Whoever took that before may have gone without a word.

@@ -121,6 +121,7 @@ impl Looks {
         if let Some(wanted) = news.wanted {
             self.want(wanted, now);
         }
+        news.again.iter().for_each(|path| self.settle.tell_again(path, now));
         for (path, hint) in news.hints {
             self.hinted(&path, hint, now);
         }

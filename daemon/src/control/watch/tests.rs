@@ -150,6 +150,27 @@ async fn who_begins_anew_after_a_panic_watches_what_was_wanted_before() {
 }
 
 #[tokio::test]
+async fn what_somebody_else_wants_to_know_of_is_told_again() {
+    for events in [true, false] {
+        let mut watched = watched(&["a"], SOON, events, |root| fs::write(root.join("a"), "same").expect("is written"));
+        for _ in 0..3 {
+            watched.until("a", Some("same")).await;
+            watched.watch.tell_again([watched.path("a"), watched.path("other")].into());
+        }
+        watched.until("a", Some("same")).await;
+        for _ in 0..2 {
+            fs::remove_file(watched.path("a")).or_else(absent).expect("goes");
+            watched.watch.tell_again([watched.path("a")].into());
+            watched.until("a", None).await;
+        }
+    }
+}
+
+fn absent(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+#[tokio::test]
 async fn what_goes_and_comes_again_is_told() {
     for events in [true, false] {
         let mut watched =
