@@ -6,9 +6,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use tidegate_tests::gate::{Gate, REJECT};
 use tidegate_tests::metrics::Metrics;
 use tidegate_tests::versions::{NAMED, ORIGINAL, guest, hash, version};
-use tidegate_tests::{Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols, wait};
+use tidegate_tests::{Config, Daemon, Home, Message, Mosquitto, Protocol, on_both_protocols, ports, wait};
 
 on_both_protocols!(
     a_file_that_is_renamed_into_place_runs_from_then_on_and_no_message_is_lost_or_overtaken,
@@ -335,6 +336,37 @@ fn handlers_of_one_file_change_together_as_far_as_they_can() {
     let said =
         format!("handler guest keeps running version {second}: version {} is refused: init refused", version(&refuse));
     assert!(ran.stderr.contains(&said), "{}", ran.stderr);
+}
+
+/// The change reads the file for its handlers, and goes on: what the file becomes meanwhile is seen before they run.
+#[test]
+fn handlers_that_a_change_brings_run_what_their_file_became_while_it_was_made() {
+    let broker = Mosquitto::start();
+    let config = || config(broker.port(), Protocol::V5, "").top("native = true");
+    let moved = |file: &str| format!("[handlers.moved]\nplugin = \"{file}\"\nconfig = {{ {NAMED} }}\n");
+    let daemon = {
+        let (config, admin) = (config().table(moved("other.wasm")), ports::free());
+        let home = Home::new(&config, admin);
+        home.put_plugin("other.wasm", &guest(ORIGINAL));
+        let daemon = Daemon::of(home, admin);
+        daemon.wait_ready();
+        daemon
+    };
+    let gate = Gate::new();
+    daemon.home().put_plugin("gate.so", &gate.plugin("stand();", REJECT));
+    let waits = "[handlers.waits]\nplugin = \"gate.so\"\ncall-deadline = \"1m\"\ninstances = 1\n";
+    let changed = config().guest("added", "plant", NAMED, "").table(moved(PLUGIN)).table(waits);
+    daemon.home().configure(&Config { plugins: Vec::new(), ..changed }, daemon.admin());
+    daemon.signal("HUP");
+    gate.wait_reached();
+    let second = guest("second");
+    daemon.home().put_plugin(PLUGIN, &second);
+    daemon.wait_event("a plugin's new version was compiled", &[("version", &version(&second))]);
+    gate.open();
+    for name in ["guest", "added", "moved"] {
+        daemon.wait_event(RUNS, &[("handler", name), ("version", &version(&second))]);
+        assert_eq!(handler(&daemon, name)["version"], json!(version(&second)));
+    }
 }
 
 #[test]

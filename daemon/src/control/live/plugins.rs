@@ -6,7 +6,7 @@
 //! words in `looked.rs`; how it has trials end is in `verdicts.rs`. One file at a time. It waits for the disk, for compilations and for
 //! the change task, and nobody waits for it but who commanded. It ends when a stop begins.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,6 +65,8 @@ pub struct Plugins {
     compiler: Compiler,
     watch: Watch,
     sight: Sight,
+    /// Of what runs, as it was looked at last.
+    handlers: Vec<Arc<Handler>>,
     /// Files of which a version was compiled and dropped for a newer one: the next is installed, so that a file that changes all the
     /// time does not keep its handlers from every new version.
     dropped: HashSet<PathBuf>,
@@ -93,9 +95,19 @@ impl Whom<'_> {
 }
 
 /// The files of all handlers.
-fn wanted(running: &Running) -> Wanted {
-    let files = running.handlers.iter().map(|view| view.handler().plugin.clone()).collect();
-    Wanted { files, folders: Vec::new() }
+fn wanted(handlers: &[Arc<Handler>]) -> Wanted {
+    Wanted { files: handlers.iter().map(|handler| handler.plugin.clone()).collect(), folders: Vec::new() }
+}
+
+/// What runs.
+fn handlers(running: &Running) -> Vec<Arc<Handler>> {
+    running.handlers.iter().map(|view| Arc::clone(view.handler())).collect()
+}
+
+/// The files of handlers that were started since `before`.
+fn newly_read(before: &[Arc<Handler>], now: &[Arc<Handler>]) -> BTreeSet<PathBuf> {
+    let is_new = |handler: &&Arc<Handler>| !before.iter().any(|known| Arc::ptr_eq(known, handler));
+    now.iter().filter(is_new).map(|handler| handler.plugin.clone()).collect()
 }
 
 impl Plugins {
@@ -110,7 +122,8 @@ impl Plugins {
         archive: Archive,
         compiler: Compiler,
     ) -> io::Result<Plugins> {
-        let (watch, sight) = Watch::start("plugins-dir", PLUGINS, wanted(&running.borrow()))?;
+        let handlers = handlers(&running.borrow());
+        let (watch, sight) = Watch::start("plugins-dir", PLUGINS, wanted(&handlers))?;
         Ok(Plugins {
             running,
             changes,
@@ -119,6 +132,7 @@ impl Plugins {
             compiler,
             watch,
             sight,
+            handlers,
             dropped: HashSet::new(),
             unread: HashSet::new(),
         })
@@ -145,7 +159,8 @@ impl Plugins {
                     }
                 }
                 Ok(()) = running.changed() => {
-                    self.watch.want(wanted(&running.borrow_and_update()));
+                    let handlers = handlers(&running.borrow_and_update());
+                    self.follow(handlers);
                     // A handler that was not among those that run when its trial came to a verdict.
                     self.conclude_trials().await;
                 }
@@ -158,6 +173,14 @@ impl Plugins {
                 else => return,
             }
         }
+    }
+
+    /// What runs has changed. A handler that was started for that has read its file before anybody saw it here: what the file has become
+    /// since then may have been told of for the file's other handlers alone.
+    fn follow(&mut self, handlers: Vec<Arc<Handler>>) {
+        self.watch.want(wanted(&handlers));
+        self.watch.tell_again(newly_read(&self.handlers, &handlers));
+        self.handlers = handlers;
     }
 
     /// A file has changed. What comes of it is said by whoever brings it about.

@@ -1,9 +1,9 @@
 //! What the thread that looks is told: hints of the system, what is wanted, and that it is to end.
 //!
-//! Owns: what was told and not yet taken. Fed by the events of `notify` and by [`super::Watch`]; feeds `looks.rs`. It is bounded: of
-//! each path the last hint counts, and of too many paths only that there were too many. It decides nothing about files.
+//! Owns: what was told and not yet taken, and what is wanted, which whoever begins to look is told anew. Fed by the events of `notify` and by [`super::Watch`]; feeds `looks.rs`. It is bounded: of
+//! each path the last hint counts, and of too many paths only that there were too many; the rest is about files that are wanted. It decides nothing about files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,20 +25,29 @@ pub(super) struct News {
     pub lost: bool,
     /// What is wanted from now on.
     pub wanted: Option<Wanted>,
+    /// Files that somebody else wants to know of.
+    pub again: BTreeSet<PathBuf>,
     /// It is to end.
     stop: bool,
 }
 
 impl News {
     fn is_empty(&self) -> bool {
-        self.hints.is_empty() && !self.lost && self.wanted.is_none() && !self.stop
+        self.hints.is_empty() && !self.lost && self.wanted.is_none() && self.again.is_empty() && !self.stop
     }
+}
+
+#[derive(Default)]
+struct Told {
+    news: News,
+    /// What is wanted, also once that was taken.
+    wanted: Wanted,
 }
 
 /// What was told and not yet taken.
 #[derive(Default)]
 pub(super) struct Inbox {
-    news: Mutex<News>,
+    told: Mutex<Told>,
     changed: Condvar,
 }
 
@@ -55,7 +64,22 @@ impl Inbox {
 
     /// These are wanted from now on.
     pub(super) fn want(&self, wanted: Wanted) {
-        self.put(|news| news.wanted = Some(wanted));
+        let mut told = self.lock();
+        told.wanted = wanted.clone();
+        told.news.wanted = Some(wanted);
+        drop(told);
+        self.changed.notify_one();
+    }
+
+    /// Somebody else wants to know of these files.
+    pub(super) fn tell_again(&self, files: BTreeSet<PathBuf>) {
+        self.put(|news| news.again.extend(files));
+    }
+
+    /// Somebody begins to look, and is told what is wanted. Whoever took that before may have gone without a word.
+    pub(super) fn begin(&self) {
+        let mut told = self.lock();
+        told.news.wanted = Some(told.wanted.clone());
     }
 
     /// The thread is to end.
@@ -64,26 +88,26 @@ impl Inbox {
     }
 
     fn put(&self, put: impl FnOnce(&mut News)) {
-        put(&mut self.lock());
+        put(&mut self.lock().news);
         self.changed.notify_one();
     }
 
     /// Takes what was told, once something is or `until` has come. None: it is to end.
     pub(super) fn wait(&self, until: Instant) -> Option<News> {
-        let mut news = self.lock();
-        while news.is_empty() {
+        let mut told = self.lock();
+        while told.news.is_empty() {
             let left = until.saturating_duration_since(Instant::now());
             if left == Duration::ZERO {
                 break;
             }
-            news = self.changed.wait_timeout(news, left).unwrap_or_else(PoisonError::into_inner).0;
+            told = self.changed.wait_timeout(told, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        let news = std::mem::take(&mut *news);
+        let news = std::mem::take(&mut told.news);
         (!news.stop).then_some(news)
     }
 
-    fn lock(&self) -> MutexGuard<'_, News> {
-        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

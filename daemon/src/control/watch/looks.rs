@@ -68,7 +68,8 @@ pub(super) struct Looks {
 }
 
 impl Looks {
-    /// Looks at nothing yet. Without `events`, as if the system told of none.
+    /// Looks at nothing yet; what is wanted comes first from the inbox, also where another one took it before and panicked. Without
+    /// `events`, as if the system told of none.
     pub(super) fn new(
         key: &'static str,
         terms: Terms,
@@ -76,6 +77,7 @@ impl Looks {
         reports: Arc<Reports>,
         events: bool,
     ) -> Looks {
+        inbox.begin();
         let mut looks = Looks {
             key,
             terms,
@@ -119,6 +121,7 @@ impl Looks {
         if let Some(wanted) = news.wanted {
             self.want(wanted, now);
         }
+        news.again.iter().for_each(|path| self.settle.tell_again(path, now));
         for (path, hint) in news.hints {
             self.hinted(&path, hint, now);
         }

@@ -136,6 +136,12 @@ impl Watch {
     pub fn want(&self, wanted: Wanted) {
         self.inbox.want(wanted);
     }
+
+    /// Of these files the state is told again, though they were wanted before: somebody else has read them, and they may have changed
+    /// since. Nothing of those that are not wanted.
+    pub fn tell_again(&self, files: BTreeSet<PathBuf>) {
+        self.inbox.tell_again(files);
+    }
 }
 
 impl Drop for Watch {

@@ -130,6 +130,11 @@ impl Change {
         Change { began: now, last: now, writer, unlooked: false, told: false, restless: false }
     }
 
+    /// Of a file of which nothing is known yet.
+    fn first(now: Duration) -> Change {
+        Change { unlooked: true, told: true, ..Change::new(now, Writer::Unknown) }
+    }
+
     fn due(&self, terms: &Terms) -> Duration {
         if self.unlooked { Duration::ZERO } else { self.last.saturating_add(terms.rest(self.writer)) }
     }
@@ -172,10 +177,16 @@ impl Settle {
     }
 
     fn file(&mut self, path: &Path, now: Duration) -> &mut File {
-        self.files.entry(path.to_owned()).or_insert_with(|| {
-            let first = Change { unlooked: true, told: true, ..Change::new(now, Writer::Unknown) };
-            File { named: false, looked: None, told_gone: false, change: Some(first) }
-        })
+        let first = || File { named: false, looked: None, told_gone: false, change: Some(Change::first(now)) };
+        self.files.entry(path.to_owned()).or_insert_with(first)
+    }
+
+    /// Somebody else wants to know of a file: its state is told again, as if it were new here; of one that changes, once it rests. Nothing
+    /// where it is not wanted.
+    pub(super) fn tell_again(&mut self, path: &Path, now: Duration) {
+        let Some(file) = self.files.get_mut(path) else { return };
+        file.told_gone = false;
+        file.change.get_or_insert_with(|| Change::first(now));
     }
 
     /// Whether it is wanted.

@@ -131,6 +131,46 @@ async fn what_is_overwritten_in_place_is_told_once_it_is_closed() {
 }
 
 #[tokio::test]
+async fn who_begins_anew_after_a_panic_watches_what_was_wanted_before() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("a.wasm"), "old").expect("is written");
+    let (inbox, reports) = (Arc::new(Inbox::default()), Arc::new(Reports::default()));
+    inbox.want(files(folder.path(), &["a.wasm"]));
+    let looks = || Looks::new("tests", SOON, Arc::clone(&inbox), Arc::clone(&reports), true);
+    // A panic takes along what was taken from the inbox.
+    let panicked = looks();
+    assert!(inbox.wait(std::time::Instant::now()).is_some_and(|news| news.wanted.is_some()));
+    drop(panicked);
+    let again = looks();
+    let thread = std::thread::spawn(|| again.run());
+    let seen = timeout(DEADLINE, reports.next()).await.expect("in time").expect("goes on");
+    assert_eq!(seen.iter().map(Seen::path).collect::<Vec<_>>(), [folder.path().join("a.wasm")]);
+    inbox.stop();
+    thread.join().expect("ends");
+}
+
+#[tokio::test]
+async fn what_somebody_else_wants_to_know_of_is_told_again() {
+    for events in [true, false] {
+        let mut watched = watched(&["a"], SOON, events, |root| fs::write(root.join("a"), "same").expect("is written"));
+        for _ in 0..3 {
+            watched.until("a", Some("same")).await;
+            watched.watch.tell_again([watched.path("a"), watched.path("other")].into());
+        }
+        watched.until("a", Some("same")).await;
+        for _ in 0..2 {
+            fs::remove_file(watched.path("a")).or_else(absent).expect("goes");
+            watched.watch.tell_again([watched.path("a")].into());
+            watched.until("a", None).await;
+        }
+    }
+}
+
+fn absent(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+#[tokio::test]
 async fn what_goes_and_comes_again_is_told() {
     for events in [true, false] {
         let mut watched =

@@ -199,6 +199,32 @@ fn what_reached_nobody_is_told_again() {
 }
 
 #[test]
+fn what_somebody_else_wants_to_know_of_is_told_again() {
+    let mut settle = resting(&["a", "b"], TERMS);
+    let again = |settle: &mut Settle, now: u64, found: Option<Stamp>| {
+        settle.tell_again(Path::new("a"), at(now));
+        settle.tell_again(Path::new("not wanted"), at(now));
+        assert_eq!(settle.to_look(at(now)), [PathBuf::from("a")]);
+        let _ = [now, now + 1999].map(|now| settle.seen(Path::new("a"), found, at(now)));
+        assert_eq!(settle.verdicts(at(now + 1999)), [], "it may be that somebody writes to it");
+        assert_eq!(settle.next_look(), Some(at(now + 2000)));
+        settle.seen(Path::new("a"), found, at(now + 2000));
+        settle.verdicts(at(now + 2000))
+    };
+    let settled = |number| [("a".into(), Verdict::Settled { stamp: state(number), told: true })];
+    assert_eq!(again(&mut settle, 3000, Some(state(1))), settled(1), "though it is the same");
+    assert_eq!(again(&mut settle, 6000, Some(state(2))), settled(2));
+    for now in [9000, 12_000] {
+        assert_eq!(again(&mut settle, now, None), [("a".into(), Verdict::Gone)]);
+    }
+    // What is known of its writer stands.
+    settle.told(Path::new("b"), Hint::Written, at(15_000));
+    settle.tell_again(Path::new("b"), at(15_001));
+    let _ = [15_001, 24_999].map(|now| settle.seen(Path::new("b"), Some(state(1)), at(now)));
+    assert_eq!(settle.verdicts(at(24_999)), []);
+}
+
+#[test]
 fn who_sets_times_or_permissions_says_nothing_of_who_writes() {
     check(
         &[
