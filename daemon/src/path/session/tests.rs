@@ -307,8 +307,18 @@ impl World {
         self.until("all is granted", |status| status.state == SessionState::Connected && status.pending() == 0).await;
     }
 
-    /// Publishes with QoS 1 as a handler's call does.
+    /// Publishes with QoS 1 as a handler's call does. There is room.
     fn publish(&self, topic: &str) {
+        assert!(matches!(self.submit(topic), Submitted::Done), "there is room");
+    }
+
+    /// The same where there is none.
+    fn publish_later(&self, topic: &str) {
+        let Submitted::Waits(room) = self.submit(topic) else { panic!("there is no room") };
+        room.leave();
+    }
+
+    fn submit(&self, topic: &str) -> Submitted<'_> {
         let receipt = Receipt::new(Arc::clone(&self.meters), Arc::clone(&self.progress), Qos::AtMostOnce, None);
         let part = receipt.split(1).next().expect("a receipt of one part has one");
         let meters = self.metrics.handler("h");
@@ -321,8 +331,7 @@ impl World {
             properties: None,
             hops: None,
         };
-        let submitted = self.outboxes.submit(vec![Publish { broker: PLANT, message }].into(), completion, || {});
-        assert!(matches!(submitted, Submitted::Done), "there is room");
+        self.outboxes.submit(vec![Publish { broker: PLANT, message }].into(), completion, || {})
     }
 
     fn disconnect(&self) -> JoinHandle<Disconnected> {

@@ -154,3 +154,64 @@ async fn what_a_removed_broker_has_in_its_session_is_left_there() {
     world.metric("tidegate_messages_finished_total{broker=\"plant\",outcome=\"returned\"} 1").await;
     assert_eq!(world.queue.waiting(), 0);
 }
+
+/// A connected session that ends, after what waits to be published; what is in its outbox is put there before.
+async fn delivers(put: impl FnOnce(&World)) -> (World, Peer, JoinHandle<Legacy>) {
+    let listener = Listener::new().await;
+    let world = World::start(listener.port(), "", &["a"], ENDLESS);
+    let peer = listener.accept_and_grant(false).await;
+    world.connected().await;
+    put(&world);
+    let session = Arc::clone(&world.session);
+    let ending = tokio::spawn(async move { session.end(true, None).await });
+    world.ends().await;
+    (world, peer, ending)
+}
+
+#[tokio::test]
+async fn an_end_that_delivers_waits_for_what_the_broker_does_not_take_for_now() {
+    let (world, mut peer, ending) = delivers(|world| {
+        ["first", "second"].into_iter().for_each(|topic| world.publish(topic));
+        // As where its acknowledgement tells of a quota, which only protocol 5 has: the session had no turn to send it.
+        let (entry, _) = world.outboxes.take_next(PLANT).expect("the first is unsent");
+        assert!(world.outboxes.postponed(PLANT, entry));
+    })
+    .await;
+    assert_eq!([peer.take().await, peer.take().await], ["first", "second"]);
+    peer.goodbye().await;
+    let _nothing = done("end", ending).await;
+    assert_eq!(world.outboxes.usage(PLANT), (0, 0));
+}
+
+#[tokio::test]
+async fn an_end_that_delivers_waits_for_what_has_no_room_yet() {
+    const MESSAGES: usize = 5;
+    let topics = || (0..MESSAGES).map(|number| number.to_string());
+    let (world, mut peer, ending) = delivers(|world| {
+        world.outboxes.limit(PLANT, OutboxLimits { messages: 1, ..OutboxLimits::default() });
+        world.publish("0");
+        topics().skip(1).for_each(|topic| world.publish_later(&topic));
+    })
+    .await;
+    for topic in topics() {
+        assert_eq!(peer.take().await, topic);
+    }
+    peer.goodbye().await;
+    let _nothing = done("end", ending).await;
+    assert_eq!((world.outboxes.usage(PLANT), world.outboxes.waiting(PLANT)), ((0, 0), 0));
+}
+
+#[tokio::test]
+async fn an_end_that_does_not_deliver_leaves_what_waits_where_it_is() {
+    let listener = Listener::new().await;
+    let world = World::start(listener.port(), "", &["a"], ENDLESS);
+    let peer = listener.accept_and_grant(false).await;
+    world.connected().await;
+    world.publish("held back");
+    let (entry, _) = world.outboxes.take_next(PLANT).expect("it is unsent");
+    assert!(world.outboxes.postponed(PLANT, entry));
+    let ending = world.end(|_| ());
+    peer.goodbye().await;
+    let _legacy = done("end", ending).await;
+    assert_eq!(world.outboxes.usage(PLANT).0, 1);
+}
