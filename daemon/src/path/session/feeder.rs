@@ -268,7 +268,8 @@ impl Feeder {
     /// is on the disk is safe there.
     fn is_drained(&self) -> bool {
         let core = &self.connection.core;
-        !self.connection.has_in_hand() && !(core.steering.delivers() && core.outboxes.holds_in_memory(core.id))
+        let owes = core.steering.delivers() && core.outboxes.holds_in_memory(core.id);
+        !owes && !self.connection.has_in_hand()
     }
 
     /// Says the close message, waits until the broker has it and every acknowledgement that is due, and disconnects.
