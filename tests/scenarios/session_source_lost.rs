@@ -8,6 +8,7 @@ on_both_protocols!(
     what_waits_for_room_arrives_whether_or_not_the_session_is_gone,
     a_dead_letter_arrives_whether_or_not_the_session_is_gone,
     what_is_to_be_called_again_is_called_when_the_session_is_gone,
+    what_waits_is_handled_where_its_broker_gets_another_session,
 );
 
 /// The next packet is this message; its identifier.
@@ -155,4 +156,52 @@ fn what_is_to_be_called_again_is_called_when_the_session_is_gone(protocol: Proto
     assert_eq!((metrics.calls("flaky", "retry"), metrics.calls("flaky", "ok")), (1.0, 1.0));
     assert_eq!(metrics.finished("plant", "handled"), 1.0);
     peer.is_silent();
+}
+
+fn what_waits_is_handled_where_its_broker_gets_another_session(protocol: Protocol) {
+    const MESSAGES: u16 = 5;
+    let (plant, cloud) = (ScriptedBroker::listen(protocol), ScriptedBroker::listen(protocol));
+    let config = |client: &str| {
+        Config::new()
+            .broker("plant", plant.port(), protocol, &format!("client-id = \"{client}\""))
+            .broker("cloud", cloud.port(), protocol, "outbox = { max-messages = 1 }")
+            .guest("echo", "cloud", "mode = \"echo\", broker = \"cloud\"", "instances = 1\nmax-publishes = 1")
+            .subscription("plant", "in/#", 1, "echo", "")
+    };
+    let daemon = Daemon::launch(&config("before"));
+    let mut target = cloud.accept(false);
+    let mut source = plant.accept(false);
+    source.grant();
+    (1..=MESSAGES).for_each(|id| source.publish(id, &Message::new("in/a", id.to_string())));
+    daemon.wait_metrics(
+        "the first is on its way, the second waits for room, no call has begun for the others",
+        |metrics| {
+            let waits = metrics.sum("tidegate_outbox_waiting_calls", &[("broker", "cloud")]) == 1.0;
+            waits && metrics.received("plant") == f64::from(MESSAGES)
+        },
+    );
+    source.hang_up();
+    // The attempt to connect again, which is not answered, shows that the loss was seen.
+    let _attempt = plant.meet();
+    daemon.home().configure(&config("after"), daemon.admin());
+    daemon.done(&["reload"]);
+    let mut source = plant.accept(false);
+    source.grant();
+
+    for number in 1..=MESSAGES {
+        match target.request() {
+            Request::Publish(message, id) => {
+                assert_eq!(message.text(), number.to_string());
+                target.acknowledge(id);
+            }
+            other => panic!("expected the output of message {number}, got {other:?}"),
+        }
+    }
+    let metrics = daemon.settle("plant", MESSAGES.into());
+    assert_eq!(
+        (metrics.finished("plant", "handled"), metrics.finished("plant", "returned")),
+        (f64::from(MESSAGES), 0.0)
+    );
+    // They came on a connection that is gone: on this one there is nothing to acknowledge.
+    source.is_silent();
 }

@@ -30,7 +30,7 @@ use crate::path::outbox::Outboxes;
 use crate::path::park::Parks;
 use crate::path::router::{BrokerRoutes, RouteTable, Router, of_broker};
 use crate::path::schedule::Schedules;
-use crate::path::session::{self, Session, SessionParts, SessionState, Wish};
+use crate::path::session::{self, Legacy, Session, SessionParts, SessionState};
 use crate::store::Store;
 use crate::telemetry::logging;
 use crate::telemetry::metrics::{BrokerMeters, Metrics};
@@ -307,7 +307,7 @@ impl Stages {
         let meters = self.shared.metrics.broker(&broker.name);
         let limit = self.shared.parks.limit(broker.id);
         let routes = self.routes(broker, &meters, &limit, queues);
-        let session = self.session(broker, routes, &meters, Wish::default());
+        let session = self.session(broker, routes, &meters, Legacy::default());
         let stage = BrokerStage { config: Arc::clone(broker), session, meters, limit };
         self.brokers.insert(Arc::clone(&broker.name), stage);
     }
@@ -316,11 +316,11 @@ impl Stages {
     /// one was connected, and stays disconnected where that was commanded: a change waits for no broker.
     async fn reconnect(&mut self, broker: &Arc<Broker>, queues: &HashMap<Arc<str>, Arc<HandlerQueue>>) {
         let Some(mut stage) = self.brokers.remove(&broker.name) else { return };
-        let wish = self.end(&stage.session, false).await;
+        let legacy = self.end(&stage.session, false, Some(broker)).await;
         stage.limit.set_most(broker.parallel_limit.map(usize::from));
         self.shared.outboxes.limit(broker.id, broker.outbox);
         let routes = self.routes(broker, &stage.meters, &stage.limit, queues);
-        stage.session = self.session(broker, routes, &stage.meters, wish);
+        stage.session = self.session(broker, routes, &stage.meters, legacy);
         stage.config = Arc::clone(broker);
         self.brokers.insert(Arc::clone(&broker.name), stage);
     }
@@ -344,7 +344,7 @@ impl Stages {
     async fn remove(&mut self, broker: &str) {
         let delivers = self.waiting(broker) > 0;
         let Some(stage) = self.brokers.remove(broker) else { return };
-        self.end(&stage.session, delivers).await;
+        drop(self.end(&stage.session, delivers, None).await);
         let dropped = self.shared.outboxes.remove(stage.config.id);
         if dropped > 0 {
             tracing::warn!(broker, messages = dropped, "what waited to be published to the removed broker is dropped");
@@ -373,13 +373,13 @@ impl Stages {
     }
 
     /// Ends a session gracefully, where it `delivers` after what waits to be published; unless the daemon's stop cannot wait for
-    /// that.
-    async fn end(&self, session: &Session, delivers: bool) -> Wish {
+    /// that. What it leaves to that of its `successor`; nothing where its broker is removed.
+    async fn end(&self, session: &Session, delivers: bool, successor: Option<&Broker>) -> Legacy {
         tokio::select! {
-            wish = session.end(delivers) => wish,
+            legacy = session.end(delivers, successor) => legacy,
             () = self.shared.hurry.cancelled() => {
                 self.shared.stop_sessions.cancel();
-                session.end(false).await
+                session.end(false, successor).await
             }
         }
     }
@@ -421,7 +421,7 @@ impl Stages {
         broker: &Arc<Broker>,
         routes: Arc<BrokerRoutes>,
         meters: &Arc<BrokerMeters>,
-        wish: Wish,
+        legacy: Legacy,
     ) -> Arc<Session> {
         let config = &self.loaded.config;
         let parts = SessionParts {
@@ -434,7 +434,7 @@ impl Stages {
             meters: Arc::clone(meters),
             tap: self.shared.tap.clone(),
             grace: self.shared.grace.subscribe(),
-            wish,
+            legacy,
         };
         Arc::new(session::spawn(parts, &self.shared.stop_sessions))
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinSet};
 
 use super::Outboxes;
 use super::queue::{EntryId, Load, Stored};
@@ -21,21 +21,41 @@ const AT_ONCE: (usize, usize) = (1024, 4 << 20);
 
 /// Does so until it is dropped.
 pub async fn load(outboxes: Arc<Outboxes>) {
+    load_by(outboxes, read).await;
+}
+
+/// As [`load`], by this way to read.
+pub(super) async fn load_by(
+    outboxes: Arc<Outboxes>,
+    read: impl Fn(&Store, &Arc<str>, Load) -> Result<Read, StoreError> + Copy + Send + 'static,
+) {
     let low = Arc::clone(&outboxes.lock().low);
     let Some(store) = outboxes.lock().journal.store().cloned() else { return std::future::pending().await };
+    // What could not be read counts as being read until it is tried again, so that it holds up no other outbox.
+    let mut failed = JoinSet::new();
     loop {
-        while let Some((broker, name, load)) = outboxes.next_load() {
-            let (store, group) = (store.clone(), Arc::clone(&name));
-            let read = tokio::task::spawn_blocking(move || read(&store, &group, load)).await;
-            let Some(read) = readable(&name, read) else {
-                tokio::time::sleep(AGAIN).await;
-                outboxes.not_loaded(broker, load);
-                continue;
-            };
-            outboxes.loaded(broker, load, read);
+        while let Some(Ok((broker, load))) = failed.try_join_next() {
+            outboxes.not_loaded(broker, load);
         }
-        low.notified().await;
+        let Some((broker, name, load)) = outboxes.next_load() else {
+            tokio::select! {
+                () = low.notified() => {}
+                Some(Ok((broker, load))) = failed.join_next() => outboxes.not_loaded(broker, load),
+            }
+            continue;
+        };
+        let (store, group) = (store.clone(), Arc::clone(&name));
+        match readable(&name, tokio::task::spawn_blocking(move || read(&store, &group, load)).await) {
+            Some(read) => outboxes.loaded(broker, load, read),
+            None => drop(failed.spawn(later((broker, load)))),
+        }
     }
+}
+
+/// What it is given, once it may be tried again.
+async fn later<T>(failed: T) -> T {
+    tokio::time::sleep(AGAIN).await;
+    failed
 }
 
 /// What was read, unless that failed, which is said.
@@ -58,7 +78,7 @@ pub(super) struct Read {
 }
 
 /// Reads part of a tail. Blocks on the disk.
-fn read(store: &Store, broker: &Arc<str>, load: Load) -> Result<Read, StoreError> {
+pub(super) fn read(store: &Store, broker: &Arc<str>, load: Load) -> Result<Read, StoreError> {
     let most = (load.most.messages, load.most.bytes);
     let rows = store.read(Table::Outbox, broker, &load.from.to_be_bytes(), most)?;
     let last = rows.last().and_then(|found| number(&found.key));

@@ -154,6 +154,13 @@ impl Outboxes {
         (outbox.messages(), outbox.bytes())
     }
 
+    /// Whether a publish to this broker is in memory alone, on its way and held back ones included, or waits for room.
+    pub fn holds_in_memory(&self, broker: BrokerId) -> bool {
+        let mut state = self.lock();
+        let outbox = state.admission.outbox(broker);
+        outbox.messages() > outbox.on_disk().messages || state.admission.waiting(broker) > 0
+    }
+
     /// Calls and commands that wait for room in a broker's outbox.
     pub fn waiting(&self, broker: BrokerId) -> usize {
         self.lock().admission.waiting(broker)

@@ -36,7 +36,8 @@ impl Fate {
 
 /// Where one connection stands. Shared by its session and by the tokens of its messages.
 pub(super) struct Standing {
-    /// A place in [`Fate::ALL`]. Written by the poller at the loss of this connection and at the CONNACK of the next.
+    /// A place in [`Fate::ALL`]. Written by the poller at the loss of this connection and at the CONNACK of the next, or at the end of
+    /// the session where no CONNACK will tell.
     fate: AtomicU8,
     /// Whether the broker keeps the session when the connection is lost.
     kept: bool,

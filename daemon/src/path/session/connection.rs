@@ -57,8 +57,8 @@ pub(super) struct Core {
     pub(super) told: Arc<Notify>,
     /// Every queue that messages of this session may wait in, those of subscriptions that it had before included.
     pub(super) queues: Mutex<Vec<Weak<HandlerQueue>>>,
-    /// Lost connections whose unstarted messages wait for the next CONNACK. Written by the supervisor at a loss, emptied
-    /// by the poller at the CONNACK.
+    /// Lost connections whose unstarted messages wait for the next CONNACK, those of the session before this one included. Written
+    /// by the supervisor at a loss, emptied by the poller at the CONNACK, or at the session's end.
     pub(super) lost: Mutex<Vec<Arc<Standing>>>,
     /// Whether it was said that the broker exceeds `receive-maximum`: it will on every connection. Written by the poller.
     pub(super) beyond_said: AtomicBool,
@@ -84,6 +84,12 @@ impl Core {
         let queues: Vec<Arc<HandlerQueue>> = self.queues().iter().filter_map(Weak::upgrade).collect();
         queues.iter().for_each(|queue| queue.fate_decided(self.id));
         self.outboxes.fate_decided();
+    }
+
+    /// The lost connections that nothing was decided about, for who decides instead, and the queues that their messages may be in.
+    pub(super) fn hand_over_lost(&self) -> (Vec<Arc<Standing>>, Vec<Weak<HandlerQueue>>) {
+        let lost = std::mem::take(&mut *self.lost());
+        (lost, self.queues().clone())
     }
 
     /// From now on messages may go into the queues of these routes.

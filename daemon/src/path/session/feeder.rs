@@ -253,14 +253,23 @@ impl Feeder {
             self.cover();
             match self.send_next() {
                 Attempt::Sent => self.go_on()?,
-                Attempt::Empty if !self.connection.has_in_hand() => break,
-                idle => self.wait(Await { outbox: idle == Attempt::Empty, progress: idle == Attempt::Full }).await?,
+                Attempt::Empty if self.is_drained() => break,
+                // Of what is held back, or has no room yet, the next one may be due with an acknowledgement.
+                idle => self.wait(Await { outbox: idle == Attempt::Empty, progress: true }).await?,
             }
         }
         while !self.connection.flight().inflight.is_empty() {
             self.wait(Await { outbox: false, progress: true }).await?;
         }
         Ok(())
+    }
+
+    /// Whether there is nothing to wait for where the outbox gives nothing to send: that may be held back, or have no room yet. What
+    /// is on the disk is safe there.
+    fn is_drained(&self) -> bool {
+        let core = &self.connection.core;
+        let owes = core.steering.delivers() && core.outboxes.holds_in_memory(core.id);
+        !owes && !self.connection.has_in_hand()
     }
 
     /// Says the close message, waits until the broker has it and every acknowledgement that is due, and disconnects.

@@ -80,7 +80,7 @@ struct Visit {
 
 /// What was commanded, for the session that takes the place of another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wish {
+pub(super) struct Wish {
     /// As [`Intent::away`].
     away: Option<u64>,
     /// As [`Intent::asked`].

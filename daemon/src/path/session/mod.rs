@@ -13,7 +13,7 @@
 //! reads and writes it, `outlet.rs` holds what is to be written, and `codec.rs` hides the difference between the two
 //! versions. The rest is pure: `ring.rs` (what may be acknowledged), `inflight.rs`,
 //! `packet_ids.rs` and `subscribing.rs` (what the broker's answers belong to), `deadlines.rs` (what has been owed for too
-//! long), `backoff.rs`, `intent.rs` (whether a connection is wanted).
+//! long), `backoff.rs`, `intent.rs` (whether a connection is wanted). `legacy.rs` is what a session leaves to the next.
 
 mod ack;
 mod backoff;
@@ -27,6 +27,7 @@ mod failure;
 mod feeder;
 mod inflight;
 mod intent;
+mod legacy;
 mod link;
 mod opening;
 mod outlet;
@@ -60,8 +61,10 @@ pub use self::ack::{AckToken, Fate};
 use self::connection::Core;
 use self::cover::Cover;
 pub use self::cover::WireCopy;
+pub use self::intent::Kept;
 use self::intent::VisitId;
-pub use self::intent::{Kept, Wish};
+use self::intent::Wish;
+pub use self::legacy::Legacy;
 pub use self::status::{SessionState, SessionStatus, Standing};
 use self::steering::Steering;
 pub use self::steering::{ConnectError, Ended, Opened, ResetError, VisitError};
@@ -94,8 +97,8 @@ pub struct SessionParts {
     pub tap: Tap,
     /// How long a disconnect by command waits for the messages in hand: `shutdown-grace`, as it is then.
     pub grace: watch::Receiver<Duration>,
-    /// What was commanded to the session whose place it takes; the default where there was none.
-    pub wish: Wish,
+    /// What the session left whose place it takes; the default where there was none.
+    pub legacy: Legacy,
 }
 
 /// One broker's session, to be shared by whoever steers or watches it. Dropping the last of its owners ends it without a wait.
@@ -153,7 +156,8 @@ pub struct Disconnected {
 /// Starts a broker's session. When `stop` fires it closes its connection and ends: what is in progress should have been
 /// drained before.
 pub fn spawn(parts: SessionParts, stop: &CancellationToken) -> Session {
-    let SessionParts { id, config, routes, state_dir, router, outboxes, meters, tap, grace, wish } = parts;
+    let SessionParts { id, config, routes, state_dir, router, outboxes, meters, tap, grace, legacy } = parts;
+    let Legacy { wish, lost, queues } = legacy;
     let names = routes.table.subscriptions().iter().map(|subscription| Arc::clone(&subscription.name));
     let (sender, status) = watch::channel(SessionStatus::new(names));
     let core = Core {
@@ -167,8 +171,8 @@ pub fn spawn(parts: SessionParts, stop: &CancellationToken) -> Session {
         tap,
         status: sender,
         told: Arc::new(Notify::new()),
-        queues: Mutex::new(Vec::new()),
-        lost: Mutex::new(Vec::new()),
+        queues: Mutex::new(queues),
+        lost: Mutex::new(lost),
         beyond_said: AtomicBool::new(false),
         stalls: Mutex::default(),
     };
@@ -277,11 +281,12 @@ impl Session {
     }
 
     /// Disconnects gracefully and ends: for a broker that is removed, or gets another session. Where it `delivers`, all that waits to
-    /// be published is sent before, within the grace period. What was commanded until the end, for the other session.
-    pub async fn end(&self, delivers: bool) -> Wish {
+    /// be published is sent before, within the grace period. `successor`: the broker of the other session, which is to get what is
+    /// returned; of messages in no call then, those that the broker will not send again are handled all the same.
+    pub async fn end(&self, delivers: bool, successor: Option<&Broker>) -> Legacy {
         self.core.steering.end(delivers);
         self.ended().await;
-        self.core.steering.hand_over()
+        Legacy::of(&self.core, self.core.steering.hand_over(), successor)
     }
 
     /// Waits until it has ended, after the stop that it was given or [`Self::end`]: a few seconds at most. Cancellation safe.

@@ -66,8 +66,11 @@ pub(super) async fn run(core: Arc<Core>, grace: watch::Receiver<Duration>, stop:
             }
         }
     }
-    // Nobody will learn what the broker does with them; it sends them again to the next client of the session.
-    session.core.decide_lost(true);
+    if session.stop.is_cancelled() {
+        // Nobody will learn what the broker does with them; it sends them again to the next daemon. At any other end it is told who
+        // follows (`legacy.rs`).
+        session.core.decide_lost(true);
+    }
     session.show(SessionState::Idle);
 }
 

@@ -254,7 +254,7 @@ impl World {
         let tracer = Tracer::new(BrokerNames::default());
         let (progress, stop, tap) = (Arc::<Progress>::default(), CancellationToken::new(), Tap::new());
         let router = Arc::new(Router::new(Arc::clone(&progress), received, tracer, tap.clone()));
-        let parts = |wish| SessionParts {
+        let parts = || SessionParts {
             id: PLANT,
             config: Arc::clone(&config.brokers[0]),
             routes: routes(&config, &queue, &metrics, &meters),
@@ -264,18 +264,24 @@ impl World {
             meters: Arc::clone(&meters),
             tap: tap.clone(),
             grace: watch::channel(grace).1,
-            wish,
+            legacy: Legacy::default(),
         };
-        let session = Arc::new(spawn(parts(Wish::default()), &stop));
-        let following = parts(Wish::default());
+        let session = Arc::new(spawn(parts(), &stop));
+        let following = parts();
         World { session, following: Some(following), config, queue, outboxes, metrics, meters, progress, stop, folder }
     }
 
+    /// The session ends, and another one is to take its place, with the broker as it is changed.
+    fn end(&self, change: impl FnOnce(&mut Broker)) -> JoinHandle<(Legacy, Broker)> {
+        let (session, mut broker) = (Arc::clone(&self.session), (*self.config.brokers[0]).clone());
+        change(&mut broker);
+        tokio::spawn(async move { (session.end(false, Some(&broker)).await, broker) })
+    }
+
     /// Another session takes the place of the one that has ended.
-    fn follow(&mut self, wish: Wish, auto_connect: bool) {
+    fn follow(&mut self, (legacy, broker): (Legacy, Broker)) {
         let parts = self.following.take().expect("one follows");
-        let config = Arc::new(Broker { auto_connect, ..(*parts.config).clone() });
-        self.session = Arc::new(spawn(SessionParts { wish, config, ..parts }, &self.stop));
+        self.session = Arc::new(spawn(SessionParts { legacy, config: Arc::new(broker), ..parts }, &self.stop));
     }
 
     /// Other subscriptions from now on.
@@ -301,8 +307,18 @@ impl World {
         self.until("all is granted", |status| status.state == SessionState::Connected && status.pending() == 0).await;
     }
 
-    /// Publishes with QoS 1 as a handler's call does.
+    /// Publishes with QoS 1 as a handler's call does. There is room.
     fn publish(&self, topic: &str) {
+        assert!(matches!(self.submit(topic), Submitted::Done), "there is room");
+    }
+
+    /// The same where there is none.
+    fn publish_later(&self, topic: &str) {
+        let Submitted::Waits(room) = self.submit(topic) else { panic!("there is no room") };
+        room.leave();
+    }
+
+    fn submit(&self, topic: &str) -> Submitted<'_> {
         let receipt = Receipt::new(Arc::clone(&self.meters), Arc::clone(&self.progress), Qos::AtMostOnce, None);
         let part = receipt.split(1).next().expect("a receipt of one part has one");
         let meters = self.metrics.handler("h");
@@ -315,8 +331,7 @@ impl World {
             properties: None,
             hops: None,
         };
-        let submitted = self.outboxes.submit(vec![Publish { broker: PLANT, message }].into(), completion, || {});
-        assert!(matches!(submitted, Submitted::Done), "there is room");
+        self.outboxes.submit(vec![Publish { broker: PLANT, message }].into(), completion, || {})
     }
 
     fn disconnect(&self) -> JoinHandle<Disconnected> {

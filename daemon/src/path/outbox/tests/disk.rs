@@ -1,11 +1,14 @@
 //! Outboxes on a real store: what is there when the process begins again, what an operator sees of it, and what ends there.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::super::loader::{self, Read};
+use super::super::queue::Load;
 use super::*;
 use crate::control::config::model::OutboxStore;
 use crate::path::kept::Kept;
-use crate::store::{Store, StoreWriter, Table, Total};
+use crate::store::{Store, StoreError, StoreWriter, Table, Total};
 
 const DISK: OutboxLimits = OutboxLimits {
     store: OutboxStore::Disk,
@@ -34,11 +37,19 @@ impl Process {
     }
 
     fn without_brokers(folder: &Path) -> Process {
+        Process::reading(folder, loader::read)
+    }
+
+    /// Whose outboxes are read in this way.
+    fn reading(
+        folder: &Path,
+        read: impl Fn(&Store, &Arc<str>, Load) -> Result<Read, StoreError> + Copy + Send + 'static,
+    ) -> Process {
         let (store, writer) = Store::open(folder).expect("opens");
         let mut world = World::new();
         let kept = Kept::load(store.clone(), world.metrics.dead_letter_store()).expect("reads");
         world.outboxes = Outboxes::on_disk(store.clone(), kept.clone()).expect("reads");
-        let loader = tokio::spawn(load(Arc::clone(&world.outboxes)));
+        let loader = tokio::spawn(loader::load_by(Arc::clone(&world.outboxes), read));
         Process { world, store, kept, writer, loader }
     }
 
@@ -188,5 +199,40 @@ async fn a_command_takes_back_what_is_on_the_disk_and_was_not_sent() {
     .await;
     assert_eq!(outboxes.usage(PLANT).0, 9);
     assert_eq!(process.deliver(PLANT, 9).await.len(), 9);
+    process.end().await;
+}
+
+#[tokio::test]
+async fn an_outbox_that_cannot_be_read_holds_up_no_other_and_is_tried_again() {
+    const MESSAGES: usize = 20;
+    static DAMAGED: AtomicBool = AtomicBool::new(true);
+    static FAILED: AtomicUsize = AtomicUsize::new(0);
+    let read = |store: &Store, broker: &Arc<str>, load: Load| {
+        if **broker == *"plant" && DAMAGED.load(Ordering::SeqCst) {
+            FAILED.fetch_add(1, Ordering::SeqCst);
+            let (path, why) = ("state.redb".into(), "a page".to_owned());
+            return Err(StoreError::Damaged { path, why });
+        }
+        loader::read(store, broker, load)
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let process = Process::begin(folder.path());
+    for number in 0..MESSAGES {
+        assert!(process.world.call(vec![text(PLANT, number), text(CLOUD, number)]).is_none());
+    }
+    process.synced().await;
+    process.end().await;
+
+    let process = Process::reading(folder.path(), read);
+    process.add(PLANT, "plant");
+    process.add(CLOUD, "cloud");
+    let texts = |sent: Vec<(EntryId, String)>| sent.into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+    let all: Vec<String> = (0..MESSAGES).map(|number| number.to_string()).collect();
+    // Several times what is in memory at once, so that it is read again and again.
+    assert_eq!(texts(process.deliver(CLOUD, MESSAGES).await), all);
+    assert!(FAILED.load(Ordering::SeqCst) > 0, "the other one was tried before");
+    assert!(process.world.outboxes.take_next(PLANT).is_none());
+    DAMAGED.store(false, Ordering::SeqCst);
+    assert_eq!(texts(process.deliver(PLANT, MESSAGES).await), all);
     process.end().await;
 }

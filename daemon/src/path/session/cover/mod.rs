@@ -49,6 +49,11 @@ const MAX_LISTED: usize = 256;
 
 const SLOW_FILES: &str = "the file system does not answer within 5s";
 
+/// Whether two brokers lead to one session, if each keeps it: another server or client identifier is another session.
+pub(super) fn is_same_session(one: &Broker, other: &Broker) -> bool {
+    Identity::of(one) == Identity::of(other)
+}
+
 /// What the feeder does next.
 pub(super) enum Next {
     /// Give this to [`Cover::save`], then ask again.
