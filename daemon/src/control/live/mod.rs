@@ -24,6 +24,7 @@ mod retry;
 mod schedules;
 mod state;
 mod trials;
+mod unread;
 mod verdicts;
 mod view;
 mod warnings;
