@@ -1,7 +1,8 @@
 //! The task that changes what runs: one change at a time, each whole or not at all.
 //!
-//! Owns: the gateway's stages while it runs. Fed by [`Live::change`] through a bounded channel; a full one refuses. It may wait
-//! for a plugin's compilation, for the disk, and for a session or a handler that drains, all of them bounded.
+//! Owns: the gateway's stages while it runs. Fed through a bounded channel; a full one refuses commands ([`Live::change`]), and what
+//! nobody commanded waits for room: this task waits for none of those who do. It may wait for a plugin's compilation, for the disk, and
+//! for a session or a handler that drains, all of them bounded.
 
 use std::sync::Arc;
 

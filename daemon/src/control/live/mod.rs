@@ -24,6 +24,7 @@ mod retry;
 mod schedules;
 mod state;
 mod trials;
+mod unread;
 mod verdicts;
 mod view;
 mod warnings;
@@ -62,7 +63,8 @@ use crate::path::session::Session;
 use crate::store::Store;
 use crate::telemetry::metrics::BrokerMeters;
 
-/// Changes that wait for the one under way; beyond, a change is refused as [`RefusalKind::Busy`].
+/// Changes that wait for the one under way; beyond, one by command is refused as [`RefusalKind::Busy`], and what nobody has commanded
+/// waits for room: a reload for each of its triggers, and what the reload task has done.
 pub const WAITING_CHANGES: usize = 16;
 
 /// Requests to have dead letters handled again that wait for the one under way; beyond, one is refused as [`RefusalKind::Busy`].

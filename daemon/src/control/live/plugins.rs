@@ -10,14 +10,16 @@ use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use super::change::{Request, stopping};
 use super::install::{Install, refuse};
 use super::looked::{Looked, looked, told};
+use super::unread::Unread;
 use super::{Live, Refusal, RefusalKind, Running, WAITING_RELOADS};
 use crate::control::admin::resource::Reloaded;
 use crate::control::config::model::Handler;
@@ -26,9 +28,6 @@ use crate::path::handler::archive::{Archive, FileState};
 use crate::path::handler::plugin::{Compiler, LoadError, Plugin, PluginFile, PluginHash};
 use crate::path::handler::{HandlerView, Verdicts, VersionError};
 use crate::telemetry::metrics::ReloadResult;
-
-/// How long after it could not be read a file is read again, at the earliest.
-const READ_AGAIN: Duration = Duration::from_secs(5);
 
 /// A command to look at the file of a handler's plugin now.
 pub struct Reload {
@@ -70,8 +69,8 @@ pub struct Plugins {
     /// Files of which a version was compiled and dropped for a newer one: the next is installed, so that a file that changes all the
     /// time does not keep its handlers from every new version.
     dropped: HashSet<PathBuf>,
-    /// Files that could not be read, such as for want of a file descriptor: they are looked at again.
-    unread: HashSet<PathBuf>,
+    /// Files that are looked at again.
+    unread: Unread,
 }
 
 /// Who is asked for.
@@ -134,7 +133,7 @@ impl Plugins {
             sight,
             handlers,
             dropped: HashSet::new(),
-            unread: HashSet::new(),
+            unread: Unread::default(),
         })
     }
 
@@ -150,6 +149,7 @@ impl Plugins {
     async fn work(&mut self, commands: &mut mpsc::Receiver<Reload>) {
         let (mut running, verdicts) = (self.running.clone(), self.verdicts.clone());
         loop {
+            let again = self.unread.next();
             tokio::select! {
                 Some(command) = commands.recv() => self.obey(command).await,
                 () = verdicts.told() => self.conclude_trials().await,
@@ -164,8 +164,8 @@ impl Plugins {
                     // A handler that was not among those that run when its trial came to a verdict.
                     self.conclude_trials().await;
                 }
-                () = tokio::time::sleep(READ_AGAIN), if !self.unread.is_empty() => {
-                    for path in std::mem::take(&mut self.unread) {
+                () = sleep_until(again.unwrap_or_else(Instant::now).into()), if again.is_some() => {
+                    for path in self.unread.due(Instant::now()) {
                         self.look(&path, Whom::All).await;
                     }
                 }
@@ -216,6 +216,10 @@ impl Plugins {
     /// Looks at a file, and has handlers run what it holds. What came of it for those that it is about.
     async fn look(&mut self, path: &Path, whom: Whom<'_>) -> Vec<(Arc<str>, Looked)> {
         let views = self.views(path, whom);
+        self.unread.is_read(path);
+        if views.is_empty() {
+            return Vec::new();
+        }
         let read = {
             let path = path.to_owned();
             tokio::task::spawn_blocking(move || PluginFile::read(&path)).await
@@ -224,7 +228,7 @@ impl Plugins {
             return Vec::new();
         }
         match &read {
-            Ok(Err(LoadError::Read(_))) => _ = self.unread.insert(path.to_owned()),
+            Ok(Err(LoadError::Read(_))) => self.unread.failed(path, Instant::now()),
             Ok(read) => self.end_other_trials(&views, read.as_ref().ok().map(PluginFile::hash)).await,
             Err(_) => {}
         }

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::change::{Request, blocking, kind_of, prepare};
+use super::change::{Request, blocking, kind_of, prepare, stopping};
 use super::difference::{self, is_nothing};
 use super::warnings::fresh;
 use super::{Live, Refusal, RefusalKind, trials};
@@ -111,21 +111,31 @@ impl Live {
         self.request(Request::Reload(Asked { trigger, dry_run }, answer), told).await
     }
 
-    /// As [`Live::reload_configuration`], where nobody waits for the answer: what comes of it is in the log.
+    /// As [`Live::reload_configuration`], where nobody waits for the answer, and would ask again: it waits for its turn however many
+    /// changes wait already, and what comes of it is in the log. For one at a time of each trigger.
     pub async fn reload_unasked(&self, trigger: Trigger) {
-        match self.reload_configuration(trigger, false).await {
-            // The task that did it, or not, has said so.
-            Ok(_) => {}
-            Err(refusal) if matches!(refusal.kind, RefusalKind::Busy | RefusalKind::Stopping) => {
-                tracing::warn!(trigger = trigger.word(), %refusal, "the configuration is not read again");
-            }
-            Err(_) => {}
-        }
+        in_turn(&self.changes, trigger).await;
     }
 
     /// What came of the last reload; none since the start.
     pub fn last_reload(&self) -> Option<LastReload> {
         self.configuration.last()
+    }
+}
+
+/// Has the files read again once it is their turn. A daemon that stops ends it.
+async fn in_turn(changes: &mpsc::Sender<Request>, trigger: Trigger) {
+    let (answer, told) = oneshot::channel();
+    let asked = Request::Reload(Asked { trigger, dry_run: false }, answer);
+    let done = match changes.send(asked).await {
+        Ok(()) => told.await.unwrap_or_else(|_| Err(stopping())),
+        Err(_) => Err(stopping()),
+    };
+    // Whatever else came of it, the task that did it has said.
+    if let Err(refusal) = done
+        && refusal.kind == RefusalKind::Stopping
+    {
+        tracing::warn!(trigger = trigger.word(), %refusal, "the configuration is not read again");
     }
 }
 
@@ -299,6 +309,10 @@ fn problem(error: &GatewayError, config: &Config, origins: &Origins) -> Option<P
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::{Pin, pin};
+    use std::task::Poll;
+
     use super::*;
     use crate::control::config::load_text;
     use crate::path::handler::StartError;
@@ -367,6 +381,33 @@ mod tests {
         let more = "and 2 more";
         let all = GatewayError::Several((0..12).map(|_| load("a")).collect());
         check(all, "the configuration has 12 problems", &[[a; 10].as_slice(), &[more]].concat());
+    }
+
+    /// With room for no further change, as behind many that wait.
+    #[tokio::test]
+    async fn a_reload_that_nobody_would_ask_for_again_waits_for_its_turn_or_the_end() {
+        for stops in [false, true] {
+            let (changes, mut task) = mpsc::channel(1);
+            let asked = |trigger| Request::Reload(Asked { trigger, dry_run: false }, oneshot::channel().0);
+            changes.try_send(asked(Trigger::Command)).map_err(|_| "is full").expect("has room for one");
+            let mut waiting = pin!(in_turn(&changes, Trigger::Signal));
+            assert!(poll_once(waiting.as_mut()).await.is_pending(), "nothing has become of it");
+            if stops {
+                drop(task);
+            } else {
+                assert!(matches!(task.recv().await, Some(Request::Reload(Asked { trigger: Trigger::Command, .. }, _))));
+                assert!(poll_once(waiting.as_mut()).await.is_pending(), "it has no answer");
+                let Some(Request::Reload(asked, answer)) = task.recv().await else { panic!("it was asked for") };
+                assert_eq!((asked.trigger, asked.dry_run), (Trigger::Signal, false));
+                drop(answer);
+            }
+            assert!(poll_once(waiting.as_mut()).await.is_ready(), "it has ended");
+        }
+    }
+
+    /// One step of what waits.
+    async fn poll_once(mut waiting: Pin<&mut impl Future<Output = ()>>) -> Poll<()> {
+        poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context))).await
     }
 
     #[test]

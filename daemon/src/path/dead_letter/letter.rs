@@ -86,7 +86,7 @@ impl From<&CallError> for Reason {
         match error {
             CallError::Reject(_) => Reason::Reject,
             CallError::Retry { .. } | CallError::NoRoom(_) => Reason::Retry,
-            CallError::Trap(_) => Reason::Trap,
+            CallError::Trap(_) | CallError::Unavailable(_) => Reason::Trap,
             CallError::Deadline(_) | CallError::Stuck(_) => Reason::Deadline,
             CallError::Memory(_) => Reason::Memory,
             CallError::Limit(_) => Reason::Limit,

@@ -54,7 +54,7 @@ pub enum CallResult {
     Reject,
     /// The handler asks for a later attempt, or an outbox has no room for what it published.
     Retry,
-    /// The guest trapped: a panic, a bad memory access.
+    /// The guest trapped: a panic, a bad memory access. Or there was no room for an instance of it.
     Trap,
     /// It did not return within its call deadline.
     Deadline,
@@ -125,6 +125,9 @@ pub enum CallError {
     /// It went past another limit, whatever it returned; its instance is gone.
     #[error(transparent)]
     Limit(Limit),
+    /// There was no instance, since the daemon or the machine has no room for one, whatever it is. In plain words, with what to do.
+    #[error("no instance of the handler can be made: {0}")]
+    Unavailable(String),
 }
 
 impl CallError {
@@ -133,7 +136,7 @@ impl CallError {
         match self {
             CallError::Reject(_) => CallResult::Reject,
             CallError::Retry { .. } | CallError::NoRoom(_) => CallResult::Retry,
-            CallError::Trap(_) => CallResult::Trap,
+            CallError::Trap(_) | CallError::Unavailable(_) => CallResult::Trap,
             CallError::Deadline(_) | CallError::Stuck(_) => CallResult::Deadline,
             CallError::Memory(_) => CallResult::Memory,
             CallError::Limit(_) => CallResult::Limit,

@@ -188,7 +188,11 @@ async fn watched<T>(turn: &Turn, work: impl Future<Output = T>) -> T {
 /// What a call that did not return ok shows of its handler.
 fn sign(error: &CallError, given_up: bool) -> Sign {
     match error {
-        CallError::Trap(_) | CallError::Deadline(_) | CallError::Memory(_) | CallError::Limit(_) => Sign::Fails,
+        CallError::Trap(_)
+        | CallError::Unavailable(_)
+        | CallError::Deadline(_)
+        | CallError::Memory(_)
+        | CallError::Limit(_) => Sign::Fails,
         CallError::Stuck(_) => Sign::Hangs,
         CallError::Retry { .. } if given_up => Sign::Fails,
         // It is the message that is bad.
@@ -205,7 +209,8 @@ fn not_started(error: StartError) -> CallError {
         StartError::Stuck(limit) => CallError::Stuck(limit),
         StartError::Memory(limit) => CallError::Memory(limit),
         StartError::Limit(limit) => CallError::Limit(limit),
-        StartError::Refused(_) | StartError::Trap(_) | StartError::Unavailable(_) => CallError::Trap(error.to_string()),
+        StartError::Unavailable(reason) => CallError::Unavailable(reason),
+        StartError::Refused(_) | StartError::Trap(_) => CallError::Trap(error.to_string()),
     }
 }
 
@@ -465,6 +470,7 @@ impl InstanceParts {
             }
             CallError::NoRoom(_)
             | CallError::Trap(_)
+            | CallError::Unavailable(_)
             | CallError::Deadline(_)
             | CallError::Stuck(_)
             | CallError::Memory(_)

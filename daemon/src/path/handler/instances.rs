@@ -22,11 +22,20 @@ impl Instances {
 
     /// Puts an instance in its place, unless one of a later version is there: a call may end after a swap.
     pub(super) fn put(&self, shard: usize, instance: Counted) {
+        drop(self.replace(shard, instance));
+    }
+
+    /// As [`Self::put`], for many. Those that are in no place after it: their end frees memory, which takes time.
+    pub(super) fn put_all(&self, instances: impl IntoIterator<Item = (usize, Counted)>) -> Vec<Counted> {
+        instances.into_iter().filter_map(|(shard, instance)| self.replace(shard, instance)).collect()
+    }
+
+    /// The one that is in no place any more, if there is one.
+    fn replace(&self, shard: usize, instance: Counted) -> Option<Counted> {
         let mut slot = self.slot(shard);
-        if slot.as_ref().is_none_or(|there| there.version.number <= instance.version.number) {
-            let before = slot.replace(instance);
-            // Its end frees memory, which takes time.
-            drop((slot, before));
+        match &*slot {
+            Some(there) if there.version.number > instance.version.number => Some(instance),
+            _ => slot.replace(instance),
         }
     }
 

@@ -120,10 +120,8 @@ impl HandlerView {
     /// the version before.
     pub fn swap(&self, new: NewVersion) -> PluginHash {
         let NewVersion { version, instances } = new;
-        let before = self.0.versions.swap(version);
-        for (shard, instance) in instances.into_iter().enumerate() {
-            self.0.instances.put(shard, instance);
-        }
+        let instances = instances.into_iter().enumerate();
+        let before = self.0.versions.swap(version, || self.0.instances.put_all(instances));
         self.0.queue.version_changed();
         before.plugin.hash()
     }
@@ -151,10 +149,8 @@ impl HandlerView {
     /// none where nothing is on trial.
     pub fn promote(&self) -> Option<PluginHash> {
         let trial = self.0.versions.trial()?;
-        let before = self.0.versions.swap(Arc::clone(&trial.version));
-        for (shard, instance) in trial.instances.take_all() {
-            self.0.instances.put(shard, instance);
-        }
+        let take_places = || self.0.instances.put_all(trial.instances.take_all());
+        let before = self.0.versions.swap(Arc::clone(&trial.version), take_places);
         self.0.queue.version_changed();
         Some(before.plugin.hash())
     }

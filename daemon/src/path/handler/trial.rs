@@ -99,8 +99,12 @@ impl Trial {
         self.tell(verdict);
     }
 
-    /// A call on trial failed, and the version that runs did not fail on the same; or it hangs.
+    /// A call on trial failed, and the version that runs did not fail on the same; or it hangs. Where there was no room for an instance,
+    /// that is not the version's fault, and shows nothing.
     pub(super) fn failed(&self, error: &CallError) {
+        if matches!(error, CallError::Unavailable(_)) {
+            return;
+        }
         let verdict = {
             let State { canary, last, hangs } = &mut *self.lock();
             // After the verdict nothing counts, and its reason stands.
@@ -168,7 +172,7 @@ impl<'a> Ground<'a> {
     }
 }
 
-/// Whether a call that failed on trial is made again on the version that runs, and tells of the trial. Full outboxes do not: the call
+/// Whether a call that failed on trial is made again on the version that runs, and may tell of the trial. Full outboxes do not: the call
 /// returned ok, and another version would find no more room.
 pub(super) fn is_failure(error: &CallError) -> bool {
     !matches!(error, CallError::NoRoom(_))

@@ -78,15 +78,18 @@ impl Versions {
         Arc::new(Version { plugin, number })
     }
 
-    /// Calls begin with this version from now on, and none is on trial; the one before.
-    pub(super) fn swap(&self, version: Arc<Version>) -> Arc<Version> {
-        let (before, trial) = {
+    /// Calls begin with this version from now on, and none is on trial; the one before. `take_places` puts its instances where calls find
+    /// them, before any begins with it, and gives those that were there: otherwise a call would make an instance anew while one is ready.
+    pub(super) fn swap<T>(&self, version: Arc<Version>, take_places: impl FnOnce() -> T) -> Arc<Version> {
+        let (before, trial, displaced) = {
             let mut state = self.lock();
+            // First, so that a call that ends on trial meanwhile puts its instance where the others are.
             self.current.store(version.number, Ordering::Release);
-            (std::mem::replace(&mut state.current, version), state.trial.take())
+            let displaced = take_places();
+            (std::mem::replace(&mut state.current, version), state.trial.take(), displaced)
         };
-        // The end of its instances frees memory, which takes time.
-        drop(trial);
+        // The end of instances frees memory, which takes time.
+        drop((trial, displaced));
         before
     }
 
@@ -97,5 +100,30 @@ impl Versions {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::handler::wasm::testing::{component, load_file};
+
+    #[test]
+    fn no_call_begins_while_instances_take_their_places_and_none_waits_for_the_end_of_those_before() {
+        struct Displaced<'a>(&'a Versions);
+        impl Drop for Displaced<'_> {
+            fn drop(&mut self) {
+                assert!(self.0.state.try_lock().is_ok(), "whoever begins would wait");
+            }
+        }
+        let plugin = load_file(&component("")).expect("is a handler");
+        let versions = Versions::new(plugin.clone());
+        let (first, next) = (versions.current(), versions.next(plugin));
+        let before = versions.swap(Arc::clone(&next), || {
+            assert!(versions.state.try_lock().is_err(), "a call could begin");
+            assert!(versions.is_current(&next), "a call on trial would put its instance where none is looked for");
+            Displaced(&versions)
+        });
+        assert!(Arc::ptr_eq(&before, &first) && Arc::ptr_eq(&versions.current(), &next));
     }
 }

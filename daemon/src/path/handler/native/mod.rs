@@ -19,6 +19,8 @@ mod life;
 mod probe;
 mod process;
 #[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
 mod tests;
 mod threads;
 mod worker;

@@ -112,6 +112,12 @@ enum Code {
 }
 
 impl Plugin {
+    /// Of what no file holds.
+    #[cfg(test)]
+    pub(super) fn of_native(plugin: native::Plugin) -> Plugin {
+        Plugin { code: Code::Native(plugin), hash: PluginFile::new(b"native".to_vec()).hash() }
+    }
+
     /// The SHA-256 of its file: its version for people and for reloads.
     pub fn hash(&self) -> PluginHash {
         self.hash

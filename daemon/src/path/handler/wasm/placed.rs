@@ -101,7 +101,7 @@ impl PlacedInstance {
         match &called {
             Err(CallError::Trap(_) | CallError::Memory(_) | CallError::Limit(_)) => self.plugin.probation().failed(),
             // Its machine may be busy; with less of it, the next call would be late too.
-            Err(CallError::Deadline(_) | CallError::Stuck(_)) => {}
+            Err(CallError::Deadline(_) | CallError::Stuck(_) | CallError::Unavailable(_)) => {}
             Ok(_) | Err(CallError::Reject(_) | CallError::Retry { .. } | CallError::NoRoom(_)) => {
                 self.plugin.probation().worked();
             }

@@ -4,6 +4,7 @@ use super::*;
 use crate::control::config::model::WhenFull;
 use crate::path::dispatch::Standing;
 use crate::path::handler::canary::Verdict;
+use crate::path::handler::native::testing;
 use crate::path::handler::plugin::PluginFile;
 
 /// Echoes the payload with a "!" in place of its first byte; publishes that, and then traps, where it begins with "b".
@@ -167,6 +168,23 @@ async fn a_full_outbox_says_nothing_of_the_version_on_trial() {
     until(|| queue.retrying() == 1).await;
     assert_eq!((counted(&view), world.calls(CallResult::Retry), world.calls(CallResult::Ok)), ((64, 0), 1, 64));
     in_time(running.stop()).await;
+}
+
+/// Which the machine may be short of for a moment, while a rollback would be for good.
+#[tokio::test]
+async fn a_call_that_finds_no_room_for_an_instance_says_nothing_of_the_version_on_trial() {
+    let world = World::new();
+    let running = world.ready(&ECHO, handler().quarantine(1, HOUR)).await.serve();
+    let (view, queue) = (running.view(), Arc::clone(running.queue()));
+    let native = testing::panics();
+    try_out(&view, &Plugin::of_native(native.clone()), 1.0).await.expect("starts");
+    assert_eq!(world.echoes(&queue, &["1"]).await, ["1"]);
+    assert_eq!(counted(&view), (1, 1), "its instance is gone by that");
+    testing::leave_no_room(&native, &view.handler().name);
+    assert_eq!(world.echoes(&queue, &["x"; 30]).await, ["x"; 30]);
+    assert_eq!((counted(&view), world.calls(CallResult::Trap), world.calls(CallResult::Ok)), ((1, 1), 31, 31));
+    assert_eq!(view.trial().map(|trial| trial.verdict), Some(Verdict::Continue));
+    assert_eq!((queue.standing(), view.last_failure()), (Standing::Open, None));
 }
 
 #[tokio::test]
