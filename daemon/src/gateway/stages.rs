@@ -245,6 +245,10 @@ impl Stages {
         let comes = |broker: &&Arc<Broker>| changed.get(&broker.name) == Some(&BrokerChange::Added);
         // Before any handler serves: it may have messages on the disk, and what is published to a broker that is not there is dropped.
         self.loaded.config.brokers.iter().filter(comes).for_each(|broker| self.open(broker));
+        if self.loaded.config.brokers.iter().any(|broker| comes(&broker)) {
+            // Before anything else comes from them, since that goes behind what is parked.
+            self.handlers.values().for_each(|handler| handler.queue().look_again());
+        }
         for (name, _) in difference.handlers.iter().filter(|(_, change)| *change == Change::Added) {
             // Before any message can come for it.
             let added = ready.remove(name).map(ReadyHandler::serve);
