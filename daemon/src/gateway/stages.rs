@@ -232,6 +232,12 @@ impl Stages {
     pub async fn make(&mut self, prepared: Prepared) {
         let Prepared { loaded, difference, mut ready, found } = prepared;
         note(&self.shared, found).await;
+        let changed: HashMap<&Arc<str>, BrokerChange> =
+            difference.brokers.iter().map(|(name, change)| (name, *change)).collect();
+        let comes = |broker: &&Arc<Broker>| changed.get(&broker.name) == Some(&BrokerChange::Added);
+        // Before anybody publishes to them, since that would be dropped: before their names are known, which brings back what is parked
+        // of their messages, before a schedule is due, and before a handler serves, which may have messages on the disk.
+        loaded.config.brokers.iter().filter(comes).for_each(|broker| self.open(broker));
         self.shared.names.adopt(&loaded.names);
         self.shared.places.configure(&loaded.config);
         let old = std::mem::replace(&mut self.loaded, loaded);
@@ -240,11 +246,6 @@ impl Stages {
         // Before their handlers and brokers go; the runs of those that come wait until their handlers serve.
         let schedules: Vec<Arc<str>> = difference.schedules.iter().map(|(name, _)| Arc::clone(name)).collect();
         self.shared.schedules.configure(&self.loaded.config, &schedules, queues.clone());
-        let changed: HashMap<&Arc<str>, BrokerChange> =
-            difference.brokers.iter().map(|(name, change)| (name, *change)).collect();
-        let comes = |broker: &&Arc<Broker>| changed.get(&broker.name) == Some(&BrokerChange::Added);
-        // Before any handler serves: it may have messages on the disk, and what is published to a broker that is not there is dropped.
-        self.loaded.config.brokers.iter().filter(comes).for_each(|broker| self.open(broker));
         if self.loaded.config.brokers.iter().any(|broker| comes(&broker)) {
             // Before anything else comes from them, since that goes behind what is parked.
             self.handlers.values().for_each(|handler| handler.queue().look_again());
