@@ -8,13 +8,15 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use tidegate_tests::config::ECHO;
-use tidegate_tests::versions::guest;
-use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols, wait};
+use tidegate_tests::mosquitto::Options;
+use tidegate_tests::versions::{NAMED, ORIGINAL, guest};
+use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols, ports, wait};
 
 on_both_protocols!(
     only_what_differs_changes,
     what_a_handlers_last_call_publishes_reaches_a_broker_that_is_removed,
     the_dead_letter_of_a_handlers_last_call_reaches_a_broker_that_is_removed,
+    a_changed_handler_serves_while_another_broker_is_waited_for,
 );
 
 /// A broker that logs each packet.
@@ -183,6 +185,46 @@ fn the_dead_letter_of_a_handlers_last_call_reaches_a_broker_that_is_removed(prot
     assert_eq!(collector.collect(1)[0].topic, "dead");
     let metrics = daemon.settle("plant", 1);
     assert_eq!((metrics.finished("plant", "dead_letter"), metrics.finished("plant", "dropped_failed")), (1.0, 0.0));
+}
+
+/// One reload changes a handler of `plant`, and connects `cloud` anew, whose message in hand waits for a broker that is away.
+fn a_changed_handler_serves_while_another_broker_is_waited_for(protocol: Protocol) {
+    let (plant, cloud, away) = (broker(), broker(), ports::free());
+    let config = |guest: &str, keys: &str| {
+        Config::new()
+            .top("shutdown-grace = \"1h\"")
+            .broker("plant", plant.port(), protocol, "")
+            .broker("cloud", cloud.port(), protocol, &format!("client-id = \"gateway-cloud\"\n{keys}"))
+            .broker("away", away, protocol, "")
+            .guest("echo", "plant", guest, "instances = 1")
+            .guest("bridge", "away", "mode = \"echo\", broker = \"away\"", "")
+            .subscription("plant", "in/#", 1, "echo", "")
+            .subscription("cloud", "in/#", 1, "bridge", "")
+    };
+    let daemon = Daemon::launch(&config(ECHO, ""));
+    daemon.wait_broker("plant");
+    daemon.wait_broker("cloud");
+    cloud.client(protocol).publish(&Message::new("in/b", "waits"));
+    daemon.wait_shown("away", "has a message waiting", |shown| shown["outbox"]["messages"] == 1);
+    let client = plant.client(protocol);
+    client.subscribe("out/#", 1);
+
+    daemon.home().configure(&config(NAMED, "keep-alive = 30"), daemon.admin());
+    let mut reload = daemon.begin(&["reload"]);
+    wait::until("the changed handler handles a message", || {
+        client.publish(&Message::new("in/a", "x"));
+        match client.collect(1)[0].text() {
+            text if text == format!("x {ORIGINAL}") => Ok(()),
+            text => Err(text.to_owned()),
+        }
+    });
+    assert_eq!(reload.ended(), None, "cloud is waited for");
+
+    let _away = Mosquitto::on(away, Options::default());
+    assert_eq!(reload.wait(wait::PATIENCE).code(), Some(0), "{:?}", reload.lines());
+    daemon.wait_broker("cloud");
+    assert_eq!(logged(&cloud, " as gateway-cloud "), 2, "{:#?}", cloud.log());
+    assert_eq!(daemon.settle("cloud", 1).finished("cloud", "handled"), 1.0);
 }
 
 /// Leads to the daemon also where its file does not.
