@@ -387,7 +387,7 @@ impl Stages {
 
     async fn remove_handler(&mut self, name: &Arc<str>) {
         let Some(old) = self.handlers.remove(name) else { return debug_assert!(false, "what goes was there") };
-        old.drain(Instant::now() + self.loaded.config.shutdown_grace).await;
+        old.drain(Instant::now() + self.loaded.config.shutdown_grace, self.shared.hurry.clone()).await;
         self.shared.metrics.forget_handler(name);
         let (archive, name) = (self.shared.archive.clone(), Arc::clone(name));
         if let Err(error) = tokio::task::spawn_blocking(move || archive.remove(&name)).await {

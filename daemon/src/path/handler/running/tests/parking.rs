@@ -124,7 +124,7 @@ async fn a_handler_that_is_removed_leaves_its_park_to_the_next_of_its_name() {
     let running = world.ready(&ECHO, handler()).await.serve();
     world.pause(running.queue(), true);
     ["1", "2"].iter().for_each(|payload| world.push(running.queue(), "t", payload));
-    assert_eq!(in_time(running.drain(soon())).await, 0);
+    assert_eq!(in_time(running.drain(soon(), CancellationToken::new())).await, 0);
     assert_eq!((world.finished(Outcome::Parked), world.parks.held()[0].1.rows), (2, 2));
     let running = world.ready(&ECHO, handler()).await.serve();
     assert_eq!(running.queue().standing(), Standing::Paused);
