@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use tidegate_tests::config::ECHO;
 use tidegate_tests::mosquitto::Options;
+use tidegate_tests::native::{HEAD, library};
 use tidegate_tests::versions::{NAMED, ORIGINAL, guest};
 use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols, ports, wait};
 
@@ -532,4 +533,52 @@ fn a_broker_that_is_away_is_not_removed_while_something_waits_for_it() {
     let answer = reload_with(&daemon, &without);
     assert_eq!(changes(&answer, "brokers"), pairs(&[("away", "removed")]));
     assert_eq!(changes(&answer, "handlers"), pairs(&[("echo", "removed")]));
+}
+
+/// A native plugin whose instances start once `go` is there; then it does nothing. It says that it waits by the file `begun`.
+fn starts_late(daemon: &Daemon) -> Vec<u8> {
+    let [begun, go] = ["begun", "go"].map(|name| daemon.home().path().join(name).display().to_string());
+    library(&format!(
+        "#define _GNU_SOURCE\n#include <fcntl.h>\n#include <unistd.h>\n{HEAD}\
+         static tg_status create(tg_call *call, void **state) {{\n\
+             (void)call; (void)state;\n\
+             if (close(open(\"{begun}\", O_WRONLY | O_CREAT, 0600)) != 0) return TG_REJECT;\n\
+             while (access(\"{go}\", F_OK) != 0) usleep(1000);\n\
+             return TG_OK;\n}}\n\
+         static tg_status on_message(void *state, tg_call *call, const tg_message *message) {{\n\
+             (void)state; (void)call; (void)message;\nreturn TG_OK;\n}}\n\
+         static const tg_plugin plugin = {{ sizeof(tg_plugin), TG_MINOR, TG_LITERAL(\"late\"), TG_LITERAL(\"1\"),\n\
+             create, on_message, NULL, NULL }};\n\
+         TG_EXPORT const tg_plugin *tidegate_plugin_v1(const tg_host *table);\n\
+         TG_EXPORT const tg_plugin *tidegate_plugin_v1(const tg_host *table) {{ host = table; return &plugin; }}\n"
+    ))
+}
+
+/// The answer holds for when it is made, and not for when it was asked.
+#[test]
+fn a_broker_that_is_lost_while_a_reload_is_prepared_is_not_removed_while_something_waits_for_it() {
+    let (plant, mut away) = (broker(), broker());
+    let without = Config::new().top("native = true").broker("plant", plant.port(), Protocol::V5, "");
+    let with = without
+        .clone()
+        .broker("away", away.port(), Protocol::V5, "")
+        .guest("echo", "away", "mode = \"echo\", broker = \"away\"", "")
+        .subscription("plant", "in/#", 1, "echo", "");
+    let daemon = Daemon::start(&with);
+    daemon.home().install("late.so", &starts_late(&daemon));
+    let late = "[handlers.late]\nplugin = \"late.so\"\ninstances = 1\ncall-deadline = \"10m\"\n";
+    daemon.home().configure(&without.table(late), daemon.admin());
+    let mut reload = daemon.begin(&["reload"]);
+    wait::until_true("it is being prepared", || daemon.home().path().join("begun").exists());
+    away.kill();
+    daemon.wait_connected("away", false);
+    plant.client(Protocol::V5).publish(&Message::new("in/a", "x"));
+    daemon.wait_shown("away", "has a message waiting", |shown| shown["outbox"]["messages"] == 1);
+    daemon.home().write("go", "");
+    let (code, told) = (reload.wait(wait::PATIENCE).code(), reload.lines().join("\n"));
+    let why = "the broker away stands in no file any more, is not connected, and 1 messages wait in memory";
+    assert!(code == Some(4) && told.contains(why), "{code:?} {told}");
+    away.restart();
+    daemon.wait_connected("away", true);
+    assert_eq!(daemon.settle("plant", 1).finished("plant", "handled"), 1.0);
 }
