@@ -15,6 +15,7 @@ on_both_protocols!(
     a_full_park_withholds_acknowledgements_and_the_connection_stays,
     a_message_that_comes_while_its_handler_is_paused_is_acknowledged,
     a_stop_while_messages_come_back_leaves_none_unacknowledged,
+    what_came_from_a_broker_that_is_not_configured_stays_parked_until_it_is_again,
 );
 
 fn config(port: u16, protocol: Protocol, guest: &str, keys: &str) -> Config {
@@ -254,4 +255,43 @@ fn a_stop_while_messages_come_back_leaves_none_unacknowledged(protocol: Protocol
     wait_open(&daemon);
     assert_eq!(daemon.balance().received("plant"), 0.0, "the broker had its acknowledgements");
     assert_eq!((came.len(), collector.rest()), (COUNT, vec![]), "nothing comes twice");
+}
+
+fn what_came_from_a_broker_that_is_not_configured_stays_parked_until_it_is_again(protocol: Protocol) {
+    let (plant, cloud) = (Mosquitto::start(), Mosquitto::start());
+    let without = Config::new().broker("cloud", cloud.port(), protocol, "").guest(
+        "guest",
+        "cloud",
+        "mode = \"echo\", broker = \"cloud\"",
+        "instances = 1",
+    );
+    let with = without
+        .clone()
+        .broker("plant", plant.port(), protocol, "client-id = \"gateway\"")
+        .subscription("plant", "in/#", 1, "guest", "");
+    let mut daemon = Daemon::start(&with);
+    let collector = cloud.client(protocol);
+    collector.subscribe("out/#", 1);
+    pause(&daemon);
+    let publisher = plant.client(protocol);
+    publisher.publish_all(&[Message::new("in/a", "1"), Message::new("in/a", "2")]);
+    wait_parked(&daemon, 2);
+    daemon.terminate();
+
+    // This process has never heard of the broker.
+    daemon.restart_with(&without);
+    resume(&daemon);
+    daemon.wait_event("the handler has got all that was parked for it", &[("handler", "guest")]);
+    let why = [("handler", "guest"), ("broker", "plant"), ("why", "its broker is not configured")];
+    daemon.wait_event("a parked message cannot be handled, and stays parked", &why);
+    assert_eq!(parked(&daemon.metrics()), 2.0);
+    assert_eq!(collector.rest(), [], "they stay");
+
+    daemon.home().configure(&with, daemon.admin());
+    daemon.done(&["reload"]);
+    publisher.publish(&Message::new("in/a", "3"));
+    let came = collect(&collector, 3);
+    assert_eq!(came.iter().map(Message::text).collect::<Vec<_>>(), ["1", "2", "3"]);
+    daemon.wait_metrics("nothing is parked", |metrics| parked(metrics) == 0.0);
+    daemon.balance();
 }

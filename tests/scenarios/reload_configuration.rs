@@ -8,13 +8,16 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use tidegate_tests::config::ECHO;
-use tidegate_tests::versions::guest;
-use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols, wait};
+use tidegate_tests::mosquitto::Options;
+use tidegate_tests::native::{HEAD, library};
+use tidegate_tests::versions::{NAMED, ORIGINAL, guest};
+use tidegate_tests::{Client, Config, Daemon, Message, Mosquitto, Protocol, on_both_protocols, ports, wait};
 
 on_both_protocols!(
     only_what_differs_changes,
     what_a_handlers_last_call_publishes_reaches_a_broker_that_is_removed,
     the_dead_letter_of_a_handlers_last_call_reaches_a_broker_that_is_removed,
+    a_changed_handler_serves_while_another_broker_is_waited_for,
 );
 
 /// A broker that logs each packet.
@@ -183,6 +186,46 @@ fn the_dead_letter_of_a_handlers_last_call_reaches_a_broker_that_is_removed(prot
     assert_eq!(collector.collect(1)[0].topic, "dead");
     let metrics = daemon.settle("plant", 1);
     assert_eq!((metrics.finished("plant", "dead_letter"), metrics.finished("plant", "dropped_failed")), (1.0, 0.0));
+}
+
+/// One reload changes a handler of `plant`, and connects `cloud` anew, whose message in hand waits for a broker that is away.
+fn a_changed_handler_serves_while_another_broker_is_waited_for(protocol: Protocol) {
+    let (plant, cloud, away) = (broker(), broker(), ports::free());
+    let config = |guest: &str, keys: &str| {
+        Config::new()
+            .top("shutdown-grace = \"1h\"")
+            .broker("plant", plant.port(), protocol, "")
+            .broker("cloud", cloud.port(), protocol, &format!("client-id = \"gateway-cloud\"\n{keys}"))
+            .broker("away", away, protocol, "")
+            .guest("echo", "plant", guest, "instances = 1")
+            .guest("bridge", "away", "mode = \"echo\", broker = \"away\"", "")
+            .subscription("plant", "in/#", 1, "echo", "")
+            .subscription("cloud", "in/#", 1, "bridge", "")
+    };
+    let daemon = Daemon::launch(&config(ECHO, ""));
+    daemon.wait_broker("plant");
+    daemon.wait_broker("cloud");
+    cloud.client(protocol).publish(&Message::new("in/b", "waits"));
+    daemon.wait_shown("away", "has a message waiting", |shown| shown["outbox"]["messages"] == 1);
+    let client = plant.client(protocol);
+    client.subscribe("out/#", 1);
+
+    daemon.home().configure(&config(NAMED, "keep-alive = 30"), daemon.admin());
+    let mut reload = daemon.begin(&["reload"]);
+    wait::until("the changed handler handles a message", || {
+        client.publish(&Message::new("in/a", "x"));
+        match client.collect(1)[0].text() {
+            text if text == format!("x {ORIGINAL}") => Ok(()),
+            text => Err(text.to_owned()),
+        }
+    });
+    assert_eq!(reload.ended(), None, "cloud is waited for");
+
+    let _away = Mosquitto::on(away, Options::default());
+    assert_eq!(reload.wait(wait::PATIENCE).code(), Some(0), "{:?}", reload.lines());
+    daemon.wait_broker("cloud");
+    assert_eq!(logged(&cloud, " as gateway-cloud "), 2, "{:#?}", cloud.log());
+    assert_eq!(daemon.settle("cloud", 1).finished("cloud", "handled"), 1.0);
 }
 
 /// Leads to the daemon also where its file does not.
@@ -490,4 +533,52 @@ fn a_broker_that_is_away_is_not_removed_while_something_waits_for_it() {
     let answer = reload_with(&daemon, &without);
     assert_eq!(changes(&answer, "brokers"), pairs(&[("away", "removed")]));
     assert_eq!(changes(&answer, "handlers"), pairs(&[("echo", "removed")]));
+}
+
+/// A native plugin whose instances start once `go` is there; then it does nothing. It says that it waits by the file `begun`.
+fn starts_late(daemon: &Daemon) -> Vec<u8> {
+    let [begun, go] = ["begun", "go"].map(|name| daemon.home().path().join(name).display().to_string());
+    library(&format!(
+        "#define _GNU_SOURCE\n#include <fcntl.h>\n#include <unistd.h>\n{HEAD}\
+         static tg_status create(tg_call *call, void **state) {{\n\
+             (void)call; (void)state;\n\
+             if (close(open(\"{begun}\", O_WRONLY | O_CREAT, 0600)) != 0) return TG_REJECT;\n\
+             while (access(\"{go}\", F_OK) != 0) usleep(1000);\n\
+             return TG_OK;\n}}\n\
+         static tg_status on_message(void *state, tg_call *call, const tg_message *message) {{\n\
+             (void)state; (void)call; (void)message;\nreturn TG_OK;\n}}\n\
+         static const tg_plugin plugin = {{ sizeof(tg_plugin), TG_MINOR, TG_LITERAL(\"late\"), TG_LITERAL(\"1\"),\n\
+             create, on_message, NULL, NULL }};\n\
+         TG_EXPORT const tg_plugin *tidegate_plugin_v1(const tg_host *table);\n\
+         TG_EXPORT const tg_plugin *tidegate_plugin_v1(const tg_host *table) {{ host = table; return &plugin; }}\n"
+    ))
+}
+
+/// The answer holds for when it is made, and not for when it was asked.
+#[test]
+fn a_broker_that_is_lost_while_a_reload_is_prepared_is_not_removed_while_something_waits_for_it() {
+    let (plant, mut away) = (broker(), broker());
+    let without = Config::new().top("native = true").broker("plant", plant.port(), Protocol::V5, "");
+    let with = without
+        .clone()
+        .broker("away", away.port(), Protocol::V5, "")
+        .guest("echo", "away", "mode = \"echo\", broker = \"away\"", "")
+        .subscription("plant", "in/#", 1, "echo", "");
+    let daemon = Daemon::start(&with);
+    daemon.home().install("late.so", &starts_late(&daemon));
+    let late = "[handlers.late]\nplugin = \"late.so\"\ninstances = 1\ncall-deadline = \"10m\"\n";
+    daemon.home().configure(&without.table(late), daemon.admin());
+    let mut reload = daemon.begin(&["reload"]);
+    wait::until_true("it is being prepared", || daemon.home().path().join("begun").exists());
+    away.kill();
+    daemon.wait_connected("away", false);
+    plant.client(Protocol::V5).publish(&Message::new("in/a", "x"));
+    daemon.wait_shown("away", "has a message waiting", |shown| shown["outbox"]["messages"] == 1);
+    daemon.home().write("go", "");
+    let (code, told) = (reload.wait(wait::PATIENCE).code(), reload.lines().join("\n"));
+    let why = "the broker away stands in no file any more, is not connected, and 1 messages wait in memory";
+    assert!(code == Some(4) && told.contains(why), "{code:?} {told}");
+    away.restart();
+    daemon.wait_connected("away", true);
+    assert_eq!(daemon.settle("plant", 1).finished("plant", "handled"), 1.0);
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -224,14 +225,21 @@ impl Stages {
         }
     }
 
-    /// Changes what runs to what was prepared: new routes first, then the end of what nothing leads to any more: handlers before
-    /// brokers, so that what their last calls publish still gets there. Takes as long as the graceful end of sessions and handlers
-    /// does: `shutdown-grace` at most for a session or a handler that is removed, a call's deadline for a handler that is changed.
+    /// Changes what runs to what was prepared: new routes first, then the handlers that these lead to, then sessions that are made
+    /// anew, then the end of what nothing leads to any more: handlers before brokers, so that what their last calls publish still
+    /// gets there. Takes as long as the graceful end of sessions and handlers does: a call's deadline for all handlers that are
+    /// changed, `shutdown-grace` at most for each session that ends and each handler that is removed.
     ///
     /// Not cancel safe.
     pub async fn make(&mut self, prepared: Prepared) {
         let Prepared { loaded, difference, mut ready, found } = prepared;
         note(&self.shared, found).await;
+        let changed: HashMap<&Arc<str>, BrokerChange> =
+            difference.brokers.iter().map(|(name, change)| (name, *change)).collect();
+        let comes = |broker: &&Arc<Broker>| changed.get(&broker.name) == Some(&BrokerChange::Added);
+        // Before anybody publishes to them, since that would be dropped: before their names are known, which brings back what is parked
+        // of their messages, before a schedule is due, and before a handler serves, which may have messages on the disk.
+        loaded.config.brokers.iter().filter(comes).for_each(|broker| self.open(broker));
         self.shared.names.adopt(&loaded.names);
         self.shared.places.configure(&loaded.config);
         let old = std::mem::replace(&mut self.loaded, loaded);
@@ -240,11 +248,10 @@ impl Stages {
         // Before their handlers and brokers go; the runs of those that come wait until their handlers serve.
         let schedules: Vec<Arc<str>> = difference.schedules.iter().map(|(name, _)| Arc::clone(name)).collect();
         self.shared.schedules.configure(&self.loaded.config, &schedules, queues.clone());
-        let changed: HashMap<&Arc<str>, BrokerChange> =
-            difference.brokers.iter().map(|(name, change)| (name, *change)).collect();
-        let comes = |broker: &&Arc<Broker>| changed.get(&broker.name) == Some(&BrokerChange::Added);
-        // Before any handler serves: it may have messages on the disk, and what is published to a broker that is not there is dropped.
-        self.loaded.config.brokers.iter().filter(comes).for_each(|broker| self.open(broker));
+        if self.loaded.config.brokers.iter().any(|broker| comes(&broker)) {
+            // Before anything else comes from them, since that goes behind what is parked.
+            self.handlers.values().for_each(|handler| handler.queue().look_again());
+        }
         for (name, _) in difference.handlers.iter().filter(|(_, change)| *change == Change::Added) {
             // Before any message can come for it.
             let added = ready.remove(name).map(ReadyHandler::serve);
@@ -253,7 +260,8 @@ impl Stages {
         for broker in &self.loaded.config.brokers.clone() {
             match changed.get(&broker.name) {
                 Some(BrokerChange::Added) => self.add(broker, &queues),
-                Some(BrokerChange::Reconnected) => self.reconnect(broker, &queues).await,
+                // Its session goes on until no handler waits for its end.
+                Some(BrokerChange::Reconnected) => self.limit(broker),
                 Some(BrokerChange::Adjusted) => self.adjust(broker, &queues),
                 Some(BrokerChange::Removed) | None if difference.routes.contains(&broker.name) => {
                     self.route(&broker.name, &queues);
@@ -264,8 +272,15 @@ impl Stages {
         let removed = difference.brokers.iter().filter(|(_, change)| *change == BrokerChange::Removed);
         // Nothing may come for a handler that ends.
         removed.clone().filter_map(|(name, _)| self.brokers.get(name)).for_each(|stage| stage.session.take_nothing());
-        for (name, change) in difference.handlers.iter().filter(|(_, change)| *change != Change::Added) {
-            self.change_handler(name, *change, ready.remove(name)).await;
+        // Messages are routed to them already, also of brokers that others are waited for below.
+        self.replace_handlers(ready).await;
+        for broker in &self.loaded.config.brokers.clone() {
+            if changed.get(&broker.name) == Some(&BrokerChange::Reconnected) {
+                self.reconnect(broker, &queues).await;
+            }
+        }
+        for (name, _) in difference.handlers.iter().filter(|(_, change)| *change == Change::Removed) {
+            self.remove_handler(name).await;
         }
         for (name, _) in removed {
             self.remove(name).await;
@@ -317,18 +332,21 @@ impl Stages {
     async fn reconnect(&mut self, broker: &Arc<Broker>, queues: &HashMap<Arc<str>, Arc<HandlerQueue>>) {
         let Some(mut stage) = self.brokers.remove(&broker.name) else { return };
         let legacy = self.end(&stage.session, false, Some(broker)).await;
-        stage.limit.set_most(broker.parallel_limit.map(usize::from));
-        self.shared.outboxes.limit(broker.id, broker.outbox);
         let routes = self.routes(broker, &stage.meters, &stage.limit, queues);
         stage.session = self.session(broker, routes, &stage.meters, legacy);
         stage.config = Arc::clone(broker);
         self.brokers.insert(Arc::clone(&broker.name), stage);
     }
 
+    /// Its limits are these from now on, whether or not it has a session.
+    fn limit(&self, broker: &Broker) {
+        self.shared.parks.limit(broker.id).set_most(broker.parallel_limit.map(usize::from));
+        self.shared.outboxes.limit(broker.id, broker.outbox);
+    }
+
     fn adjust(&mut self, broker: &Arc<Broker>, queues: &HashMap<Arc<str>, Arc<HandlerQueue>>) {
+        self.limit(broker);
         if let Some(stage) = self.brokers.get_mut(&broker.name) {
-            stage.limit.set_most(broker.parallel_limit.map(usize::from));
-            self.shared.outboxes.limit(broker.id, broker.outbox);
             stage.session.auto_connect(broker.auto_connect);
             stage.config = Arc::clone(broker);
         }
@@ -352,23 +370,28 @@ impl Stages {
         self.shared.metrics.forget_broker(broker);
     }
 
-    async fn change_handler(&mut self, name: &Arc<str>, change: Change, ready: Option<ReadyHandler>) {
-        let old = self.handlers.remove(name);
-        match (old, ready) {
-            (Some(old), Some(ready)) => {
-                self.brokers.values().for_each(|stage| stage.session.watch(ready.queue()));
-                self.handlers.insert(Arc::clone(name), ready.succeed(old, self.shared.hurry.clone()).await);
-            }
-            (Some(old), None) => {
-                debug_assert_eq!(change, Change::Removed, "a changed handler is made ready before");
-                old.drain(Instant::now() + self.loaded.config.shutdown_grace).await;
-                self.shared.metrics.forget_handler(name);
-                let (archive, name) = (self.shared.archive.clone(), Arc::clone(name));
-                if let Err(error) = tokio::task::spawn_blocking(move || archive.remove(&name)).await {
-                    tracing::error!(%error, "removing the plugins of a handler that is gone panicked");
-                }
-            }
-            (None, _) => debug_assert!(false, "what changes or goes was there"),
+    /// Changed handlers take the places of those that run, none of them waiting for another.
+    async fn replace_handlers(&mut self, ready: HashMap<Arc<str>, ReadyHandler>) {
+        let mut successions = Vec::new();
+        for (name, ready) in ready {
+            let Some(old) = self.handlers.remove(&name) else {
+                debug_assert!(false, "what changes was there");
+                continue;
+            };
+            self.brokers.values().for_each(|stage| stage.session.watch(ready.queue()));
+            let hurry = self.shared.hurry.clone();
+            successions.push(async move { (name, ready.succeed(old, hurry).await) });
+        }
+        self.handlers.extend(join_all(successions).await);
+    }
+
+    async fn remove_handler(&mut self, name: &Arc<str>) {
+        let Some(old) = self.handlers.remove(name) else { return debug_assert!(false, "what goes was there") };
+        old.drain(Instant::now() + self.loaded.config.shutdown_grace, self.shared.hurry.clone()).await;
+        self.shared.metrics.forget_handler(name);
+        let (archive, name) = (self.shared.archive.clone(), Arc::clone(name));
+        if let Err(error) = tokio::task::spawn_blocking(move || archive.remove(&name)).await {
+            tracing::error!(%error, "removing the plugins of a handler that is gone panicked");
         }
     }
 

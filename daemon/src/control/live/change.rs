@@ -162,9 +162,13 @@ async fn change(stages: &mut Stages, edit: &Edit, stop: &CancellationToken) -> R
         blocking(move || sources.with_runtime(text, &names)).await?
     };
     let candidate = candidate.map_err(|problems| refused(edit, &problems, &loaded))?;
-    keeps_what_waits(stages, edit)?;
     let mut warnings = new_with(edit, &loaded.warnings, &candidate.warnings);
     let prepared = prepare(stages, candidate, stop).await?.map_err(|error| not_prepared(&error))?;
+    // After what may take seconds, in which something may be published to it.
+    if let Err(refusal) = keeps_what_waits(stages, edit) {
+        stages.discard(&prepared);
+        return Err(refusal);
+    }
     let path = sources.runtime_path().to_owned();
     let written = {
         let path = path.clone();

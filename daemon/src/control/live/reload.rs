@@ -205,6 +205,11 @@ async fn attempt(stages: &mut Stages, dry_run: bool, stop: &CancellationToken) -
     let (objects, origins) = (candidate.config.clone(), candidate.origins.clone());
     let prepared = prepare(stages, candidate, stop).await?;
     let prepared = prepared.map_err(|error| not_prepared(&error, &objects, &origins))?;
+    // Preparing may take seconds, in which a broker may be lost.
+    if let Err(refusal) = leaves_nothing_behind(stages, &difference) {
+        stages.discard(&prepared);
+        return Err(refusal);
+    }
     if dry_run {
         stages.discard(&prepared);
     } else {

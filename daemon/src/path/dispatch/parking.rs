@@ -146,6 +146,23 @@ impl HandlerQueue {
         }
     }
 
+    /// A broker is known that was not before: what is parked of its messages was passed over where the rest was brought back. It is
+    /// looked for again, and goes before what comes from now on.
+    pub fn look_again(&self) {
+        let Some(park) = &self.park else { return };
+        let mut state = self.lock();
+        // What ends brings nothing back any more.
+        if state.closed.is_some() || park.stopping().is_cancelled() {
+            return;
+        }
+        if state.gate.mode() == Mode::Open && park.held().rows > 0 {
+            state.gate.replay(|job| self.place(job));
+        }
+        // Also what is being read now may have passed them over.
+        park.restart();
+        park.wake();
+    }
+
     /// How the handler stands.
     pub fn standing(&self) -> Standing {
         let state = self.lock();

@@ -290,13 +290,19 @@ impl RunningHandler {
 
     /// Ends a handler that is removed, once no message is routed to it any more: it does what waits. What is not done at the
     /// deadline, calls in progress included, ends as purged and is acknowledged: left open, it would hold up all that
-    /// follows on its connection. What was published and waits for room is left to the outboxes. How many messages were
-    /// purged.
-    pub async fn drain(mut self, deadline: Instant) -> usize {
+    /// follows on its connection. What was published and waits for room is left to the outboxes. When `hurry` fires before,
+    /// the daemon's stop, it stops at once as by [`Self::stop`]. How many messages were purged.
+    pub async fn drain(mut self, deadline: Instant, hurry: CancellationToken) -> usize {
         let RunningHandler { parts, runners, .. } = &mut self;
         parts.queue.close();
-        if tokio::time::timeout_at(deadline.into(), join(runners)).await.is_ok() {
-            return 0;
+        tokio::select! {
+            biased;
+            () = join(runners) => return 0,
+            () = hurry.cancelled() => {
+                self.stop().await;
+                return 0;
+            }
+            () = tokio::time::sleep_until(deadline.into()) => {}
         }
         let waiting = parts.queue.purge();
         parts.ending.hand_off.cancel();

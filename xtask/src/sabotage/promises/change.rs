@@ -241,4 +241,43 @@ pub(super) const PROMISES: &[Promise] = &[
             },
         ],
     },
+    Promise {
+        name: "pass-over-what-is-parked-of-a-new-broker",
+        sentence: "what came from a broker that is not configured any more stays parked until that is configured again",
+        edits: &[Edit {
+            file: STAGES,
+            old: ".for_each(|handler| handler.queue().look_again());",
+            new: ".for_each(drop);",
+        }],
+        rows: &[Row {
+            test: "park_pause::what_came_from_a_broker_that_is_not_configured_stays_parked_until_it_is_again::on_5",
+            red: "1 messages: not within",
+        }],
+    },
+    Promise {
+        name: "reconnect-before-handlers-serve",
+        sentence: "a handler that is changed does not wait for another broker that is connected anew",
+        edits: &[Edit {
+            file: STAGES,
+            old: "Some(BrokerChange::Reconnected) => self.limit(broker),",
+            new: "Some(BrokerChange::Reconnected) => self.reconnect(broker, &queues).await,",
+        }],
+        rows: &[Row {
+            test: "reload_configuration::a_changed_handler_serves_while_another_broker_is_waited_for::on_5",
+            red: "1 messages: not within",
+        }],
+    },
+    Promise {
+        name: "remove-what-was-connected-before",
+        sentence: "a broker that is not connected is not removed by a reload while messages in memory wait for it",
+        edits: &[Edit {
+            file: RELOAD,
+            old: "    if let Err(refusal) = leaves_nothing_behind(stages, &difference) {",
+            new: "    if let Some(refusal) = None::<Refusal> {",
+        }],
+        rows: &[Row {
+            test: "reload_configuration::a_broker_that_is_lost_while_a_reload_is_prepared_is_not_removed_while_something_waits_for_it",
+            red: "Some(0) ",
+        }],
+    },
 ];

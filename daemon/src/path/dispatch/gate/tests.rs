@@ -53,6 +53,8 @@ enum Event {
     Lost(u32),
     /// It finds the session gone.
     Decided(u32),
+    /// The broker whose messages were parked by an earlier process is configured again.
+    Known,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -72,6 +74,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::HandOver),
         1 => (0_u32..2).prop_map(Event::Lost),
         1 => (0_u32..2).prop_map(Event::Decided),
+        1 => Just(Event::Known),
     ]
 }
 
@@ -99,15 +102,32 @@ struct World {
     /// Calls that succeeded, and are not yet safe.
     unsafe_yet: Vec<Held<Job>>,
     snapshot: Option<Snapshot>,
+    /// Which brokers are: what is parked of another's messages is passed over, and none come.
+    known: [bool; 2],
     lost: [bool; 2],
     came: [usize; TOPICS],
     done: [Vec<usize>; TOPICS],
 }
 
 impl World {
-    fn new() -> World {
+    /// An earlier process has parked messages of these topics, all of them of a broker that is not known now.
+    fn new(parked: &[usize]) -> World {
+        let mut world = World::with(World::empty(SHARDS));
+        for topic in parked {
+            world.next += 1;
+            world.disk.insert(world.next, Job { topic: *topic, turn: world.came[*topic] });
+            world.came[*topic] += 1;
+        }
+        if !parked.is_empty() {
+            world.known[1] = false;
+            world.start_replay();
+        }
+        world
+    }
+
+    fn with(gate: Gate<Job>) -> World {
         World {
-            gate: World::empty(SHARDS),
+            gate,
             shards: SHARDS,
             replay: Replay::default(),
             next: 1,
@@ -119,6 +139,7 @@ impl World {
             replaced: false,
             unsafe_yet: Vec::new(),
             snapshot: None,
+            known: [true; 2],
             lost: [false; 2],
             came: [0; TOPICS],
             done: [const { Vec::new() }; TOPICS],
@@ -226,8 +247,9 @@ impl World {
         }
         let numbers: Vec<(u64, usize)> = found.iter().map(|(number, _)| (*number, 1)).collect();
         let job = |number: u64| found.iter().find(|(known, _)| *known == number).expect("was found").1;
-        let (gate, shards) = (&self.gate, self.shards);
-        let takes = |number| !trial || !gate.stands_before(job(number).topic as u64);
+        let (gate, shards, known) = (&self.gate, self.shards, self.known);
+        let behind = |job: Job| trial && gate.stands_before(job.topic as u64);
+        let takes = |number| known[job(number).topic / 2] && !behind(job(number));
         let brought = self.replay.found(reading, &numbers, if trial { 1 } else { usize::MAX }, takes);
         match brought {
             Brought::Stale => {}
@@ -271,6 +293,15 @@ impl World {
         }
     }
 
+    fn look_again(&mut self) {
+        self.known = [true; 2];
+        if self.gate.mode() == Mode::Open {
+            self.start_replay();
+        } else {
+            self.replay.restart();
+        }
+    }
+
     fn hand_over(&mut self) {
         let shards = SHARDS + MORE_SHARDS - self.shards;
         self.shards = shards;
@@ -289,6 +320,7 @@ impl World {
 
     fn happens(&mut self, event: &Event) {
         match event {
+            Event::Comes(topic) if !self.known[*topic / 2] => {}
             Event::Comes(topic) => {
                 let job = Job { topic: *topic, turn: self.came[*topic] };
                 self.came[*topic] += 1;
@@ -309,6 +341,7 @@ impl World {
             Event::HandOver => self.hand_over(),
             Event::Lost(broker) => self.lost[*broker as usize] = true,
             Event::Decided(broker) => self.lost[*broker as usize] = false,
+            Event::Known => self.look_again(),
         }
     }
 
@@ -316,6 +349,7 @@ impl World {
     fn settle(&mut self) {
         self.lost = [false; 2];
         self.resume();
+        self.look_again();
         for _ in 0..10_000 {
             while self.sync() {}
             while !self.unsafe_yet.is_empty() {
@@ -339,8 +373,11 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
     #[test]
-    fn each_message_is_handled_once_and_in_the_order_of_its_topic(events in prop::collection::vec(event(), 0..150)) {
-        let mut world = World::new();
+    fn each_message_is_handled_once_and_in_the_order_of_its_topic(
+        parked in prop::collection::vec(2..TOPICS, 0..6),
+        events in prop::collection::vec(event(), 0..150),
+    ) {
+        let mut world = World::new(&parked);
         for event in &events {
             world.happens(event);
         }

@@ -185,7 +185,7 @@ async fn a_drain_does_what_waits_and_ends_every_runner() {
     (0..20).for_each(|number| world.push(running.queue(), &format!("t/{number}"), ""));
     let meters = world.metrics.handler("celsius");
     assert_eq!((meters.queue.get(), meters.instances.get()), (20, 3));
-    let draining = tokio::spawn(running.drain(soon()));
+    let draining = tokio::spawn(running.drain(soon(), CancellationToken::new()));
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
@@ -202,7 +202,7 @@ async fn an_idle_handler_drains_at_once_and_takes_nothing_more() {
     let running = world.ready(&RETURNS_OK, handler().instances(3)).await.serve();
     let queue = Arc::clone(running.queue());
     tokio::task::yield_now().await;
-    assert_eq!(in_time(running.drain(soon())).await, 0);
+    assert_eq!(in_time(running.drain(soon(), CancellationToken::new())).await, 0);
     world.push(&queue, "t", "from a router that had not heard of it");
     assert_eq!((world.finished(Outcome::DroppedPurged), world.progress.open()), (1, 0));
 }
@@ -213,7 +213,7 @@ async fn what_is_not_done_at_the_deadline_is_purged_and_every_message_ends() {
     let running = world.ready(&RETURNS_OK, handler().instances(2)).await.serve();
     world.limit.set_most(Some(0));
     (0..20).for_each(|number| world.push(running.queue(), &format!("t/{number}"), ""));
-    assert_eq!(in_time(running.drain(Instant::now())).await, 20);
+    assert_eq!(in_time(running.drain(Instant::now(), CancellationToken::new())).await, 20);
     let counts = world.plant.counts();
     assert_eq!((world.finished(Outcome::DroppedPurged), counts.received, counts.in_progress), (20, 20, 0));
     assert_eq!(world.metrics.handler("celsius").queue.get(), 0);
@@ -226,10 +226,31 @@ async fn a_call_that_does_not_end_is_given_up_at_the_deadline() {
     world.limit.set_most(Some(1));
     world.push(running.queue(), "t", "");
     until(|| running.queue().waiting() == 0).await;
-    assert_eq!(in_time(running.drain(Instant::now())).await, 1);
+    assert_eq!(in_time(running.drain(Instant::now(), CancellationToken::new())).await, 1);
     assert_eq!((world.finished(Outcome::DroppedPurged), world.progress.open()), (1, 0));
     assert_eq!(world.metrics.handler("celsius").instances.get(), 0);
     assert!(world.limit.try_acquire(&Arc::default()).is_some(), "its permit is free");
+}
+
+/// A stop of the daemon whose grace period is over while a handler is removed.
+#[tokio::test]
+async fn a_drain_that_is_hurried_ends_and_leaves_what_is_not_done_unacknowledged() {
+    let world = World::new();
+    let running = world.ready(&LOOPS, handler().deadline(HOUR)).await.serve();
+    let queue = Arc::clone(running.queue());
+    world.push(&queue, "t", "");
+    until(|| queue.waiting() == 0).await;
+    world.push(&queue, "t", "");
+    let hurry = CancellationToken::new();
+    let draining = tokio::spawn(running.drain(Instant::now() + HOUR, hurry.clone()));
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!draining.is_finished(), "one is in a call, and one waits");
+    hurry.cancel();
+    assert_eq!(in_time(draining).await.expect("ends"), 0);
+    assert_eq!((world.finished(Outcome::DroppedShutdown), world.finished(Outcome::DroppedPurged)), (2, 0));
+    assert_eq!((world.progress.open(), world.metrics.handler("celsius").instances.get()), (0, 0));
 }
 
 #[tokio::test]
@@ -245,7 +266,7 @@ async fn what_waits_for_room_at_the_deadline_is_published_all_the_same() {
     world.push(running.queue(), "t", "mine");
     let offers = OutboxLimits::default().messages as u64;
     in_time(world.outboxes.offered_beyond(PLANT, offers)).await;
-    assert_eq!(in_time(running.drain(Instant::now())).await, 0);
+    assert_eq!(in_time(running.drain(Instant::now(), CancellationToken::new())).await, 0);
     assert_eq!(world.progress.open(), 1, "its publish waits");
     for _ in 0..offers {
         assert_eq!(world.delivered().as_deref(), Some("other"));
@@ -295,7 +316,7 @@ async fn a_successor_calls_nothing_before_the_last_call_of_the_old_one_has_ended
     .await;
     let new = in_time(replacing).await.expect("ends");
     until(|| world.calls(CallResult::Ok) == 1).await;
-    assert_eq!(in_time(new.drain(soon())).await, 0);
+    assert_eq!(in_time(new.drain(soon(), CancellationToken::new())).await, 0);
     in_time(world.progress.idle()).await;
 }
 
@@ -328,7 +349,7 @@ async fn no_message_is_lost_doubled_or_overtaken_while_handlers_follow_one_anoth
         running = in_time(next.succeed(running, CancellationToken::new())).await;
     }
     in_time(router).await.expect("ends");
-    assert_eq!(in_time(running.drain(soon())).await, 0);
+    assert_eq!(in_time(running.drain(soon(), CancellationToken::new())).await, 0);
     let mut last = [None; TOPICS];
     let mut count = 0;
     while let Some(payload) = world.delivered() {
@@ -405,13 +426,13 @@ async fn a_drain_waits_for_what_is_called_again_and_purges_what_comes_too_late()
     let world = World::new();
     let running = world.ready(&FAILS_TWICE, handler().retry(2, 20 * MILLI)).await.serve();
     world.push(running.queue(), "t", "bad");
-    assert_eq!(in_time(running.drain(soon())).await, 0);
+    assert_eq!(in_time(running.drain(soon(), CancellationToken::new())).await, 0);
     assert_eq!((world.finished(Outcome::Handled), world.delivered().as_deref()), (0, Some("bad")));
 
     let running = world.ready(&FAILS_TWICE, handler().retry(2, HOUR)).await.serve();
     world.push(running.queue(), "t", "bad");
     until(|| running.queue().retrying() == 1).await;
-    assert_eq!(in_time(running.drain(Instant::now())).await, 1);
+    assert_eq!(in_time(running.drain(Instant::now(), CancellationToken::new())).await, 1);
     assert_eq!((world.finished(Outcome::DroppedPurged), world.progress.open()), (1, 0));
 }
 
@@ -529,6 +550,6 @@ async fn runs_that_wait_go_to_the_handler_that_takes_the_place_of_another() {
     assert!(matches!(in_time(late).await, Ok(RunEnd::Ok)));
     assert_eq!([world.delivered(), world.delivered()], [Some("waits".to_owned()), Some("late".to_owned())]);
     let queue = Arc::clone(running.queue());
-    assert_eq!(in_time(running.drain(soon())).await, 0);
+    assert_eq!(in_time(running.drain(soon(), CancellationToken::new())).await, 0);
     assert!(in_time(world.push_run(&queue, "gone")).await.is_err(), "a handler that is removed makes none");
 }

@@ -124,12 +124,48 @@ async fn a_handler_that_is_removed_leaves_its_park_to_the_next_of_its_name() {
     let running = world.ready(&ECHO, handler()).await.serve();
     world.pause(running.queue(), true);
     ["1", "2"].iter().for_each(|payload| world.push(running.queue(), "t", payload));
-    assert_eq!(in_time(running.drain(soon())).await, 0);
+    assert_eq!(in_time(running.drain(soon(), CancellationToken::new())).await, 0);
     assert_eq!((world.finished(Outcome::Parked), world.parks.held()[0].1.rows), (2, 2));
     let running = world.ready(&ECHO, handler()).await.serve();
     assert_eq!(running.queue().standing(), Standing::Paused);
     world.pause(running.queue(), false);
     world.delivers(&["1", "2"]).await;
+}
+
+/// Also where the handler is changed together with that broker.
+#[tokio::test]
+async fn what_came_from_a_broker_that_is_not_known_stays_parked_until_it_is() {
+    for changes in [false, true] {
+        let mut world = World::new();
+        let running = world.ready(&ECHO, handler()).await.serve();
+        world.pause(running.queue(), true);
+        ["1", "2"].iter().for_each(|payload| world.push(running.queue(), "t", payload));
+        until(|| world.finished(Outcome::Parked) == 2).await;
+        in_time(running.stop()).await;
+
+        // As the next process finds it.
+        world.brokers = BrokerNames::default();
+        let (kept, progress) = (world.kept.0.clone(), Arc::clone(&world.progress));
+        world.parks = Parks::load(kept, world.brokers.clone(), progress, CancellationToken::new()).expect("loads");
+        let mut running = world.ready(&ECHO, handler()).await.serve();
+        let queue = Arc::clone(running.queue());
+        assert_eq!(queue.standing(), Standing::Replaying);
+        until(|| queue.standing() == Standing::Open).await;
+        assert_eq!((world.parked(), world.delivered()), (2, None));
+
+        assert_eq!(world.brokers.number("plant"), PLANT);
+        queue.look_again();
+        let next = if changes { Some(world.ready(&ECHO, handler().instances(3)).await) } else { None };
+        let leads_to = next.as_ref().map_or(&queue, ReadyHandler::queue);
+        world.push(leads_to, "t", "3");
+        if let Some(next) = next {
+            running = in_time(next.succeed(running, CancellationToken::new())).await;
+        }
+        world.delivers(&["1", "2", "3"]).await;
+        assert_eq!(world.parked(), 0);
+        until(|| running.queue().standing() == Standing::Open).await;
+        in_time(running.stop()).await;
+    }
 }
 
 #[tokio::test]

@@ -274,7 +274,7 @@ async fn no_message_is_lost_doubled_or_overtaken_by_trials() {
     until(|| view.trial().is_some_and(|trial| trial.verdict == Verdict::Promote)).await;
     promoted += usize::from(view.promote().is_some());
     assert!(promoted > 0);
-    assert_eq!(in_time(running.drain(soon())).await, 0);
+    assert_eq!(in_time(running.drain(soon(), CancellationToken::new())).await, 0);
     let mut last = [None; TOPICS];
     let mut count = 0;
     while let Some(payload) = world.delivered() {
