@@ -292,6 +292,25 @@ fn what_came_from_a_broker_that_is_not_configured_stays_parked_until_it_is_again
     publisher.publish(&Message::new("in/a", "3"));
     let came = collect(&collector, 3);
     assert_eq!(came.iter().map(Message::text).collect::<Vec<_>>(), ["1", "2", "3"]);
-    daemon.wait_metrics("nothing is parked", |metrics| parked(metrics) == 0.0);
+    wait_open(&daemon);
     daemon.balance();
+
+    // This one has.
+    pause(&daemon);
+    publisher.publish_all(&[Message::new("in/a", "4"), Message::new("in/a", "5")]);
+    wait_parked(&daemon, 2);
+    daemon.home().configure(&without, daemon.admin());
+    daemon.done(&["reload"]);
+    resume(&daemon);
+    wait::until("it is open", || match daemon.json(&["handlers", "list", "guest"]) {
+        shown if shown["state"] == "open" => Ok(()),
+        shown => Err(shown.to_string()),
+    });
+    assert_eq!((parked(&daemon.metrics()), collector.rest()), (2.0, vec![]), "they stay");
+    daemon.home().configure(&with, daemon.admin());
+    daemon.done(&["reload"]);
+    publisher.publish(&Message::new("in/a", "6"));
+    let came = collect(&collector, 3);
+    assert_eq!(came.iter().map(Message::text).collect::<Vec<_>>(), ["4", "5", "6"]);
+    wait_open(&daemon);
 }

@@ -272,6 +272,8 @@ impl Stages {
         let removed = difference.brokers.iter().filter(|(_, change)| *change == BrokerChange::Removed);
         // Nothing may come for a handler that ends.
         removed.clone().filter_map(|(name, _)| self.brokers.get(name)).for_each(|stage| stage.session.take_nothing());
+        let gone = removed.clone().filter_map(|(name, _)| self.brokers.get(name));
+        gone.for_each(|stage| self.shared.parks.broker_is_there(stage.config.id, false));
         // Messages are routed to them already, also of brokers that others are waited for below.
         self.replace_handlers(ready).await;
         for broker in &self.loaded.config.brokers.clone() {
@@ -314,6 +316,7 @@ impl Stages {
     fn open(&self, broker: &Arc<Broker>) {
         let meters = self.shared.metrics.broker(&broker.name);
         self.shared.parks.limit(broker.id).set_most(broker.parallel_limit.map(usize::from));
+        self.shared.parks.broker_is_there(broker.id, true);
         self.shared.outboxes.add(broker.id, Arc::clone(&broker.name), broker.outbox, meters);
     }
 

@@ -58,6 +58,8 @@ struct Shared {
     progress: Arc<Progress>,
     /// The parallel limits of brokers.
     limits: Mutex<HashMap<BrokerId, Arc<ParallelLimit>>>,
+    /// Brokers that were removed since this process knows them.
+    removed: Mutex<HashSet<BrokerId>>,
     /// Cancelled when a stop begins.
     stopping: CancellationToken,
 }
@@ -75,7 +77,7 @@ impl Parks {
     ) -> Result<Parks, StoreError> {
         let marks = kept.store().read(Table::Marks, PAUSED, &[], (usize::MAX, usize::MAX))?;
         let paused = marks.into_iter().map(|mark| mark.key).collect();
-        let shared = Shared { kept, names, progress, limits: Mutex::default(), stopping };
+        let shared = Shared { kept, names, progress, limits: Mutex::default(), removed: Mutex::default(), stopping };
         Ok(Parks { shared: Arc::new(shared), parks: Mutex::default(), paused })
     }
 
@@ -95,6 +97,16 @@ impl Parks {
         self.shared.limit(broker)
     }
 
+    /// A broker is configured from now on, or not: what came from one that is not stays parked.
+    pub fn broker_is_there(&self, broker: BrokerId, there: bool) {
+        let mut removed = self.shared.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        if there {
+            removed.remove(&broker)
+        } else {
+            removed.insert(broker)
+        };
+    }
+
     /// What is parked, by the names of the handlers: also of those that are not configured any more.
     pub fn held(&self) -> Vec<(Arc<str>, Total)> {
         let shelves = self.shared.kept.shelves().into_iter();
@@ -107,6 +119,12 @@ impl Parks {
 }
 
 impl Shared {
+    /// The number of a broker that is configured.
+    fn broker(&self, name: &str) -> Option<BrokerId> {
+        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.names.find(name).filter(|broker| !removed.contains(broker))
+    }
+
     fn limit(&self, broker: BrokerId) -> Arc<ParallelLimit> {
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(limits.entry(broker).or_insert_with(|| ParallelLimit::new(None)))
@@ -350,7 +368,7 @@ impl Park {
     /// The message of an entry and the broker that it came from; none where that is no message, or of a broker that is not known.
     pub fn message<'a>(&self, entry: &'a Entry) -> Option<(&'a KeptMessage, BrokerId)> {
         let (why, broker) = match &entry.record {
-            Ok(Record::Parked(message)) => match self.shared.names.find(&message.broker) {
+            Ok(Record::Parked(message)) => match self.shared.broker(&message.broker) {
                 Some(broker) => return Some((message, broker)),
                 None => ("its broker is not configured".to_owned(), Some(&message.broker)),
             },
