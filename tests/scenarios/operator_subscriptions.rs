@@ -103,6 +103,8 @@ fn an_ended_subscription_brings_nothing_more(protocol: Protocol) {
     client.publish(&Message::new("a/1", "before"));
     daemon.wait_received(&[("a/1", "before")]);
     daemon.done(&["unsubscribe", "--broker", "plant", "--topic", "a/+"]);
+    // Of two that are given back soon after each other, one packet may tell.
+    withdrawn(&broker, 1);
     daemon.done(&["unsubscribe", "--name", "named"]);
     withdrawn(&broker, 2);
     for topic in ["a/1", "b", "end/1"] {
