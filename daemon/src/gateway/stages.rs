@@ -105,6 +105,20 @@ pub struct Prepared {
     ready: HashMap<Arc<str>, ReadyHandler>,
     /// What the ready ones start with.
     found: Vec<Found>,
+    /// What waits for brokers that are removed is not to be sent before.
+    drops: bool,
+}
+
+impl Prepared {
+    /// What is configured once it is made.
+    pub fn config(&self) -> &Config {
+        &self.loaded.config
+    }
+
+    /// What waits in memory for brokers that are removed is dropped, also where it could be sent before.
+    pub fn drop_what_waits(&mut self) {
+        self.drops = true;
+    }
 }
 
 impl Stages {
@@ -121,7 +135,7 @@ impl Stages {
         let loaded = Arc::new(loaded);
         let mut stages =
             Stages { shared, file, loaded: Arc::clone(&loaded), brokers: HashMap::new(), handlers: HashMap::new() };
-        stages.make(Prepared { loaded, difference, ready, found }).await;
+        stages.make(Prepared { loaded, difference, ready, found, drops: false }).await;
         Ok(stages)
     }
 
@@ -155,11 +169,11 @@ impl Stages {
         &self.shared.archive
     }
 
-    /// Messages that wait to be published to a broker, those on the disk apart.
+    /// Messages that wait to be published to a broker, those on the disk apart, and calls and commands that wait for room there.
     pub fn waiting(&self, broker: &str) -> usize {
         self.brokers.get(broker).map_or(0, |stage| {
             let (id, outboxes) = (stage.config.id, &self.shared.outboxes);
-            outboxes.usage(id).0.saturating_sub(outboxes.on_disk_of(id).messages)
+            outboxes.usage(id).0.saturating_sub(outboxes.on_disk_of(id).messages) + outboxes.waiting(id)
         })
     }
 
@@ -205,7 +219,7 @@ impl Stages {
     pub async fn prepare(&self, loaded: Arc<Loaded>) -> Result<Prepared, GatewayError> {
         let difference = Difference::between(Some(&self.loaded), &loaded);
         match ready(&self.shared, &loaded, &difference, &self.handlers).await {
-            Ok((ready, found)) => Ok(Prepared { loaded, difference, ready, found }),
+            Ok((ready, found)) => Ok(Prepared { loaded, difference, ready, found, drops: false }),
             Err(error) => {
                 self.forget_added(&difference);
                 Err(error)
@@ -232,13 +246,13 @@ impl Stages {
     ///
     /// Not cancel safe.
     pub async fn make(&mut self, prepared: Prepared) {
-        let Prepared { loaded, difference, mut ready, found } = prepared;
+        let Prepared { loaded, difference, mut ready, found, drops } = prepared;
         note(&self.shared, found).await;
         let changed: HashMap<&Arc<str>, BrokerChange> =
             difference.brokers.iter().map(|(name, change)| (name, *change)).collect();
         let comes = |broker: &&Arc<Broker>| changed.get(&broker.name) == Some(&BrokerChange::Added);
-        // Before anybody publishes to them, since that would be dropped: before their names are known, which brings back what is parked
-        // of their messages, before a schedule is due, and before a handler serves, which may have messages on the disk.
+        // Before anybody publishes to them, since that would be dropped: before a schedule is due, before a handler serves, which may have
+        // messages on the disk, and before what is parked of their own messages is brought back.
         loaded.config.brokers.iter().filter(comes).for_each(|broker| self.open(broker));
         self.shared.names.adopt(&loaded.names);
         self.shared.places.configure(&loaded.config);
@@ -248,10 +262,11 @@ impl Stages {
         // Before their handlers and brokers go; the runs of those that come wait until their handlers serve.
         let schedules: Vec<Arc<str>> = difference.schedules.iter().map(|(name, _)| Arc::clone(name)).collect();
         self.shared.schedules.configure(&self.loaded.config, &schedules, queues.clone());
-        if self.loaded.config.brokers.iter().any(|broker| comes(&broker)) {
-            // Before anything else comes from them, since that goes behind what is parked.
-            self.handlers.values().for_each(|handler| handler.queue().look_again());
-        }
+        let added: Vec<&Arc<Broker>> = self.loaded.config.brokers.iter().filter(comes).collect();
+        added.iter().for_each(|broker| self.shared.parks.broker_is_there(broker.id, true));
+        let names: HashSet<Arc<str>> = added.iter().map(|broker| Arc::clone(&broker.name)).collect();
+        // Before anything else comes from them, since that goes behind what is parked.
+        self.handlers.values().for_each(|handler| handler.queue().look_again(&names));
         for (name, _) in difference.handlers.iter().filter(|(_, change)| *change == Change::Added) {
             // Before any message can come for it.
             let added = ready.remove(name).map(ReadyHandler::serve);
@@ -285,7 +300,7 @@ impl Stages {
             self.remove_handler(name).await;
         }
         for (name, _) in removed {
-            self.remove(name).await;
+            self.remove(name, drops).await;
         }
         self.shared.kvs.configure(&self.loaded.config.handlers);
         self.forget_subscriptions(&old);
@@ -316,7 +331,6 @@ impl Stages {
     fn open(&self, broker: &Arc<Broker>) {
         let meters = self.shared.metrics.broker(&broker.name);
         self.shared.parks.limit(broker.id).set_most(broker.parallel_limit.map(usize::from));
-        self.shared.parks.broker_is_there(broker.id, true);
         self.shared.outboxes.add(broker.id, Arc::clone(&broker.name), broker.outbox, meters);
     }
 
@@ -362,8 +376,8 @@ impl Stages {
         }
     }
 
-    async fn remove(&mut self, broker: &str) {
-        let delivers = self.waiting(broker) > 0;
+    async fn remove(&mut self, broker: &str, drops: bool) {
+        let delivers = !drops && self.waiting(broker) > 0;
         let Some(stage) = self.brokers.remove(broker) else { return };
         drop(self.end(&stage.session, delivers, None).await);
         let dropped = self.shared.outboxes.remove(stage.config.id);

@@ -163,7 +163,10 @@ async fn change(stages: &mut Stages, edit: &Edit, stop: &CancellationToken) -> R
     };
     let candidate = candidate.map_err(|problems| refused(edit, &problems, &loaded))?;
     let mut warnings = new_with(edit, &loaded.warnings, &candidate.warnings);
-    let prepared = prepare(stages, candidate, stop).await?.map_err(|error| not_prepared(&error))?;
+    let mut prepared = prepare(stages, candidate, stop).await?.map_err(|error| not_prepared(&error))?;
+    if let Edit::Remove { discard: true, .. } = edit {
+        prepared.drop_what_waits();
+    }
     // After what may take seconds, in which something may be published to it.
     if let Err(refusal) = keeps_what_waits(stages, edit) {
         stages.discard(&prepared);

@@ -216,8 +216,10 @@ impl Plugins {
     /// Looks at a file, and has handlers run what it holds. What came of it for those that it is about.
     async fn look(&mut self, path: &Path, whom: Whom<'_>) -> Vec<(Arc<str>, Looked)> {
         let views = self.views(path, whom);
-        self.unread.is_read(path);
+        let all = !matches!(whom, Whom::One(_));
         if views.is_empty() {
+            // Nobody has it any more.
+            self.unread.was_read(path, all);
             return Vec::new();
         }
         let read = {
@@ -229,7 +231,10 @@ impl Plugins {
         }
         match &read {
             Ok(Err(LoadError::Read(_))) => self.unread.failed(path, Instant::now()),
-            Ok(read) => self.end_other_trials(&views, read.as_ref().ok().map(PluginFile::hash)).await,
+            Ok(read) => {
+                self.unread.was_read(path, all);
+                self.end_other_trials(&views, read.as_ref().ok().map(PluginFile::hash)).await;
+            }
             Err(_) => {}
         }
         match read {
@@ -310,8 +315,9 @@ impl Plugins {
             return self.install(path, file, wanting, whom).await;
         }
         let (archive, version) = (self.archive.clone(), file.hash());
-        // What runs, and is to be kept alone, was outlived.
-        let tried = wanting.iter().filter(|view| view.version() != version);
+        // What runs, and is to be kept alone, was outlived; so was what is on trial.
+        let is_new = |view: &&HandlerView| !view.plugins().any(|plugin| plugin.hash() == version);
+        let tried = wanting.iter().filter(is_new);
         let handlers: Vec<_> = tried.map(|view| Arc::clone(view.handler())).collect();
         let tries = move || {
             let tries = |handler: &Arc<Handler>| archive.tries(&handler.name, &handler.plugin, version);

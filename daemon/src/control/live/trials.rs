@@ -97,6 +97,11 @@ fn with_verdict(stages: &Stages) -> Vec<(Arc<str>, PluginHash)> {
 /// Not cancel safe.
 pub(super) async fn make(stages: &mut Stages, prepared: Prepared) {
     let on_trial: Vec<HandlerView> = stages.handlers().filter(|view| view.trial().is_some()).collect();
+    for view in &on_trial {
+        // Before the first call for what it cannot do, which would speak against it.
+        let one = One { config: prepared.config(), archive: stages.archive(), view: view.clone() };
+        one.hold_to_exports().await;
+    }
     stages.make(prepared).await;
     for before in on_trial {
         let (Some(trial), Some(view)) = (before.trial(), stages.handler(&before.handler().name)) else { continue };
@@ -183,6 +188,15 @@ impl One<'_> {
                 Err(error) => self.not_kept(version, &error),
             },
             (Step::GoesOn, None) | (Step::Nothing, _) => Installed::OnTrial,
+        }
+    }
+
+    /// Refuses the version on trial if it lacks an export, unless it has failed already.
+    async fn hold_to_exports(&self) {
+        let Some(trial) = self.view.trial().filter(|trial| trial.verdict != Verdict::RollBack) else { return };
+        if let Some(missing) = self.missing(trial.exports) {
+            self.view.end_trial();
+            _ = refuse(self.archive, &self.view, trial.version, &missing.into()).await;
         }
     }
 

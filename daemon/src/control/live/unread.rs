@@ -19,9 +19,11 @@ impl Unread {
         self.0.insert(path.to_owned(), now + READ_AGAIN);
     }
 
-    /// A file is read now.
-    pub(super) fn is_read(&mut self, path: &Path) {
-        self.0.remove(path);
+    /// A file could be read, for `all` of its handlers: where it was for one alone, the others are still to learn what it holds.
+    pub(super) fn was_read(&mut self, path: &Path, all: bool) {
+        if all {
+            self.0.remove(path);
+        }
     }
 
     /// When the next is to be read; none where all could be.
@@ -52,7 +54,8 @@ mod tests {
             unread.failed(b, at(second));
             unread.failed(c, at(second));
         }
-        unread.is_read(c);
+        unread.was_read(b, false);
+        unread.was_read(c, true);
         assert_eq!((unread.due(at(5)), unread.next()), (vec![a.to_owned()], Some(at(9))));
         unread.failed(a, at(6));
         assert_eq!((unread.due(at(10)), unread.next()), (vec![b.to_owned()], Some(at(11))));

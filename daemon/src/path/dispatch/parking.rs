@@ -3,6 +3,7 @@
 //! Fed by commands, by the calls' ends and by the handler's park task (`path/handler/parking.rs`), which asks here what to do
 //! next. Nothing here waits: writing is left to the store's thread, reading to the task. Locks are taken in the order queue, park.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -146,13 +147,14 @@ impl HandlerQueue {
         }
     }
 
-    /// A broker is known that was not before: what is parked of its messages was passed over where the rest was brought back. It is
-    /// looked for again, and goes before what comes from now on.
-    pub fn look_again(&self) {
+    /// These brokers are configured that were not before: where parked messages of theirs were passed over when the rest was brought
+    /// back, they are looked for again, and go before what comes from now on.
+    pub fn look_again(&self, brokers: &HashSet<Arc<str>>) {
         let Some(park) = &self.park else { return };
+        // They are passed over under this lock.
         let mut state = self.lock();
         // What ends brings nothing back any more.
-        if state.closed.is_some() || park.stopping().is_cancelled() {
+        if !park.has_passed_over(brokers) || state.closed.is_some() || park.stopping().is_cancelled() {
             return;
         }
         if state.gate.mode() == Mode::Open && park.held().rows > 0 {

@@ -181,10 +181,13 @@ pub enum StartError {
     /// The daemon or the machine has no room for it, whatever it is. In plain words, with what to do.
     #[error("the handler does not start: {0}")]
     Unavailable(String),
+    /// No more of it is begun, since too many of its threads hang in native code. In plain words, with what to do.
+    #[error("the handler does not start: {0}")]
+    LeftBehind(String),
 }
 
 impl StartError {
-    /// Whether the version is at fault, and not the daemon or the machine.
+    /// Whether the version is at fault by what it does when it starts, so that it would fail again.
     pub fn blames_the_version(&self) -> bool {
         match self {
             StartError::Refused(_)
@@ -193,7 +196,7 @@ impl StartError {
             | StartError::Stuck(_)
             | StartError::Memory(_)
             | StartError::Limit(_) => true,
-            StartError::Unavailable(_) => false,
+            StartError::Unavailable(_) | StartError::LeftBehind(_) => false,
         }
     }
 }

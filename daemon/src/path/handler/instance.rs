@@ -210,7 +210,7 @@ fn not_started(error: StartError) -> CallError {
         StartError::Memory(limit) => CallError::Memory(limit),
         StartError::Limit(limit) => CallError::Limit(limit),
         StartError::Unavailable(reason) => CallError::Unavailable(reason),
-        StartError::Refused(_) | StartError::Trap(_) => CallError::Trap(error.to_string()),
+        StartError::Refused(_) | StartError::Trap(_) | StartError::LeftBehind(_) => CallError::Trap(error.to_string()),
     }
 }
 

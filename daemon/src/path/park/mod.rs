@@ -142,6 +142,8 @@ pub struct Park {
     inner: Mutex<Inner>,
     /// Told when there may be something to write or to read.
     wake: Notify,
+    /// Brokers of messages that were passed over, since they are not configured. Held for a memory operation.
+    strangers: Mutex<HashSet<Arc<str>>>,
     full_said: Occasional,
     unread_said: Occasional,
 }
@@ -206,6 +208,7 @@ impl Park {
             paused: AtomicBool::new(paused),
             inner: Mutex::new(Inner { replay: Replay::default(), writing: (0, 0), writing_called: 0, full: false }),
             wake: Notify::new(),
+            strangers: Mutex::default(),
             full_said: Occasional::every(SAID),
             unread_said: Occasional::every(SAID),
         }
@@ -370,7 +373,10 @@ impl Park {
         let (why, broker) = match &entry.record {
             Ok(Record::Parked(message)) => match self.shared.broker(&message.broker) {
                 Some(broker) => return Some((message, broker)),
-                None => ("its broker is not configured".to_owned(), Some(&message.broker)),
+                None => {
+                    self.strangers().insert(Arc::clone(&message.broker));
+                    ("its broker is not configured".to_owned(), Some(&message.broker))
+                }
             },
             Ok(_) => ("it is no parked message".to_owned(), None),
             Err(error) => (error.to_string(), None),
@@ -382,6 +388,18 @@ impl Park {
             );
         }
         None
+    }
+
+    /// Whether messages of one of these brokers were passed over; they are forgotten by that.
+    pub fn has_passed_over(&self, brokers: &HashSet<Arc<str>>) -> bool {
+        let mut strangers = self.strangers();
+        let before = strangers.len();
+        strangers.retain(|broker| !brokers.contains(broker));
+        strangers.len() < before
+    }
+
+    fn strangers(&self) -> MutexGuard<'_, HashSet<Arc<str>>> {
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a message that is out a job.

@@ -24,6 +24,9 @@ use crate::message::{Outgoing, Qos};
 /// How long a stop waits for the broker to have the close message.
 pub(super) const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
 
+/// How often the end of a connection looks whether what it waits for is gone by itself, such as what has become too old.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Feeds a connection from its CONNACK to its end. When the connection is to end it hands DISCONNECT over and returns.
 pub(super) async fn run(connection: Arc<Connection>, welcome: Welcome) {
     let mut feeder = Feeder {
@@ -254,8 +257,13 @@ impl Feeder {
             match self.send_next() {
                 Attempt::Sent => self.go_on()?,
                 Attempt::Empty if self.is_drained() => break,
-                // Of what is held back, or has no room yet, the next one may be due with an acknowledgement.
-                idle => self.wait(Await { outbox: idle == Attempt::Empty, progress: true }).await?,
+                idle => {
+                    // Of what is held back, or has no room yet, the next one may be due with an acknowledgement.
+                    let wait = self.wait(Await { outbox: idle == Attempt::Empty, progress: true });
+                    if let Ok(waited) = tokio::time::timeout(LOOK, wait).await {
+                        waited?;
+                    }
+                }
             }
         }
         while !self.connection.flight().inflight.is_empty() {

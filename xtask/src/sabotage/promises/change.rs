@@ -246,7 +246,7 @@ pub(super) const PROMISES: &[Promise] = &[
         sentence: "what came from a broker that is not configured any more stays parked until that is configured again",
         edits: &[Edit {
             file: STAGES,
-            old: ".for_each(|handler| handler.queue().look_again());",
+            old: ".for_each(|handler| handler.queue().look_again(&names));",
             new: ".for_each(drop);",
         }],
         rows: &[Row {

@@ -219,6 +219,7 @@ async fn place(threads: &Threads, version: PluginHash, deadline: Instant) -> Res
                 // What has come of it is looked at anew.
                 let _ = timeout_at(deadline.into(), next_end).await;
             }
+            Err(full @ Full::Version) => return Err(StartError::LeftBehind(full.to_string())),
             Err(full) => return Err(StartError::Unavailable(full.to_string())),
         }
     }

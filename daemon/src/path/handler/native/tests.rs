@@ -586,7 +586,7 @@ fn with_too_many_threads_that_hang_no_other_begins() {
         }
         let words = "16 threads of it hang in native code, which nothing can stop; restart the daemon";
         let error = Instance::start(&plugin, host()).await.err();
-        assert_eq!(error, Some(StartError::Unavailable(words.to_owned())));
+        assert_eq!(error, Some(StartError::LeftBehind(words.to_owned())));
         assert!(!error.expect("is refused").blames_the_version());
         drop(go);
         wait(|| stuck.get() == 0);

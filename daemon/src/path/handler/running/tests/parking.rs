@@ -154,7 +154,7 @@ async fn what_came_from_a_broker_that_is_not_known_stays_parked_until_it_is() {
         assert_eq!((world.parked(), world.delivered()), (2, None));
 
         assert_eq!(world.brokers.number("plant"), PLANT);
-        queue.look_again();
+        queue.look_again(&std::collections::HashSet::from(["plant".into()]));
         let next = if changes { Some(world.ready(&ECHO, handler().instances(3)).await) } else { None };
         let leads_to = next.as_ref().map_or(&queue, ReadyHandler::queue);
         world.push(leads_to, "t", "3");

@@ -187,6 +187,19 @@ async fn a_call_that_finds_no_room_for_an_instance_says_nothing_of_the_version_o
     assert_eq!((queue.standing(), view.last_failure()), (Standing::Open, None));
 }
 
+/// It is the version's own fault, if not of the call that finds it.
+#[tokio::test]
+async fn threads_that_hang_speak_against_the_version_on_trial() {
+    let world = World::new();
+    let running = world.ready(&ECHO, handler().quarantine(1, HOUR)).await.serve();
+    let (view, queue) = (running.view(), Arc::clone(running.queue()));
+    let native = testing::panics();
+    try_out(&view, &Plugin::of_native(native.clone()), 1.0).await.expect("starts");
+    testing::hangs(&native, &view.handler().name);
+    assert_eq!(world.echoes(&queue, &["x"; 30]).await, ["x"; 30]);
+    assert_eq!(view.trial().map(|trial| trial.verdict), Some(Verdict::RollBack));
+}
+
 #[tokio::test]
 async fn a_run_that_fails_on_trial_is_made_again_at_once_on_the_other_version() {
     let world = World::new();
